@@ -1,0 +1,122 @@
+"""Ragged: many documents' token vectors in one array. The one currency between rooms.
+
+    vectors [n_tokens, dim]   float32, the documents' rows one after the other
+    offsets [n_docs + 1]      int64, document i owns rows offsets[i] : offsets[i + 1]
+
+No padding and no mask: a row that does not count is not there.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import InvalidInput
+
+__all__ = ["Ragged", "check_vectors", "offsets_of", "rows_of"]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+def check_vectors(array: ArrayLike, what: str, dim: int | None = None) -> Floats:
+    """Return `array` as finite, C-ordered float32 [n >= 1, dim]; `what` names it in the error.
+
+    Raises `InvalidInput` for another rank or dim, no rows, values that are no numbers, NaN and infinity (also those
+    that only arise in float32).
+    """
+    try:
+        given = np.asarray(array)
+        if given.dtype.kind not in "fiu":
+            raise TypeError(f"dtype {given.dtype}")
+        with np.errstate(over="ignore"):  # an overflow becomes infinity, which is refused below
+            vectors = np.ascontiguousarray(given, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"{what}: expected an array of real numbers [n, dim], found {error}") from error
+    if given.ndim != 2 or 0 in given.shape:
+        raise InvalidInput(f"{what}: expected at least one row of shape [n, dim], found shape {given.shape}")
+    if dim is not None and vectors.shape[1] != dim:
+        raise InvalidInput(f"{what}: expected vectors of dim {dim}, found {vectors.shape[1]}")
+    finite = np.isfinite(vectors).all(axis=1)  # [n]
+    if not finite.all():
+        raise InvalidInput(f"{what}: row {int(np.argmin(finite))} holds NaN or infinity; every value must be finite")
+    return vectors
+
+
+def offsets_of(lengths: ArrayLike) -> Ints:
+    """[n_docs] row counts -> [n_docs + 1] offsets."""
+    counts = np.asarray(lengths, dtype=np.int64)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+
+def rows_of(offsets: Ints, documents: Ints) -> Ints:
+    """Row numbers of the listed documents, one document after the other: [sum of their lengths]."""
+    lengths = offsets[documents + 1] - offsets[documents]  # [n]
+    ends = np.cumsum(lengths)  # [n]
+    shift = offsets[documents] - (ends - lengths)  # [n] from the place in the answer to the row in the array
+    return np.repeat(shift, lengths) + np.arange(ends[-1] if ends.size else 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ragged:
+    """Token vectors of `len(self)` documents; see the module docstring. Treat both arrays as read-only."""
+
+    vectors: Floats  # [n_tokens, dim]
+    offsets: Ints  # [n_docs + 1]
+
+    def __post_init__(self) -> None:
+        """Raise `InvalidInput` when the offsets do not cut `vectors` into documents of at least one row each."""
+        object.__setattr__(self, "offsets", np.asarray(self.offsets, dtype=np.int64))
+        if self.vectors.ndim != 2 or self.offsets.ndim != 1 or self.offsets.size < 1:
+            raise InvalidInput(
+                "expected vectors [n_tokens, dim] and offsets [n_docs + 1], "
+                f"found {self.vectors.shape} and {self.offsets.shape}"
+            )
+        if self.offsets[0] != 0 or self.offsets[-1] != len(self.vectors) or (np.diff(self.offsets) < 1).any():
+            raise InvalidInput(
+                f"offsets must rise strictly from 0 to the {len(self.vectors)} rows: a document has at least one vector"
+            )
+
+    @classmethod
+    def from_list(cls, documents: Sequence[ArrayLike], dim: int | None = None) -> Self:
+        """Join arrays [n_d, dim], one a document. Raises `InvalidInput` naming the first one that does not fit.
+
+        `dim` is needed only to make an empty Ragged; otherwise it is the first document's.
+        """
+        arrays: list[Floats] = []
+        for position, document in enumerate(documents):
+            arrays.append(check_vectors(document, f"document {position}", dim))
+            dim = arrays[-1].shape[1]
+        if not arrays:
+            return cls(np.empty((0, dim or 0), np.float32), np.zeros(1, np.int64))
+        return cls(np.concatenate(arrays), offsets_of([len(a) for a in arrays]))
+
+    @property
+    def dim(self) -> int:
+        """Columns of a vector."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def lengths(self) -> Ints:
+        """[n_docs] rows of each document."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, position: int) -> Floats:
+        """[n_d, dim] the vectors of one document: a view."""
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"document {position} of {len(self)}")
+        position %= len(self)
+        return self.vectors[self.offsets[position] : self.offsets[position + 1]]
+
+    def __iter__(self) -> Iterator[Floats]:
+        return (self[position] for position in range(len(self)))
+
+    def take(self, documents: Ints) -> "Ragged":
+        """A copy that holds the listed documents, in that order."""
+        documents = np.asarray(documents, dtype=np.int64)
+        return Ragged(self.vectors[rows_of(self.offsets, documents)], offsets_of(self.lengths[documents]))

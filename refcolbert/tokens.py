@@ -1,0 +1,149 @@
+"""Text -> token ids, attention, and which rows to keep, as an `EncodingSpec` says.
+
+Nothing here knows where a model came from, and the `tokenizers` object is never changed after loading: truncation and
+padding are done here, on ids, so threads may share it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from .errors import InvalidInput, InvalidModel
+from .spec import EncodingSpec
+
+__all__ = ["TextTokenizer", "Tokens", "check_texts"]
+
+Span = tuple[int, int] | None
+
+# A long text is cut before it is tokenized: characters looked at for each token that is wanted, doubled until enough.
+CHARACTERS_PER_TOKEN = 16
+# Tokens this near to such a cut are not trusted: no added token or pre-tokenizer rule looks further.
+CUT_MARGIN = 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """One text as the model sees it, never padded to a batch."""
+
+    ids: NDArray[np.int64]  # [n]
+    attention: NDArray[np.bool_]  # [n] False only for expansion tokens that others may not attend to
+    keep: NDArray[np.bool_]  # [n] whose vectors are returned
+    spans: tuple[Span, ...]  # n times (start, end) in the caller's text, None for markers and expansion
+
+
+def check_texts(texts: Sequence[str], what: str = "texts") -> list[str]:
+    """Return `texts` as a list of encodable strings, else raise `InvalidInput`."""
+    if isinstance(texts, str):
+        raise InvalidInput(f"{what}: expected a list of strings, found one string; pass [text]")
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InvalidInput(f"{what}: item {position} must be a string, found {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput(
+                f"{what}: item {position} holds a lone surrogate at character {error.start}; "
+                "decode the source with errors='replace' or fix its encoding"
+            ) from None
+    return list(texts)
+
+
+class TextTokenizer:
+    """The tokenizer of one model: a `tokenizer.json` and the spec that says how to use it."""
+
+    def __init__(self, tokenizer_json: str, spec: EncodingSpec) -> None:
+        try:
+            self._tokenizer: Tokenizer = Tokenizer.from_str(tokenizer_json)
+        except Exception as error:
+            raise InvalidModel(f"tokenizer.json cannot be read: {error}") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.spec = spec
+        self._skiplist = np.array(spec.skiplist, dtype=np.int64)  # [n_skip] ascending
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of token ids, added tokens included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def token(self, token_id: int) -> str:
+        """The vocabulary's spelling of an id."""
+        return str(self._tokenizer.id_to_token(int(token_id)))
+
+    def queries(self, texts: Sequence[str]) -> list[Tokens]:
+        """prefix + body + suffix (+ expansion up to `query_length`); every row is kept (ColBERT, section 3.2)."""
+        spec = self.spec
+        prefix, suffix = spec.query_prefix_ids, spec.query_suffix_ids
+        bodies = self._bodies(texts, spec.query_prompt, spec.query_length - len(prefix) - len(suffix))
+        out = []
+        for body, spans in bodies:
+            ids = [*prefix, *body, *suffix]
+            fill = spec.query_length - len(ids) if spec.expansion_id is not None else 0
+            ids += [spec.expansion_id or 0] * fill
+            attention = np.ones(len(ids), np.bool_)  # [n]
+            attention[len(ids) - fill :] = spec.expansion_attended
+            spans = (*[None] * len(prefix), *spans, *[None] * (len(suffix) + fill))
+            out.append(Tokens(np.array(ids, np.int64), attention, np.ones(len(ids), np.bool_), spans))
+        return out
+
+    def documents(self, texts: Sequence[str]) -> list[Tokens]:
+        """prefix + body + suffix at natural length; rows whose id is in the skiplist are not kept (section 3.2)."""
+        spec = self.spec
+        prefix, suffix = spec.document_prefix_ids, spec.document_suffix_ids
+        bodies = self._bodies(texts, spec.document_prompt, spec.document_length - len(prefix) - len(suffix))
+        out = []
+        for body, spans in bodies:
+            ids = np.array([*prefix, *body, *suffix], np.int64)  # [n]
+            keep = ~np.isin(ids, self._skiplist)  # [n]
+            spans = (*[None] * len(prefix), *spans, *[None] * len(suffix))
+            out.append(Tokens(ids, np.ones(len(ids), np.bool_), keep, spans))
+        return out
+
+    def _bodies(self, texts: Sequence[str], prompt: str, budget: int) -> list[tuple[list[int], list[Span]]]:
+        """The first `budget` ids of each text without special tokens, and their spans in the caller's text."""
+        prepared = [prompt + self._prepare(text) for text in texts]
+        encodings = self._encode(prepared, budget, max(budget, 1) * CHARACTERS_PER_TOKEN + CUT_MARGIN)
+        out = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            spans = self._spans(text, encoding.offsets[:budget], len(prompt))
+            out.append((encoding.ids[:budget], spans))
+        return out
+
+    def _encode(self, texts: list[str], budget: int, window: int) -> list[Encoding]:
+        """Tokenize without special tokens; of a long text only so much that its first `budget` tokens are certain."""
+        encodings: list[Encoding] = self._tokenizer.encode_batch([t[:window] for t in texts], add_special_tokens=False)
+        for position, text in enumerate(texts):
+            if len(text) > window and _certain(encodings[position], window - CUT_MARGIN) < budget:
+                encodings[position] = self._encode([text], budget, 4 * window)[0]
+        return encodings
+
+    def _prepare(self, text: str) -> str:
+        text = text.strip() if self.spec.strip else text
+        return text.lower() if self.spec.lowercase else text
+
+    def _spans(self, text: str, offsets: list[tuple[int, int]], prompt: int) -> list[Span]:
+        """Places in the prepared text -> in the caller's: undo prompt, strip and a lower() that changes length."""
+        if not (prompt or self.spec.strip or self.spec.lowercase):
+            return list(offsets)
+        lead = len(text) - len(text.lstrip()) if self.spec.strip else 0
+        places = list(range(lead, len(text) + 1))  # prepared character -> caller's character
+        if self.spec.lowercase and len(text.lower()) != len(text):
+            places = [i for i in range(lead, len(text)) for _ in text[i].lower()] + [len(text)]
+        last = len(places) - 1
+        return [
+            (places[min(start - prompt, last)], places[min(end - prompt - 1, last)] + 1) if start >= prompt else None
+            for start, end in offsets
+        ]
+
+
+def _certain(encoding: Encoding, reach: int) -> int:
+    """How many leading tokens cannot depend on what follows character `reach`: whole words that end before it."""
+    ends = [end for _, end in encoding.offsets]
+    words = encoding.word_ids
+    count = next((i for i, end in enumerate(ends) if end > reach), len(ends))
+    while 0 < count < len(words) and words[count - 1] == words[count]:
+        count -= 1
+    return count

@@ -1,0 +1,35 @@
+"""The one total order: score descending, then position ascending.
+
+`argpartition` alone would cut a group of equal scores at an arbitrary place, so everything that ties with the k-th
+score is gathered before the final sort.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidInput
+
+__all__ = ["check_k", "top_k"]
+
+
+def check_k(k: object) -> int:
+    """Return `k` if it is an integer >= 1, else raise `InvalidInput`."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
+        raise InvalidInput(f"k must be an integer >= 1, found {k!r}")
+    return int(k)
+
+
+def top_k(scores: NDArray[np.floating], k: int, positions: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """[n] scores -> [min(k, n)] indices into `scores`, best first; equal scores by `positions` (default: by index).
+
+    Exactly the first k of a full sort by (-score, position). Scores must not be NaN.
+    """
+    k = check_k(k)
+    if positions is None:
+        positions = np.arange(len(scores))
+    chosen = np.arange(len(scores))
+    if k < len(scores):
+        kth = np.partition(scores, len(scores) - k)[len(scores) - k]
+        chosen = np.flatnonzero(scores >= kth)  # all ties with the k-th
+    order = np.lexsort((positions[chosen], -scores[chosen]))
+    return chosen[order[:k]]
