@@ -4,11 +4,27 @@ import logging
 
 from . import errors
 from ._version import __version__
+from .documents import Document
 from .encoder import Encoder
+from .explain import Explanation, Match
+from .hits import Hit
+from .index import Index
 from .maxsim import maxsim
 from .ragged import Ragged
 from .spec import EncodingSpec
 
-__all__ = ["Encoder", "EncodingSpec", "Ragged", "__version__", "errors", "maxsim"]
+__all__ = [
+    "Document",
+    "Encoder",
+    "EncodingSpec",
+    "Explanation",
+    "Hit",
+    "Index",
+    "Match",
+    "Ragged",
+    "__version__",
+    "errors",
+    "maxsim",
+]
 
 logging.getLogger("refcolbert").addHandler(logging.NullHandler())

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from .errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
 from .ragged import Ragged, offsets_of, rows_of
 from .spec import EncodingSpec
-from .tokens import TextTokenizer, Tokens, check_texts
+from .tokens import Span, TextTokenizer, Tokens, check_texts
 
 __all__ = ["MODEL_FILES", "Encoder", "cache_folder", "default_model_folder"]
 
@@ -61,12 +61,15 @@ class Encoder:
     place of the model, not its bytes: the other process loads it again and refuses it if the content changed.
     """
 
-    def __init__(self, folder: Path, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, source: str | None = None, device: str = "cpu", threads: int | None = None
+    ) -> None:
         if device not in ("cpu", "cuda", "auto"):
             raise InvalidInput(f"device must be 'cpu', 'cuda' or 'auto', found {device!r}")
         if threads is not None and (type(threads) is not int or threads < 1):
             raise InvalidInput(f"threads must be None or an integer >= 1, found {threads!r}")
         self.folder = folder
+        self.source = source  # what `load` was given; None for the default model
         self._device, self._threads = device, threads
         model, tokenizer, encoding = _read_folder(folder)
         self.hash = _content_hash(model, tokenizer, encoding)
@@ -83,7 +86,10 @@ class Encoder:
         `threads` limits ONNX Runtime's threads inside one operator; None leaves it one for each core.
         Raises `ModelNotFound`, `InvalidModel`, `DeviceUnavailable`.
         """
-        return cls(_find(path_or_hub_id), device=device, threads=threads)
+        folder = _find(path_or_hub_id)
+        is_folder = path_or_hub_id is not None and Path(path_or_hub_id).is_dir()
+        source = str(folder) if is_folder else path_or_hub_id
+        return cls(folder, source=None if source is None else str(source), device=device, threads=threads)
 
     @property
     def dim(self) -> int:
@@ -107,6 +113,17 @@ class Encoder:
         if len(unique) == len(texts):
             return vectors
         return vectors.take(np.array([unique[text] for text in texts], np.int64))
+
+    def query_labels(self, text: str) -> list[str]:
+        """The vocabulary's spelling of each query token, in the order of `encode_queries`' rows."""
+        (tokens,) = self.tokenizer.queries(check_texts([text], "query"))
+        return [self.tokenizer.token(i) for i in tokens.ids]
+
+    def document_labels(self, text: str) -> tuple[list[str], list[Span]]:
+        """Spelling and place in the text of each token that has a row in `encode_documents`."""
+        (tokens,) = self.tokenizer.documents(check_texts([text], "document"))
+        kept = np.flatnonzero(tokens.keep)  # [n_d]
+        return [self.tokenizer.token(tokens.ids[i]) for i in kept], [tokens.spans[i] for i in kept]
 
     def info(self) -> dict[str, Any]:
         """What this encoder is and where it runs."""
@@ -173,11 +190,18 @@ class Encoder:
         return parts[0]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "device": self._device, "threads": self._threads, "hash": self.hash}
+        return {
+            "folder": self.folder,
+            "source": self.source,
+            "device": self._device,
+            "threads": self._threads,
+            "hash": self.hash,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        Encoder.__init__(self, state["folder"], device=state["device"], threads=state["threads"])
-        if self.hash != state["hash"]:
+        expected = state.pop("hash")
+        Encoder.__init__(self, **state)
+        if self.hash != expected:
             raise InvalidModel(f"{self.folder} changed since the encoder was pickled; load it again")
 
 

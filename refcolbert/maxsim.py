@@ -5,18 +5,16 @@ maximum. Scores are sums of float64 over float32 similarities: against exact ari
 n_q * g(dim) * max|q_i| * max|d_j|, with g(n) = n u / (1 - n u) and u = 2^-24 (`score_bound`).
 
 A document scored inside a large matrix product and alone can differ in the last bits, so an order must not hang on
-these scores: `best` rescores whatever could be among the first k, one document at a time, with `score`, whose bits
-depend on the two arrays alone. Order and ties are defined on that.
+these scores. A ranking takes the `contenders`, whatever could be among the first k, and rescores them one document at
+a time with `score`, whose bits depend on the two arrays alone. Order and ties are defined on that.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import InvalidInput
 from .ragged import Ragged, check_vectors
-from .topk import top_k
 
-__all__ = ["best", "maxsim", "score", "score_bound", "scores"]
+__all__ = ["contenders", "maxsim", "score", "score_bound", "scores"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -58,30 +56,18 @@ def scores(q: Floats, documents: Ragged) -> Doubles:  # [n_q, dim], n_docs docum
     return out
 
 
-def score_bound(q: Floats, documents: Ragged) -> float:
-    """How far `scores` can be from `score`: twice the forward error of a float32 product, over all query tokens."""
-    if not len(documents):
-        return 0.0
-    norms = [float(np.sqrt(np.einsum("nd,nd->n", a, a, dtype=np.float64).max())) for a in (q, documents.vectors)]
-    unit = documents.dim * 2.0**-24
-    return 2 * len(q) * unit / (1 - unit) * norms[0] * norms[1]
+def score_bound(q: Floats, dim: int, largest_norm: float) -> float:
+    """How far apart `scores` and `score` can be: n_q g(dim) max|q_i| max|d_j|; float64 sums are in its slack."""
+    unit = dim * 2.0**-24
+    return len(q) * unit / (1 - unit) * float(np.linalg.norm(q.astype(np.float64), axis=1).max()) * largest_norm
 
 
-def best(q: Floats, documents: Ragged, positions: NDArray[np.int64], k: int) -> tuple[NDArray[np.int64], Doubles]:
-    """The k best: indices [min(k, n_docs)] and canonical scores, by score descending, then position ascending.
-
-    The answer does not depend on how the documents were batched or chunked, nor on BLAS threads.
-    """
-    if len(positions) != len(documents):
-        raise InvalidInput(f"expected one position for each of {len(documents)} documents, found {len(positions)}")
-    rough = scores(q, documents)  # [n_docs]
-    near = np.arange(len(rough))
-    if k < len(rough):
-        kth = np.partition(rough, len(rough) - k)[len(rough) - k]
-        near = np.flatnonzero(rough >= kth - score_bound(q, documents))
-    exact = np.array([score(q, documents[i]) for i in near])  # [n_near]
-    order = top_k(exact, k, positions[near])
-    return near[order], exact[order]
+def contenders(rough: Doubles, k: int, bound: float) -> NDArray[np.int64]:
+    """Indices, ascending, that can be among the first k when each score may be off by `bound`: [n_near]."""
+    if k >= len(rough):
+        return np.arange(len(rough))
+    kth = np.partition(rough, len(rough) - k)[len(rough) - k]
+    return np.flatnonzero(rough >= kth - 2 * bound)
 
 
 def _cuts(offsets: NDArray[np.int64], rows: int) -> list[int]:

@@ -37,6 +37,7 @@ class EncodingSpec:
     pad_id: int  # fills a batch to one length; attention 0, its rows are never returned
     expansion_id: int | None  # [MASK]: fills a query to query_length, its rows are kept; None: no query augmentation
     expansion_attended: bool = False  # whether other tokens may attend to the expansion tokens
+    pad_expands: bool = False  # a pad_id that the query's own text spells ("[PAD]") becomes expansion_id, attended
     skiplist: tuple[int, ...] = ()  # ids whose document rows are dropped (punctuation); ascending
     query_prompt: str = ""  # text put before every query, inside the length
     document_prompt: str = ""  # text put before every document, inside the length
@@ -57,7 +58,7 @@ class EncodingSpec:
             raise InvalidModel("encoding spec: skiplist must be ascending and without repetition")
         if self.expansion_id is not None and (type(self.expansion_id) is not int or self.expansion_id < 0):
             raise InvalidModel(f"encoding spec: expansion_id must be null or a token id, found {self.expansion_id!r}")
-        for name in ("expansion_attended", "strip", "lowercase"):
+        for name in ("expansion_attended", "pad_expands", "strip", "lowercase"):
             if type(getattr(self, name)) is not bool:
                 raise InvalidModel(f"encoding spec: {name} must be true or false, found {getattr(self, name)!r}")
         for name in ("query_prompt", "document_prompt"):
@@ -92,4 +93,5 @@ class EncodingSpec:
         if set(found) != names:
             missing, unknown = sorted(names - set(found)), sorted(set(found) - names)
             raise InvalidModel(f"encoding.json: missing keys {missing}, unknown keys {unknown}; export the model again")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+        return cls(**values)

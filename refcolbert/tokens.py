@@ -80,13 +80,13 @@ class TextTokenizer:
         bodies = self._bodies(texts, spec.query_prompt, spec.query_length - len(prefix) - len(suffix))
         out = []
         for body, spans in bodies:
-            ids = [*prefix, *body, *suffix]
+            ids = [*prefix, *(self._expanded(i) for i in body), *suffix]
             fill = spec.query_length - len(ids) if spec.expansion_id is not None else 0
             ids += [spec.expansion_id or 0] * fill
             attention = np.ones(len(ids), np.bool_)  # [n]
             attention[len(ids) - fill :] = spec.expansion_attended
-            spans = (*[None] * len(prefix), *spans, *[None] * (len(suffix) + fill))
-            out.append(Tokens(np.array(ids, np.int64), attention, np.ones(len(ids), np.bool_), spans))
+            places = (*[None] * len(prefix), *spans, *[None] * (len(suffix) + fill))
+            out.append(Tokens(np.array(ids, np.int64), attention, np.ones(len(ids), np.bool_), places))
         return out
 
     def documents(self, texts: Sequence[str]) -> list[Tokens]:
@@ -98,9 +98,14 @@ class TextTokenizer:
         for body, spans in bodies:
             ids = np.array([*prefix, *body, *suffix], np.int64)  # [n]
             keep = ~np.isin(ids, self._skiplist)  # [n]
-            spans = (*[None] * len(prefix), *spans, *[None] * len(suffix))
-            out.append(Tokens(ids, np.ones(len(ids), np.bool_), keep, spans))
+            places = (*[None] * len(prefix), *spans, *[None] * len(suffix))
+            out.append(Tokens(ids, np.ones(len(ids), np.bool_), keep, places))
         return out
+
+    def _expanded(self, token_id: int) -> int:
+        spec = self.spec
+        replaced = spec.pad_expands and spec.expansion_id is not None and token_id == spec.pad_id
+        return spec.expansion_id or 0 if replaced else token_id
 
     def _bodies(self, texts: Sequence[str], prompt: str, budget: int) -> list[tuple[list[int], list[Span]]]:
         """The first `budget` ids of each text without special tokens, and their spans in the caller's text."""

@@ -1,0 +1,169 @@
+"""Documents: ids, texts and metadata, in SQLite.
+
+A segment's documents are one immutable database. `pack` makes its bytes, `DocumentFile` reads it without ever writing
+beside it. Row r of the table is document r of the segment.
+"""
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CorruptIndexError, DuplicateId, InvalidInput
+from .filters import compile_filter
+from .tokens import check_texts
+
+__all__ = ["Document", "DocumentFile", "as_documents", "pack"]
+
+SCHEMA = (
+    "CREATE TABLE documents "
+    "(row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT, metadata TEXT NOT NULL) STRICT"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One document: a unique id, its text (None if only vectors were given), metadata that JSON can hold."""
+
+    id: str
+    text: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def as_documents(given: Iterable[Any], first_position: int, *, need_text: bool) -> list[Document]:
+    """Strings, mappings {"id", "text", "metadata"} and `Document`s -> Documents.
+
+    What comes without an id gets its decimal position in the index, counted from `first_position`.
+    Raises `InvalidInput` naming the first one that does not fit, also when an id occurs twice.
+    """
+    if isinstance(given, str | Mapping | Document):
+        raise InvalidInput(f"expected a list of documents, found one {type(given).__name__}; pass [document]")
+    documents = [_as_document(item, first_position + i, need_text) for i, item in enumerate(given)]
+    seen: set[str] = set()
+    for document in documents:
+        if document.id in seen:
+            raise DuplicateId(f"id {document.id!r} occurs twice in this call; ids must be unique")
+        seen.add(document.id)
+    return documents
+
+
+def _as_document(item: Any, position: int, need_text: bool) -> Document:
+    if isinstance(item, str):
+        item = {"text": item}
+    elif isinstance(item, Document):
+        item = {"id": item.id, "text": item.text, "metadata": item.metadata}
+    where = f"document {position}"
+    if not isinstance(item, Mapping):
+        raise InvalidInput(f"{where}: expected a string, a mapping or a Document, found {type(item).__name__}")
+    unknown = sorted(set(item) - {"id", "text", "metadata"})
+    if unknown:
+        raise InvalidInput(f"{where}: unknown keys {unknown}; expected id, text, metadata (put other fields there)")
+    text, metadata, name = item.get("text"), item.get("metadata"), item.get("id")
+    if name is None:
+        name = str(position)
+    if not isinstance(name, str) or not name:
+        raise InvalidInput(f"{where}: id must be a string of at least one character, found {name!r}")
+    check_texts([name], f"{where}: id")
+    if text is None and need_text:
+        raise InvalidInput(f"{where}: expected a text; without one pass add(documents, vectors=...)")
+    if text is not None:
+        check_texts([text], where)
+    return Document(id=name, text=text, metadata=_check_metadata(metadata, where))
+
+
+def _check_metadata(metadata: Any, where: str) -> dict[str, Any]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
+        raise InvalidInput(f"{where}: metadata must be a mapping with string keys, found {metadata!r}")
+    try:
+        check_texts([json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)], f"{where}: metadata")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{where}: metadata must be plain JSON: {error}") from error
+    return dict(metadata)
+
+
+def pack(documents: Iterable[Document]) -> bytes:
+    """The bytes of a database that holds `documents` in order; equal documents give equal bytes."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.execute(SCHEMA)
+        rows = (
+            (i, d.id, d.text, json.dumps(d.metadata, allow_nan=False, ensure_ascii=False))
+            for i, d in enumerate(documents)
+        )
+        connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+        return connection.serialize()
+    finally:
+        connection.close()
+
+
+class DocumentFile:
+    """Read access to one packed database. Safe to share between threads and to use in a forked child."""
+
+    def __init__(self, path: Path, n_docs: int) -> None:
+        self.path, self.n_docs = path, n_docs
+        self._local = threading.local()  # SQLite connections are not shared between threads
+
+    def ids(self) -> list[str]:
+        """Every id, in row order."""
+        return [row[0] for row in self._read("SELECT id FROM documents ORDER BY row", ())]
+
+    def rows(self, ids: Sequence[str]) -> dict[str, int]:
+        """id -> row for those of `ids` that are here."""
+        found = self._read(
+            "SELECT id, row FROM documents WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
+        )
+        return dict(found)
+
+    def get(self, rows: Sequence[int]) -> list[Document]:
+        """The documents at `rows`, in that order."""
+        sql = "SELECT row, id, text, metadata FROM documents WHERE row IN (SELECT value FROM json_each(?))"
+        found = {
+            row: Document(id=name, text=text, metadata=json.loads(metadata))
+            for row, name, text, metadata in self._read(sql, (json.dumps([int(r) for r in rows]),))
+        }
+        missing = [row for row in rows if row not in found]
+        if missing:
+            raise CorruptIndexError(f"{self.path}: expected rows {missing}, they are not there; restore the index")
+        return [found[row] for row in rows]
+
+    def matching(self, where: Mapping[str, Any]) -> NDArray[np.int64]:
+        """[n] rows, ascending, whose metadata satisfy the filter (see `filters`)."""
+        condition, parameters = compile_filter(where)
+        # The condition is made of constants of this module; every value of the caller's is a bound parameter.
+        sql = f"SELECT row FROM documents WHERE {condition} ORDER BY row"  # noqa: S608
+        return np.array([row[0] for row in self._read(sql, parameters)], dtype=np.int64)
+
+    def close(self) -> None:
+        """Close this thread's connection; another use opens a new one."""
+        if connection := getattr(self._local, "connection", None):
+            connection.close()
+            self._local.connection = None
+
+    def _read(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        try:
+            return self._connection().execute(sql, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise CorruptIndexError(f"{self.path}: {error}; restore the index from a copy") from error
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None or self._local.process != os.getpid():
+            uri = f"file:{quote(str(self.path))}?mode=ro&immutable=1"
+            connection = sqlite3.connect(uri, uri=True)
+            connection.execute("PRAGMA trusted_schema = OFF")
+            schema = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+            if schema != [(SCHEMA,)]:
+                raise CorruptIndexError(f"{self.path}: expected the one table of a document file, found {schema}")
+            self._local.connection, self._local.process = connection, os.getpid()
+        return connection

@@ -1,0 +1,355 @@
+"""The index format, version 1: what the bytes on disk mean. No I/O happens here.
+
+An index is a folder:
+
+    manifest.json      names every other file of the current generation
+    data/              immutable files, each written once and never changed
+    writer.lock        held by the kernel for a writer while it writes; its content means nothing
+
+A reader MUST take the manifest first and read no file it does not name. A writer MUST make every named file durable
+before the manifest that names it, and MUST publish the manifest by renaming a complete temporary file over it: so a
+crash leaves the old generation or the new one, never a mixture.
+
+Manifest. UTF-8 JSON, one object, then a newline, the lower-case hex SHA-256 of all bytes before that newline, and a
+newline. At most 1 MiB. Every key is required, none may be added or repeated: a reader that meets an unknown key MUST
+refuse, because it cannot know what the key changes.
+
+    format_version     1. A larger number MUST be refused: the index is too new.
+    reader_features    [] names of features a reader must know; an unknown one MUST be refused
+    writer_features    [] likewise for a writer
+    generation         >= 1, one more than that of the manifest it replaced
+    dim                1 to 4096, columns of a token vector
+    nbits              1, 2, 4 or 8: bits of a residual component; or "float16", "float32": vectors stay raw
+    train_at           tokens at which a raw index with 1, 2, 4 or 8 bits fits its codec
+    seed               of every random choice
+    next_position      the position that the next document gets; larger than any in use
+    encoder            null, or {"hash": content hash of the model, "source": null or where it was found}
+    codec              null while vectors are raw, or {"n_centroids", "n_cells", "files"}
+    segments           list of {"n_docs", "n_tokens", "n_deleted", "n_cells", "n_entries", "largest_norm", "files"}
+
+`files` maps a role to {"name", "bytes", "sha256"}. A name matches [0-9a-z-]{1,64} with the ending .npy or .sqlite and
+lies in data/; it is a plain file, no link. The roles, with n_cells and n_entries those of the same object:
+
+    codec       centroids [n_centroids, dim] float32    unit rows
+                coarse [n_cells, dim] float32           unit rows
+                starts [n_cells + 1] int64              fine centroids of each coarse cell, from 0 to n_centroids
+                cutoffs [2^nbits - 1] float32           ascending
+                weights [2^nbits] float32               ascending
+    segment     positions [n_docs] int64                strictly ascending, below next_position
+                offsets [n_docs + 1] int64              strictly ascending from 0 to n_tokens
+                deleted [n_deleted] uint32              rows, strictly ascending; present only when n_deleted > 0
+                documents                               SQLite, one table: see `documents.SCHEMA`; row r is document r
+      raw       vectors [n_tokens, dim]                 float32 if nbits is "float32", else float16
+      encoded   codes [n_tokens]                        uint16 if n_centroids <= 65536, else uint32; below n_centroids
+                residuals [n_tokens, ceil(dim*nbits/8)] uint8, packed as `codec` says
+                scales [n_tokens] float16               finite, >= 0
+                cells [n_cells] uint32                  strictly ascending, below n_centroids
+                cell_offsets [n_cells + 1] int64        strictly ascending from 0 to n_entries
+                cell_documents [n_entries] uint32       rows, strictly ascending within a list
+
+All numbers are little-endian, arrays C-ordered. An array file is NumPy's .npy version 1.0, and its header MUST be byte
+for byte what `npy_header` gives for the dtype and shape above: a reader compares it and parses nothing.
+
+A document's score is MaxSim against its decoded vectors (`codec`), ties are broken by position, deleted rows never
+appear, and the ids of all live documents are distinct.
+"""
+
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .codec import NBITS, code_dtype, row_bytes
+from .errors import CorruptIndexError, IndexTooNewError
+
+__all__ = [
+    "FORMAT_VERSION",
+    "LARGEST_MANIFEST",
+    "ArrayType",
+    "CodecEntry",
+    "EncoderEntry",
+    "FileEntry",
+    "Manifest",
+    "SegmentEntry",
+    "array_types",
+    "npy_header",
+]
+
+FORMAT_VERSION = 1
+LARGEST_MANIFEST = 1 << 20
+LARGEST_DIM = 4096
+FILE_NAME = re.compile(r"[0-9a-z-]{1,64}\.(npy|sqlite)")
+HASH = re.compile(r"[0-9a-f]{64}")
+DType = np.dtype[Any]
+U1, U4, I8, F2, F4 = (DType(code) for code in ("u1", "<u4", "<i8", "<f2", "<f4"))
+RAW = {"float16": F2, "float32": F4}
+
+ArrayType = tuple[np.dtype[Any], tuple[int, ...]]  # dtype and shape
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One immutable file."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderEntry:
+    """The model whose vectors an index holds; source None is the default model."""
+
+    hash: str
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CodecEntry:
+    """The fitted codec."""
+
+    n_centroids: int
+    n_cells: int
+    files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """One segment; n_cells and n_entries are 0 while it is raw."""
+
+    n_docs: int
+    n_tokens: int
+    n_deleted: int
+    n_cells: int
+    n_entries: int
+    largest_norm: float
+    files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """One generation of an index."""
+
+    generation: int
+    dim: int
+    nbits: int | str
+    train_at: int
+    seed: int
+    next_position: int = 0
+    encoder: EncoderEntry | None = None
+    codec: CodecEntry | None = None
+    segments: tuple[SegmentEntry, ...] = ()
+    format_version: int = FORMAT_VERSION
+    reader_features: tuple[str, ...] = ()
+    writer_features: tuple[str, ...] = field(default=())
+
+    def files(self) -> list[FileEntry]:
+        """Every file this generation consists of, besides the manifest."""
+        owners = ([self.codec] if self.codec else []) + list(self.segments)
+        return [entry for owner in owners for entry in owner.files.values()]
+
+    def to_bytes(self) -> bytes:
+        """The manifest file; equal manifests give equal bytes."""
+        body = json.dumps(asdict(self), sort_keys=True, indent=1, allow_nan=False).encode()
+        return body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Manifest":
+        """Parse a manifest file strictly. Raises `CorruptIndexError`, or `IndexTooNewError` for a newer format."""
+        body, _, trailer = data.removesuffix(b"\n").rpartition(b"\n")
+        found, expected = hashlib.sha256(body).hexdigest().encode(), trailer
+        if len(data) > LARGEST_MANIFEST or not data.endswith(b"\n") or found != expected:
+            raise CorruptIndexError(
+                f"manifest.json: its last line must be the SHA-256 of what precedes it ({found.decode()}), "
+                f"found {expected[:64]!r}; the index is damaged: restore it from a copy"
+            )
+        try:
+            parsed = json.loads(body, object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+        except (ValueError, RecursionError) as error:
+            raise _corrupt("manifest.json", "strict JSON", error) from error
+        _refuse_newer(parsed)
+        return _manifest(parsed)
+
+
+def npy_header(array_type: ArrayType) -> bytes:
+    """The one header that an array file of this dtype and shape has."""
+    dtype, shape = array_type
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
+    return buffer.getvalue()
+
+
+def array_types(manifest: Manifest, owner: CodecEntry | SegmentEntry) -> dict[str, ArrayType]:
+    """Role -> dtype and shape of every array file of a codec or segment of `manifest`."""
+    dim = manifest.dim
+    if isinstance(owner, CodecEntry):
+        levels = 2 ** int(manifest.nbits)
+        return {
+            "centroids": (F4, (owner.n_centroids, dim)),
+            "coarse": (F4, (owner.n_cells, dim)),
+            "starts": (I8, (owner.n_cells + 1,)),
+            "cutoffs": (F4, (levels - 1,)),
+            "weights": (F4, (levels,)),
+        }
+    types: dict[str, ArrayType] = {"positions": (I8, (owner.n_docs,)), "offsets": (I8, (owner.n_docs + 1,))}
+    if owner.n_deleted:
+        types["deleted"] = (U4, (owner.n_deleted,))
+    if manifest.codec is None:
+        return types | {"vectors": (RAW.get(str(manifest.nbits), RAW["float16"]), (owner.n_tokens, dim))}
+    codes: DType = code_dtype(manifest.codec.n_centroids).newbyteorder("<")
+    return types | {
+        "codes": (codes, (owner.n_tokens,)),
+        "residuals": (U1, (owner.n_tokens, row_bytes(dim, int(manifest.nbits)))),
+        "scales": (F2, (owner.n_tokens,)),
+        "cells": (U4, (owner.n_cells,)),
+        "cell_offsets": (I8, (owner.n_cells + 1,)),
+        "cell_documents": (U4, (owner.n_entries,)),
+    }
+
+
+# ---- strict parsing: every field has one rule, and an object has exactly the keys of its table
+
+Rule = Callable[[Any], bool]
+ROOM = 2**62  # above any count, below what int64 arithmetic could overflow
+
+
+def _count(least: int = 0, most: int = ROOM) -> Rule:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 4096
+
+
+MANIFEST_RULES: dict[str, Rule] = {
+    "format_version": _count(1, FORMAT_VERSION),
+    "reader_features": lambda value: value == [],
+    "writer_features": lambda value: value == [],
+    "generation": _count(1),
+    "dim": _count(1, LARGEST_DIM),
+    "nbits": lambda value: (type(value) is int and value in NBITS) or (isinstance(value, str) and value in RAW),
+    "train_at": _count(1),
+    "seed": _count(0, 2**63 - 1),
+    "next_position": _count(),
+    "encoder": lambda value: value is None or isinstance(value, dict),
+    "codec": lambda value: value is None or isinstance(value, dict),
+    "segments": lambda value: isinstance(value, list) and len(value) <= 4096,
+}
+ENCODER_RULES: dict[str, Rule] = {
+    "hash": lambda value: isinstance(value, str) and HASH.fullmatch(value) is not None,
+    "source": lambda value: value is None or _text(value),
+}
+CODEC_RULES: dict[str, Rule] = {"n_centroids": _count(1, 2**32), "n_cells": _count(1, 2**32)}
+SEGMENT_RULES: dict[str, Rule] = {
+    "n_docs": _count(1, 2**32),
+    "n_tokens": _count(1),
+    "n_deleted": _count(0, 2**32),
+    "n_cells": _count(),
+    "n_entries": _count(),
+    "largest_norm": lambda value: type(value) in (int, float) and math.isfinite(value) and value >= 0,
+}
+FILE_RULES: dict[str, Rule] = {
+    "name": lambda value: isinstance(value, str) and FILE_NAME.fullmatch(value) is not None,
+    "bytes": _count(1),
+    "sha256": lambda value: isinstance(value, str) and HASH.fullmatch(value) is not None,
+}
+
+
+def _manifest(parsed: Any) -> Manifest:
+    _obey(parsed, MANIFEST_RULES, "manifest.json")
+    encoder, codec = parsed["encoder"], parsed["codec"]
+    if encoder is not None:
+        encoder = EncoderEntry(**_obey(encoder, ENCODER_RULES, "encoder"))
+    if codec is not None:
+        codec = CodecEntry(**_owner(codec, CODEC_RULES, "codec"))
+    segments = tuple(
+        SegmentEntry(**_owner(segment, SEGMENT_RULES, f"segments[{i}]")) for i, segment in enumerate(parsed["segments"])
+    )
+    features = {name: tuple(parsed[name]) for name in ("reader_features", "writer_features")}
+    manifest = Manifest(**parsed | features | {"encoder": encoder, "codec": codec, "segments": segments})
+    _agree(manifest)
+    return manifest
+
+
+def _owner(parsed: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
+    """An object with `files`."""
+    _obey(parsed, {**rules, "files": lambda value: isinstance(value, dict)}, where)
+    files = {role: FileEntry(**_obey(f, FILE_RULES, f"{where}.files.{role}")) for role, f in parsed["files"].items()}
+    return {**parsed, "files": files}
+
+
+def _agree(manifest: Manifest) -> None:
+    """What the fields must say about each other."""
+    if manifest.codec and not isinstance(manifest.nbits, int):
+        raise _corrupt("codec", "null for raw vectors", "an object")
+    owners: list[CodecEntry | SegmentEntry] = [*([manifest.codec] if manifest.codec else []), *manifest.segments]
+    for owner in owners:
+        types = array_types(manifest, owner)
+        roles = set(types) | ({"documents"} if isinstance(owner, SegmentEntry) else set())
+        if set(owner.files) != roles:
+            raise _corrupt("files", f"the roles {sorted(roles)}", sorted(owner.files))
+        for role, file in owner.files.items():
+            if file.name.endswith(".sqlite") != (role == "documents"):
+                raise _corrupt(f"files.{role}.name", "the ending of its kind", file.name)
+            if role in types and file.bytes != len(npy_header(types[role])) + _array_bytes(types[role]):
+                raise _corrupt(f"files.{role}.bytes", "the size of its dtype and shape", file.bytes)
+    for segment in manifest.segments:
+        if segment.n_deleted >= segment.n_docs or segment.n_tokens < segment.n_docs:
+            raise _corrupt("segments", "n_deleted < n_docs <= n_tokens", segment)
+    if sum(segment.n_docs for segment in manifest.segments) > manifest.next_position:
+        raise _corrupt("next_position", "at least the number of documents", manifest.next_position)
+    names = [file.name for file in manifest.files()]
+    if len(set(names)) != len(names):
+        raise _corrupt("files", "distinct names", sorted(names))
+
+
+def _array_bytes(array_type: ArrayType) -> int:
+    return math.prod(array_type[1]) * array_type[0].itemsize  # Python integers: no overflow
+
+
+def _obey(parsed: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
+    if not isinstance(parsed, dict) or set(parsed) != set(rules):
+        raise _corrupt(where, f"an object with exactly the keys {sorted(rules)}", parsed)
+    for key, rule in rules.items():
+        if not rule(parsed[key]):
+            raise _corrupt(f"{where}: {key}", "a value that the format allows", parsed[key])
+    return parsed
+
+
+def _refuse_newer(parsed: Any) -> None:
+    if not isinstance(parsed, dict):
+        raise _corrupt("manifest.json", "one object", parsed)
+    version = parsed.get("format_version")
+    if type(version) is int and version > FORMAT_VERSION:
+        raise IndexTooNewError(
+            f"the index has format version {version}, this refcolbert reads up to {FORMAT_VERSION}; upgrade refcolbert"
+        )
+    for key in ("reader_features", "writer_features"):
+        names = parsed.get(key)
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+            raise IndexTooNewError(f"the index needs {key} {names}, which this refcolbert does not know; upgrade it")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is repeated")
+    return found
+
+
+def _no_constants(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _corrupt(where: str, expected: str, found: Any) -> CorruptIndexError:
+    shown = repr(found)
+    shown = shown if len(shown) <= 200 else shown[:200] + "..."
+    return CorruptIndexError(f"{where}: expected {expected}, found {shown}; restore the index from a copy")

@@ -1,0 +1,448 @@
+"""Index: documents that can be searched, on disk. It introduces the rooms to each other and does little itself.
+
+An `Index` object sees one generation. Its own writes and `refresh()` move it to the newest; searches that run meanwhile
+in other threads keep the generation they began with.
+"""
+
+import itertools
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from tqdm import tqdm
+
+from . import codec as codecs
+from . import segments
+from .documents import Document, as_documents
+from .encoder import Encoder
+from .errors import (
+    CorruptIndexError,
+    DuplicateId,
+    EncoderMismatch,
+    IndexExists,
+    IndexLocked,
+    InvalidInput,
+    ModelError,
+)
+from .explain import Explanation, explain
+from .format import RAW, EncoderEntry, Manifest
+from .generation import Generation, publish
+from .hits import Hit
+from .ragged import Ragged, check_vectors
+from .search import Result, search
+from .segments import Made, Stored
+from .store import Store, Writer
+from .topk import check_k
+
+__all__ = ["Index"]
+
+Floats = NDArray[np.float32]
+Documents = Iterable[str | Mapping[str, Any] | Document]
+Query = str | ArrayLike
+
+NBITS = 4
+TRAIN_AT = 1 << 17  # tokens: below, scanning every raw vector takes a few hundredths of a second
+FULL_VERIFY_BYTES = 256 << 20  # up to this size, verify="auto" checks every byte when opening
+BUILD_BATCH = 2048  # documents encoded and published at once by `build`
+
+
+class Index:
+    """A searchable collection of documents in a folder. Make one with `Index.create` or `Index.open`.
+
+    One object may be shared by threads; one that was opened before a fork may be used in the child. Reading never
+    blocks; a second writer, in whatever process, gets `IndexLocked` at once. It is a context manager; `close` drops the
+    mapped files, and nothing is lost without it.
+    """
+
+    def __init__(self, store: Store, encoder: Encoder | None, *, verify: str) -> None:
+        if verify not in ("auto", "full", "fast"):
+            raise InvalidInput(f"verify must be 'auto', 'full' or 'fast', found {verify!r}")
+        self._store, self._encoder, self._verify = store, encoder, verify
+        self._write_lock = threading.Lock()
+        self._generation = self._load(store.read())
+
+    @property
+    def path(self) -> Path:
+        """The folder of the index."""
+        return self._store.path
+
+    # ---- life
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        encoder: Encoder | None = None,
+        *,
+        dim: int | None = None,
+        nbits: int | str = NBITS,
+        train_at: int = TRAIN_AT,
+        seed: int = 0,
+    ) -> Self:
+        """Make an empty index in a new folder.
+
+        With neither `encoder` nor `dim` the default model is loaded; with `dim` alone the index takes ready-made
+        vectors and array queries only. `nbits` is 1, 2, 4 or 8 bits for each component of a residual, or "float16" or
+        "float32" to keep vectors raw. Vectors stay float16 until the index holds `train_at` tokens; the add that
+        crosses it fits the codec, with `seed`, and converts what is there.
+        Raises `IndexExists`, `InvalidInput`, and `ModelNotFound` when there is no default model.
+        """
+        if encoder is None and dim is None:
+            encoder = Encoder.load()
+        if encoder is not None and dim not in (None, encoder.dim):
+            raise InvalidInput(f"dim is {dim}, the encoder gives vectors of dim {encoder.dim}; leave dim out")
+        if nbits not in (*codecs.NBITS, *RAW) or isinstance(nbits, bool):
+            raise InvalidInput(f"nbits must be one of {[*codecs.NBITS, *RAW]}, found {nbits!r}")
+        store = Store(Path(path))
+        entry = EncoderEntry(encoder.hash, encoder.source) if encoder else None
+        manifest = Manifest(
+            generation=1,
+            dim=check_k(encoder.dim if encoder else dim),
+            nbits=nbits,
+            train_at=check_k(train_at),
+            seed=check_k(seed + 1) - 1,
+            encoder=entry,
+        )
+        store.create()
+        with store.writing(new=True) as writer:
+            writer.commit(manifest)
+        return cls(store, encoder, verify="auto")
+
+    @classmethod
+    def open(cls, path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> Self:
+        """Open an index. `encoder` is needed only if the index's own model is not where it was.
+
+        `verify="full"` checks every byte before use; "fast" checks the manifest, sizes, headers and the small arrays,
+        so damage may go unseen until `check`; "auto" is full up to 256 MiB.
+        Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`.
+        """
+        return cls(Store(Path(path)), encoder, verify=verify)
+
+    @classmethod
+    def build(
+        cls,
+        path: str | Path,
+        documents: Documents,
+        encoder: Encoder | None = None,
+        *,
+        progress: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Index a large collection in bounded memory and publish it once, complete.
+
+        Documents are encoded and staged by the thousand beside `path`; after an interruption the same call goes on
+        where it stopped, provided `documents` yields the same ones in the same order. `options` are those of `create`.
+        """
+        target = Path(path)
+        staging = target.with_name(target.name + ".building")
+        if target.exists():
+            raise IndexExists(f"{target} exists already; choose another path or remove it first")
+        index = cls.open(staging, encoder) if staging.exists() else cls.create(staging, encoder, **options)
+        done = index._generation.manifest.next_position
+        with tqdm(desc="index", unit="doc", initial=done, disable=not progress) as bar:
+            for batch in _batches(documents, BUILD_BATCH, skip=done):
+                index.add(batch)
+                bar.update(len(batch))
+        index.compact()
+        index.close()
+        staging.rename(target)
+        return cls.open(target, encoder)
+
+    def close(self) -> None:
+        """Close this thread's database connections. The object may still be used; it opens them again."""
+        for stored in self._generation.stored:
+            stored.documents.close()
+
+    def refresh(self) -> bool:
+        """Move to the newest generation; True if that was another one."""
+        manifest = self._store.read()
+        if manifest == self._generation.manifest:
+            return False
+        self._generation = self._load(manifest)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- reading
+
+    def __len__(self) -> int:
+        """Live documents."""
+        return int(self._generation.collection.live.sum())
+
+    def __contains__(self, document_id: object) -> bool:
+        return isinstance(document_id, str) and document_id in self._generation.find([document_id])
+
+    def ids(self) -> list[str]:
+        """Ids of the live documents, by position."""
+        generation = self._generation
+        return [
+            name
+            for stored in generation.stored
+            for name, live in zip(stored.documents.ids(), stored.segment.live, strict=True)
+            if live
+        ]
+
+    def get(self, ids: Iterable[str]) -> list[Document]:
+        """The documents with these ids, in that order. Raises `UnknownId` naming those that are not here."""
+        generation = self._generation
+        places = generation.places(_id_list(ids))
+        return [generation.stored[i].documents.get([row])[0] for i, row in places]
+
+    def info(self) -> dict[str, Any]:
+        """What the index holds and how."""
+        manifest, collection = self._generation.manifest, self._generation.collection
+        entry = manifest.encoder
+        return {
+            "path": str(self.path),
+            "documents": len(self),
+            "tokens": int(collection.lengths[collection.live].sum()),
+            "dim": manifest.dim,
+            "nbits": manifest.nbits,
+            "centroids": len(collection.codec.centroids) if collection.codec else None,
+            "segments": len(manifest.segments),
+            "deleted": int((~collection.live).sum()),
+            "generation": manifest.generation,
+            "bytes": sum(file.bytes for file in manifest.files()),
+            "format_version": manifest.format_version,
+            "encoder": {"hash": entry.hash, "source": entry.source} if entry else None,
+        }
+
+    def search(
+        self,
+        query: Query,
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        exact: bool = False,
+    ) -> list[Hit]:
+        """The k best documents for a text or for query vectors [n_q, dim]: score descending, then position ascending.
+
+        `where` is a metadata filter (`filters`), `ids` a list of ids to search among (unknown ones match nothing);
+        both are applied before candidates are chosen, and an empty choice gives an empty answer. `nprobe` cells are
+        probed for each query token and `candidates` documents ranked exactly; `exact=True` ranks all.
+        Scores are exact for the stored vectors whatever the parameters. Raises `InvalidInput`, `EncoderMismatch`.
+        """
+        return self.search_many([query], k, where=where, ids=ids, nprobe=nprobe, candidates=candidates, exact=exact)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[Query],
+        k: int = 10,
+        *,
+        where: Mapping[str, Any] | None = None,
+        ids: Iterable[str] | None = None,
+        nprobe: int | None = None,
+        candidates: int | None = None,
+        exact: bool = False,
+    ) -> list[list[Hit]]:
+        """`search` for each query, all on the same generation; text queries are encoded together."""
+        generation = self._generation
+        allowed = generation.allowed(where, ids)
+        hits = []
+        for query, q in zip(queries, self._vectors_of(queries, generation.manifest), strict=True):
+            found = search(
+                q, generation.collection, k, allowed=allowed, nprobe=nprobe, candidates=candidates, exact=exact
+            )
+            hits.append(self._hits(generation, query, q, found))
+        return hits
+
+    def check(self) -> dict[str, Any]:
+        """Verify every byte of the newest generation and everything that can be derived again; returns `info()`.
+
+        Raises `CorruptIndexError` naming the file and what is wrong with it.
+        """
+        manifest = self._store.read()
+        generation = Generation(self._store, manifest, verify=True)
+        positions = generation.collection.positions
+        if (np.diff(positions) <= 0).any():
+            raise CorruptIndexError("segments: expected positions that ascend from one to the next; restore the index")
+        names = [document.id for stored in generation.stored for document in stored.live_documents()]
+        if len(set(names)) != len(names):
+            raise CorruptIndexError("documents: an id occurs twice among the live documents; restore the index")
+        return self.info()
+
+    # ---- writing: each call is one transaction, which has either happened or not
+
+    def add(self, documents: Documents, *, vectors: Ragged | Sequence[ArrayLike] | None = None) -> list[str]:
+        """Add documents and return their ids; strings get their decimal position as id.
+
+        `vectors` are ready-made token vectors, one array [n_d, dim] a document; without them the texts are encoded.
+        Raises `DuplicateId` when an id is in the index already, and leaves the index as it was on any error.
+        """
+        return self._put(documents, vectors, replacing=False)
+
+    def upsert(self, documents: Documents, *, vectors: Ragged | Sequence[ArrayLike] | None = None) -> list[str]:
+        """`add`, but a document whose id is in the index replaces that one, at a new position."""
+        return self._put(documents, vectors, replacing=True)
+
+    def delete(self, ids: Iterable[str]) -> None:
+        """Delete documents. Raises `UnknownId` naming those that are not here, and then deletes none."""
+        wanted = _id_list(ids)
+        with self._writing() as (writer, generation):
+            kept = generation.without(generation.places(wanted))
+            self._publish(writer, generation, kept, [])
+
+    def compact(self, refit: bool = False) -> None:
+        """Merge all segments into one and drop deleted documents; `refit` fits the codec anew on what is there."""
+        with self._writing() as (writer, generation):
+            self._publish(writer, generation, generation.stored, [], merge_all=True, refit=refit)
+
+    def reencode(self, encoder: Encoder, progress: bool = False) -> None:
+        """Encode every text again with another model, in one generation. Documents without text are an error."""
+        with self._writing() as (writer, generation):
+            documents = [d for stored in generation.stored for d in stored.live_documents()]
+            missing = [d.id for d in documents if d.text is None]
+            if missing:
+                raise InvalidInput(f"{len(missing)} documents have no text to encode, the first is {missing[0]!r}")
+            manifest = replace(
+                generation.manifest,
+                dim=encoder.dim,
+                encoder=EncoderEntry(encoder.hash, encoder.source),
+                codec=None,
+                segments=(),
+            )
+            texts = [d.text or "" for d in documents]
+            positions = generation.collection.positions[generation.collection.live]
+            vectors = encoder.encode_documents(texts, progress)
+            made = [segments.encode(vectors, documents, positions, None, manifest.nbits)] if documents else []
+            fresh = Generation(self._store, manifest, verify=False)
+            self._encoder = encoder
+            self._publish(writer, fresh, [], made)
+
+    # ---- inside
+
+    def _put(self, documents: Documents, vectors: Ragged | Sequence[ArrayLike] | None, *, replacing: bool) -> list[str]:
+        with self._writing() as (writer, generation):
+            manifest = generation.manifest
+            batch = as_documents(documents, manifest.next_position, need_text=vectors is None)
+            if not batch:
+                return []
+            names = [document.id for document in batch]
+            found = generation.find(names)
+            if found and not replacing:
+                raise DuplicateId(f"id {next(iter(found))!r} is in the index already; use upsert to replace it")
+            ragged = self._document_vectors(batch, vectors, manifest)
+            positions = manifest.next_position + np.arange(len(batch))
+            made = segments.encode(ragged, batch, positions, generation.collection.codec, manifest.nbits)
+            self._publish(writer, generation, generation.without(found.values()), [made])
+            return names
+
+    def _document_vectors(
+        self, documents: list[Document], vectors: Ragged | Sequence[ArrayLike] | None, manifest: Manifest
+    ) -> Ragged:
+        if vectors is None:
+            return self._encoder_for(manifest).encode_documents([document.text or "" for document in documents])
+        ragged = vectors if isinstance(vectors, Ragged) else Ragged.from_list(vectors, manifest.dim)
+        if len(ragged) != len(documents):
+            raise InvalidInput(f"expected vectors for {len(documents)} documents, found {len(ragged)}")
+        return Ragged(check_vectors(ragged.vectors, "vectors", manifest.dim), ragged.offsets)
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Writer, Generation]]:
+        """One write operation on the newest generation."""
+        if not self._write_lock.acquire(blocking=False):
+            raise IndexLocked(f"{self.path} is being written by another thread; try again later")
+        try:
+            with self._store.writing() as writer:
+                if writer.manifest is not None and writer.manifest != self._generation.manifest:
+                    self._generation = self._load(writer.manifest)
+                yield writer, self._generation
+        finally:
+            self._write_lock.release()
+
+    def _publish(
+        self, writer: Writer, generation: Generation, kept: Sequence[Stored], made: Sequence[Made], **how: bool
+    ) -> None:
+        self._generation = self._load(publish(writer, generation, kept, made, **how))
+
+    def _load(self, manifest: Manifest) -> Generation:
+        size = sum(file.bytes for file in manifest.files())
+        full = self._verify == "full" or (self._verify == "auto" and size <= FULL_VERIFY_BYTES)
+        return Generation(self._store, manifest, verify=full)
+
+    def _encoder_for(self, manifest: Manifest) -> Encoder:
+        """The encoder whose vectors the index holds. Raises `EncoderMismatch` naming it when it is not at hand."""
+        entry = manifest.encoder
+        if entry is None:
+            raise EncoderMismatch(
+                f"{self.path} was made for ready-made vectors of dim {manifest.dim}: pass vectors, not texts"
+            )
+        if self._encoder is None:
+            try:
+                self._encoder = Encoder.load(entry.source)
+            except ModelError as error:
+                raise EncoderMismatch(f"{self.path} needs the model {_name(entry)}: {error}") from error
+        if self._encoder.hash != entry.hash:
+            raise EncoderMismatch(
+                f"{self.path} holds vectors of the model {_name(entry)}, found {self._encoder.hash[:12]} from "
+                f"{self._encoder.folder}; open it with that model, or call reencode(encoder) to change it"
+            )
+        return self._encoder
+
+    def _vectors_of(self, queries: Sequence[Query], manifest: Manifest) -> list[Floats]:
+        """Query vectors, texts encoded in one go: one array [n_q, dim] a query."""
+        if isinstance(queries, str):
+            raise InvalidInput("queries must be a list, found one string; use search, or pass [query]")
+        texts = [query for query in queries if isinstance(query, str)]
+        encoded = iter(self._encoder_for(manifest).encode_queries(texts) if texts else [])
+        return [next(encoded) if isinstance(q, str) else check_vectors(q, "query", manifest.dim) for q in queries]
+
+    def _hits(self, generation: Generation, query: Query, q: Floats, found: Result) -> list[Hit]:
+        documents = generation.documents(found.documents)
+        rows = zip(documents, found.documents, found.scores, strict=True)
+        return [
+            Hit(
+                rank=rank,
+                score=float(score),
+                id=document.id,
+                text=document.text,
+                metadata=document.metadata,
+                _explain=partial(self._explain, generation, query, q, int(number), document.text),
+            )
+            for rank, (document, number, score) in enumerate(rows, start=1)
+        ]
+
+    def _explain(self, generation: Generation, query: Query, q: Floats, number: int, text: str | None) -> Explanation:
+        d = generation.collection.vectors(np.array([number]))[0]
+        encoder = self._encoder_for(generation.manifest) if generation.manifest.encoder else None
+        query_labels = encoder.query_labels(query) if encoder and isinstance(query, str) else []
+        labels, spans = encoder.document_labels(text) if encoder and text is not None else ([], [])
+        if len(query_labels) != len(q):
+            query_labels = [f"query {i}" for i in range(len(q))]
+        if len(labels) != len(d):  # the vectors are not this encoder's
+            labels, spans = [f"row {j}" for j in range(len(d))], [None] * len(d)
+        return explain(q, d, query_labels, labels, spans, text)
+
+
+def _id_list(ids: Iterable[str]) -> list[str]:
+    """The ids, each once."""
+    if isinstance(ids, str):
+        raise InvalidInput("ids must be a list of ids, found one string; pass [id]")
+    return list(dict.fromkeys(ids))
+
+
+def _batches(documents: Documents, size: int, *, skip: int) -> Iterator[list[Any]]:
+    """Lists of up to `size` documents, the first `skip` left out."""
+    rest = itertools.islice(documents, skip, None)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
+
+
+def _name(entry: EncoderEntry) -> str:
+    return f"{entry.hash[:12]} ({entry.source or 'the default model'})"

@@ -1,0 +1,134 @@
+"""Seeded spherical k-means in two levels: fit the centroids, assign vectors to them.
+
+Spherical k-means maximizes sum over n of x_n . c_a(n) with unit centroids; a step assigns each vector to its best
+centroid and replaces each centroid by the normalized sum of its vectors, which never lowers that sum.
+
+Plain k-means over K centroids costs n * K * dim multiplications a pass. Here about sqrt(K) coarse centroids divide the
+space, each coarse cell gets a share of the K fine centroids by its number of vectors, and a vector is compared only
+with the fine centroids of its few best coarse cells: about n * (1 + probes) * sqrt(K) * dim. The price is that a vector
+whose nearest centroid lies in a farther cell gets its second best; `assign` is exact when every cell is probed.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidInput
+
+__all__ = ["Centroids", "assign", "assign_exact", "centroid_count", "fit"]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+CHUNK = 1 << 22  # similarities held at once (16 MiB of float32)
+PROBES = 4  # coarse cells compared for each vector
+ITERATIONS = 6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Centroids:
+    """Fine centroids grouped by coarse cell: cell g owns fine centroids starts[g] : starts[g + 1]."""
+
+    fine: Floats  # [n_centroids, dim] unit rows
+    coarse: Floats  # [n_cells, dim] unit rows
+    starts: Ints  # [n_cells + 1]
+
+    def __len__(self) -> int:
+        return len(self.fine)
+
+
+def centroid_count(n_tokens: int) -> int:
+    """K = 2^floor(log2(16 sqrt(n_tokens))), at most n_tokens: PLAID's rule (CIKM 2022, section 4.1 and its code)."""
+    return max(1, min(n_tokens, 1 << int(math.log2(16 * math.sqrt(n_tokens)))))
+
+
+def fit(vectors: Floats, n_centroids: int, seed: int) -> Centroids:
+    """Fit `n_centroids` to unit vectors [n, dim]. Same vectors, seed and BLAS threads give the same bytes.
+
+    Raises `InvalidInput` when there are fewer vectors than centroids.
+    """
+    if not 1 <= n_centroids <= len(vectors):
+        raise InvalidInput(f"expected 1 to {len(vectors)} centroids for {len(vectors)} vectors, found {n_centroids}")
+    rng = np.random.default_rng(seed)
+    coarse, cells = _lloyd(vectors, max(1, round(np.sqrt(n_centroids))), rng)
+    members = [np.flatnonzero(cells == g) for g in range(len(coarse))]
+    shares = _shares(np.array([len(m) for m in members]), n_centroids)  # [n_cells]
+    fine = [_lloyd(vectors[m], share, rng)[0] for m, share in zip(members, shares, strict=True) if share]
+    used = shares > 0
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(shares[used])])
+    return Centroids(np.concatenate(fine), coarse[used], starts)
+
+
+def assign(vectors: Floats, centroids: Centroids, probes: int = PROBES) -> Ints:
+    """[n, dim] -> [n] the best fine centroid among those of each vector's `probes` best coarse cells.
+
+    Equal similarities go to the lower centroid number. Not guaranteed: that it is the nearest of all, unless `probes`
+    is at least the number of cells.
+    """
+    out = np.empty(len(vectors), np.int64)  # [n]
+    widest = max(len(centroids.coarse), int(np.diff(centroids.starts).max()))
+    step = max(CHUNK // widest, 1)
+    for first in range(0, len(vectors), step):
+        out[first : first + step] = _assign_chunk(vectors[first : first + step], centroids, probes)
+    return out
+
+
+def assign_exact(vectors: Floats, fine: Floats) -> Ints:
+    """[n, dim], [n_centroids, dim] -> [n] the nearest centroid, equal similarities to the lower number."""
+    out = np.empty(len(vectors), np.int64)  # [n]
+    step = max(CHUNK // len(fine), 1)
+    for first in range(0, len(vectors), step):
+        out[first : first + step] = (vectors[first : first + step] @ fine.T).argmax(axis=1)
+    return out
+
+
+def _assign_chunk(vectors: Floats, centroids: Centroids, probes: int) -> Ints:
+    similarities = vectors @ centroids.coarse.T  # [n, n_cells]
+    probes = min(probes, similarities.shape[1])
+    chosen = np.argpartition(-similarities, probes - 1, axis=1)[:, :probes]  # [n, probes]
+    order = np.argsort(chosen, axis=None, kind="stable")  # (vector, probe) pairs, cell by cell
+    bounds = np.searchsorted(chosen.ravel()[order], np.arange(len(centroids.coarse) + 1))
+    best = np.full(len(vectors), -np.inf, np.float32)  # [n]
+    codes = np.zeros(len(vectors), np.int64)  # [n]
+    for cell in range(len(centroids.coarse)):
+        rows = order[bounds[cell] : bounds[cell + 1]] // probes  # vectors that compare with this cell, ascending
+        first, last = centroids.starts[cell : cell + 2]
+        found = vectors[rows] @ centroids.fine[first:last].T  # [n_rows, n_fine]
+        code = found.argmax(axis=1)  # [n_rows]
+        value = found[np.arange(len(rows)), code]  # [n_rows]
+        better = value > best[rows]  # cells come in ascending order, so a tie stays with the lower number
+        best[rows[better]] = value[better]
+        codes[rows[better]] = first + code[better]
+    return codes
+
+
+def _lloyd(vectors: Floats, k: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
+    """Spherical k-means: centroids [k, dim] and codes [n]. An empty cluster is moved onto the worst-placed vector."""
+    centroids = vectors[np.sort(rng.choice(len(vectors), k, replace=False))].copy()  # [k, dim]
+    for _ in range(ITERATIONS):
+        codes = assign_exact(vectors, centroids)  # [n]
+        order = np.argsort(codes, kind="stable")
+        counts = np.bincount(codes, minlength=k)  # [k]
+        filled = np.flatnonzero(counts)
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[filled])[:-1]])
+        sums = np.add.reduceat(vectors[order], starts, axis=0, dtype=np.float64)  # [n_filled, dim]
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)  # [n_filled, 1]
+        usable = norms[:, 0] > 0  # vectors that cancel out leave their centroid where it was
+        centroids[filled[usable]] = (sums[usable] / norms[usable]).astype(np.float32)
+        empty = np.flatnonzero(counts == 0)
+        if len(empty):
+            fit_of = np.einsum("nd,nd->n", vectors, centroids[codes])  # [n] similarity to the own centroid
+            centroids[empty] = vectors[np.argsort(fit_of, kind="stable")[: len(empty)]]
+    return centroids, assign_exact(vectors, centroids)
+
+
+def _shares(sizes: Ints, total: int) -> Ints:
+    """Divide `total` centroids among cells by size: largest remainders, none more than its vectors. [n_cells]."""
+    quota = sizes * total / sizes.sum()  # [n_cells]
+    shares: Ints = np.minimum(np.floor(quota).astype(np.int64), sizes)
+    for _ in range(total - int(shares.sum())):
+        remainder = np.where(shares < sizes, quota - shares, -np.inf)
+        shares[int(np.argmax(remainder))] += 1
+    return shares

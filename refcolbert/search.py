@@ -1,0 +1,265 @@
+"""Two-phase late-interaction search: probe -> candidates -> centroid pruning -> exact MaxSim (PLAID, CIKM 2022).
+
+Each stage is a function; `search` strings them together and keeps a trace of what each one did. With q_i the query
+tokens, c the centroids and code_j the cell of document token j:
+
+    scores of cells     q_i . c                                          one matrix product
+    probe               the nprobe best cells of each query token
+    candidates          documents with a token in a probed cell          inverted lists
+    pruning             sum over i of max over j of q_i . c[code_j]      the centroids stand in for the vectors
+    ranking             sum over i of max over j of q_i . x_j            exact MaxSim on the decoded vectors
+
+The first four only choose which documents are ranked. Every returned score is the canonical MaxSim of the query with
+the vectors that the index holds, and the order among those ranked is the one total order of `topk`. A collection with
+no codec, one that holds no more documents than would be ranked anyway, and `exact=True` skip the choosing.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import ivf
+from .codec import Codec, Encoded
+from .errors import InvalidInput
+from .maxsim import contenders, score, score_bound, scores
+from .ragged import Ragged, offsets_of, rows_of
+from .topk import check_k, top_k
+
+__all__ = ["Collection", "Result", "Segment", "Stage", "search"]
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+NPROBE = 4
+CANDIDATES = 1024
+CHUNK_TOKENS = 1 << 15  # decoded at once: 16 MiB at dim 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """Documents that were written together: raw vectors, or encoded ones with their inverted lists."""
+
+    positions: Ints  # [n_docs] ascending; a document's place in the one total order
+    offsets: Ints  # [n_docs + 1] into the token arrays
+    live: Bools  # [n_docs] False once deleted
+    largest_norm: float  # of its vectors
+    raw: NDArray[Any] | None  # [n_tokens, dim] float16 or float32
+    encoded: Encoded | None  # or this
+    lists: ivf.InvertedLists | None  # with this
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def decode(self, tokens: Ints, codec: Codec | None) -> Floats:
+        """[n] token rows -> [n, dim] their vectors."""
+        if self.raw is not None:
+            return np.asarray(self.raw[tokens], dtype=np.float32)
+        if self.encoded is None or codec is None:
+            raise InvalidInput("a segment must hold raw vectors, or encoded ones with a codec")
+        return codec.decode(self.encoded.take(tokens))
+
+
+@dataclass(frozen=True, eq=False)
+class Collection:
+    """What is searched: segments in order, and the codec they share (None while vectors are raw).
+
+    Documents are numbered through the segments: the rows of the first one, then those of the second, ...
+    """
+
+    dim: int
+    codec: Codec | None
+    segments: tuple[Segment, ...]
+
+    @cached_property
+    def starts(self) -> Ints:
+        """[n_segments + 1] number of each segment's first document."""
+        return offsets_of([len(s) for s in self.segments])
+
+    @cached_property
+    def positions(self) -> Ints:
+        """[n_docs] in the one total order."""
+        return np.concatenate([np.empty(0, np.int64), *(s.positions for s in self.segments)])
+
+    @cached_property
+    def live(self) -> Bools:
+        """[n_docs] False once deleted."""
+        return np.concatenate([np.empty(0, np.bool_), *(s.live for s in self.segments)])
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """[n_docs] token vectors of each document."""
+        return np.concatenate([np.empty(0, np.int64), *(np.diff(s.offsets) for s in self.segments)])
+
+    @cached_property
+    def largest_norm(self) -> float:
+        """Of all vectors."""
+        return max((s.largest_norm for s in self.segments), default=0.0)
+
+    def parts(self, documents: Ints) -> Iterator[tuple[Segment, Ints]]:
+        """Ascending document numbers -> each segment that holds some, and their rows in it."""
+        bounds = np.searchsorted(documents, self.starts)
+        for i, segment in enumerate(self.segments):
+            if bounds[i] < bounds[i + 1]:
+                yield segment, documents[bounds[i] : bounds[i + 1]] - self.starts[i]
+
+    def vectors(self, documents: Ints) -> Ragged:
+        """The vectors of the listed documents (ascending numbers), decoded."""
+        arrays = [s.decode(rows_of(s.offsets, rows), self.codec) for s, rows in self.parts(documents)]
+        if not arrays:
+            return Ragged(np.empty((0, self.dim), np.float32), np.zeros(1, np.int64))
+        return Ragged(np.concatenate(arrays), offsets_of(self.lengths[documents]))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of one search: how many things came out of it, and how long it took."""
+
+    name: str
+    count: int
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """Documents of a collection, best first."""
+
+    documents: Ints  # [n_hits]
+    scores: NDArray[np.float64]  # [n_hits]
+    trace: tuple[Stage, ...]
+
+
+@dataclass(slots=True)
+class _Trace:
+    stages: list[Stage] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[list[int]]:
+        """Time a stage; what it appends to the list is its count."""
+        count: list[int] = []
+        start = time.perf_counter()
+        yield count
+        self.stages.append(Stage(name, count[-1], (time.perf_counter() - start) * 1e3))
+
+
+def search(
+    q: Floats,  # [n_q, dim]
+    collection: Collection,
+    k: int,
+    *,
+    allowed: Bools | None = None,  # [n_docs] documents that may be returned; None: all that are live
+    nprobe: int | None = None,
+    candidates: int | None = None,
+    exact: bool = False,
+) -> Result:
+    """The k best live and allowed documents, fewer only when there are no more.
+
+    `nprobe` cells are probed for each query token and at most `candidates` documents (never fewer than k) are ranked;
+    both are widened as far as it takes to find k. `exact=True` ranks every allowed document.
+    Raises `InvalidInput` for k, nprobe or candidates below 1.
+    """
+    k = check_k(k)
+    nprobe = NPROBE if nprobe is None else nprobe
+    keep = max(check_k(candidates) if candidates is not None else CANDIDATES, k)
+    if isinstance(nprobe, bool) or not isinstance(nprobe, int | np.integer) or nprobe < 1:
+        raise InvalidInput(f"nprobe must be an integer >= 1, found {nprobe!r}")
+    trace = _Trace()
+    eligible = collection.live if allowed is None else collection.live & allowed  # [n_docs]
+    n_eligible = int(eligible.sum())
+    if exact or collection.codec is None or n_eligible <= keep:
+        chosen = np.flatnonzero(eligible)
+    else:
+        chosen = _choose(q, collection, collection.codec, eligible, n_eligible, k, int(nprobe), keep, trace)
+    with trace.stage("rank") as count:
+        documents, hit_scores = rank(q, collection, chosen, k)
+        count.append(len(chosen))
+    return Result(documents, hit_scores, tuple(trace.stages))
+
+
+def _choose(
+    q: Floats,
+    collection: Collection,
+    codec: Codec,
+    eligible: Bools,
+    n_eligible: int,
+    k: int,
+    nprobe: int,
+    keep: int,
+    trace: _Trace,
+) -> Ints:
+    """The documents to rank, ascending: at least min(k, n_eligible) of them."""
+    with trace.stage("cells") as count:
+        cell_scores = q @ codec.centroids.T  # [n_q, n_centroids]
+        # A filter that leaves one document in ten leaves one candidate in ten: probe as much more.
+        nprobe *= -(-len(eligible) // n_eligible)
+        cells = ivf.probe(cell_scores, nprobe)
+        count.append(len(cells))
+    with trace.stage("candidates") as count:
+        found = find(collection, cells, eligible)
+        while len(found) < min(k, n_eligible):
+            nprobe *= 4
+            found = find(collection, ivf.probe(cell_scores, nprobe), eligible)
+        count.append(len(found))
+    with trace.stage("prune") as count:
+        chosen = prune(cell_scores, collection, found, keep)
+        count.append(len(chosen))
+    return chosen
+
+
+def find(collection: Collection, cells: Ints, eligible: Bools) -> Ints:
+    """Eligible documents with a token in one of `cells`, ascending."""
+    parts = [
+        ivf.candidates(segment.lists, cells) + start
+        for segment, start in zip(collection.segments, collection.starts, strict=False)
+        if segment.lists is not None
+    ]
+    found = np.concatenate([np.empty(0, np.int64), *parts])
+    chosen: Ints = found[eligible[found]]
+    return chosen
+
+
+def prune(cell_scores: Floats, collection: Collection, documents: Ints, keep: int) -> Ints:
+    """The `keep` documents of highest MaxSim between query and centroids, ascending by number."""
+    if len(documents) <= keep:
+        return documents
+    approximate = [
+        np.maximum.reduceat(
+            np.take(cell_scores, segment.encoded.codes[rows_of(segment.offsets, rows)], axis=1),  # [n_q, n_tokens]
+            offsets_of(np.diff(segment.offsets)[rows])[:-1],
+            axis=1,
+        ).sum(axis=0)
+        for segment, rows in collection.parts(documents)
+        if segment.encoded is not None
+    ]
+    return np.sort(documents[top_k(np.concatenate(approximate), keep)])
+
+
+def rank(q: Floats, collection: Collection, documents: Ints, k: int) -> tuple[Ints, NDArray[np.float64]]:
+    """The k best of `documents` (ascending numbers) by canonical MaxSim: their numbers and scores."""
+    rough = [scores(q, collection.vectors(part)) for part in _chunks(collection, documents)]
+    near = documents[contenders(np.concatenate([np.empty(0), *rough]), k, _bound(q, collection))]
+    vectors = collection.vectors(near)
+    exact = np.array([score(q, vectors[i]) for i in range(len(near))])  # [n_near]
+    order = top_k(exact, k, collection.positions[near])
+    return near[order], exact[order]
+
+
+def _bound(q: Floats, collection: Collection) -> float:
+    return score_bound(q, collection.dim, collection.largest_norm)
+
+
+def _chunks(collection: Collection, documents: Ints) -> Iterator[Ints]:
+    """Runs of documents of about CHUNK_TOKENS tokens, so that a scan holds little at a time."""
+    ends = np.cumsum(collection.lengths[documents])  # [n]
+    first = 0
+    while first < len(documents):
+        reach = CHUNK_TOKENS + (int(ends[first - 1]) if first else 0)
+        last = max(int(np.searchsorted(ends, reach, side="right")), first + 1)
+        yield documents[first:last]
+        first = last
