@@ -1,0 +1,17 @@
+"""The torch side of refcolbert: read a trained checkpoint, write an ONNX model folder, prove that both agree.
+
+    checkpoints  which layout a folder has, and what every reader yields
+    stanford     the layout of Stanford ColBERT (HF_ColBERT)
+    tensors      weights and JSON from disk, and the account of every key
+    frames       what a tokenizer puts around a text
+    colbert      the torch module: backbone, dense head, unit rows
+    to_onnx      torch module -> ONNX bytes
+    reference    the same checkpoint by a second path that shares no reader with the first
+    parity       the comparison of the two, as a report
+    folder       the model folder: written beside its place, proved, renamed
+    cli          the verbs `refcolbert export` and `refcolbert verify`
+
+Nothing here is imported by the core, and importing this package imports no torch.
+"""
+
+__all__: list[str] = []

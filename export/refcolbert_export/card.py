@@ -1,0 +1,44 @@
+"""The README.md of an exported model folder."""
+
+from typing import Any
+
+from .checkpoints import Checkpoint
+
+__all__ = ["model_card"]
+
+CARD = """# {name}, exported by refcolbert
+
+A ColBERT model as ONNX: `model.onnx`, `tokenizer.json`, and `encoding.json`, which holds every switch of its encoding.
+
+    encoder = refcolbert.Encoder.load("path/of/this/folder")
+
+| | |
+|---|---|
+| checkpoint layout | {layout} |
+| vectors | {dim} columns, float32, unit length |
+| query | at most {query_length} tokens, {expansion} |
+| document | at most {document_length} tokens, {skipped} token ids dropped |
+| content hash | {hash} |
+
+Compared with the checkpoint on {texts} texts and {shapes} shapes (`parity.json`): ids, attention and kept rows equal,
+largest difference of a component {max_abs:.1e}, smallest cosine {min_cosine:.7f}.
+"""
+
+
+def model_card(name: str, source: Checkpoint, report: dict[str, Any]) -> str:
+    """Markdown that says what the folder holds and how exactly it follows its checkpoint."""
+    spec = source.spec
+    attended = "attended" if spec.expansion_attended else "not attended"
+    return CARD.format(
+        name=name,
+        layout=source.layout,
+        dim=spec.dim,
+        query_length=spec.query_length,
+        document_length=spec.document_length,
+        expansion="no expansion" if spec.expansion_id is None else f"filled up with id {spec.expansion_id}, {attended}",
+        skipped=len(spec.skiplist),
+        hash=report["model"],
+        texts=len(report["texts"]),
+        shapes=len(report["shapes"]),
+        **report["worst"],
+    )

@@ -1,0 +1,61 @@
+"""The torch model: a transformer's token states through a chain of dense layers, scaled to unit length.
+
+    vectors = normalize(dense_k(... dense_1(backbone(input_ids, attention_mask))))       [batch, length, dim]
+
+The graph takes `input_ids` and `attention_mask`, nothing else: token types are zero in every ColBERT, and positions are
+the backbone's own (RoBERTa counts them from the ids, so over the expansion tokens too).
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+__all__ = ["ColbertModel", "Dense"]
+
+EPSILON = 1e-12  # F.normalize's, as the origins use it
+
+
+class Dense(nn.Module):
+    """activation(x W^T + b), plus x itself or its own projection where the layer has a residual."""
+
+    def __init__(
+        self,
+        weight: torch.Tensor,  # [out, in]
+        bias: torch.Tensor | None = None,  # [out]
+        activation: nn.Module | None = None,
+        residual: torch.Tensor | bool = False,  # [out, in], or True for x itself
+    ) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
+        self.activation = activation or nn.Identity()
+        self.residual = nn.Parameter(residual) if isinstance(residual, torch.Tensor) else None
+        self.identity_residual = residual is True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [..., in] -> [..., out]
+        """Apply the layer."""
+        out = cast(torch.Tensor, self.activation(nn.functional.linear(x, self.weight, self.bias)))
+        if self.residual is not None:
+            return out + nn.functional.linear(x, self.residual)
+        return out + x if self.identity_residual else out
+
+
+class ColbertModel(nn.Module):
+    """Backbone, dense chain, normalize. [batch, length] ids and attention (int64) -> [batch, length, dim] float32."""
+
+    def __init__(self, backbone: nn.Module, head: Sequence[Dense]) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, nn.Sequential(*head)
+        self._takes = frozenset(inspect.signature(backbone.forward).parameters)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return unit rows."""
+        extra: dict[str, Any] = {}
+        if "token_type_ids" in self._takes:
+            extra["token_type_ids"] = torch.zeros_like(input_ids)
+        if "use_cache" in self._takes:
+            extra["use_cache"] = False
+        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
+        return nn.functional.normalize(self.head(states), p=2.0, dim=-1, eps=EPSILON)

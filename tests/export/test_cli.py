@@ -1,0 +1,35 @@
+"""The verbs of the torch side."""
+
+import subprocess
+import sys
+
+from click.testing import CliRunner
+
+from refcolbert_export.cli import export, verify
+
+
+def test_export_and_verify(checkpoint, tmp_path):
+    """Both verbs report the measured difference when the export is faithful."""
+    out = str(tmp_path / "out")
+    done = CliRunner().invoke(export, [str(checkpoint), out], catch_exceptions=False)
+    assert "max-abs" in done.output
+    assert "probes within" in CliRunner().invoke(verify, [out], catch_exceptions=False).output
+    assert "max-abs" in CliRunner().invoke(verify, [out, "--against", str(checkpoint)], catch_exceptions=False).output
+
+
+def test_the_verbs_import_no_torch():
+    """The command line stays light when the torch side is only listed."""
+    code = "import sys, refcolbert_export.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_missing_extra_is_named():
+    """The error names refcolbert[export] when torch is not installed."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from refcolbert_export import cli\n"
+        "try: cli._torch_side('folder')\n"
+        "except ImportError as error: sys.exit('refcolbert[export]' not in str(error))\n"
+        "sys.exit(2)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
