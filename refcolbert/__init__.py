@@ -11,6 +11,7 @@ from .hits import Hit
 from .index import Index
 from .maxsim import maxsim
 from .ragged import Ragged
+from .rerank import rerank
 from .spec import EncodingSpec
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "__version__",
     "errors",
     "maxsim",
+    "rerank",
 ]
 
 logging.getLogger("refcolbert").addHandler(logging.NullHandler())

@@ -16,7 +16,7 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,11 +30,12 @@ from .ragged import Ragged, offsets_of, rows_of
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens, check_texts
 
-__all__ = ["MODEL_FILES", "Encoder", "cache_folder", "default_model_folder"]
+__all__ = ["MODEL_FILES", "Encoder", "Progress", "cache_folder", "default_model_folder"]
 
 log = logging.getLogger("refcolbert")
 
 Floats = NDArray[np.float32]
+Progress = Callable[[int], object]
 
 MODEL_FILES = ("model.onnx", "tokenizer.json", "encoding.json")
 BATCH_TOKENS = 2048  # tokens of one run: enough for full matrix products, little enough to stay in the caches
@@ -99,17 +100,22 @@ class Encoder:
     def encode_queries(self, texts: Sequence[str]) -> list[Floats]:
         """One array [n_q, dim] a text: float32, unit rows, markers and expansion rows included, in token order."""
         tokens = self.tokenizer.queries(check_texts(texts, "queries"))
-        vectors = self._encode(tokens, progress=False)
+        vectors = self._encode(tokens, _ignore)
         return [vectors[i].copy() for i in range(len(vectors))]
 
-    def encode_documents(self, texts: Sequence[str], progress: bool = False) -> Ragged:
+    def encode_documents(self, texts: Sequence[str], progress: bool | Progress = False) -> Ragged:
         """The documents' vectors as one `Ragged`: float32, unit rows, token order, skiplist rows dropped.
 
-        Equal texts are encoded once and get equal vectors. `progress` shows a bar on stderr.
+        Equal texts are encoded once and get equal vectors. `progress=True` shows a bar on stderr; a function is called
+        with the number of texts just encoded.
         """
         texts = check_texts(texts, "documents")
         unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        vectors = self._encode(self.tokenizer.documents(list(unique)), progress)
+        tokens = self.tokenizer.documents(list(unique))
+        with tqdm(total=len(unique), desc="encode", unit="text", disable=progress is not True) as bar:
+            vectors = self._encode(tokens, progress if callable(progress) else bar.update)
+        if callable(progress):
+            progress(len(texts) - len(unique))
         if len(unique) == len(texts):
             return vectors
         return vectors.take(np.array([unique[text] for text in texts], np.int64))
@@ -140,16 +146,15 @@ class Encoder:
             "onnxruntime": onnxruntime.__version__,
         }
 
-    def _encode(self, tokens: list[Tokens], progress: bool) -> Ragged:
+    def _encode(self, tokens: list[Tokens], progress: Progress) -> Ragged:
         kept = offsets_of([int(t.keep.sum()) for t in tokens])  # [n_texts + 1]
         out = np.empty((kept[-1], self.dim), np.float32)  # [n_tokens, dim]
-        with tqdm(total=len(tokens), desc="encode", unit="text", disable=not progress) as bar:
-            for batch in _batches(tokens):
-                ids = np.stack([tokens[i].ids for i in batch])  # [n_batch, length]
-                attention = np.stack([tokens[i].attention for i in batch]).astype(np.int64)  # [n_batch, length]
-                keep = np.stack([tokens[i].keep for i in batch])  # [n_batch, length]
-                out[rows_of(kept, np.array(batch, np.int64))] = self._run(ids, attention)[keep]
-                bar.update(len(batch))
+        for batch in _batches(tokens):
+            ids = np.stack([tokens[i].ids for i in batch])  # [n_batch, length]
+            attention = np.stack([tokens[i].attention for i in batch]).astype(np.int64)  # [n_batch, length]
+            keep = np.stack([tokens[i].keep for i in batch])  # [n_batch, length]
+            out[rows_of(kept, np.array(batch, np.int64))] = self._run(ids, attention)[keep]
+            progress(len(batch))
         return Ragged(out, kept)
 
     def _run(self, ids: NDArray[np.int64], attention: NDArray[np.int64]) -> Floats:
@@ -203,6 +208,10 @@ class Encoder:
         Encoder.__init__(self, **state)
         if self.hash != expected:
             raise InvalidModel(f"{self.folder} changed since the encoder was pickled; load it again")
+
+
+def _ignore(_: int) -> None:
+    """Progress that nobody watches."""
 
 
 def _batches(tokens: list[Tokens]) -> Iterator[list[int]]:

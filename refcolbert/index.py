@@ -6,7 +6,7 @@ in other threads keep the generation they began with.
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from . import codec as codecs
 from . import segments
 from .documents import Document, as_documents
-from .encoder import Encoder
+from .encoder import Encoder, Progress
 from .errors import (
     CorruptIndexError,
     DuplicateId,
@@ -44,6 +44,7 @@ from .topk import check_k
 __all__ = ["Index"]
 
 Floats = NDArray[np.float32]
+Vectors = Ragged | Sequence[ArrayLike]
 Documents = Iterable[str | Mapping[str, Any] | Document]
 Query = str | ArrayLike
 
@@ -146,10 +147,10 @@ class Index:
             raise IndexExists(f"{target} exists already; choose another path or remove it first")
         index = cls.open(staging, encoder) if staging.exists() else cls.create(staging, encoder, **options)
         done = index._generation.manifest.next_position
-        with tqdm(desc="index", unit="doc", initial=done, disable=not progress) as bar:
+        total = len(documents) if isinstance(documents, Sized) else None
+        with tqdm(desc="index", unit="doc", initial=done, total=total, disable=not progress) as bar:
             for batch in _batches(documents, BUILD_BATCH, skip=done):
-                index.add(batch)
-                bar.update(len(batch))
+                index.add(batch, progress=bar.update)
         index.compact()
         index.close()
         staging.rename(target)
@@ -279,17 +280,22 @@ class Index:
 
     # ---- writing: each call is one transaction, which has either happened or not
 
-    def add(self, documents: Documents, *, vectors: Ragged | Sequence[ArrayLike] | None = None) -> list[str]:
+    def add(
+        self, documents: Documents, *, vectors: Vectors | None = None, progress: bool | Progress = False
+    ) -> list[str]:
         """Add documents and return their ids; strings get their decimal position as id.
 
-        `vectors` are ready-made token vectors, one array [n_d, dim] a document; without them the texts are encoded.
+        `vectors` are ready-made token vectors, one array [n_d, dim] a document; without them the texts are encoded,
+        with `progress` as in `Encoder.encode_documents`.
         Raises `DuplicateId` when an id is in the index already, and leaves the index as it was on any error.
         """
-        return self._put(documents, vectors, replacing=False)
+        return self._put(documents, vectors, progress, replacing=False)
 
-    def upsert(self, documents: Documents, *, vectors: Ragged | Sequence[ArrayLike] | None = None) -> list[str]:
+    def upsert(
+        self, documents: Documents, *, vectors: Vectors | None = None, progress: bool | Progress = False
+    ) -> list[str]:
         """`add`, but a document whose id is in the index replaces that one, at a new position."""
-        return self._put(documents, vectors, replacing=True)
+        return self._put(documents, vectors, progress, replacing=True)
 
     def delete(self, ids: Iterable[str]) -> None:
         """Delete documents. Raises `UnknownId` naming those that are not here, and then deletes none."""
@@ -327,7 +333,9 @@ class Index:
 
     # ---- inside
 
-    def _put(self, documents: Documents, vectors: Ragged | Sequence[ArrayLike] | None, *, replacing: bool) -> list[str]:
+    def _put(
+        self, documents: Documents, vectors: Vectors | None, progress: bool | Progress, *, replacing: bool
+    ) -> list[str]:
         with self._writing() as (writer, generation):
             manifest = generation.manifest
             batch = as_documents(documents, manifest.next_position, need_text=vectors is None)
@@ -337,21 +345,14 @@ class Index:
             found = generation.find(names)
             if found and not replacing:
                 raise DuplicateId(f"id {next(iter(found))!r} is in the index already; use upsert to replace it")
-            ragged = self._document_vectors(batch, vectors, manifest)
+            if vectors is None:
+                texts = [document.text or "" for document in batch]
+                vectors = self._encoder_for(manifest).encode_documents(texts, progress)
+            ragged = _check_ragged(vectors, len(batch), manifest.dim)
             positions = manifest.next_position + np.arange(len(batch))
             made = segments.encode(ragged, batch, positions, generation.collection.codec, manifest.nbits)
             self._publish(writer, generation, generation.without(found.values()), [made])
             return names
-
-    def _document_vectors(
-        self, documents: list[Document], vectors: Ragged | Sequence[ArrayLike] | None, manifest: Manifest
-    ) -> Ragged:
-        if vectors is None:
-            return self._encoder_for(manifest).encode_documents([document.text or "" for document in documents])
-        ragged = vectors if isinstance(vectors, Ragged) else Ragged.from_list(vectors, manifest.dim)
-        if len(ragged) != len(documents):
-            raise InvalidInput(f"expected vectors for {len(documents)} documents, found {len(ragged)}")
-        return Ragged(check_vectors(ragged.vectors, "vectors", manifest.dim), ragged.offsets)
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Writer, Generation]]:
@@ -428,6 +429,14 @@ class Index:
         if len(labels) != len(d):  # the vectors are not this encoder's
             labels, spans = [f"row {j}" for j in range(len(d))], [None] * len(d)
         return explain(q, d, query_labels, labels, spans, text)
+
+
+def _check_ragged(vectors: Vectors, n_docs: int, dim: int) -> Ragged:
+    """The vectors of `n_docs` documents, checked."""
+    ragged = vectors if isinstance(vectors, Ragged) else Ragged.from_list(vectors, dim)
+    if len(ragged) != n_docs:
+        raise InvalidInput(f"expected vectors for {n_docs} documents, found {len(ragged)}")
+    return Ragged(check_vectors(ragged.vectors, "vectors", dim), ragged.offsets)
 
 
 def _id_list(ids: Iterable[str]) -> list[str]:

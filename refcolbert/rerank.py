@@ -1,0 +1,48 @@
+"""Rerank texts that another system found: encode, score with exact MaxSim, sort. No index is involved."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .encoder import Encoder
+from .explain import Explanation, explain
+from .hits import Hit
+from .maxsim import contenders, score, score_bound, scores
+from .topk import check_k, top_k
+
+__all__ = ["rerank"]
+
+
+def rerank(query: str, texts: Sequence[str], encoder: Encoder | None = None, k: int | None = None) -> list[Hit]:
+    """The k best (default all) of `texts` for `query`; a hit's id is the decimal position of its text.
+
+    Score descending, then position ascending. `encoder` defaults to the default model, which is loaded at each call:
+    pass one to keep it. Raises `InvalidInput`, and what `Encoder.load` raises.
+    """
+    encoder = encoder or Encoder.load()
+    (q,) = encoder.encode_queries([query])
+    documents = encoder.encode_documents(texts)
+    if not len(documents):
+        return []
+    k = len(documents) if k is None else check_k(k)
+    norms = np.linalg.norm(documents.vectors, axis=1)  # [n_tokens]
+    near = contenders(scores(q, documents), k, score_bound(q, encoder.dim, float(norms.max())))
+    exact = np.array([score(q, documents[i]) for i in near])  # [n_near]
+    return [
+        Hit(
+            rank=rank,
+            score=float(exact[i]),
+            id=str(near[i]),
+            text=texts[near[i]],
+            metadata={},
+            _explain=partial(_explain, encoder, query, q, texts[near[i]], documents[int(near[i])]),
+        )
+        for rank, i in enumerate(top_k(exact, k), start=1)
+    ]
+
+
+def _explain(encoder: Encoder, query: str, q: NDArray[np.float32], text: str, d: NDArray[np.float32]) -> Explanation:
+    labels, spans = encoder.document_labels(text)
+    return explain(q, d, encoder.query_labels(query), labels, spans, text)
