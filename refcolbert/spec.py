@@ -5,8 +5,10 @@ with [MASK], which document rows are dropped. Implementations disagree on all of
 spec is plain data, written as `encoding.json` beside `model.onnx`, and `tokens.py` follows it without knowing where the
 model came from. With body(t) the tokenizer's ids of `prompt + t` without special tokens,
 
-    query     prefix + body[: query_length - |prefix| - |suffix|] + suffix (+ expansion_id up to query_length)
-    document  prefix + body[: document_length - |prefix| - |suffix|] + suffix, rows whose id is in the skiplist dropped
+    query     prefix + body[: query_length - |prefix| - |suffix|] + suffix (+ expansion_id up to expansion_length)
+    document  prefix + body[: document_length - |prefix| - |suffix|] + suffix
+
+and rows whose id is in the side's skiplist are dropped.
 """
 
 import json
@@ -28,21 +30,23 @@ class EncodingSpec:
     """
 
     dim: int  # columns of a token vector
-    query_length: int  # longest query, and the length of every query that is expanded
+    query_length: int  # longest query
     document_length: int  # longest document
     query_prefix_ids: tuple[int, ...]  # before the text: ([CLS], [Q]) for ColBERT
     query_suffix_ids: tuple[int, ...]  # after it, kept when the text is cut: ([SEP],)
     document_prefix_ids: tuple[int, ...]  # ([CLS], [D])
     document_suffix_ids: tuple[int, ...]  # ([SEP],)
     pad_id: int  # fills a batch to one length; attention 0, its rows are never returned
-    expansion_id: int | None  # [MASK]: fills a query to query_length, its rows are kept; None: no query augmentation
+    expansion_id: int | None  # [MASK]: fills up a short query, its rows are kept; None: no query augmentation
+    expansion_length: int | None = None  # what short queries are filled up to; None: query_length
     expansion_attended: bool = False  # whether other tokens may attend to the expansion tokens
     pad_expands: bool = False  # a pad_id that the query's own text spells ("[PAD]") becomes expansion_id, attended
     skiplist: tuple[int, ...] = ()  # ids whose document rows are dropped (punctuation); ascending
+    query_skiplist: tuple[int, ...] = ()  # ids whose query rows are dropped; ascending
     query_prompt: str = ""  # text put before every query, inside the length
     document_prompt: str = ""  # text put before every document, inside the length
-    strip: bool = False  # remove surrounding white space from the text before tokenizing
-    lowercase: bool = False  # lower-case the text before tokenizing (besides what the tokenizer does)
+    strip: bool = False  # remove surrounding white space from prompt and text before tokenizing
+    lowercase: bool = False  # lower-case prompt and text before tokenizing (besides what the tokenizer does)
 
     def __post_init__(self) -> None:
         """Reject a spec that no text could satisfy."""
@@ -50,12 +54,17 @@ class EncodingSpec:
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise InvalidModel(f"encoding spec: {name} must be an integer >= {least}, found {value!r}")
-        for name in ("query_prefix_ids", "query_suffix_ids", "document_prefix_ids", "document_suffix_ids", "skiplist"):
+        skiplists, frames = ("skiplist", "query_skiplist"), ("query_prefix_ids", "query_suffix_ids")
+        for name in (*skiplists, *frames, "document_prefix_ids", "document_suffix_ids"):
             ids = getattr(self, name)
             if not isinstance(ids, tuple) or any(type(i) is not int or i < 0 for i in ids):
                 raise InvalidModel(f"encoding spec: {name} must be a tuple of token ids >= 0, found {ids!r}")
-        if list(self.skiplist) != sorted(set(self.skiplist)):
-            raise InvalidModel("encoding spec: skiplist must be ascending and without repetition")
+        for name in skiplists:
+            if list(getattr(self, name)) != sorted(set(getattr(self, name))):
+                raise InvalidModel(f"encoding spec: {name} must be ascending and without repetition")
+        fill = self.expansion_length
+        if fill is not None and (type(fill) is not int or not 1 <= fill <= self.query_length):
+            raise InvalidModel(f"encoding spec: expansion_length must be null or 1 to query_length, found {fill!r}")
         if self.expansion_id is not None and (type(self.expansion_id) is not int or self.expansion_id < 0):
             raise InvalidModel(f"encoding spec: expansion_id must be null or a token id, found {self.expansion_id!r}")
         for name in ("expansion_attended", "pad_expands", "strip", "lowercase"):

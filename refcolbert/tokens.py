@@ -63,6 +63,7 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self.spec = spec
         self._skiplist = np.array(spec.skiplist, dtype=np.int64)  # [n_skip] ascending
+        self._query_skiplist = np.array(spec.query_skiplist, dtype=np.int64)  # [n_skip] ascending
 
     @property
     def vocabulary_size(self) -> int:
@@ -74,19 +75,20 @@ class TextTokenizer:
         return str(self._tokenizer.id_to_token(int(token_id)))
 
     def queries(self, texts: Sequence[str]) -> list[Tokens]:
-        """prefix + body + suffix (+ expansion up to `query_length`); every row is kept (ColBERT, section 3.2)."""
+        """prefix + body + suffix (+ expansion up to `expansion_length`); usually every row is kept (section 3.2)."""
         spec = self.spec
         prefix, suffix = spec.query_prefix_ids, spec.query_suffix_ids
         bodies = self._bodies(texts, spec.query_prompt, spec.query_length - len(prefix) - len(suffix))
+        target = (spec.expansion_length or spec.query_length) if spec.expansion_id is not None else 0
         out = []
         for body, spans in bodies:
-            ids = [*prefix, *(self._expanded(i) for i in body), *suffix]
-            fill = spec.query_length - len(ids) if spec.expansion_id is not None else 0
-            ids += [spec.expansion_id or 0] * fill
+            framed = [*prefix, *(self._expanded(i) for i in body), *suffix]
+            fill = max(target - len(framed), 0)
+            ids = np.array(framed + [spec.expansion_id or 0] * fill, np.int64)  # [n]
             attention = np.ones(len(ids), np.bool_)  # [n]
-            attention[len(ids) - fill :] = spec.expansion_attended
+            attention[len(framed) :] = spec.expansion_attended
             places = (*[None] * len(prefix), *spans, *[None] * (len(suffix) + fill))
-            out.append(Tokens(np.array(ids, np.int64), attention, np.ones(len(ids), np.bool_), places))
+            out.append(Tokens(ids, attention, ~np.isin(ids, self._query_skiplist), places))
         return out
 
     def documents(self, texts: Sequence[str]) -> list[Tokens]:
@@ -109,11 +111,11 @@ class TextTokenizer:
 
     def _bodies(self, texts: Sequence[str], prompt: str, budget: int) -> list[tuple[list[int], list[Span]]]:
         """The first `budget` ids of each text without special tokens, and their spans in the caller's text."""
-        prepared = [prompt + self._prepare(text) for text in texts]
+        prepared = [self._prepare(prompt + text) for text in texts]
         encodings = self._encode(prepared, budget, max(budget, 1) * CHARACTERS_PER_TOKEN + CUT_MARGIN)
         out = []
         for text, encoding in zip(texts, encodings, strict=True):
-            spans = self._spans(text, encoding.offsets[:budget], len(prompt))
+            spans = self._spans(text, encoding.offsets[:budget], prompt)
             out.append((encoding.ids[:budget], spans))
         return out
 
@@ -129,19 +131,23 @@ class TextTokenizer:
         text = text.strip() if self.spec.strip else text
         return text.lower() if self.spec.lowercase else text
 
-    def _spans(self, text: str, offsets: list[tuple[int, int]], prompt: int) -> list[Span]:
+    def _spans(self, text: str, offsets: list[tuple[int, int]], prompt: str) -> list[Span]:
         """Places in the prepared text -> in the caller's: undo prompt, strip and a lower() that changes length."""
         if not (prompt or self.spec.strip or self.spec.lowercase):
             return list(offsets)
-        lead = len(text) - len(text.lstrip()) if self.spec.strip else 0
-        places = list(range(lead, len(text) + 1))  # prepared character -> caller's character
-        if self.spec.lowercase and len(text.lower()) != len(text):
-            places = [i for i in range(lead, len(text)) for _ in text[i].lower()] + [len(text)]
-        last = len(places) - 1
-        return [
-            (places[min(start - prompt, last)], places[min(end - prompt - 1, last)] + 1) if start >= prompt else None
-            for start, end in offsets
-        ]
+        full = prompt + text
+        lead = len(full) - len(full.lstrip()) if self.spec.strip else 0
+        places = list(range(lead, len(full) + 1))  # prepared character -> character of prompt + text
+        if self.spec.lowercase and len(full.lower()) != len(full):
+            places = [i for i in range(lead, len(full)) for _ in full[i].lower()] + [len(full)]
+        return [_place(places, start, end, len(prompt)) for start, end in offsets]
+
+
+def _place(places: list[int], start: int, end: int, prompt: int) -> Span:
+    """Where places[start : end] lies after the prompt; None when it begins inside it."""
+    last = len(places) - 1
+    first, after = places[min(start, last)] - prompt, places[min(max(end - 1, start), last)] + 1 - prompt
+    return (first, max(after, first)) if first >= 0 else None
 
 
 def _certain(encoding: Encoding, reach: int) -> int:

@@ -2,11 +2,17 @@
 
     checkpoints  which layout a folder has, and what every reader yields
     stanford     the layout of Stanford ColBERT (HF_ColBERT)
+    pylate       the layout of PyLate
+    multivector  the layout of Sentence-Transformers' MultiVectorEncoder
+    xtr          the layout of XTR
+    modules      modules.json and Dense folders, which the last three share
+    backbones    the transformer, built from config.json and filled tensor by tensor
     tensors      weights and JSON from disk, and the account of every key
     frames       what a tokenizer puts around a text
     colbert      the torch module: backbone, dense head, unit rows
     to_onnx      torch module -> ONNX bytes
     reference    the same checkpoint by a second path that shares no reader with the first
+    origins      how each origin encodes a text, for that second path
     parity       the comparison of the two, as a report
     folder       the model folder: written beside its place, proved, renamed
     cli          the verbs `refcolbert export` and `refcolbert verify`

@@ -6,12 +6,19 @@ Nothing after this module knows a layout's name but `reference`, which must not 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
 
 from refcolbert.errors import UnsupportedCheckpoint
 from refcolbert.spec import EncodingSpec
 
+from .backbones import longest_input
 from .colbert import ColbertModel
+from .multivector import is_multivector, read_multivector
+from .pylate import is_pylate, read_pylate
 from .stanford import is_stanford, read_stanford
+from .xtr import is_xtr, read_xtr
 
 __all__ = ["LAYOUTS", "Checkpoint", "layout_of", "read_checkpoint"]
 
@@ -37,7 +44,13 @@ class Checkpoint:
     tokenizer_json: str
 
 
-LAYOUTS = (Layout("stanford", is_stanford, read_stanford),)
+# In this order: a folder with modules.json may carry an artifact.metadata from before, and the newer file decides.
+LAYOUTS = (
+    Layout("multivector", is_multivector, read_multivector),
+    Layout("pylate", is_pylate, read_pylate),
+    Layout("xtr", is_xtr, read_xtr),
+    Layout("stanford", is_stanford, read_stanford),
+)
 
 
 def layout_of(folder: Path) -> Layout:
@@ -57,4 +70,20 @@ def read_checkpoint(folder: Path, trust_remote_code: bool = False) -> Checkpoint
     """Read the folder with the reader of its layout. Raises `UnsupportedCheckpoint`."""
     layout = layout_of(folder)
     model, spec, tokenizer_json = layout.read(folder, trust_remote_code)
+    _check_ranges(model, spec, tokenizer_json)
     return Checkpoint(layout.name, model.eval(), spec, tokenizer_json)
+
+
+def _check_ranges(model: ColbertModel, spec: EncodingSpec, tokenizer_json: str) -> None:
+    """Refuse what would fail at the first long text or rare token: positions or embeddings that do not exist."""
+    config: Any = model.backbone.config
+    longest, positions = max(spec.query_length, spec.document_length), longest_input(config)
+    if positions is not None and longest > positions:
+        raise UnsupportedCheckpoint(f"texts may have {longest} tokens, but the model has only {positions} positions")
+    tokens = Tokenizer.from_str(tokenizer_json).get_vocab(with_added_tokens=True)
+    if max(tokens.values()) >= config.vocab_size:
+        token = max(tokens, key=lambda t: tokens[t])
+        raise UnsupportedCheckpoint(
+            f"the token {token!r} has id {tokens[token]}, but the model knows {config.vocab_size} ids; "
+            "was the checkpoint saved before its markers were added?"
+        )

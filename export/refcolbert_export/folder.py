@@ -14,8 +14,8 @@ from refcolbert.errors import ExportError
 
 from .card import model_card
 from .checkpoints import Checkpoint, layout_of, read_checkpoint
+from .origins import reference_for
 from .parity import REPORT, Tolerance, check_report, measure
-from .reference import reference_for
 from .to_onnx import to_onnx
 
 __all__ = ["export_checkpoint", "verify_against"]

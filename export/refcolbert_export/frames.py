@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-__all__ = ["Frame", "frame_of", "load_tokenizer", "plain_json"]
+__all__ = ["Frame", "frame_of", "load_tokenizer", "marker_id", "plain_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,16 @@ def plain_json(tokenizer: Any) -> str:
     plain.no_truncation()
     plain.no_padding()
     return str(plain.to_str(pretty=False))
+
+
+def marker_id(tokenizer: Any, marker: str) -> int:
+    """The id of a marker, the unknown token's when it has none. Raises `UnsupportedCheckpoint` without either."""
+    found = tokenizer.convert_tokens_to_ids(marker)
+    if found is None:
+        raise UnsupportedCheckpoint(
+            f"the marker {marker!r} is not in the vocabulary, which has no unknown token either"
+        )
+    return int(found)
 
 
 def frame_of(tokenizer: Any) -> Frame:

@@ -1,12 +1,12 @@
 """A checkpoint's own numbers by a second path: what the export is compared with.
 
-Shares nothing with the readers. Texts go through transformers' tokenizer with the origin's padding and truncation, ids
-through `AutoModel.from_pretrained`, states through the head's raw tensors, as each origin's source does it.
+Shares nothing with the readers but the parsing of files. Texts go through transformers' tokenizer with the origin's
+padding and truncation, ids through `AutoModel.from_pretrained`, states through the head's raw tensors, as each origin's
+source does it (`origins`).
 """
 
-import string
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,11 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, T5EncoderModel
 
 from .tensors import read_json, read_tensors
 
-__all__ = ["Reference", "ReferenceTokens", "StanfordReference", "reference_for"]
+__all__ = ["Reference", "ReferenceTokens", "raw_dense"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,13 @@ class Reference(ABC):
 
     def load_backbone(self, trust_remote_code: bool) -> Any:
         """The transformer as its library loads it."""
-        return AutoModel.from_pretrained(self.folder, dtype=torch.float32, trust_remote_code=trust_remote_code)
+        kind = T5EncoderModel if read_json(self.folder / "config.json").get("model_type") == "t5" else AutoModel
+        return kind.from_pretrained(self.folder, dtype=torch.float32, trust_remote_code=trust_remote_code)
+
+    def tokenize(self, text: str, **how: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids and attention [n] of one text, called as the origin calls its tokenizer."""
+        found = self.tokenizer([text], **how)
+        return np.array(found["input_ids"][0], np.int64), np.array(found["attention_mask"][0], np.int64)
 
     @abstractmethod
     def query(self, text: str) -> ReferenceTokens:
@@ -81,50 +87,15 @@ class Reference(ABC):
         return out
 
 
-class StanfordReference(Reference):
-    """colbert-ai 0.2.22: modeling/tokenization/*.py and modeling/colbert.py."""
+def raw_dense(folder: Path, default_activation: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """One Dense folder as a function of its raw tensors: activation(x W^T + b) + residual."""
+    config, t = read_json(folder / "config.json"), read_tensors(folder)
+    activation = getattr(torch.nn, str(config.get("activation_function", default_activation)).rsplit(".", 1)[-1])()
 
-    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
-        super().__init__(folder, trust_remote_code)
-        path = folder / "artifact.metadata"
-        found = read_json(path) if path.is_file() else {}
-        self.settings = found.get("config", found)
-        self.linear = read_tensors(folder)["linear.weight"]  # [dim, hidden]
+    def apply(x: torch.Tensor) -> torch.Tensor:  # [batch, length, in] -> [batch, length, out]
+        out: torch.Tensor = activation(x @ t["linear.weight"].T + t.get("linear.bias", torch.zeros(1)))
+        if config.get("use_residual"):
+            out = out + (x @ t["residual.weight"].T if "residual.weight" in t else x)
+        return out
 
-    def query(self, text: str) -> ReferenceTokens:
-        """Padded to query_maxlen - 1, marker inserted, every padding id replaced by the mask id."""
-        ids, attention = self._framed(text, "query_token_id", "[unused0]", "query_maxlen", 32, "max_length")
-        ids[ids == self.tokenizer.pad_token_id] = self.tokenizer.mask_token_id
-        if self.settings.get("attend_to_mask_tokens"):
-            attention[ids == self.tokenizer.mask_token_id] = 1
-        return ReferenceTokens(ids, attention, np.ones(len(ids), np.bool_))
-
-    def document(self, text: str) -> ReferenceTokens:
-        """Natural length, marker inserted; punctuation and padding ids do not count."""
-        ids, attention = self._framed(text, "doc_token_id", "[unused1]", "doc_maxlen", 220, "longest")
-        symbols = string.punctuation if self.settings.get("mask_punctuation", True) else ""
-        dropped = [self.tokenizer.encode(symbol, add_special_tokens=False)[0] for symbol in symbols]
-        keep = np.array([i not in dropped and i != self.tokenizer.pad_token_id for i in ids.tolist()])
-        return ReferenceTokens(ids, attention, keep)
-
-    def head(self, states: torch.Tensor) -> torch.Tensor:
-        """linear.weight, no bias."""
-        return states @ self.linear.T
-
-    def _framed(
-        self, text: str, marker_key: str, marker: str, length_key: str, length: int, padding: str
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids and attention [n] with the marker at position 1."""
-        limit = (self.settings.get(length_key) or length) - 1
-        found = self.tokenizer([text], padding=padding, truncation=True, max_length=limit)
-        marker_id = self.tokenizer.convert_tokens_to_ids(self.settings.get(marker_key) or marker)
-        ids, attention = found["input_ids"][0], found["attention_mask"][0]
-        return np.array([ids[0], marker_id, *ids[1:]]), np.array([attention[0], 1, *attention[1:]])
-
-
-REFERENCES: dict[str, type[Reference]] = {"stanford": StanfordReference}
-
-
-def reference_for(folder: Path, layout: str, trust_remote_code: bool = False) -> Reference:
-    """The second path for a checkpoint of that layout."""
-    return REFERENCES[layout](folder, trust_remote_code)
+    return apply

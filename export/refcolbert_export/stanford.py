@@ -14,7 +14,7 @@ from refcolbert.spec import EncodingSpec
 
 from .backbones import build_backbone, fill_backbone, read_config
 from .colbert import ColbertModel, Dense
-from .frames import frame_of, load_tokenizer, plain_json
+from .frames import frame_of, load_tokenizer, marker_id, plain_json
 from .tensors import Account, read_json, read_tensors
 
 __all__ = ["is_stanford", "read_stanford"]
@@ -93,9 +93,7 @@ def _spec(settings: dict[str, Any], tokenizer: Any) -> EncodingSpec:
             "a Stanford ColBERT pads queries with [MASK]; this tokenizer has no mask or pad token"
         )
     frame = frame_of(tokenizer)
-    query_marker, document_marker = (
-        tokenizer.convert_tokens_to_ids(settings[key]) for key in ("query_token_id", "doc_token_id")
-    )
+    query_marker, document_marker = (marker_id(tokenizer, settings[key]) for key in ("query_token_id", "doc_token_id"))
     return EncodingSpec(
         dim=settings["dim"],
         query_length=settings["query_maxlen"],

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-__all__ = ["Account", "read_json", "read_tensors"]
+__all__ = ["Account", "read_json", "read_json_list", "read_tensors"]
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 
@@ -54,15 +54,27 @@ class Account:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises `UnsupportedCheckpoint` when it is missing or something else."""
+    found = _load_json(path)
+    if not isinstance(found, dict):
+        raise UnsupportedCheckpoint(f"{path.name} must hold one object, found {type(found).__name__}")
+    return found
+
+
+def read_json_list(path: Path) -> list[dict[str, Any]]:
+    """The JSON list of objects in a file. Raises `UnsupportedCheckpoint` when it is missing or something else."""
+    found = _load_json(path)
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise UnsupportedCheckpoint(f"{path.name} must hold a list of objects")
+    return found
+
+
+def _load_json(path: Path) -> Any:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UnsupportedCheckpoint(f"expected the file {path.name} in {path.parent}, found none") from None
     except ValueError as error:
         raise UnsupportedCheckpoint(f"{path.name} is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise UnsupportedCheckpoint(f"{path.name} must hold one object, found {type(found).__name__}")
-    return found
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,0 +1,225 @@
+"""How each origin encodes a text, one class a layout, after its source: the second path of every parity report."""
+
+import string
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers.normalizers import Lowercase
+from tokenizers.normalizers import Sequence as NormalizerSequence
+
+from .reference import Reference, ReferenceTokens, raw_dense
+from .tensors import read_json, read_json_list, read_tensors
+
+__all__ = ["MultiVectorReference", "PyLateReference", "StanfordReference", "XtrReference", "reference_for"]
+
+
+class StanfordReference(Reference):
+    """colbert-ai 0.2.22: modeling/tokenization/*.py and modeling/colbert.py."""
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+        super().__init__(folder, trust_remote_code)
+        path = folder / "artifact.metadata"
+        found = read_json(path) if path.is_file() else {}
+        self.settings = found.get("config", found)
+        self.linear = read_tensors(folder)["linear.weight"]  # [dim, hidden]
+
+    def query(self, text: str) -> ReferenceTokens:
+        """Padded to query_maxlen - 1, marker inserted, every padding id replaced by the mask id."""
+        ids, attention = self._framed(text, "query_token_id", "[unused0]", "query_maxlen", 32, "max_length")
+        ids[ids == self.tokenizer.pad_token_id] = self.tokenizer.mask_token_id
+        if self.settings.get("attend_to_mask_tokens"):
+            attention[ids == self.tokenizer.mask_token_id] = 1
+        return ReferenceTokens(ids, attention, np.ones(len(ids), np.bool_))
+
+    def document(self, text: str) -> ReferenceTokens:
+        """Natural length, marker inserted; punctuation and padding ids do not count."""
+        ids, attention = self._framed(text, "doc_token_id", "[unused1]", "doc_maxlen", 220, "longest")
+        symbols = string.punctuation if self.settings.get("mask_punctuation", True) else ""
+        dropped = [self.tokenizer.encode(symbol, add_special_tokens=False)[0] for symbol in symbols]
+        keep = np.array([i not in dropped and i != self.tokenizer.pad_token_id for i in ids.tolist()])
+        return ReferenceTokens(ids, attention, keep)
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """linear.weight, no bias."""
+        return states @ self.linear.T
+
+    def _framed(
+        self, text: str, marker_key: str, marker: str, length_key: str, length: int, padding: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids and attention [n] with the marker at position 1."""
+        limit = (self.settings.get(length_key) or length) - 1
+        ids, attention = self.tokenize(text, padding=padding, truncation=True, max_length=limit)
+        marker_id = self.tokenizer.convert_tokens_to_ids(self.settings.get(marker_key) or marker)
+        return np.insert(ids, 1, marker_id), np.insert(attention, 1, 1)
+
+
+class ChainReference(Reference):
+    """What the layouts with modules.json share: where the transformer lies, and a chain of Dense folders."""
+
+    default_activation = "Identity"
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+        entries = read_json_list(folder / "modules.json")
+        super().__init__(folder / entries[0]["path"], trust_remote_code)
+        self.settings = read_json(folder / "config_sentence_transformers.json")
+        bert = self.folder / "sentence_bert_config.json"
+        self.transformer = read_json(bert) if bert.is_file() else {}
+        dense = [folder / e["path"] for e in entries if e["type"].endswith(".Dense")]
+        self.chain = [raw_dense(path, self.default_activation) for path in dense]
+        self.modules = {e["type"].rsplit(".", 1)[-1]: folder / e["path"] for e in entries}
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """One Dense after the other."""
+        for dense in self.chain:
+            states = dense(states)
+        return states
+
+
+class PyLateReference(ChainReference):
+    """PyLate 1.6: models/colbert.py, on sentence-transformers 5.3: models/Transformer.py."""
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+        super().__init__(folder, trust_remote_code)
+        self.markers = [self.settings.get(f"{side}_prefix", f"[{side[0].upper()}] ") for side in ("query", "document")]
+        self.tokenizer.add_tokens([marker for marker in self.markers if marker])
+        if self.tokenizer.mask_token_id is not None:
+            self.tokenizer.pad_token_id = self.tokenizer.mask_token_id
+        elif self.tokenizer.eos_token_id is not None:
+            self.tokenizer.pad_token_id = self.tokenizer.eos_token_id
+        words = self.settings.get("skiplist_words")
+        words = list(string.punctuation) if words is None else words
+        self.skiplist = [self.tokenizer.convert_tokens_to_ids(word) for word in words]
+
+    def query(self, text: str) -> ReferenceTokens:
+        """Marker after the first token; with expansion filled up and every row kept."""
+        expand = self.settings.get("do_query_expansion")
+        expand = True if expand is None else expand
+        length = self.settings.get("query_length") or 32
+        ids, attention = self._framed(text, self.markers[0], length, "max_length" if expand else True)
+        if expand and self.settings.get("attend_to_expansion_tokens"):
+            attention[:] = 1
+        return ReferenceTokens(ids, attention, np.full(len(ids), True) if expand else attention.astype(bool))
+
+    def document(self, text: str) -> ReferenceTokens:
+        """Marker after the first token; skiplist ids do not count."""
+        length = self.settings.get("document_length") or 180
+        ids, attention = self._framed(text, self.markers[1], length, True)
+        return ReferenceTokens(ids, attention, ~np.isin(ids, self.skiplist) & attention.astype(bool))
+
+    def _framed(self, text: str, marker: str, length: int, padding: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        prompt = (self.settings.get("prompts") or {}).get(self.settings.get("default_prompt_name"))
+        text = ((prompt or "") + text).strip()
+        text = text.lower() if self.transformer.get("do_lower_case") else text
+        limit = length - 1 if marker else length
+        ids, attention = self.tokenize(text, padding=padding, truncation="longest_first", max_length=limit)
+        if not marker:
+            return ids, attention
+        return np.insert(ids, 1, self.tokenizer.convert_tokens_to_ids(marker)), np.insert(attention, 1, 1)
+
+
+class MultiVectorReference(ChainReference):
+    """sentence-transformers 6.2: base/modules/transformer.py, multi_vector_encoder/modules/multi_vector_mask.py."""
+
+    default_activation = "Tanh"
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+        super().__init__(folder, trust_remote_code)
+        limit = getattr(self.backbone.config, "max_position_embeddings", None)
+        if self.transformer.get("max_seq_length"):
+            self.tokenizer.model_max_length = self.transformer["max_seq_length"]
+        elif limit is not None:
+            self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, limit)
+        backend = self.tokenizer.backend_tokenizer
+        if self.transformer.get("do_lower_case") and "Lowercase" not in str(backend.normalizer):
+            steps = [] if backend.normalizer is None else [backend.normalizer]
+            backend.normalizer = NormalizerSequence([Lowercase(), *steps])
+        self.mask = read_json(self.modules["MultiVectorMask"] / "config.json")
+        unknown = self.tokenizer.unk_token_id
+        found = {word: self.tokenizer.convert_tokens_to_ids(word) for word in self.mask.get("skiplist_words") or []}
+        self.skiplist = [i for word, i in found.items() if i != unknown or word == self.tokenizer.unk_token]
+
+    def query(self, text: str) -> ReferenceTokens:
+        """Prompt and text cut together; filled up as query_expansion says."""
+        expansion = self.transformer.get("query_expansion")
+        how: dict[str, Any] = {"padding": True, "max_length": self.transformer.get("query_length")}
+        if expansion and expansion["strategy"] == "fixed":
+            how = {"padding": "max_length", "max_length": expansion["length"]}
+        elif expansion and how["max_length"]:
+            how["max_length"] = max(how["max_length"], expansion["length"])
+        ids, attention = self.tokenize(self._prompt("query") + text, truncation="longest_first", **how)
+        filled = np.full(len(ids), False)
+        if expansion:
+            missing = max(expansion["length"] - len(ids), 0)
+            ids, attention = np.pad(ids, (0, missing)), np.pad(attention, (0, missing))
+            filled = (attention == 0) & (np.arange(len(ids)) < expansion["length"])
+            ids[filled] = self._expansion_id(expansion)
+            attention = np.where(filled & bool(expansion.get("attend")), 1, attention)
+        return ReferenceTokens(ids, attention, (attention.astype(bool) | filled) & self._counts(ids, "query"))
+
+    def document(self, text: str) -> ReferenceTokens:
+        """Prompt and text cut together; skiplist ids do not count."""
+        how = {"padding": True, "max_length": self.transformer.get("document_length")}
+        ids, attention = self.tokenize(self._prompt("document") + text, truncation="longest_first", **how)
+        keep = attention.astype(bool) & self._counts(ids, "document")
+        if self.mask.get("keep_only_token_ids"):
+            keep &= np.isin(ids, self.mask["keep_only_token_ids"])
+        return ReferenceTokens(ids, attention, keep)
+
+    def _expansion_id(self, expansion: dict[str, Any]) -> int:
+        if expansion.get("token") is not None:
+            return int(self.tokenizer.convert_tokens_to_ids(expansion["token"]))
+        mask = self.tokenizer.mask_token_id
+        return int(self.tokenizer.eos_token_id if mask is None else mask)
+
+    def _counts(self, ids: NDArray[np.int64], task: str) -> NDArray[np.bool_]:
+        tasks = self.mask.get("skiplist_tasks") or ["document"]
+        return ~np.isin(ids, self.skiplist) if task in tasks else np.full(len(ids), True)
+
+    def _prompt(self, side: str) -> str:
+        prompts = self.settings.get("prompts") or {}
+        for name in (side, *(("passage", "corpus") if side == "document" else ())):
+            if name in prompts:
+                return prompts[name] or ""
+        return prompts.get(self.settings.get("default_prompt_name")) or ""
+
+
+class XtrReference(Reference):
+    """The XTR of WARP: modeling/xtr.py."""
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+        super().__init__(folder, trust_remote_code)
+        self.dense = raw_dense(folder / "2_Dense", "Identity")
+
+    def query(self, text: str) -> ReferenceTokens:
+        """At most 32 tokens."""
+        return self._side(text, 32)
+
+    def document(self, text: str) -> ReferenceTokens:
+        """At most 512 tokens."""
+        return self._side(text, 512)
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """The one Dense."""
+        return self.dense(states)
+
+    def _side(self, text: str, length: int) -> ReferenceTokens:
+        """Padded to the full length; rows of id 0 count nothing, and padded ones are not even looked at here."""
+        ids, attention = self.tokenize(text.lower(), padding="max_length", truncation=True, max_length=length)
+        real = attention.astype(bool)
+        return ReferenceTokens(ids[real], attention[real], ids[real] != self.tokenizer.pad_token_id)
+
+
+REFERENCES: dict[str, type[Reference]] = {
+    "stanford": StanfordReference,
+    "pylate": PyLateReference,
+    "multivector": MultiVectorReference,
+    "xtr": XtrReference,
+}
+
+
+def reference_for(folder: Path, layout: str, trust_remote_code: bool = False) -> Reference:
+    """The second path for a checkpoint of that layout."""
+    return REFERENCES[layout](folder, trust_remote_code)
