@@ -1,0 +1,543 @@
+"""The encoder: texts to unit vectors that depend on nothing but the text, and typed refusals of broken models."""
+
+import json
+import logging
+import multiprocessing
+import os
+import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refcolbert import Encoder, Ragged
+from refcolbert.encoder import MODEL_FILES, cache_folder, default_model_folder
+from refcolbert.errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
+
+TEXTS = [
+    "How to parse a date from a string.",
+    "",
+    "the",
+    "A much longer text: the boundary layer of a flow over a wing, heated from the line where it was open, "
+    "is not what one would call a list of words, but it has more than the sixty four tokens that a document can hold.",
+    "parse the date",
+    "naïve CAFÉ 中文 \u201cquoted\u201d",
+    "\t \n",
+]
+AWKWARD = ["", " ", "\t\n\r\x0b\x0c", "\0", "a\0b", "\u2028\u2029\x85", "\ufeff", "\u200d\u0301", "...", "[SEP] [MASK]"]
+
+some_texts = st.lists(st.sampled_from(["the", "file", "read", "x", ".", "[MASK]", "é"]), max_size=12).map(" ".join)
+
+
+def near(a, b):
+    """Whether two arrays of unit rows are the same encoding: max-abs <= 1e-4 and cosines >= 1 - 1e-6."""
+    if a.shape != b.shape:
+        return False
+    cosines = np.einsum("nd,nd->n", a.astype(np.float64), b.astype(np.float64))
+    return bool(np.abs(a - b).max() <= 1e-4 and cosines.min() >= 1 - 1e-6)
+
+
+@pytest.fixture
+def model(encoder, tmp_path):
+    """A copy of the tiny model's folder that a test may damage."""
+    shutil.copytree(encoder.folder, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def respecified(folder, changes):
+    """The folder, its spec changed."""
+    spec = json.loads((folder / "encoding.json").read_text())
+    (folder / "encoding.json").write_text(json.dumps({**spec, **changes}))
+    return folder
+
+
+# ---- what comes out
+
+
+@given(st.lists(some_texts | st.text(max_size=30), max_size=6))
+def test_documents_are_unit_float32_rows(encoder, texts):
+    """Any texts give one finite float32 row of norm 1 for each kept token, in the caller's order."""
+    vectors = encoder.encode_documents(texts)
+    assert isinstance(vectors, Ragged)
+    assert (len(vectors), vectors.dim, vectors.vectors.dtype) == (len(texts), 16, np.float32)
+    assert [len(encoder.document_labels(text)[0]) for text in texts] == vectors.lengths.tolist()
+    assert np.abs(np.linalg.norm(vectors.vectors.astype(np.float64), axis=1) - 1).max(initial=0) <= 1e-6
+
+
+@given(st.lists(some_texts | st.text(max_size=30), max_size=6))
+def test_queries_are_unit_float32_rows(encoder, texts):
+    """Any query gives as many rows as the spec fills it up to."""
+    for q, text in zip(encoder.encode_queries(texts), texts, strict=True):
+        assert (q.shape, q.dtype) == ((encoder.spec.query_length, 16), np.float32)
+        assert len(encoder.query_labels(text)) == len(q)
+        assert np.abs(np.linalg.norm(q.astype(np.float64), axis=1) - 1).max() <= 1e-6
+
+
+@given(st.lists(some_texts, min_size=1, max_size=10))
+def test_a_text_is_the_same_in_any_batch(encoder, texts):
+    """Encoded with others, in any order, a text has the vectors that it has alone; order is the caller's."""
+    together = encoder.encode_documents(texts)
+    backwards = encoder.encode_documents(texts[::-1])
+    for i, text in enumerate(texts):
+        alone = encoder.encode_documents([text])[0]
+        assert near(together[i], alone)
+        assert near(backwards[len(texts) - 1 - i], alone)
+    for q, text in zip(encoder.encode_queries(texts), texts, strict=True):
+        assert near(q, encoder.encode_queries([text])[0])
+
+
+def test_a_large_batch_is_the_same_as_single_texts(encoder):
+    """More texts of one length than one run takes are cut into several without a trace."""
+    texts = [f"read the file {i:04d} now" for i in range(300)]
+    together = encoder.encode_documents(texts)
+    assert all(near(together[i], encoder.encode_documents([texts[i]])[0]) for i in (0, 1, 150, 298, 299))
+
+
+def test_a_repeated_call_gives_the_same_bits(encoder):
+    """The same list gives the same bytes, for queries and documents."""
+    first, second = encoder.encode_documents(TEXTS), encoder.encode_documents(TEXTS)
+    assert first.vectors.tobytes() == second.vectors.tobytes()
+    assert first.offsets.tolist() == second.offsets.tolist()
+    queries = [q.tobytes() for q in encoder.encode_queries(TEXTS)]
+    assert queries == [q.tobytes() for q in encoder.encode_queries(TEXTS)]
+
+
+def test_the_number_of_threads_changes_nothing_but_rounding(encoder):
+    """One thread gives the vectors that many give."""
+    single = Encoder.load(encoder.folder, threads=1)
+    assert single.info()["threads"] == 1
+    assert near(single.encode_documents(TEXTS).vectors, encoder.encode_documents(TEXTS).vectors)
+
+
+def test_equal_texts_get_equal_vectors(encoder):
+    """Texts that occur again have the same bits wherever they stand."""
+    vectors = encoder.encode_documents(["the file", "a", "the file", "b", "the file", "a"])
+    assert (vectors[0] == vectors[2]).all()
+    assert (vectors[0] == vectors[4]).all()
+    assert (vectors[1] == vectors[5]).all()
+    assert vectors[1].shape != vectors[0].shape
+
+
+def test_queries_do_not_share_memory(encoder):
+    """Changing one query's vectors does not change another's."""
+    first, second = encoder.encode_queries(["a", "b"])
+    before = second.copy()
+    first[:] = 0
+    assert (second == before).all()
+
+
+def test_no_texts_give_no_vectors(encoder):
+    """An empty list is valid and keeps its dim."""
+    assert encoder.encode_queries([]) == []
+    assert (len(encoder.encode_documents([])), encoder.encode_documents([]).dim) == (0, 16)
+
+
+def test_rows_stand_in_token_order(encoder):
+    """Labels name markers and words in the order of the rows; punctuation has no row."""
+    labels, _ = encoder.document_labels("read, the file!")
+    assert labels == ["[CLS]", "[unused1]", "read", "the", "file", "[SEP]"]
+    assert encoder.query_labels("read, the file!")[:9] == [
+        *("[CLS]", "[unused0]", "read", ",", "the", "file", "!", "[SEP]", "[MASK]")
+    ]
+
+
+def test_a_different_token_gives_different_vectors(encoder):
+    """The text matters, also through attention: a word's vector depends on its neighbour."""
+    a, b = encoder.encode_documents(["read file", "open file"])
+    assert not near(a[2:3], b[2:3])
+    assert not near(a[3:4], b[3:4])
+
+
+@pytest.mark.parametrize("text", AWKWARD, ids=ascii)
+def test_an_awkward_text_is_valid(encoder, text):
+    """Blank, NUL, separators and bare marks give at least the markers, as query and as document."""
+    assert len(encoder.encode_documents([text])[0]) >= 3
+    assert len(encoder.encode_queries([text])[0]) == encoder.spec.query_length
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [("read the file. " * 700_000, "read the file. " * 40), ("\0" * 10_000_000, ""), (" " * 1_000_000, "")],
+    ids=["10 MB of words", "10 MB of NUL", "1 MB of spaces"],
+)
+def test_a_very_long_text_is_its_beginning(encoder, text, beginning):
+    """What lies beyond the length of the spec changes nothing."""
+    assert (encoder.encode_documents([text])[0] == encoder.encode_documents([beginning])[0]).all()
+    assert (encoder.encode_queries([text])[0] == encoder.encode_queries([beginning])[0]).all()
+
+
+def test_progress_counts_every_text_once(encoder):
+    """A progress function is given counts that add up to the number of texts, repetitions included."""
+    counts = []
+    encoder.encode_documents([*TEXTS, *TEXTS, "more"], progress=counts.append)
+    assert sum(counts) == 2 * len(TEXTS) + 1
+
+
+def test_a_progress_bar_goes_to_stderr(encoder, capsys):
+    """progress=True leaves stdout alone; the default shows nothing."""
+    encoder.encode_documents(["a", "b"], progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "encode" in err
+    encoder.encode_documents(["a", "b"])
+    assert capsys.readouterr() == ("", "")
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("one text", r"pass \[text\]"),
+        (["a", 5], "item 1 must be a string, found int"),
+        (["a", None], "item 1 must be a string, found NoneType"),
+        (["a", b"b"], "item 1 must be a string, found bytes"),
+        ([["a"]], "item 0 must be a string, found list"),
+        (["a", "b\ud800"], "item 1 holds a lone surrogate at character 1"),
+        (["\udfff"], "item 0 holds a lone surrogate at character 0"),
+        (None, "expected"),
+        (5, "expected"),
+    ],
+    ids=range(9),
+)
+@pytest.mark.parametrize("encode", ["encode_queries", "encode_documents"])
+def test_what_is_no_list_of_texts_is_refused(encoder, encode, texts, message):
+    """A bare string, other items and lone surrogates are an InvalidInput naming the item."""
+    with pytest.raises(InvalidInput, match=message):
+        getattr(encoder, encode)(texts)
+
+
+@pytest.mark.parametrize("encode", ["encode_queries", "encode_documents"])
+def test_a_generator_is_not_taken_for_nothing(encoder, encode):
+    """Texts that can be read only once are encoded or refused, never silently lost."""
+    try:
+        found = getattr(encoder, encode)(text for text in ("a", "b"))
+    except InvalidInput:
+        return
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize("label", ["query_labels", "document_labels"])
+@pytest.mark.parametrize("text", [5, None, "\ud800"], ids=ascii)
+def test_labels_are_of_texts_only(encoder, label, text):
+    """Labels refuse what encoding refuses."""
+    with pytest.raises(InvalidInput):
+        getattr(encoder, label)(text)
+
+
+@pytest.mark.parametrize("device", ["gpu", "CPU", "", None, 0])
+def test_an_unknown_device_is_refused(encoder, device):
+    """The three names are the only ones."""
+    with pytest.raises(InvalidInput, match="device must be 'cpu', 'cuda' or 'auto'"):
+        Encoder.load(encoder.folder, device=device)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.0, "1", True])
+def test_threads_must_be_a_count(encoder, threads):
+    """Zero is not "as many as there are": that is None."""
+    with pytest.raises(InvalidInput, match="threads must be None or an integer >= 1"):
+        Encoder.load(encoder.folder, threads=threads)
+
+
+# ---- devices: these two hold where ONNX Runtime has no CUDA, as in the `onnxruntime` package that is a dependency
+
+
+def test_cuda_is_refused_where_it_cannot_run(encoder):
+    """Asking for CUDA is an error that names the package to install, never a silent CPU."""
+    with pytest.raises(DeviceUnavailable, match="onnxruntime-gpu"):
+        Encoder.load(encoder.folder, device="cuda")
+
+
+def test_auto_falls_back_and_says_so(encoder, caplog):
+    """device="auto" runs on the CPU, logs it, and gives the same vectors."""
+    with caplog.at_level(logging.INFO, logger="refcolbert"):
+        automatic = Encoder.load(encoder.folder, device="auto")
+    assert "CPU" in caplog.text
+    assert automatic.info()["providers"] == ["CPUExecutionProvider"]
+    assert (automatic.encode_documents(TEXTS).vectors == encoder.encode_documents(TEXTS).vectors).all()
+
+
+# ---- where the model is
+
+
+def test_a_folder_is_loaded_by_path_or_text(encoder, model):
+    """A model is named by its content: a copy elsewhere has the same hash, another spec another one."""
+    assert Encoder.load(str(model)).hash == Encoder.load(model).hash == encoder.hash
+    assert Encoder.load(model).source == str(model)
+    respecified(model, {"document_length": 32})
+    assert Encoder.load(model).hash != encoder.hash
+
+
+def test_a_relative_path_is_remembered_as_absolute(encoder, model, monkeypatch):
+    """The encoder is found again after the process changed its folder."""
+    monkeypatch.chdir(model.parent)
+    loaded = Encoder.load("model")
+    monkeypatch.chdir("/")
+    assert loaded.source == str(model)
+    assert pickle.loads(pickle.dumps(loaded)).hash == encoder.hash  # noqa: S301 - our own bytes
+
+
+@pytest.mark.parametrize("name", ["none", "./none/here", "/none/here", "a/b/c", "encoding.json", "a\0b"])
+def test_a_path_where_no_folder_is_gives_model_not_found(model, monkeypatch, name):
+    """The message names the path and the form of a hub id; nothing is downloaded."""
+    monkeypatch.chdir(model)
+    with pytest.raises(ModelNotFound, match="hub id has the form 'owner/name'"):
+        Encoder.load(name)
+
+
+def test_the_default_model_lies_in_the_cache_folder(encoder, model, monkeypatch):
+    """load() takes the cache folder's default model, and says where it belongs when it is not there."""
+    monkeypatch.setenv("REFCOLBERT_CACHE", str(model.parent))
+    assert cache_folder() == model.parent
+    with pytest.raises(ModelNotFound, match="default-model"):
+        Encoder.load()
+    model.rename(default_model_folder())
+    assert (Encoder.load().hash, Encoder.load().source) == (encoder.hash, None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"REFCOLBERT_CACHE": "/own", "XDG_CACHE_HOME": "/xdg", "HOME": "/home"}, "/own"),
+        ({"XDG_CACHE_HOME": "/xdg", "HOME": "/home"}, "/xdg/refcolbert"),
+        ({"HOME": "/home"}, "/home/.cache/refcolbert"),
+        ({"REFCOLBERT_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home"}, "/home/.cache/refcolbert"),
+    ],
+)
+def test_the_cache_folder_follows_the_environment(monkeypatch, variables, expected):
+    """Its own variable comes first, then the user's cache folder; an empty variable is none."""
+    for name in ("REFCOLBERT_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert str(cache_folder()) == expected
+
+
+def test_info_says_what_the_encoder_is(encoder):
+    """The figures are those of the spec and the session."""
+    info = encoder.info()
+    assert (info["hash"], info["dim"], info["device"]) == (encoder.hash, encoder.dim, "cpu")
+    assert (info["query_length"], info["document_length"]) == (32, 64)
+    assert info["providers"] == ["CPUExecutionProvider"]
+    json.dumps(info)
+
+
+# ---- broken models
+
+
+@pytest.mark.parametrize("name", MODEL_FILES)
+def test_a_missing_file_is_named(model, name):
+    """A folder without one of its files is an InvalidModel naming it."""
+    (model / name).unlink()
+    with pytest.raises(InvalidModel, match=f"missing: {name}"):
+        Encoder.load(model)
+
+
+@pytest.mark.parametrize("name", MODEL_FILES)
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "binary"])
+def test_a_damaged_file_is_refused(model, name, damage):
+    """Bytes that are no model, tokenizer or spec are an InvalidModel naming the file."""
+    whole = (model / name).read_bytes()
+    bad = {"empty": b"", "text": b"not what was expected", "cut": whole[: len(whole) // 2], "binary": b"\xff\xfe" * 99}
+    (model / name).write_bytes(bad[damage])
+    with pytest.raises(InvalidModel, match=name):
+        Encoder.load(model)
+
+
+def test_a_model_of_another_dim_than_its_spec_is_refused(model):
+    """The message names both shapes."""
+    with pytest.raises(InvalidModel, match=r"\[batch, length, 17\].*16"):
+        Encoder.load(respecified(model, {"dim": 17}))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"document_prefix_ids": [4, 99_999]}, {"document_suffix_ids": [2**70]}, {"document_length": 600}],
+    ids=["no such id", "no such integer", "no such position"],
+)
+def test_a_spec_that_the_model_cannot_follow_is_refused(model, changes):
+    """Ids and lengths beyond the model's tables are an InvalidModel, when loading or at the first text."""
+    with pytest.raises(InvalidModel):
+        Encoder.load(respecified(model, changes)).encode_documents(["read the file " * 300])
+
+
+@pytest.mark.parametrize("text", ["", " ", "\0"], ids=ascii)
+def test_a_text_that_gives_no_vector_is_refused(model, text):
+    """Without markers an empty text has no rows, and a document or query of none cannot be scored."""
+    frames = ("query_prefix_ids", "query_suffix_ids", "document_prefix_ids", "document_suffix_ids")
+    bare = Encoder.load(respecified(model, {**{name: [] for name in frames}, "expansion_id": None}))
+    assert len(bare.encode_documents(["the"])[0]) == len(bare.encode_queries(["the"])[0]) == 1
+    with pytest.raises(InvalidInput):
+        bare.encode_documents(["the", text])
+    with pytest.raises(InvalidInput):
+        bare.encode_queries(["the", text])
+
+
+def graph(folder, *, table, output="vectors", inputs=("input_ids", "attention_mask"), rows=True, dtype="FLOAT"):
+    """Give the model folder a graph that looks every id up in `table` [n_ids, dim], and that spec's dim."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    shape = ["batch", "length"]
+    node = helper.make_node("Gather", ["table", inputs[0]], ["found" if not rows else output], axis=0)
+    nodes = [node] if rows else [node, helper.make_node("ReduceMean", ["found", "one"], [output], keepdims=0)]
+    constants = [numpy_helper.from_array(table, "table")]
+    if not rows:
+        constants.append(numpy_helper.from_array(np.array([1]), "one"))
+    outputs = [*shape, table.shape[1]] if rows else ["batch", table.shape[1]]
+    made = helper.make_graph(
+        nodes,
+        "lookup",
+        [helper.make_tensor_value_info(name, onnx.TensorProto.INT64, shape) for name in inputs],
+        [helper.make_tensor_value_info(output, getattr(onnx.TensorProto, dtype), outputs)],
+        constants,
+    )
+    opset = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(made, opset_imports=opset, ir_version=9), folder / "model.onnx")
+    return respecified(folder, {"dim": table.shape[1]})
+
+
+def unit_table(n_ids=256, dim=4, dtype=np.float32):
+    """[n_ids, dim] rows of norm 1."""
+    table = np.random.default_rng(0).normal(size=(n_ids, dim))
+    return (table / np.linalg.norm(table, axis=1, keepdims=True)).astype(dtype)
+
+
+@pytest.mark.export
+def test_any_graph_with_the_signature_is_a_model(model):
+    """A lookup table is a valid model: a document's rows are its kept ids' rows, bit for bit."""
+    table = unit_table()
+    encoder = Encoder.load(graph(model, table=table))
+    assert encoder.dim == 4
+    assert (encoder.encode_documents(["the, of"])[0] == table[[4, 2, 111, 112, 5]]).all()
+    assert (encoder.encode_queries(["the"])[0] == table[[4, 1, 111, 5] + [6] * 28]).all()
+
+
+@pytest.mark.export
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 0.5, 1.01, -3e38])
+def test_a_row_that_is_not_of_norm_1_is_refused(model, value):
+    """One token whose vector is NaN, infinite, zero or not normalized is an InvalidModel; other texts still encode."""
+    table = unit_table()
+    table[111] = [value, 0, 0, 0]  # "the"
+    encoder = Encoder.load(graph(model, table=table))
+    assert len(encoder.encode_documents(["of"])[0]) == 4
+    with pytest.raises(InvalidModel, match=r"model\.onnx must give float32 rows of norm 1"):
+        encoder.encode_documents(["of", "of the"])
+    with pytest.raises(InvalidModel, match=r"model\.onnx must give float32 rows of norm 1"):
+        encoder.encode_queries(["the"])
+
+
+@pytest.mark.export
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"table": unit_table(dtype=np.float64), "dtype": "DOUBLE"},
+        {"table": unit_table(dtype=np.float16), "dtype": "FLOAT16"},
+        {"table": unit_table(), "inputs": ("ids", "attention_mask")},
+        {"table": unit_table(), "inputs": ("input_ids", "mask")},
+        {"table": unit_table(), "inputs": ("input_ids",)},
+        {"table": unit_table(), "inputs": ("input_ids", "attention_mask", "token_type_ids")},
+        {"table": unit_table(), "rows": False},
+    ],
+    ids=["float64", "float16", "no input_ids", "no attention_mask", "one input", "three inputs", "pooled"],
+)
+def test_a_graph_of_another_signature_is_refused(model, wrong):
+    """Other inputs, another type or one vector a text are an InvalidModel that says what was expected and found."""
+    with pytest.raises(InvalidModel, match=r"model\.onnx must take .*input_ids.*found inputs"):
+        Encoder.load(graph(model, **wrong))
+
+
+@pytest.mark.export
+def test_a_model_cannot_read_files_beside_it(model):
+    """Weights kept outside model.onnx are refused: the content hash would not cover them."""
+    import onnx
+
+    graph(model, table=unit_table(4096))
+    loaded = onnx.load(model / "model.onnx")
+    onnx.save(loaded, model / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (model / "weights.bin").exists()
+    with pytest.raises(InvalidModel, match=r"model\.onnx cannot be loaded"):
+        Encoder.load(model)
+
+
+# ---- pickle, fork, threads
+
+
+def test_a_pickled_encoder_is_loaded_again(encoder):
+    """The other side gets the same model with the same settings, and not its bytes."""
+    original = Encoder.load(encoder.folder, threads=1)
+    data = pickle.dumps(original)
+    assert len(data) < 2_000
+    copy = pickle.loads(data)  # noqa: S301 - our own bytes
+    assert (copy.hash, copy.source, copy.info()) == (original.hash, original.source, original.info())
+    assert copy.encode_documents(TEXTS).vectors.tobytes() == original.encode_documents(TEXTS).vectors.tobytes()
+
+
+@pytest.mark.parametrize("change", ["encoding", "gone"])
+def test_a_pickled_encoder_refuses_a_changed_folder(model, change):
+    """Another content at the same place is an InvalidModel, no content a ModelNotFound."""
+    data = pickle.dumps(Encoder.load(model))
+    if change == "gone":
+        shutil.rmtree(model)
+        with pytest.raises(ModelNotFound, match="no model folder"):
+            pickle.loads(data)  # noqa: S301 - our own bytes
+    else:
+        respecified(model, {"document_length": 32})
+        with pytest.raises(InvalidModel, match="changed since the encoder was pickled"):
+            pickle.loads(data)  # noqa: S301 - our own bytes
+
+
+def in_forked_child(function):
+    """What `function` returns, or the name of what it raises, in a forked child."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def answer():
+        try:
+            sender.send((os.getpid(), function()))
+        except Exception as error:  # noqa: BLE001 - it is sent to the parent
+            sender.send((os.getpid(), f"{type(error).__name__}: {error}"))
+
+    child = context.Process(target=answer)
+    child.start()
+    try:
+        assert receiver.poll(60), "the child gave no answer"
+        pid, found = receiver.recv()
+        assert pid == child.pid
+        return found
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_a_forked_child_gives_the_same_bits(encoder):
+    """An encoder that was used before the fork can be used in the child, and in the parent afterwards."""
+    before = encoder.encode_documents(TEXTS).vectors.tobytes()
+    assert in_forked_child(lambda: encoder.encode_documents(TEXTS).vectors.tobytes()) == before
+    assert encoder.encode_documents(TEXTS).vectors.tobytes() == before
+
+
+def test_a_forked_child_refuses_a_changed_folder(model):
+    """The child reads the model again, and only the same one."""
+    encoder = Encoder.load(model)
+    encoder.encode_documents(["a"])
+    respecified(model, {"document_length": 32})
+    found = in_forked_child(lambda: encoder.encode_documents(["a"]))
+    assert found.startswith("InvalidModel")
+    assert "changed since it was loaded" in found
+
+
+def test_threads_share_one_encoder(encoder):
+    """Sixteen threads that encode at once get the bits that one gets."""
+    calls = [TEXTS[i % 3 :] for i in range(64)]
+    expected = [encoder.encode_documents(texts).vectors.tobytes() for texts in calls]
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda texts: encoder.encode_documents(texts).vectors.tobytes(), calls))
+        queries = list(pool.map(lambda texts: [q.tobytes() for q in encoder.encode_queries(texts)], calls))
+    assert found == expected
+    assert queries[:3] == [[q.tobytes() for q in encoder.encode_queries(texts)] for texts in calls[:3]]
+    assert queries[3:6] == queries[:3]
