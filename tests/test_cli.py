@@ -1,0 +1,506 @@
+"""The command line with the tiny model: what each verb prints, and how it ends."""
+
+import json
+import re
+import shutil
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from refcolbert import Document, Index, __version__, cli, rerank
+from refcolbert.cli import main
+
+CORPUS = [
+    {"_id": "date", "title": "Dates", "text": "parse a date from a string", "year": 2019},
+    {"_id": "file", "title": "", "text": "read the file line by line", "year": 2021},
+    {"_id": "wing", "title": "", "text": "the boundary layer of a flow over a wing", "year": 2023},
+]
+QUERIES = [{"_id": "q1", "text": "parse a date"}, {"_id": "q2", "text": "read the file line by line"}]
+
+
+@pytest.fixture(autouse=True)
+def no_default_model(tmp_path, monkeypatch):
+    """No default model of this machine's user is found; `put_default_model` makes one."""
+    monkeypatch.setenv("REFCOLBERT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(encoder):
+    """Run the command line; "MODEL" among the arguments stands for the tiny model's folder."""
+
+    def invoke(*args, exit_code=0):
+        texts = [str(encoder.folder) if arg == "MODEL" else str(arg) for arg in args]
+        result = CliRunner().invoke(main, texts)
+        expected = result.exit_code == exit_code
+        assert expected, f"{texts}: exit code {result.exit_code}\n{result.output}{result.exception!r}"
+        assert exit_code == 0 or result.stdout == ""
+        assert "Traceback" not in result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def beir(tmp_path):
+    """A BEIR folder of three documents, two queries and judgements, of which one is for an unknown query."""
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    for name, records in (("corpus", CORPUS), ("queries", QUERIES)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    judged = "query-id\tcorpus-id\tscore\nq1\tdate\t1\nq2\tfile\t1\n"
+    (folder / "qrels" / "test.tsv").write_text(judged)
+    return folder
+
+
+@pytest.fixture
+def index(tmp_path, beir, run):
+    """An index of the BEIR folder."""
+    run("index", tmp_path / "index", beir, "--model", "MODEL")
+    return tmp_path / "index"
+
+
+def ids_of(result):
+    """The ids that a search with --json printed."""
+    return [json.loads(line)["id"] for line in result.stdout.splitlines()]
+
+
+# ---- making an index
+
+
+def write_tsv(folder):
+    """A TSV file of the corpus."""
+    (folder / "corpus.tsv").write_text("".join(f"{r['_id']}\t{r['text']}\n" for r in CORPUS))
+    return [folder / "corpus.tsv"], ["date", "file", "wing"]
+
+
+def write_jsonl(folder):
+    """A JSONL file of the corpus."""
+    (folder / "c.jsonl").write_text("".join(json.dumps({"id": r["_id"], "text": r["text"]}) + "\n" for r in CORPUS))
+    return [folder / "c.jsonl"], ["date", "file", "wing"]
+
+
+def write_texts(folder):
+    """A folder of text files."""
+    (folder / "texts").mkdir()
+    for record in CORPUS:
+        (folder / "texts" / f"{record['_id']}.txt").write_text(record["text"])
+    return [folder / "texts"], ["date.txt", "file.txt", "wing.txt"]
+
+
+def write_several(folder):
+    """A text file and a TSV file."""
+    (folder / "one.txt").write_text("parse a date from a string")
+    return [folder / "one.txt", *write_tsv(folder)[0]], ["one.txt", "date", "file", "wing"]
+
+
+@pytest.mark.parametrize("write", [write_tsv, write_jsonl, write_texts, write_several])
+def test_index_reads_every_layout(tmp_path, run, write):
+    """The index holds the documents of all sources in order, and the summary counts them."""
+    sources, ids = write(tmp_path)
+    result = run("index", tmp_path / "new", *sources, "--model", "MODEL")
+    assert re.fullmatch(rf".*new: {len(ids)} documents, \d+ token vectors, [\d,]+ bytes\n", result.stdout)
+    assert "index" in result.stderr  # the progress bar
+    assert Index.open(tmp_path / "new").ids() == ids
+
+
+def test_index_reads_a_beir_folder(index):
+    """Titles go in front, other keys become metadata."""
+    assert Index.open(index).get(["date", "file"]) == [
+        Document(id="date", text="Dates parse a date from a string", metadata={"title": "Dates", "year": 2019}),
+        Document(id="file", text="read the file line by line", metadata={"year": 2021}),
+    ]
+
+
+@pytest.mark.parametrize(("nbits", "held"), [("2", 2), ("float32", "float32"), ("float16", "float16")])
+def test_index_keeps_vectors_as_asked(tmp_path, beir, run, nbits, held):
+    """--nbits takes numbers and names."""
+    run("index", tmp_path / "new", beir, "--model", "MODEL", "--nbits", nbits)
+    assert Index.open(tmp_path / "new").info()["nbits"] == held
+
+
+@pytest.mark.parametrize("nbits", ["3", "0", "-1", "float64", ""])
+def test_index_refuses_other_numbers_of_bits(tmp_path, beir, run, nbits):
+    """Exit code 1, the choices on stderr, and no index."""
+    result = run("index", tmp_path / "new", beir, "--model", "MODEL", "--nbits", nbits, exit_code=1)
+    assert "nbits must be one of" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_index_does_not_replace_an_index(index, beir, run):
+    """What is there already stays as it is."""
+    before = (index / "manifest.json").read_bytes()
+    assert "IndexExists" in run("index", index, beir, "--model", "MODEL", exit_code=1).stderr
+    assert (index / "manifest.json").read_bytes() == before
+
+
+def test_index_names_the_line_it_cannot_read(tmp_path, run):
+    """A broken line ends it with code 1, and no index is left at that path."""
+    (tmp_path / "c.jsonl").write_text('{"text": "good"}\n{"text": 5}\n')
+    result = run("index", tmp_path / "new", tmp_path / "c.jsonl", "--model", "MODEL", exit_code=1)
+    assert "c.jsonl:2" in result.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_index_works_after_a_broken_line_is_mended(tmp_path, run):
+    """A failed run is no obstacle to the next one."""
+    (tmp_path / "c.jsonl").write_text('{"id": "a", "text": "good"}\n{"text": 5}\n')
+    run("index", tmp_path / "new", tmp_path / "c.jsonl", "--model", "MODEL", exit_code=1)
+    (tmp_path / "c.jsonl").write_text('{"id": "a", "text": "good"}\n{"id": "b", "text": "five"}\n')
+    run("index", tmp_path / "new", tmp_path / "c.jsonl", "--model", "MODEL")
+    assert Index.open(tmp_path / "new").ids() == ["a", "b"]
+
+
+def test_without_a_model_the_error_says_what_to_do(tmp_path, beir, run):
+    """No default model is exit code 1 and a way out on stderr."""
+    assert "Error: ModelNotFound: there is no default model" in run("index", "new", beir, exit_code=1).stderr
+    assert run("index", "new", beir, "--model", "nowhere", exit_code=1).stderr.startswith("Error: ModelNotFound")
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_default_model_is_found_by_itself(tmp_path, beir, run, encoder):
+    """With a default model in the cache folder no verb needs --model."""
+    shutil.copytree(encoder.folder, tmp_path / "cache" / "default-model")
+    run("index", "new", beir)
+    assert ids_of(run("search", "new", "read the file line by line", "-k", 1, "--json")) == ["file"]
+    assert json.loads(run("info").stdout)["hash"] == encoder.hash
+
+
+# ---- searching
+
+
+def test_search_prints_rank_score_id_and_text(index, run):
+    """One line a hit, best first."""
+    lines = run("search", index, "read the file line by line").stdout.splitlines()
+    assert len(lines) == 3
+    assert re.fullmatch(r"  1 +\d+\.\d{4}  file  read the file line by line", lines[0])
+    assert [line.split()[0] for line in lines] == ["1", "2", "3"]
+
+
+def test_search_json_is_what_the_library_returns(index, run):
+    """Each line is one hit with all that is known of it."""
+    with Index.open(index) as opened:
+        hits = opened.search("parse a date", 2)
+    expected = [{"rank": h.rank, "score": h.score, "id": h.id, "text": h.text, "metadata": h.metadata} for h in hits]
+    result = run("search", index, "parse a date", "-k", 2, "--json")
+    assert [json.loads(line) for line in result.stdout.splitlines()] == expected
+
+
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ('{"year": {"$gte": 2020}}', {"file", "wing"}),
+        ('{"title": "Dates"}', {"date"}),
+        ('{"year": 1}', set()),
+        ("{}", {"date", "file", "wing"}),
+    ],
+)
+def test_search_where_filters(index, run, where, ids):
+    """--where leaves the documents that match; none is an empty answer and success."""
+    assert set(ids_of(run("search", index, "a date", "--where", where, "--json"))) == ids
+
+
+def test_search_parameters_do_not_change_a_small_answer(index, run):
+    """--exact, --nprobe, --candidates and --model give the same hits where all is ranked anyway."""
+    plain = run("search", index, "a date", "--json").stdout
+    assert len(plain.splitlines()) == 3
+    for options in (["--exact"], ["--nprobe", 1], ["--candidates", 2], ["--model", "MODEL"]):
+        assert run("search", index, "a date", "--json", *options).stdout == plain
+
+
+def test_search_shortens_long_texts_to_one_line(tmp_path, run):
+    """A text of many lines is shown as the beginning of one."""
+    (tmp_path / "long.txt").write_text("read the file\n\n" + "line by line\n" * 50)
+    run("index", "new", tmp_path / "long.txt", "--model", "MODEL")
+    (line,) = run("search", "new", "file").stdout.splitlines()
+    assert "long.txt  read the file line by line line" in line
+    assert line.endswith("...")
+    assert len(line) < 130
+
+
+@pytest.mark.parametrize("text", ["\u4e2d\u6587 \U0001f600 caf\u00e9", ""])
+def test_search_prints_any_text(tmp_path, run, text):
+    """JSON keeps characters as they are; an empty text is one."""
+    (tmp_path / "c.jsonl").write_text(json.dumps({"id": "\u00fc", "text": text}))
+    run("index", "new", tmp_path / "c.jsonl", "--model", "MODEL")
+    result = run("search", "new", "a", "--json")
+    assert json.loads(result.stdout)["text"] == text
+    assert f'"text": "{text}"' in result.stdout
+    assert "\u00fc" in run("search", "new", "a").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-k", 0], "k must be an integer >= 1"),
+        (["-k", -5], "k must be an integer >= 1"),
+        (["--nprobe", 0], "nprobe must be"),
+        (["--candidates", 0], "must be an integer >= 1"),
+        (["--where", '{"year": {"$near": 3}}'], "unknown filter operator"),
+        (["--where", "[]"], "a filter must be a mapping"),
+        (["--where", "3"], "a filter must be a mapping"),
+        (["--model", "nowhere"], "ModelNotFound"),
+    ],
+    ids=str,
+)
+def test_search_refuses_what_the_library_refuses(index, run, options, message):
+    """Exit code 1, the library's message on stderr, nothing on stdout."""
+    result = run("search", index, "a date", *options, exit_code=1)
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+
+
+def test_search_needs_the_models_own_vectors(tmp_path, index, run, encoder):
+    """Another model than the index's is an EncoderMismatch that names the one needed."""
+    shutil.copytree(encoder.folder, tmp_path / "other")
+    spec = json.loads((tmp_path / "other" / "encoding.json").read_text())
+    (tmp_path / "other" / "encoding.json").write_text(json.dumps({**spec, "document_length": 32}))
+    result = run("search", index, "a date", "--model", tmp_path / "other", exit_code=1)
+    assert "EncoderMismatch" in result.stderr
+    assert encoder.hash[:12] in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["search"],
+        ["search", "index"],
+        ["search", "index", "query", "-k", "many"],
+        ["search", "index", "query", "--wher", "{}"],
+        ["index", "new"],
+        ["index", "new", "there-is-no-such-file.jsonl"],
+        ["add", "index", "there-is-no-such-file.jsonl"],
+        ["delete", "index"],
+        ["rerank", "query"],
+        ["eval", "index", "--queries", "none.jsonl", "--qrels", "none.tsv"],
+        ["eval", "index"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_exit_code_2(run, args):
+    """What the command line itself cannot take ends with code 2 and the usage on stderr."""
+    assert "Usage: " in run(*args, exit_code=2).stderr
+
+
+@pytest.mark.parametrize("where", ["{", "", "year > 2020", "{'year': 3}"])
+def test_a_filter_that_is_not_json_is_wrong_usage(index, run, where):
+    """Exit code 2 and the option's name on stderr."""
+    result = run("search", index, "a date", "--where", where, exit_code=2)
+    assert "--where: not JSON" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "args", [["search", "none", "q"], ["explain", "none", "q"], ["check", "none"], ["compact", "none"]], ids=" ".join
+)
+def test_a_path_without_an_index_is_named(run, args):
+    """Exit code 1 and the path; nothing is created there."""
+    assert "IndexNotFound: there is no index at none" in run(*args, exit_code=1).stderr
+    assert "IndexNotFound" in run("delete", "none", "a", exit_code=1).stderr
+
+
+# ---- explain and rerank
+
+
+def test_explain_prints_a_line_for_each_query_token(index, run, encoder):
+    """The best document by default: its id, then token, similarity, bar and the word that answered."""
+    lines = run("explain", index, "read the file line by line").stdout.splitlines()
+    assert lines[0] == "file"
+    assert [line.split()[0] for line in lines[1:]] == encoder.query_labels("read the file line by line")
+    assert re.fullmatch(r" +line +\d\.\d{3} #+ +\S+  \(\d+:\d+\)", lines[6])
+
+
+def test_explain_json_adds_up(index, run):
+    """The matches' similarities add up to the score of the document that --id names."""
+    found = json.loads(run("explain", index, "parse a date", "--id", "wing", "--json").stdout)
+    assert found["id"] == "wing"
+    assert sum(match["similarity"] for match in found["matches"]) == pytest.approx(found["score"])
+    text = "the boundary layer of a flow over a wing"
+    assert all(match["text"] == text[slice(*match["span"])] for match in found["matches"] if match["span"])
+
+
+def test_explain_refuses_an_unknown_id(index, run):
+    """An id that is not there is an error, not an empty answer."""
+    assert "UnknownId" in run("explain", index, "a date", "--id", "nowhere", exit_code=1).stderr
+
+
+def test_rerank_sorts_texts(run, encoder):
+    """The answer is the library's, as lines and as JSON; -k limits it."""
+    texts = ["the wing", "read the file line by line", "a date"]
+    hits = rerank("read the file line by line", texts, encoder)
+    result = run("rerank", "read the file line by line", *texts, "--model", "MODEL")
+    assert [line.split()[2] for line in result.stdout.splitlines()] == [hit.id for hit in hits]
+    shown = run("rerank", "read the file line by line", *texts, "--model", "MODEL", "--json", "-k", 1).stdout
+    best = {"rank": 1, "score": hits[0].score, "id": "1", "text": texts[1], "metadata": {}}
+    assert [json.loads(line) for line in shown.splitlines()] == [best]
+
+
+# ---- changing an index
+
+
+def test_add_delete_and_compact_change_the_index(tmp_path, index, run):
+    """Each verb prints the index as it is afterwards."""
+    (tmp_path / "more.tsv").write_text("new\twrite the file\nnewer\tclose the file\n")
+    assert "index: 5 documents" in run("add", index, tmp_path / "more.tsv").stdout
+    assert "index: 3 documents" in run("delete", index, "date", "new").stdout
+    assert Index.open(index).info()["deleted"] > 0
+    assert "index: 3 documents" in run("compact", index).stdout
+    assert (Index.open(index).info()["deleted"], Index.open(index).ids()) == (0, ["file", "wing", "newer"])
+    assert "index: 3 documents" in run("compact", index, "--refit").stdout
+    assert Index.open(index).info()["centroids"] > 0
+    run("check", index)
+
+
+def test_add_refuses_an_id_that_is_there_unless_told_to_replace_it(tmp_path, index, run):
+    """Without --upsert a known id changes nothing, with it the document is replaced."""
+    (tmp_path / "more.tsv").write_text("new\twrite the file\ndate\tanother date\n")
+    assert "DuplicateId: id 'date'" in run("add", index, tmp_path / "more.tsv", exit_code=1).stderr
+    assert Index.open(index).ids() == ["date", "file", "wing"]
+    assert "index: 4 documents" in run("add", index, tmp_path / "more.tsv", "--upsert").stdout
+    assert [d.text for d in Index.open(index).get(["date"])] == ["another date"]
+
+
+def test_delete_of_an_unknown_id_deletes_nothing(index, run):
+    """One unknown id among known ones is exit code 1 and no change."""
+    assert "'nowhere'" in run("delete", index, "date", "nowhere", exit_code=1).stderr
+    assert len(Index.open(index)) == 3
+
+
+# ---- looking at an index
+
+
+def test_info_describes_an_index_and_a_model(index, run, encoder):
+    """Which of the two is told by what lies at the path."""
+    with Index.open(index) as opened:
+        assert json.loads(run("info", index).stdout) == opened.info()
+    assert json.loads(run("info", "MODEL").stdout) == encoder.info()
+    assert "ModelNotFound" in run("info", "nowhere", exit_code=1).stderr
+
+
+def test_check_counts_what_it_verified(index, run):
+    """A sound index gives one line and success."""
+    assert re.fullmatch(r".*index: sound, 3 documents, [\d,]+ bytes verified\n", run("check", index).stdout)
+
+
+def damaged_files(index):
+    """The data files of the index."""
+    return sorted(path for path in (index / "data").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_check_names_the_damaged_file(index, run, damage):
+    """Each data file, when one bit of it flips, when it is cut or gone, makes check end with code 1 and its name."""
+    assert len(damaged_files(index)) >= 3
+    for path in damaged_files(index):
+        whole = path.read_bytes()
+        if damage == "remove":
+            path.unlink()
+        else:
+            path.write_bytes(whole[:-1] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+        result = run("check", index, exit_code=1)
+        assert "CorruptIndexError" in result.stderr
+        assert path.name in result.stderr
+        path.write_bytes(whole)
+    run("check", index)
+
+
+def test_check_names_a_damaged_manifest(index, run):
+    """A manifest that is not what was committed is exit code 1."""
+    path = index / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b'"dim":', b'"dum":'))
+    result = run("check", index, exit_code=1)
+    assert "CorruptIndexError" in result.stderr
+    assert "manifest" in result.stderr
+
+
+# ---- eval
+
+
+def evaluate(run, index, beir, *options):
+    """`eval` of the BEIR folder's queries and judgements."""
+    files = ["--queries", beir / "queries.jsonl", "--qrels", beir / "qrels" / "test.tsv"]
+    return run("eval", index, *files, *options)
+
+
+def test_eval_prints_the_metrics(index, beir, run):
+    """Default metrics as lines, chosen ones as JSON."""
+    lines = evaluate(run, index, beir, "--exact").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["nDCG@10", "RR@10", "R@100"]
+    assert lines[2].split() == ["R@100", "1.0000"]
+    found = json.loads(evaluate(run, index, beir, "--metric", "R@3", "--metric", "Success@3", "--json").stdout)
+    assert found == {"R@3": 1.0, "Success@3": 1.0}
+
+
+def test_eval_counts_a_judged_query_without_a_text_as_zero(index, beir, run):
+    """Judgements for a query that the queries lack lower the mean; a query without judgements is not asked."""
+    with (beir / "qrels" / "test.tsv").open("a") as file:
+        file.write("q3\tdate\t1\nq4\tdate\t1\n")
+    with (beir / "queries.jsonl").open("a") as file:
+        file.write('{"_id": "q5", "text": "nobody judged this"}\n')
+    found = json.loads(evaluate(run, index, beir, "--metric", "R@100", "--json", "--run", "run.trec").stdout)
+    assert found == {"R@100": 0.5}
+
+
+def test_eval_writes_the_run(tmp_path, index, beir, run):
+    """The run file holds k answers a query, as search gives them."""
+    evaluate(run, index, beir, "--run", tmp_path / "run.trec", "-k", 2)
+    rows = [line.split() for line in (tmp_path / "run.trec").read_text().splitlines()]
+    assert [(row[0], row[3]) for row in rows] == [("q1", "1"), ("q1", "2"), ("q2", "1"), ("q2", "2")]
+    assert [row[2] for row in rows[2:]] == ids_of(run("search", index, QUERIES[1]["text"], "-k", 2, "--json"))
+
+
+@pytest.mark.parametrize("metric", ["foo", "nDCG@"])
+def test_eval_refuses_an_unknown_metric(index, beir, run, metric):
+    """Exit code 1 with names that are known."""
+    files = ["--queries", beir / "queries.jsonl", "--qrels", beir / "qrels" / "test.tsv"]
+    assert "RR@10" in run("eval", index, *files, "--metric", metric, exit_code=1).stderr
+
+
+def test_eval_refuses_files_of_another_kind(index, beir, run):
+    """Judgements that are none are named by file and line."""
+    files = ["--queries", beir / "queries.jsonl", "--qrels", beir / "corpus.jsonl"]
+    assert "corpus.jsonl:1" in run("eval", index, *files, exit_code=1).stderr
+
+
+# ---- demo, help
+
+
+def test_demo_indexes_asks_and_explains(tmp_path, run, monkeypatch):
+    """The first run makes the index, the second one uses it, and both answer every question."""
+    few = [Document(id=f"m.{i}", text=f"m.{i}: {word} a date from a string") for i, word in enumerate(["parse", "run"])]
+    monkeypatch.setattr(cli, "standard_library_docstrings", lambda: few)
+    first = run("demo", "demo.index", "--model", "MODEL").stdout
+    assert first.startswith("2 docstrings of Python's standard library -> demo.index\n")
+    monkeypatch.setattr(cli, "standard_library_docstrings", lambda: pytest.fail("the index is there already"))
+    second = run("demo", "demo.index", "--model", "MODEL").stdout
+    assert first.endswith(second)
+    assert re.findall(r"^\? (.*)$", second, re.MULTILINE) == list(cli.DEMO_QUESTIONS)
+    assert re.search(r"^Why m\.\d answers 'how do I parse a date from a string':$", second, re.MULTILINE)
+    assert second.endswith('Try your own: refcolbert search demo.index "..."\n')
+    assert Index.open(tmp_path / "demo.index").ids() == ["m.0", "m.1"]
+
+
+def test_version_is_the_packages(run):
+    """--version names program and version."""
+    assert run("--version").stdout == f"refcolbert, version {__version__}\n"
+
+
+VERBS = ["add", "check", "compact", "delete", "demo", "eval", "explain", "index", "info", "rerank", "search"]
+
+
+def test_help_lists_every_verb(run):
+    """Each verb of ours is listed with a sentence, and torch is not imported for it."""
+    before = "torch" in sys.modules
+    listed = dict(re.findall(r"^  (\w+) +(\S.*)$", run("-h").stdout, re.MULTILINE))
+    assert set(VERBS) <= set(listed)
+    assert ("torch" in sys.modules) == before
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(run, verb):
+    """-h of a verb shows its usage and says what it does."""
+    text = run(verb, "-h").stdout
+    assert text.startswith(f"Usage: main {verb} ")
+    assert re.search(r"^  \S.*\.$", text, re.MULTILINE)
