@@ -1,0 +1,174 @@
+"""Write golden/encode: what the original ColBERT implementations give for tiny seeded checkpoints.
+
+    python -m tools.golden NAME PYTHON [--out golden/encode] [--only CASE]
+
+NAME is stanford, pylate or multivector; PYTHON the interpreter of an environment that has the original (the recipes are
+in ENVIRONMENTS). The original makes the checkpoint, saves it as it saves any, loads it again and encodes the texts;
+`tests/export/test_golden.py` exports the same checkpoint and compares. Needs the export environment itself.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .bases import write_base
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENTS = {
+    "stanford": 'pip install torch==2.13.0 colbert-ai==0.2.22 faiss-cpu "transformers<4.50"',
+    "pylate": "pip install torch==2.13.0 sentence-transformers==5.3.0 transformers==5.3.0 datasets accelerate pandas "
+    "ujson==5.12.0; pip install --no-deps pylate==1.6.0 fastkmeans==0.5.0",
+    "multivector": "pip install torch==2.13.0 sentence-transformers==6.2.0",
+}
+
+QUERIES = (
+    "what color is amber urine",
+    "",
+    "  The Late Interaction?  ",
+    "scores every query token, document code square of the amber urine and late interaction",
+    "[MASK] [PAD] [UNK] <mask> <pad> [unused0] [Q] [q] x",
+    "café é ß İ [D] amber",
+    "?!",
+    "before\x00after",
+)
+DOCUMENTS = (
+    "What color is amber urine? The late interaction, scored!",
+    "",
+    "  Square.  ",
+    "every query token scores every document token. " * 4,
+    "[MASK] [PAD] [UNK] <mask> <pad> [unused1] [D] [d] x",
+    "café é ß İ 汉语 👍🏽 [Q] amber",
+    "... --- ''",
+    "a\tb\r\nc\u2028d",
+)
+MARKED = {"prompts": {"query": "[unused0] ", "document": "[unused1] "}, "special": ["[unused0]", "[unused1]"]}
+FIXED = {"strategy": "fixed", "length": 12}
+PUNCTUATION = {"skiplist_words": list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")}
+BIASED = {"in_features": 16, "out_features": 8, "bias": True, "activation_function": "Tanh"}
+CHAIN = [
+    {"in_features": 16, "out_features": 24, "bias": True, "activation_function": "GELU", "use_residual": True},
+    {"in_features": 24, "out_features": 24, "bias": False, "activation_function": "SiLU", "use_residual": True},
+    {"in_features": 24, "out_features": 8, "bias": False},
+]
+
+CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "stanford": {
+        "stanford-bert": ("bert-uncased", {}),
+        "stanford-cased": ("bert-cased", {}),
+        "stanford-attended": ("bert-uncased", {"metadata": {"attend_to_mask_tokens": True}}),
+        "stanford-unpunctuated": ("bert-uncased-unpunctuated", {}),
+        "stanford-pickled": ("bert-uncased", {"pickled": True, "nested": True}),
+        "stanford-minimal": ("bert-uncased", {"minimal": True, "metadata": {"doc_maxlen": 60}}),
+        "stanford-markers": ("bert-cased", {"metadata": {"query_token_id": "[unused1]", "doc_token_id": "[nowhere]"}}),
+        "stanford-xlm-roberta": ("xlm-roberta", {}),
+        "stanford-xlm-roberta-attended": ("xlm-roberta", {"metadata": {"attend_to_mask_tokens": True}}),
+        "stanford-roberta": ("roberta", {}),
+        "stanford-electra": ("electra", {}),
+        "stanford-distilbert": ("distilbert", {}),
+        "stanford-mpnet": ("mpnet", {}),
+    },
+    "pylate": {
+        "pylate-bert": ("bert-uncased", {}),
+        "pylate-defaults": ("bert-uncased", {"remove": ["skiplist_words", "do_query_expansion", "query_prefix"]}),
+        "pylate-chain": ("bert-uncased", {"dense": CHAIN}),
+        "pylate-biased": ("bert-cased", {"dense": [BIASED]}),
+        "pylate-attended": ("bert-uncased", {"attend_to_expansion_tokens": True}),
+        "pylate-unexpanded": ("bert-uncased", {"do_query_expansion": False, "attend_to_expansion_tokens": True}),
+        "pylate-unused": ("bert-uncased", {"query_prefix": "[unused0]", "document_prefix": "[unused1]"}),
+        "pylate-unmarked": ("bert-uncased", {"query_prefix": "", "document_prefix": ""}),
+        "pylate-unpunctuated": ("bert-uncased-unpunctuated", {}),
+        "pylate-skiplist": ("bert-uncased", {"skiplist_words": ["the", "amber", "[SEP]"]}),
+        "pylate-no-skiplist": ("bert-uncased", {"skiplist_words": []}),
+        "pylate-lowercase": ("bert-cased", {"lowercase": True}),
+        "pylate-prompted": (
+            "bert-cased",
+            {"prompts": {"find": " Query: ", "query": "unused: "}, "default_prompt_name": "find"},
+        ),
+        "pylate-xlm-roberta": ("xlm-roberta", {}),
+        "pylate-roberta": ("roberta", {"attend_to_expansion_tokens": True}),
+        "pylate-modernbert": ("modernbert", {}),
+        "pylate-distilbert": ("distilbert", {}),
+        "pylate-electra": ("electra", {}),
+        "pylate-mpnet": ("mpnet", {}),
+    },
+    "multivector": {
+        "multivector-bert": (
+            "bert-uncased",
+            {**MARKED, "mask": PUNCTUATION, "transformer": {"query_expansion": FIXED}},
+        ),
+        "multivector-plain": ("bert-uncased", {}),
+        "multivector-attended": (
+            "bert-uncased",
+            {**MARKED, "transformer": {"query_expansion": {**FIXED, "attend": True, "length": 9}, "query_length": 20}},
+        ),
+        "multivector-min": (
+            "bert-uncased",
+            {**MARKED, "transformer": {"query_expansion": {"strategy": "min", "length": 7}, "query_length": 10}},
+        ),
+        "multivector-token": (
+            "bert-uncased",
+            {"transformer": {"query_expansion": {**FIXED, "token": "[unused1]"}, "query_length": None}},
+        ),
+        "multivector-both-sides": (
+            "bert-uncased",
+            {
+                "mask": {"skiplist_words": ["the", "[MASK]"], "skiplist_tasks": ["query", "document"]},
+                "transformer": {"query_expansion": FIXED},
+            },
+        ),
+        "multivector-unpunctuated": ("bert-uncased-unpunctuated", {"mask": PUNCTUATION}),
+        "multivector-unlimited": ("bert-cased", {"transformer": {"query_length": None, "document_length": None}}),
+        "multivector-only": ("bert-uncased", {"mask": {"keep_only_token_ids": [4, 5, 60, 61, 62, 110, 111]}}),
+        "multivector-lowercase": ("bert-cased", {"transformer": {"do_lower_case": True}}),
+        "multivector-prompted": (
+            "bert-cased",
+            {"prompts": {"query": "query: ", "passage": " the "}, "default_prompt_name": "query"},
+        ),
+        "multivector-chain": ("bert-uncased", {"dense": CHAIN}),
+        "multivector-biased": ("bert-uncased", {"dense": [BIASED]}),
+        "multivector-xlm-roberta": ("xlm-roberta", {"transformer": {"query_expansion": FIXED}, "mask": PUNCTUATION}),
+        "multivector-roberta": ("roberta", {"transformer": {"query_expansion": FIXED}}),
+        "multivector-modernbert": ("modernbert", {**MARKED, "transformer": {"query_expansion": FIXED}}),
+        "multivector-distilbert": ("distilbert", {"transformer": {"query_expansion": FIXED}}),
+        "multivector-electra": ("electra", {"transformer": {"query_expansion": FIXED}}),
+        "multivector-mpnet": ("mpnet", {"transformer": {"query_expansion": FIXED}}),
+        "multivector-t5": ("t5", {"mask": {"skiplist_words": ["!", "."]}}),
+    },
+}
+
+
+def run_original(name: str, python: Path, out: Path, only: str | None = None) -> None:
+    """Make the bases here, then let the original answer its cases."""
+    with tempfile.TemporaryDirectory() as scratch:
+        cases = []
+        for case, (base, options) in CASES[name].items():
+            if only in (None, case):
+                folder = Path(scratch) / "bases" / base
+                if not folder.is_dir():
+                    folder.mkdir(parents=True)
+                    write_base(base, folder)
+                texts = {"query": QUERIES, "document": DOCUMENTS}
+                cases.append({"name": case, "base": str(folder), "options": options, "texts": texts})
+        path = Path(scratch) / "cases.json"
+        path.write_text(json.dumps(cases))
+        offline = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": ""}
+        subprocess.run([python, "-m", f"tools.origins.{name}", path, out], check=True, env=offline, cwd=ROOT)
+
+
+def main() -> None:
+    """Run one original."""
+    parser = argparse.ArgumentParser(description="Write golden/encode from an original implementation.")
+    parser.add_argument("name", choices=sorted(CASES))
+    parser.add_argument("python", type=Path, help="the interpreter of an environment that has the original")
+    parser.add_argument("--out", type=Path, default=Path("golden/encode"))
+    parser.add_argument("--only", help="one case")
+    arguments = parser.parse_args()
+    run_original(arguments.name, arguments.python.absolute(), arguments.out.absolute(), arguments.only)
+
+
+if __name__ == "__main__":
+    main()
