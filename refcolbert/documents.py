@@ -5,6 +5,7 @@ beside it. Row r of the table is document r of the segment.
 """
 
 import json
+import math
 import os
 import sqlite3
 import threading
@@ -29,6 +30,9 @@ SCHEMA = (
 )
 
 
+DEEPEST = 64  # levels of metadata; SQLite's own limit is 1,000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """One document: a unique id, its text (None if only vectors were given), metadata that JSON can hold."""
@@ -44,7 +48,7 @@ def as_documents(given: Iterable[Any], first_position: int, *, need_text: bool) 
     What comes without an id gets its decimal position in the index, counted from `first_position`.
     Raises `InvalidInput` naming the first one that does not fit, also when an id occurs twice.
     """
-    if isinstance(given, str | Mapping | Document):
+    if isinstance(given, str | Mapping | Document) or not isinstance(given, Iterable):
         raise InvalidInput(f"expected a list of documents, found one {type(given).__name__}; pass [document]")
     documents = [_as_document(item, first_position + i, need_text) for i, item in enumerate(given)]
     seen: set[str] = set()
@@ -63,7 +67,7 @@ def _as_document(item: Any, position: int, need_text: bool) -> Document:
     where = f"document {position}"
     if not isinstance(item, Mapping):
         raise InvalidInput(f"{where}: expected a string, a mapping or a Document, found {type(item).__name__}")
-    unknown = sorted(set(item) - {"id", "text", "metadata"})
+    unknown = sorted(map(str, set(item) - {"id", "text", "metadata"}))
     if unknown:
         raise InvalidInput(f"{where}: unknown keys {unknown}; expected id, text, metadata (put other fields there)")
     text, metadata, name = item.get("text"), item.get("metadata"), item.get("id")
@@ -71,7 +75,7 @@ def _as_document(item: Any, position: int, need_text: bool) -> Document:
         name = str(position)
     if not isinstance(name, str) or not name:
         raise InvalidInput(f"{where}: id must be a string of at least one character, found {name!r}")
-    check_texts([name], f"{where}: id")
+    _check_json(name, f"{where}: id", DEEPEST)
     if text is None and need_text:
         raise InvalidInput(f"{where}: expected a text; without one pass add(documents, vectors=...)")
     if text is not None:
@@ -82,13 +86,31 @@ def _as_document(item: Any, position: int, need_text: bool) -> Document:
 def _check_metadata(metadata: Any, where: str) -> dict[str, Any]:
     if metadata is None:
         return {}
-    if not isinstance(metadata, Mapping) or not all(isinstance(key, str) for key in metadata):
-        raise InvalidInput(f"{where}: metadata must be a mapping with string keys, found {metadata!r}")
-    try:
-        check_texts([json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False)], f"{where}: metadata")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{where}: metadata must be plain JSON: {error}") from error
+    if not isinstance(metadata, Mapping):
+        raise InvalidInput(f"{where}: metadata must be a mapping, found {metadata!r}")
+    _check_json(dict(metadata), f"{where}: metadata", DEEPEST)
     return dict(metadata)
+
+
+def _check_json(value: Any, where: str, depth: int) -> None:
+    """Raise `InvalidInput` unless `value` is JSON that SQLite reads back as it is: no NUL, at most DEEPEST levels."""
+    if depth == 0:
+        raise InvalidInput(f"{where} must be plain JSON of at most {DEEPEST} levels, found more")
+    if isinstance(value, str):
+        check_texts([value], where)
+        if "\0" in value:
+            raise InvalidInput(f"{where} holds a NUL character, at which SQLite would cut it; remove it")
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise InvalidInput(f"{where}: expected string keys, found {key!r}")
+            _check_json(key, where, depth)
+            _check_json(inner, where, depth - 1)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_json(inner, where, depth - 1)
+    elif not (value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))):
+        raise InvalidInput(f"{where} must be plain JSON (text, finite numbers, true, false, null), found {value!r}")
 
 
 def pack(documents: Iterable[Document]) -> bytes:

@@ -16,7 +16,7 @@ import hashlib
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -88,22 +88,23 @@ class Encoder:
         Raises `ModelNotFound`, `InvalidModel`, `DeviceUnavailable`.
         """
         folder = _find(path_or_hub_id)
-        is_folder = path_or_hub_id is not None and Path(path_or_hub_id).is_dir()
-        source = str(folder) if is_folder else path_or_hub_id
-        return cls(folder, source=None if source is None else str(source), device=device, threads=threads)
+        source = None
+        if path_or_hub_id is not None:
+            source = str(folder if Path(path_or_hub_id).is_dir() else path_or_hub_id)
+        return cls(folder, source=source, device=device, threads=threads)
 
     @property
     def dim(self) -> int:
         """Columns of a vector."""
         return self.spec.dim
 
-    def encode_queries(self, texts: Sequence[str]) -> list[Floats]:
+    def encode_queries(self, texts: Iterable[str]) -> list[Floats]:
         """One array [n_q, dim] a text: float32, unit rows, markers and expansion rows included, in token order."""
         tokens = self.tokenizer.queries(check_texts(texts, "queries"))
         vectors = self._encode(tokens, _ignore)
         return [vectors[i].copy() for i in range(len(vectors))]
 
-    def encode_documents(self, texts: Sequence[str], progress: bool | Progress = False) -> Ragged:
+    def encode_documents(self, texts: Iterable[str], progress: bool | Progress = False) -> Ragged:
         """The documents' vectors as one `Ragged`: float32, unit rows, token order, skiplist rows dropped.
 
         Equal texts are encoded once and get equal vectors. `progress=True` shows a bar on stderr; a function is called
@@ -123,7 +124,7 @@ class Encoder:
     def query_labels(self, text: str) -> list[str]:
         """The vocabulary's spelling of each query token, in the order of `encode_queries`' rows."""
         (tokens,) = self.tokenizer.queries(check_texts([text], "query"))
-        return [self.tokenizer.token(i) for i in tokens.ids]
+        return [self.tokenizer.token(i) for i in tokens.ids[tokens.keep]]
 
     def document_labels(self, text: str) -> tuple[list[str], list[Span]]:
         """Spelling and place in the text of each token that has a row in `encode_documents`."""
@@ -148,6 +149,10 @@ class Encoder:
 
     def _encode(self, tokens: list[Tokens], progress: Progress) -> Ragged:
         kept = offsets_of([int(t.keep.sum()) for t in tokens])  # [n_texts + 1]
+        if (np.diff(kept) == 0).any():
+            raise InvalidInput(
+                f"text {int(np.argmin(np.diff(kept)))} gives no vectors: this model frames no text and drops its tokens"
+            )
         out = np.empty((kept[-1], self.dim), np.float32)  # [n_tokens, dim]
         for batch in _batches(tokens):
             ids = np.stack([tokens[i].ids for i in batch])  # [n_batch, length]
@@ -161,7 +166,12 @@ class Encoder:
         """[n_batch, length] twice -> [n_batch, length, dim]."""
         if self._process != os.getpid():  # the threads of a session do not survive a fork
             self._start(self._reread())
-        (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": attention})
+        try:
+            (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": attention})
+        except Exception as error:  # noqa: BLE001 - its exceptions have no common base below Exception
+            raise InvalidModel(
+                f"{self.folder / 'model.onnx'} cannot run the ids of its encoding.json: {error}"
+            ) from error
         norms = np.einsum("bnd,bnd->bn", vectors, vectors)  # [n_batch, length] squared
         if vectors.dtype != np.float32 or not (np.abs(norms - 1) < UNIT_TOLERANCE).all():  # also when NaN
             raise InvalidModel(
@@ -251,6 +261,8 @@ def _find(path_or_hub_id: str | Path | None) -> Path:
                 "'python -m tools.default_model' in a clone of refcolbert, or name a model folder: Encoder.load(path)"
             )
         return folder
+    if not isinstance(path_or_hub_id, str | Path) or path_or_hub_id == "":
+        raise InvalidInput(f"a model is named by a path or a hub id, found {path_or_hub_id!r}")
     folder = Path(path_or_hub_id)
     if folder.is_dir():
         return folder.resolve()

@@ -1,12 +1,11 @@
 """Evaluation: queries and judgements in BEIR and TREC form, runs, and metrics by ir-measures (extra `eval`)."""
 
-import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .errors import InvalidInput, MissingDependency
 from .hits import Hit
-from .passages import read_jsonl
+from .passages import read_jsonl, read_lines
 
 __all__ = ["METRICS", "Qrels", "Run", "evaluate", "read_qrels", "read_queries", "run_of", "write_run"]
 
@@ -19,11 +18,11 @@ METRICS = ("nDCG@10", "RR@10", "R@100")
 def read_queries(path: str | Path) -> dict[str, str]:
     """Query id -> text, from a BEIR queries.jsonl ({"_id" | "id", "text"}) or a TSV of id and text."""
     path = Path(path)
-    queries: dict[str, str] = {}
     if path.suffix == ".jsonl":
-        rows = [(where, record.get("_id", record.get("id")), record.get("text")) for where, record in read_jsonl(path)]
+        rows = ((where, record.get("_id", record.get("id")), record.get("text")) for where, record in read_jsonl(path))
     else:
-        rows = [(f"{path.name}:{i}", *_two(line)) for i, line in enumerate(_read(path).splitlines(), 1) if line.strip()]
+        rows = ((where, *_two(line)) for where, line in read_lines(path))
+    queries: dict[str, str] = {}
     for where, name, text in rows:
         if name is None or not isinstance(text, str):
             raise InvalidInput(f"{where}: expected a query id and a text")
@@ -35,17 +34,16 @@ def read_queries(path: str | Path) -> dict[str, str]:
 
 def read_qrels(path: str | Path) -> Qrels:
     """Judgements from BEIR (query-id, corpus-id, score under a header, tabs) or TREC (query 0 document relevance)."""
-    path = Path(path)
     qrels: Qrels = {}
-    for number, row in enumerate(csv.reader(_read(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE), 1):
-        fields = row[0].split() if len(row) == 1 else row
-        if number == 1 and len(fields) == 3 and not fields[2].lstrip("-").isdigit():
+    for number, (where, line) in enumerate(read_lines(Path(path))):
+        fields = line.split("\t") if line.count("\t") == 2 else line.split()
+        if number == 0 and len(fields) == 3 and not fields[2].lstrip("-").isdigit():
             continue  # BEIR's header
         try:
-            query, document, relevance = fields if len(fields) == 3 else (fields[0], fields[2], fields[3])
+            query, document, relevance = fields if len(fields) == 3 else (fields[0], *fields[2:])
             qrels.setdefault(query, {})[document] = int(relevance)
-        except (ValueError, IndexError):
-            raise InvalidInput(f"{path.name}:{number}: expected a BEIR or TREC judgement, found {row!r}") from None
+        except ValueError:
+            raise InvalidInput(f"{where}: expected a BEIR or TREC judgement, found {line!r}") from None
     return qrels
 
 
@@ -55,7 +53,10 @@ def run_of(query_ids: Sequence[str], hits: Iterable[Sequence[Hit]]) -> Run:
 
 
 def write_run(run: Run, path: str | Path, tag: str = "refcolbert") -> None:
-    """A TREC run file: query Q0 document rank score tag."""
+    """A TREC run file: query Q0 document rank score tag. An id with white space is `InvalidInput`: it has no place."""
+    for name in (name for query, answer in run.items() for name in (query, *answer)):
+        if len(name.split()) != 1:
+            raise InvalidInput(f"a TREC run separates fields by white space, the id {name!r} holds some")
     lines = [
         f"{query} Q0 {document} {rank} {score!r} {tag}\n"
         for query, answer in run.items()
@@ -67,28 +68,33 @@ def write_run(run: Run, path: str | Path, tag: str = "refcolbert") -> None:
 def evaluate(run: Run, qrels: Mapping[str, Mapping[str, int]], metrics: Sequence[str] = METRICS) -> dict[str, float]:
     """Metric name -> mean over the judged queries; a judged query without an answer counts as 0.
 
-    Names are those of ir-measures (nDCG@10, RR@10 for MRR@10, R@100 for Recall@100, AP, ...).
+    Names are those of ir-measures (nDCG@10, RR@10 for MRR@10, R@100 for Recall@100, AP, ...). An answer's order is by
+    score, and among equal scores as it stands in the run. Raises `InvalidInput` for unknown metrics or no judgements.
     """
     try:
         import ir_measures
     except ImportError as error:
         raise MissingDependency("evaluation needs ir-measures: pip install 'refcolbert[eval]'") from error
-    try:
-        measures = [ir_measures.parse_measure(name) for name in metrics]
-    except (ValueError, NameError) as error:
-        raise InvalidInput(f"unknown metric: {error}; expected names like {', '.join(METRICS)}") from error
+    if not qrels or not metrics:
+        raise InvalidInput("nothing to evaluate: expected at least one judged query and one metric")
     plain = {query: dict(judged) for query, judged in qrels.items()}
-    found = ir_measures.calc_aggregate(measures, plain, {q: a for q, a in run.items() if q in plain})
+    ranked = {query: _ranks(run.get(query, {})) for query in plain}
+    try:
+        if any(name.endswith("@0") for name in metrics):  # one evaluator behind ir-measures ends the process for it
+            raise ValueError("a cutoff must be at least 1")
+        measures = [ir_measures.parse_measure(name) for name in metrics]
+        found = ir_measures.calc_aggregate(measures, plain, ranked)
+    except (ValueError, NameError, AssertionError, TypeError) as error:
+        raise InvalidInput(f"unknown metric: {error}; expected names like {', '.join(METRICS)}") from error
     return {name: float(found[measure]) for name, measure in zip(metrics, measures, strict=True)}
+
+
+def _ranks(answer: Mapping[str, float]) -> dict[str, float]:
+    """Scores that keep the answer's order: the evaluator would break ties by document id, and rounds to float32."""
+    order = sorted(answer, key=lambda document: -answer[document])
+    return {document: float(len(order) - rank) for rank, document in enumerate(order)}
 
 
 def _two(line: str) -> tuple[str | None, str | None]:
     name, tab, text = line.partition("\t")
     return (name, text) if tab else (None, None)
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise InvalidInput(f"{path}: there is no such file") from None

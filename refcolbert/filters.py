@@ -5,7 +5,8 @@
     {"author.name": "Ada"}                          a path into nested objects
 
 A field's condition is a value (equality) or a mapping of operators: $eq $ne $gt $gte $lt $lte $in $nin $exists.
-A comparison holds only between values of one kind (number, text, true/false, null), so {"year": {"$gt": 3}} never
+At most 200 conditions, nested at most 20 deep; a long list of values belongs into one $in, which has no such limit. A
+comparison holds only between values of one kind (number, text, true/false, null), so {"year": {"$gt": 3}} never
 matches a text. $ne and $nin are the negations of $eq and $in: they also match where the field is missing.
 """
 
@@ -27,6 +28,7 @@ KINDS = {
     "bool": "json_type(metadata, ?) IN ('true', 'false')",
     "null": "json_type(metadata, ?) = 'null'",
 }
+MOST_CONDITIONS, DEEPEST = 200, 20  # what SQLite's parser takes without complaint, with room to spare
 COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
@@ -35,21 +37,27 @@ def compile_filter(where: Mapping[str, Any]) -> Condition:
 
     Raises `InvalidInput` for an unknown operator, a path that cannot be addressed, or a value that is no JSON scalar.
     """
+    condition = _filter(where, DEEPEST)
+    if condition[0].count("?") > 2 * MOST_CONDITIONS:
+        raise InvalidInput(f"a filter has at most {MOST_CONDITIONS} conditions; put values of one field into one $in")
+    return condition
+
+
+def _filter(where: Any, depth: int) -> Condition:
     if not isinstance(where, Mapping):
         raise InvalidInput(f"a filter must be a mapping, found {where!r}")
-    try:
-        return _all([_clause(key, value) for key, value in where.items()])
-    except RecursionError:
-        raise InvalidInput("the filter is nested too deeply") from None
+    if depth == 0:
+        raise InvalidInput(f"a filter is nested at most {DEEPEST} deep")
+    return _all([_clause(key, value, depth - 1) for key, value in where.items()])
 
 
-def _clause(key: str, value: Any) -> Condition:
+def _clause(key: str, value: Any, depth: int) -> Condition:
     if key in ("$and", "$or"):
         if not isinstance(value, list | tuple) or not value:
             raise InvalidInput(f"{key} takes a list of filters, found {value!r}")
-        return _all([compile_filter(part) for part in value], "AND" if key == "$and" else "OR")
+        return _all([_filter(part, depth) for part in value], "AND" if key == "$and" else "OR")
     if key == "$not":
-        return _not(compile_filter(value))
+        return _not(_filter(value, depth))
     path = _path(key)
     operators = value if isinstance(value, Mapping) else {"$eq": value}
     return _all([_operator(path, operator, operand) for operator, operand in operators.items()])
@@ -108,6 +116,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, str):
+        _check(value)
         return "text"
     if isinstance(value, int) and -(2**63) <= value < 2**63:
         return "number"
@@ -118,9 +127,17 @@ def _kind(value: Any) -> str:
 
 def _path(field: Any) -> str:
     """The SQLite JSON path of a dotted field name."""
-    if not isinstance(field, str) or not field or field.startswith("$") or '"' in field:
-        raise InvalidInput(f"a filter field must be a name without '\"' that does not start with '$', found {field!r}")
+    if not isinstance(field, str) or not field or field.startswith("$"):
+        raise InvalidInput(f"a filter field must be a name that does not start with '$', found {field!r}")
+    if any(character in '"\\' or character < " " for character in field):
+        raise InvalidInput(f"a field whose name holds a quote, a backslash or a control character: {field!r}")
+    _check(field)
     return "$" + "".join(f'."{part}"' for part in field.split("."))
+
+
+def _check(text: str) -> None:
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidInput(f"a filter holds a NUL or a lone surrogate, which no metadata can hold: {text!r}")
 
 
 def _leaf(sql: str, parameters: list[Any]) -> Condition:

@@ -146,11 +146,18 @@ class Index:
         if target.exists():
             raise IndexExists(f"{target} exists already; choose another path or remove it first")
         index = cls.open(staging, encoder) if staging.exists() else cls.create(staging, encoder, **options)
-        done = index._generation.manifest.next_position
+        manifest = index._generation.manifest
+        done = manifest.next_position
+        same = all(getattr(manifest, name) == value for name, value in options.items())
+        if not same or (encoder and manifest.encoder and encoder.hash != manifest.encoder.hash):
+            raise InvalidInput(f"{staging} holds an interrupted build with another model or other options; remove it")
         total = len(documents) if isinstance(documents, Sized) else None
         with tqdm(desc="index", unit="doc", initial=done, total=total, disable=not progress) as bar:
-            for batch in _batches(documents, BUILD_BATCH, skip=done):
-                index.add(batch, progress=bar.update)
+            for first, batch in _batches(documents, BUILD_BATCH):
+                if first >= done:
+                    index.add(batch, progress=bar.update)
+                elif not all(document.id in index for document in as_documents(batch, first, need_text=True)):
+                    raise InvalidInput(f"{staging} holds an interrupted build of other documents; remove it")
         index.compact()
         index.close()
         staging.rename(target)
@@ -446,11 +453,14 @@ def _id_list(ids: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def _batches(documents: Documents, size: int, *, skip: int) -> Iterator[list[Any]]:
-    """Lists of up to `size` documents, the first `skip` left out."""
-    rest = itertools.islice(documents, skip, None)
-    while batch := list(itertools.islice(rest, size)):
-        yield batch
+def _batches(documents: Documents, size: int) -> Iterator[tuple[int, list[Any]]]:
+    """Lists of up to `size` documents, each with the number of its first."""
+    rest = iter(documents)
+    for first in itertools.count(step=size):
+        batch = list(itertools.islice(rest, size))
+        if not batch:
+            return
+        yield first, batch
 
 
 def _name(entry: EncoderEntry) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from .documents import Document
 from .errors import InvalidInput
 
-__all__ = ["read_documents", "read_jsonl"]
+__all__ = ["read_documents", "read_jsonl", "read_lines"]
 
 TEXT = (".txt", ".md", ".rst")
 
@@ -41,10 +41,10 @@ def read_documents(path: str | Path) -> Iterator[Document]:
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """("file:line", object) of each line that is not blank. Raises `InvalidInput` naming file and line."""
-    for where, line in _lines(path):
+    for where, line in read_lines(path):
         try:
             parsed = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f"{where}: not JSON: {error}") from error
         if not isinstance(parsed, dict):
             raise InvalidInput(f"{where}: expected one JSON object, found {type(parsed).__name__}")
@@ -68,7 +68,7 @@ def _jsonl(path: Path) -> Iterator[Document]:
 
 
 def _tsv(path: Path) -> Iterator[Document]:
-    for where, line in _lines(path):
+    for where, line in read_lines(path):
         name, tab, text = line.partition("\t")
         yield Document(id=name, text=text) if tab else Document(id=where, text=line)
 
@@ -80,9 +80,13 @@ def _text(path: Path, name: str) -> Document:
         raise InvalidInput(f"{path}: not UTF-8: {error}") from error
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """("file:line", line without its end) of each line that is not blank."""
-    with path.open("rb") as file:
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """("file:line", line without its end) of each line that is not blank; `InvalidInput` names file and line."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
+    with file:
         for number, raw in enumerate(file, start=1):
             try:
                 line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")

@@ -1,6 +1,6 @@
 """Rerank texts that another system found: encode, score with exact MaxSim, sort. No index is involved."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -10,23 +10,25 @@ from .encoder import Encoder
 from .explain import Explanation, explain
 from .hits import Hit
 from .maxsim import contenders, score, score_bound, scores
+from .tokens import check_texts
 from .topk import check_k, top_k
 
 __all__ = ["rerank"]
 
 
-def rerank(query: str, texts: Sequence[str], encoder: Encoder | None = None, k: int | None = None) -> list[Hit]:
+def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: int | None = None) -> list[Hit]:
     """The k best (default all) of `texts` for `query`; a hit's id is the decimal position of its text.
 
     Score descending, then position ascending. `encoder` defaults to the default model, which is loaded at each call:
     pass one to keep it. Raises `InvalidInput`, and what `Encoder.load` raises.
     """
+    texts = check_texts(texts)
+    k = max(len(texts), 1) if k is None else check_k(k)
     encoder = encoder or Encoder.load()
     (q,) = encoder.encode_queries([query])
     documents = encoder.encode_documents(texts)
     if not len(documents):
         return []
-    k = len(documents) if k is None else check_k(k)
     norms = np.linalg.norm(documents.vectors, axis=1)  # [n_tokens]
     near = contenders(scores(q, documents), k, score_bound(q, encoder.dim, float(norms.max())))
     exact = np.array([score(q, documents[i]) for i in near])  # [n_near]

@@ -4,8 +4,9 @@ A segment is made from new documents or from other segments; either way position
 left out, so a merged segment equals one that had held its live documents from the start.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from . import ivf, kmeans
 from .codec import Codec, Encoded
 from .documents import Document, DocumentFile, pack
 from .errors import CorruptIndexError, InvalidInput
-from .format import RAW, CodecEntry, Manifest, SegmentEntry, array_types
+from .format import RAW, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types
 from .ragged import Ragged, offsets_of, rows_of
 from .search import Segment
 from .store import Store, Writer
@@ -188,11 +189,12 @@ def load_codec(store: Store, manifest: Manifest, *, verify: bool) -> Codec | Non
         return None
     types = array_types(manifest, manifest.codec)
     a = {role: store.array(manifest.codec.files[role], t, verify=verify) for role, t in types.items()}
+    expect = partial(_expect, manifest.codec.files)
     for role in ("centroids", "coarse", "cutoffs", "weights"):
-        _expect(bool(np.isfinite(a[role]).all()), role, "finite values")
-    _expect(_rises(a["starts"], manifest.codec.n_centroids), "starts", "a strict rise from 0 to n_centroids")
+        expect(role, bool(np.isfinite(a[role]).all()), "finite values")
+    expect("starts", _rises(a["starts"], manifest.codec.n_centroids), "a strict rise from 0 to n_centroids")
     for role in ("cutoffs", "weights"):
-        _expect(bool((np.diff(a[role]) >= 0).all()), role, "ascending values")
+        expect(role, bool((np.diff(a[role]) >= 0).all()), "ascending values")
     return Codec(**a)
 
 
@@ -200,44 +202,47 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
     """Map a segment's files; checks everything that a search relies on without touching every token."""
     types = array_types(manifest, entry)
     a = {role: store.array(entry.files[role], t, verify=verify) for role, t in types.items()}
-    _expect(_rises(a["offsets"], entry.n_tokens), "offsets", "a strict rise from 0 to n_tokens")
+    expect = partial(_expect, entry.files)
+    expect("offsets", _rises(a["offsets"], entry.n_tokens), "a strict rise from 0 to n_tokens")
     positions = a["positions"]
-    _expect(bool((np.diff(positions) > 0).all()), "positions", "strictly ascending values")
-    _expect(positions[0] >= 0 and positions[-1] < manifest.next_position, "positions", "values below next_position")
+    ordered = positions[0] >= 0 and positions[-1] < manifest.next_position and (np.diff(positions) > 0).all()
+    expect("positions", bool(ordered), "a strict rise below next_position")
     live = np.ones(entry.n_docs, np.bool_)
     if "deleted" in a:
         deleted = a["deleted"].astype(np.int64)
-        _expect(bool((np.diff(deleted) > 0).all()) and deleted[-1] < entry.n_docs, "deleted", "ascending rows")
+        expect("deleted", bool((np.diff(deleted) > 0).all() and deleted[-1] < entry.n_docs), "ascending rows")
         live[deleted] = False
     encoded = lists = None
     if manifest.codec is not None:
-        _expect(_rises(a["cell_offsets"], entry.n_entries), "cell_offsets", "a strict rise from 0 to n_entries")
         encoded = Encoded(a["codes"], a["residuals"], a["scales"])
         lists = ivf.InvertedLists(a["cells"], a["cell_offsets"], a["cell_documents"])
-        if verify:
-            check_encoded(encoded, lists, a["offsets"], manifest.codec.n_centroids)
+        expect("cell_offsets", _rises(lists.offsets, entry.n_entries), "a strict rise from 0 to n_entries")
+        expect("cells", bool((np.diff(lists.cells.astype(np.int64)) > 0).all()), "strictly ascending cells")
     segment = Segment(positions, a["offsets"], live, entry.largest_norm, a.get("vectors"), encoded, lists)
-    if verify and segment.raw is not None:
-        _expect(bool(np.isfinite(segment.raw).all()), "vectors", "finite values")
+    if verify:
+        _check_tokens(segment, entry, manifest)
     path = store.document_path(entry.files["documents"], verify=verify)
     return Stored(entry, segment, DocumentFile(path, entry.n_docs))
 
 
-def check_encoded(e: Encoded, lists: ivf.InvertedLists, offsets: NDArray[np.int64], n_centroids: int) -> None:
-    """What only a pass over every token shows: codes in range, scales finite, lists equal to those made anew."""
-    _expect(int(e.codes.max()) < n_centroids, "codes", f"values below {n_centroids}")
-    _expect(bool((np.isfinite(e.scales) & (e.scales >= 0)).all()), "scales", "finite values >= 0")
-    again = ivf.build(e.codes, offsets)
-    for name in ("cells", "offsets", "documents"):
-        _expect(
-            np.array_equal(getattr(again, name), getattr(lists, name)), f"inverted lists: {name}", "what the codes give"
-        )
+def _check_tokens(s: Segment, entry: SegmentEntry, manifest: Manifest) -> None:
+    """What only a pass over every token shows: finite values, codes in range, lists equal to those made anew."""
+    expect = partial(_expect, entry.files)
+    if s.raw is not None:
+        expect("vectors", bool(np.isfinite(s.raw).all()), "finite values")
+    if s.encoded is not None and s.lists is not None and manifest.codec is not None:
+        n_centroids = manifest.codec.n_centroids
+        expect("codes", int(s.encoded.codes.max()) < n_centroids, f"values below {n_centroids}")
+        expect("scales", bool((np.isfinite(s.encoded.scales) & (s.encoded.scales >= 0)).all()), "finite values >= 0")
+        again = ivf.build(s.encoded.codes, s.offsets)
+        for role, name in (("cells", "cells"), ("cell_offsets", "offsets"), ("cell_documents", "documents")):
+            expect(role, np.array_equal(getattr(again, name), getattr(s.lists, name)), "what the codes give")
 
 
 def _rises(values: NDArray[Any], last: int) -> bool:
     return bool(values[0] == 0 and values[-1] == last and (np.diff(values) > 0).all())
 
 
-def _expect(holds: bool, what: str, expected: str) -> None:
+def _expect(files: Mapping[str, FileEntry], role: str, holds: bool, expected: str) -> None:
     if not holds:
-        raise CorruptIndexError(f"{what}: expected {expected}; the index is damaged: restore it from a copy")
+        raise CorruptIndexError(f"data/{files[role].name}: expected {expected}; restore the index from a copy")

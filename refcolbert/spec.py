@@ -57,7 +57,7 @@ class EncodingSpec:
         skiplists, frames = ("skiplist", "query_skiplist"), ("query_prefix_ids", "query_suffix_ids")
         for name in (*skiplists, *frames, "document_prefix_ids", "document_suffix_ids"):
             ids = getattr(self, name)
-            if not isinstance(ids, tuple) or any(type(i) is not int or i < 0 for i in ids):
+            if not isinstance(ids, tuple) or any(type(i) is not int or not 0 <= i < 2**31 for i in ids):
                 raise InvalidModel(f"encoding spec: {name} must be a tuple of token ids >= 0, found {ids!r}")
         for name in skiplists:
             if list(getattr(self, name)) != sorted(set(getattr(self, name))):
@@ -73,6 +73,8 @@ class EncodingSpec:
         for name in ("query_prompt", "document_prompt"):
             if not isinstance(getattr(self, name), str):
                 raise InvalidModel(f"encoding spec: {name} must be text, found {getattr(self, name)!r}")
+            if any("\ud800" <= character <= "\udfff" for character in getattr(self, name)):
+                raise InvalidModel(f"encoding spec: {name} holds a lone surrogate, which no tokenizer takes")
         for side, length in (("query", self.query_length), ("document", self.document_length)):
             frame = len(getattr(self, f"{side}_prefix_ids")) + len(getattr(self, f"{side}_suffix_ids"))
             if length < max(frame, 1):
@@ -89,7 +91,7 @@ class EncodingSpec:
         """Read what `to_json` wrote. A missing, unknown or ill-typed key is an `InvalidModel`, never a guess."""
         try:
             found: Any = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidModel(f"encoding.json is not JSON: {error}") from error
         if not isinstance(found, dict):
             raise InvalidModel(f"encoding.json must hold one object, found {type(found).__name__}")

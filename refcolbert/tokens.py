@@ -4,7 +4,7 @@ Nothing here knows where a model came from, and the `tokenizers` object is never
 padding are done here, on ids, so threads may share it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +34,11 @@ class Tokens:
     spans: tuple[Span, ...]  # n times (start, end) in the caller's text, None for markers and expansion
 
 
-def check_texts(texts: Sequence[str], what: str = "texts") -> list[str]:
+def check_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
     """Return `texts` as a list of encodable strings, else raise `InvalidInput`."""
-    if isinstance(texts, str):
-        raise InvalidInput(f"{what}: expected a list of strings, found one string; pass [text]")
+    if isinstance(texts, str) or not isinstance(texts, Iterable):
+        raise InvalidInput(f"{what}: expected a list of strings, found one {type(texts).__name__}; pass [text]")
+    texts = list(texts)
     for position, text in enumerate(texts):
         if not isinstance(text, str):
             raise InvalidInput(f"{what}: item {position} must be a string, found {type(text).__name__}")
@@ -48,7 +49,7 @@ def check_texts(texts: Sequence[str], what: str = "texts") -> list[str]:
                 f"{what}: item {position} holds a lone surrogate at character {error.start}; "
                 "decode the source with errors='replace' or fix its encoding"
             ) from None
-    return list(texts)
+    return texts
 
 
 class TextTokenizer:

@@ -1,0 +1,43 @@
+"""Shared by all tests: Hypothesis profiles, the tiny model, and a check of every index that a test makes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from refcolbert import Encoder, Index
+
+TINY_MODEL = Path(__file__).parent / "models" / "tiny"
+
+# "dev" while writing, "ci" repeatable, "nightly" and "release" to search deeper: HYPOTHESIS_PROFILE=nightly make test
+slow_is_fine = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=slow_is_fine)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=slow_is_fine)
+settings.register_profile("nightly", max_examples=5_000, deadline=None, suppress_health_check=slow_is_fine)
+settings.register_profile("release", max_examples=50_000, deadline=None, suppress_health_check=slow_is_fine)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """The tiny committed model: seeded random weights, dim 16, any English text."""
+    return Encoder.load(TINY_MODEL)
+
+
+@pytest.fixture(autouse=True)
+def every_index_is_sound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Verify whatever index a test has created, at its end; a test that damages one on purpose removes it."""
+    created: list[Path] = []
+    create = Index.create.__func__  # type: ignore[attr-defined]
+
+    def recording(cls, path, *args, **kwargs):
+        created.append(Path(path))
+        return create(cls, path, *args, **kwargs)
+
+    monkeypatch.setattr(Index, "create", classmethod(recording))
+    yield
+    for path in created:
+        if (path / "manifest.json").exists():
+            Index.open(path, verify="full").check()

@@ -1,0 +1,163 @@
+"""MaxSim against its definition, and the algebra it must obey (numbers refer to the invariants in INVARIANTS.md)."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import grid, grid_case, unit_case
+
+from refcolbert import Ragged, definition, maxsim
+from refcolbert import maxsim as public
+from refcolbert.errors import InvalidInput
+from refcolbert.maxsim import contenders, score, score_bound, scores
+
+
+def bound(q, documents):
+    """The derived tolerance n_q g(dim) max|q_i| max|d_j|."""
+    return score_bound(q, documents.dim, float(np.linalg.norm(documents.vectors, axis=1).max()))
+
+
+@given(grid_case())
+def test_equals_definition_exactly_on_grid(case):
+    """Both fast forms equal the triple loop bit for bit when float32 is exact."""
+    q, documents = case
+    expected = [definition.maxsim(q, d) for d in documents]
+    assert [score(q, d) for d in documents] == expected
+    assert scores(q, documents).tolist() == expected
+
+
+@given(unit_case())
+def test_equals_definition_within_derived_bound(case):
+    """On unit vectors the batched form is within its bound and the canonical one within float64 rounding (14)."""
+    q, documents = case
+    expected = np.array([definition.maxsim(q, d) for d in documents])
+    assert np.abs(scores(q, documents) - expected).max() <= bound(q, documents)
+    assert np.abs(np.array([score(q, d) for d in documents]) - expected).max() <= len(q) * documents.dim * 2.0**-52
+
+
+@given(grid_case(docs=1), st.data())
+def test_algebra_on_grid(case, data):
+    """Order, duplication, union, additivity and scaling behave as max and sum do (1-6, 10)."""
+    q, documents = case
+    d = documents[0]
+    s = score(q, d)
+    rows = data.draw(st.permutations(range(len(d))), label="permutation of d")
+    query_rows = data.draw(st.permutations(range(len(q))), label="permutation of q")
+    assert score(q, d[rows]) == s
+    assert score(q[query_rows], d) == s
+    assert score(q, np.concatenate([d, d[rows[:1]]])) == s
+    more = data.draw(grid(2, d.shape[1]), label="more tokens")
+    both = np.concatenate([d, more])
+    assert score(q, both) >= s
+    per_token = [max(score(q_i[None], d), score(q_i[None], more)) for q_i in q]
+    assert score(q, both) == sum(per_token)
+    assert score(np.concatenate([q, more]), d) == s + score(more, d)
+    assert score(4 * q, d) == 4 * s
+    assert (
+        abs(s) <= np.linalg.norm(q.astype(float), axis=1).sum() * np.linalg.norm(d.astype(float), axis=1).max() + 1e-9
+    )
+
+
+@given(unit_case(docs=1), st.integers(0, 2**32 - 1))
+def test_rotation_and_lipschitz(case, seed):
+    """Rotating both sides changes nothing, moving document tokens changes no more than their distance (11, 13)."""
+    q, documents = case
+    d, rng = documents[0], np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(rng.standard_normal((documents.dim, documents.dim)))
+    rotated = score((q @ rotation).astype(np.float32), (d @ rotation).astype(np.float32))
+    assert abs(rotated - score(q, d)) <= 4 * bound(q, documents) + len(q) * 2.0**-22
+    moved = d + rng.standard_normal(d.shape).astype(np.float32) * 0.1
+    farthest = np.linalg.norm((moved - d).astype(float), axis=1).max()
+    total = np.linalg.norm(q.astype(float), axis=1).sum()
+    assert abs(score(q, moved) - score(q, d)) <= total * farthest + 1e-9
+
+
+def test_self_score_is_query_length():
+    """A document that holds every query token scores n_q (8)."""
+    q = np.eye(8, dtype=np.float32)[:5]
+    assert maxsim(q, np.eye(8)) == 5.0
+
+
+def test_negative_similarities_stay_negative():
+    """A document whose every similarity is negative keeps its negative score: nothing is clipped at 0."""
+    q = np.array([[1.0, 0.0]])
+    assert maxsim(q, np.array([[-1.0, 0.0], [-0.5, 0.0]])) == -0.5
+
+
+@given(grid_case())
+def test_batch_composition_does_not_matter(case):
+    """A document scores the same in any batch, order and chunk size (12)."""
+    q, documents = case
+    alone = [scores(q, Ragged.from_list([d]))[0] for d in documents]
+    backwards = documents.take(np.arange(len(documents))[::-1])
+    assert scores(q, documents).tolist() == alone
+    assert scores(q, backwards).tolist() == alone[::-1]
+
+
+def test_chunks_are_joined_correctly(monkeypatch):
+    """Scores do not depend on how many documents one matrix product holds."""
+    rng = np.random.default_rng(0)
+    documents = Ragged.from_list([rng.integers(-8, 9, (n, 4)) / 8 for n in (1, 7, 2, 9, 1)])
+    q = (rng.integers(-8, 9, (3, 4)) / 8).astype(np.float32)
+    whole = scores(q, documents)
+    for chunk in (1, 6, 24, 1000):
+        monkeypatch.setattr(sys.modules["refcolbert.maxsim"], "CHUNK", chunk)
+        assert scores(q, documents).tolist() == whole.tolist()
+
+
+@given(unit_case(), st.integers(1, 8))
+def test_contenders_hold_the_true_best(case, k):
+    """Whatever is among the first k canonically is among the contenders of the rough scores."""
+    q, documents = case
+    exact = np.array([score(q, d) for d in documents])
+    near = contenders(scores(q, documents), k, bound(q, documents))
+    assert set(np.lexsort((np.arange(len(exact)), -exact))[:k]) <= set(near)
+
+
+def test_canonical_bits_do_not_depend_on_place_or_threads():
+    """The same document gives the same bits wherever its rows lie."""
+    rng = np.random.default_rng(0)
+    q, d = (rng.standard_normal((n, 128)).astype(np.float32) for n in (32, 300))
+    expected = score(q, d)
+    for shift in range(1, 17):
+        buffer = np.empty(d.size + shift, np.float32)
+        buffer[shift:] = d.ravel()
+        assert score(q, buffer[shift:].reshape(d.shape)) == expected
+
+
+@pytest.mark.parametrize(
+    ("q", "d"),
+    [
+        (np.empty((0, 4)), np.ones((1, 4))),
+        (np.ones((1, 4)), np.empty((0, 4))),
+        (np.ones((1, 4)), np.ones((1, 5))),
+        (np.ones(4), np.ones((1, 4))),
+        (np.full((1, 4), np.nan), np.ones((1, 4))),
+        (np.ones((1, 4)), np.full((1, 4), np.inf)),
+        (np.full((1, 4), 1e300), np.ones((1, 4))),
+        (np.array([["a"]]), np.ones((1, 1))),
+        (np.ones((1, 2), complex), np.ones((1, 2))),
+        ([[1.0], [2.0, 3.0]], np.ones((1, 1))),
+    ],
+)
+def test_bad_input_is_refused(q, d):
+    """Empty, misfit, non-finite and non-numeric arrays are InvalidInput, never a number (15, 16)."""
+    with pytest.raises(InvalidInput):
+        maxsim(q, d)
+
+
+def test_zero_query_rows_add_nothing():
+    """A zero row of the query contributes 0 (15)."""
+    assert maxsim(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[-1.0, 0.0]])) == -1.0
+
+
+def test_public_function_takes_arrays_and_ragged():
+    """One document gives a float, a Ragged an array of float64, an empty Ragged an empty one."""
+    q = np.eye(3)
+    assert public(q, np.eye(3)) == 3.0
+    many = public(q, Ragged.from_list([np.eye(3), np.eye(3)[:1]]))
+    assert many.dtype == np.float64
+    assert many.tolist() == [3.0, 1.0]
+    assert public(q, Ragged.from_list([], dim=3)).shape == (0,)
