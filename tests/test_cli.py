@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -441,6 +442,7 @@ def test_eval_counts_a_judged_query_without_a_text_as_zero(index, beir, run):
         file.write('{"_id": "q5", "text": "nobody judged this"}\n')
     found = json.loads(evaluate(run, index, beir, "--metric", "R@100", "--json", "--run", "run.trec").stdout)
     assert found == {"R@100": 0.5}
+    assert {line.split()[0] for line in Path("run.trec").read_text().splitlines()} == {"q1", "q2"}
 
 
 def test_eval_writes_the_run(tmp_path, index, beir, run):

@@ -1,8 +1,8 @@
 """Documents: what may be given, and the immutable database that holds them."""
 
 import multiprocessing
-import os
 import sqlite3
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
 
@@ -258,16 +258,21 @@ def test_threads_share_one_file(file):
 
 
 def test_a_forked_child_reads_on_its_own(file):
-    """A child does not use the connection of its parent."""
+    """A child opens a connection of its own instead of using its parent's."""
     file.get([0])
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: sender.send((os.getpid(), file.get([1]), file.matching({"n": 2}).tolist())))
+
+    def answer():
+        opened = []
+        sys.addaudithook(lambda event, _: opened.append(event) if event == "sqlite3.connect" else None)
+        sender.send((file.get([1]), file.matching({"n": 2}).tolist(), len(opened)))
+
+    child = context.Process(target=answer)
     child.start()
     assert receiver.poll(30)
-    pid, found, rows = receiver.recv()
+    assert receiver.recv() == ([THREE[1]], [1], 1)
     child.join()
-    assert (pid, found, rows) == (child.pid, [THREE[1]], [1])
     assert file.get([2]) == [THREE[2]]
 
 

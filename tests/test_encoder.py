@@ -151,6 +151,17 @@ def test_a_different_token_gives_different_vectors(encoder):
     assert not near(a[3:4], b[3:4])
 
 
+@pytest.mark.parametrize(("attended", "same"), [(False, True), (True, False)])
+def test_expansion_is_attended_only_when_the_spec_says_so(encoder, model, attended, same):
+    """Unattended expansion leaves the vectors of the query's own tokens as they are without any; attended does not."""
+    expanded = Encoder.load(respecified(model, {"expansion_attended": attended}))
+    plain = Encoder.load(respecified(model, {"expansion_id": None}))
+    (short,) = plain.encode_queries(["read the file"])
+    (full,) = expanded.encode_queries(["read the file"])
+    assert (len(short), len(full)) == (6, 32)
+    assert near(full[:6], short) == same
+
+
 @pytest.mark.parametrize("text", AWKWARD, ids=ascii)
 def test_an_awkward_text_is_valid(encoder, text):
     """Blank, NUL, separators and bare marks give at least the markers, as query and as document."""

@@ -153,6 +153,23 @@ def test_not_is_the_complement(file_of, metadatas, where):
     assert sorted(both) == list(range(len(metadatas)))
 
 
+POOL = [None, False, True, -1, 0, 0.0, 1, 1.5, 2**63 - 1, "", "1", "a", "b", "é"]
+
+
+@pytest.mark.parametrize("name", ["$eq", "$ne", "$in", "$nin", *ORDER])
+def test_an_operator_compares_every_two_values_rightly(file_of, name):
+    """Each operator holds for exactly the pairs for which it should, a missing field and an object included."""
+    metadatas = [*({"a": value} for value in POOL), {}, {"a": {"b": 1}}, {"a": [1]}]
+    file = file_of(metadatas)
+    for value in POOL:
+        if value is None and name in ORDER:
+            continue
+        operand = [value] if name in ("$in", "$nin") else value
+        expected = [row for row, metadata in enumerate(metadatas) if holds(lookup(metadata, "a"), name, operand)]
+        assert file.matching({"a": {name: operand}}).tolist() == expected, (name, operand)
+    file.close()
+
+
 BOOKS = [
     {"year": 1999, "lang": "en", "author": {"name": "Ada"}, "free": True},
     {"year": 2020.5, "lang": "de", "author": {"name": "Bob"}, "free": False},
@@ -170,6 +187,8 @@ BOOKS = [
         ({"lang": "EN"}, []),
         ({"year": {"$gte": 1999}}, [0, 1]),
         ({"year": {"$gt": 1999, "$lt": 2021}}, [1]),
+        ({"year": {"$lte": 1999}}, [0]),
+        ({"year": {"$lt": 1999}}, []),
         ({"year": {"$gt": "2000"}}, [2]),
         ({"year": 1999.0}, [0]),
         ({"free": True}, [0]),
