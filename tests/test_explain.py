@@ -145,9 +145,9 @@ def test_a_query_token_that_is_dropped_is_not_labelled(variant):
 
 
 def spelled(text):
-    """What the tokenizer makes of a piece of text: no accents, lower case."""
+    """What the tokenizer makes of a piece of text: no accents, no invisible characters, lower case."""
     decomposed = unicodedata.normalize("NFD", text.lower())
-    return "".join(c for c in decomposed if unicodedata.category(c) != "Mn")
+    return "".join(c for c in decomposed if unicodedata.category(c) not in ("Mn", "Cf"))
 
 
 SPECS = [
