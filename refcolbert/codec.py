@@ -69,7 +69,11 @@ class Codec:
         return len(self.weights).bit_length() - 1
 
     def encode(self, vectors: Floats) -> Encoded:
-        """[n, dim] -> n encoded tokens. Raises `InvalidInput` for a norm that float16 cannot hold."""
+        """[n, dim] -> n encoded tokens, each on its own: not dependent on what else is in the batch.
+
+        Except that a vector equally near to two centroids, to the last bits of a float32 product, may go to either.
+        Raises `InvalidInput` for a norm that float16 cannot hold.
+        """
         return join([self._encode_chunk(vectors[i : i + CHUNK]) for i in range(0, len(vectors), CHUNK)])
 
     def decode(self, encoded: Encoded) -> Floats:
@@ -101,7 +105,7 @@ class Codec:
         nearest = self.centroids[codes]  # [n, dim]
         buckets = np.searchsorted(self.cutoffs, units - nearest).astype(np.uint8)  # [n, dim]
         decoded = nearest + self.weights[buckets]  # [n, dim]
-        lengths = np.linalg.norm(decoded, axis=1)  # [n]
+        lengths = _norms(decoded)  # [n]
         scales = np.divide(norms, lengths, out=np.zeros_like(norms), where=lengths > 0)
         return Encoded(
             codes.astype(code_dtype(len(self.centroids))), pack(buckets, self.nbits), scales.astype(np.float16)
@@ -172,9 +176,25 @@ def unpack(packed: Bytes, dim: int, nbits: int) -> Bytes:
 
 def _normalize(vectors: Floats) -> tuple[Floats, Floats]:
     """Unit rows (zero rows stay zero) and the norms."""
-    norms = np.asarray(np.linalg.norm(vectors, axis=1), np.float32)  # [n]
+    norms = _norms(vectors)  # [n]
     units: Floats = np.divide(vectors, np.where(norms > 0, norms, 1)[:, None], dtype=np.float32)
     return units, norms
+
+
+def _norms(vectors: Floats) -> Floats:
+    """[n, dim] -> [n] by folding halves together, element by element.
+
+    A library sum may add a row in another order when there are more rows; here a vector is encoded to the same bits
+    whatever else is in its batch, and the tree of additions is as exact as pairwise summation.
+    """
+    width = 1 << (vectors.shape[1] - 1).bit_length()
+    squares = np.zeros((len(vectors), width), np.float32)
+    np.square(vectors, out=squares[:, : vectors.shape[1]])
+    while width > 1:
+        width //= 2
+        squares = squares[:, :width] + squares[:, width : 2 * width]
+    norms: Floats = np.sqrt(squares[:, 0])
+    return norms
 
 
 def _sample(vectors: Floats, size: int, rng: np.random.Generator) -> Floats:

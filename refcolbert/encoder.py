@@ -168,7 +168,7 @@ class Encoder:
             self._start(self._reread())
         try:
             (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": attention})
-        except Exception as error:  # noqa: BLE001 - its exceptions have no common base below Exception
+        except Exception as error:
             raise InvalidModel(
                 f"{self.folder / 'model.onnx'} cannot run the ids of its encoding.json: {error}"
             ) from error

@@ -120,7 +120,7 @@ def publish(
 def _entry(writer: Writer, piece: Stored | Made, generation: Generation) -> SegmentEntry:
     """How the manifest names a piece, its files staged where they are new."""
     if isinstance(piece, Made):
-        return segments.write(writer, piece)
+        return segments.write(writer, piece, generation.manifest.nbits)
     if any(piece is old for old in generation.stored):
         return piece.entry
     return segments.write_deleted(writer, piece.entry, piece.segment.live)

@@ -163,6 +163,16 @@ class Index:
         staging.rename(target)
         return cls.open(target, encoder)
 
+    def snapshot(self, path: str | Path) -> None:
+        """Copy the generation this object sees to a new folder: an index of its own, consistent while others write."""
+        target = Store(Path(path))
+        manifest = self._generation.manifest
+        target.create()
+        with target.writing(new=True) as writer:
+            for file in manifest.files():
+                writer.copy(file, self._store)
+            writer.commit(manifest)
+
     def close(self) -> None:
         """Close this thread's database connections. The object may still be used; it opens them again."""
         for stored in self._generation.stored:
@@ -175,6 +185,13 @@ class Index:
             return False
         self._generation = self._load(manifest)
         return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickling keeps the place, not the content: the other process opens the newest generation."""
+        return {"path": self.path, "encoder": self._encoder, "verify": self._verify}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Index.__init__(self, Store(state["path"].absolute()), state["encoder"], verify=state["verify"])
 
     def __enter__(self) -> Self:
         return self

@@ -69,27 +69,19 @@ class Made:
 def encode(
     vectors: Ragged, documents: list[Document], positions: NDArray[np.int64], codec: Codec | None, nbits: int | str
 ) -> Made:
-    """New documents -> a segment, encoded if there is a codec, else raw."""
+    """New documents -> a segment, encoded if there is a codec, else raw; raw ones are rounded when they are written."""
+    largest = float(np.abs(vectors.vectors).max())
+    if codec is None and nbits != "float32" and largest > float(np.finfo(np.float16).max):
+        raise InvalidInput(f"a component of {largest:.4g} does not fit float16; create the index with nbits='float32'")
     norms = np.linalg.norm(vectors.vectors, axis=1)  # [n_tokens]
     live = np.ones(len(vectors), np.bool_)
     if codec is None:
-        raw = _raw(vectors.vectors, nbits)
-        segment = Segment(positions, vectors.offsets, live, float(norms.max()), raw, None, None)
+        segment = Segment(positions, vectors.offsets, live, float(norms.max()), vectors.vectors, None, None)
     else:
         encoded = codec.encode(vectors.vectors)
         lists = ivf.build(encoded.codes, vectors.offsets)
         segment = Segment(positions, vectors.offsets, live, float(norms.max()), None, encoded, lists)
     return Made(segment, documents)
-
-
-def _raw(vectors: NDArray[np.float32], nbits: int | str) -> NDArray[Any]:
-    dtype = RAW.get(str(nbits), RAW["float16"])
-    if dtype == RAW["float16"] and np.abs(vectors).max() > np.finfo(np.float16).max:
-        raise InvalidInput(
-            f"a component of {np.abs(vectors).max():.4g} does not fit float16; create the index with nbits='float32'"
-        )
-    raw: NDArray[Any] = vectors.astype(dtype)
-    return raw
 
 
 def merge(pieces: Sequence[Stored | Made]) -> Made:
@@ -140,12 +132,12 @@ def recode(made: Made, old: Codec | None, codec: Codec) -> Made:
     return Made(replace(s, raw=None, encoded=encoded, lists=lists), made.documents)
 
 
-def write(writer: Writer, made: Made) -> SegmentEntry:
+def write(writer: Writer, made: Made, nbits: int | str) -> SegmentEntry:
     """Stage a segment's files."""
     s = made.segment
     arrays: dict[str, NDArray[Any]] = {"positions": s.positions, "offsets": s.offsets}
     if s.raw is not None:
-        arrays["vectors"] = s.raw
+        arrays["vectors"] = s.raw.astype(RAW.get(str(nbits), RAW["float16"]), copy=False)
     if s.encoded is not None and s.lists is not None:
         arrays |= {"codes": s.encoded.codes, "residuals": s.encoded.residuals, "scales": s.encoded.scales}
         arrays |= {"cells": s.lists.cells, "cell_offsets": s.lists.offsets, "cell_documents": s.lists.documents}

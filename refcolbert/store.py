@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -29,7 +29,6 @@ __all__ = ["FileSystem", "Store", "Writer"]
 log = logging.getLogger("refcolbert")
 
 MANIFEST, TEMPORARY, DATA, LOCK = "manifest.json", "manifest.json.tmp", "data", "writer.lock"
-CHUNK = 1 << 22  # bytes hashed or written at once
 
 
 class FileSystem:
@@ -86,6 +85,16 @@ class Writer:
         """Stage a packed document database."""
         return self._stage("documents.sqlite", data)
 
+    def copy(self, entry: FileEntry, source: "Store") -> None:
+        """Stage a file of another index under the same name, checked against its SHA-256 on the way."""
+        with (
+            source.opened(entry) as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as view,
+        ):
+            check_hash(entry, view)
+            self._files.write(self._store.path / DATA / entry.name, view)
+
     def commit(self, manifest: Manifest) -> None:
         """Publish `manifest`. When this returns, the new generation is the one that any reader finds."""
         store = self._store
@@ -138,20 +147,20 @@ class Store:
         """Map one array, read-only. Its header and size are always checked, its SHA-256 if `verify`."""
         dtype, shape = array_type
         header = npy_header(array_type)
-        with self._open(entry) as file:
+        with self.opened(entry) as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if verify:
-            self._check_hash(entry, memoryview(mapped))
+            check_hash(entry, memoryview(mapped))
         if mapped[: len(header)] != header:
             raise CorruptIndexError(f"{DATA}/{entry.name}: expected the header of {dtype} {shape}; restore the index")
         return np.frombuffer(mapped, dtype, offset=len(header)).reshape(shape)
 
     def document_path(self, entry: FileEntry, *, verify: bool) -> Path:
         """The path of a document database whose size, and SHA-256 if `verify`, are as committed."""
-        with self._open(entry) as file:
+        with self.opened(entry) as file:
             if verify:
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-                    self._check_hash(entry, view)
+                    check_hash(entry, view)
         return self.path / DATA / entry.name
 
     @contextmanager
@@ -189,7 +198,8 @@ class Store:
                 self.file_system.remove(path)
 
     @contextmanager
-    def _open(self, entry: FileEntry) -> Iterator[Any]:
+    def opened(self, entry: FileEntry) -> Iterator[BinaryIO]:
+        """A file of the index, open for reading, of the size that was committed."""
         try:
             with _open_plain(self.path / DATA / entry.name) as file:
                 size = os.fstat(file.fileno()).st_size
@@ -201,18 +211,18 @@ class Store:
         except FileNotFoundError:
             raise CorruptIndexError(f"{DATA}/{entry.name} is missing; restore the index from a copy") from None
 
-    def _check_hash(self, entry: FileEntry, data: memoryview) -> None:
-        digest = hashlib.sha256()
-        for first in range(0, len(data), CHUNK):
-            digest.update(data[first : first + CHUNK])
-        if digest.hexdigest() != entry.sha256:
-            raise CorruptIndexError(
-                f"{DATA}/{entry.name}: expected SHA-256 {entry.sha256}, found {digest.hexdigest()}; "
-                "the index is damaged: restore it from a copy"
-            )
+
+def check_hash(entry: FileEntry, data: memoryview) -> None:
+    """Raise `CorruptIndexError` unless the bytes are those that were committed."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != entry.sha256:
+        raise CorruptIndexError(
+            f"{DATA}/{entry.name}: expected SHA-256 {entry.sha256}, found {found}; "
+            "the index is damaged: restore it from a copy"
+        )
 
 
-def _open_plain(path: Path) -> Any:
+def _open_plain(path: Path) -> BinaryIO:
     """Open a file for reading if it is a plain one: no link is followed, no pipe waited for."""
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:

@@ -1,0 +1,532 @@
+"""Index: the whole surface, against a dictionary of arrays."""
+
+import multiprocessing
+import pickle
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from strategies import topical, unit
+
+from refcolbert import Encoder, Index, Ragged
+from refcolbert.errors import (
+    DuplicateId,
+    EncoderMismatch,
+    IndexExists,
+    IndexLocked,
+    IndexNotFound,
+    InvalidInput,
+    ModelNotFound,
+    UnknownId,
+)
+from refcolbert.maxsim import score
+
+DIM = 8
+TEXTS = ["the cat sat on the mat", "a dog ran in the park", "stocks fell on monday", "rain is expected at noon"]
+
+
+def answers(hits):
+    """(id, score) pairs."""
+    return [(hit.id, hit.score) for hit in hits]
+
+
+@pytest.fixture
+def index(tmp_path, encoder):
+    """Four texts under the tiny model."""
+    made = Index.create(tmp_path / "i", encoder)
+    made.add(TEXTS)
+    return made
+
+
+@pytest.fixture
+def vectors_index(tmp_path):
+    """60 documents of ready-made vectors, encoded with a 4-bit codec."""
+    made = Index.create(tmp_path / "v", dim=DIM, nbits=4, train_at=100)
+    documents = topical(np.random.default_rng(2), 60, DIM)
+    made.add([{"id": f"d{i}", "metadata": {"n": i, "even": i % 2 == 0}} for i in range(60)], vectors=documents)
+    return made, documents
+
+
+def test_search_ranks_by_exact_maxsim(index, encoder):
+    """A text query returns ids, texts and scores that equal MaxSim of the stored (float16) vectors."""
+    (q,) = encoder.encode_queries(["cat on a mat"])
+    stored = [d.astype(np.float16).astype(np.float32) for d in encoder.encode_documents(TEXTS)]
+    expected = sorted(((score(q, d), -i) for i, d in enumerate(stored)), reverse=True)
+    hits = index.search("cat on a mat", k=4)
+    assert [(h.score, -int(h.id)) for h in hits] == expected
+    assert [h.rank for h in hits] == [1, 2, 3, 4]
+    assert [h.text for h in hits] == [TEXTS[int(h.id)] for h in hits]
+
+
+def test_text_and_vector_queries_agree(index, encoder):
+    """Passing the query's vectors instead of its text gives the same answer."""
+    (q,) = encoder.encode_queries(["a dog"])
+    assert answers(index.search("a dog")) == answers(index.search(q))
+
+
+def test_another_process_opens_it(index):
+    """Reopening gives the same answers, and the index finds its encoder by itself (33)."""
+    again = Index.open(index.path)
+    assert answers(again.search("rain at noon")) == answers(index.search("rain at noon"))
+    assert again.ids() == ["0", "1", "2", "3"]
+
+
+def test_default_ids_are_positions_and_never_reused(index):
+    """Strings get their decimal position as id, also after a delete."""
+    index.delete(["3"])
+    assert index.add(["new text"]) == ["4"]
+    assert index.ids() == ["0", "1", "2", "4"]
+
+
+def test_get_contains_len(index):
+    """Documents come back by id, in the order asked for."""
+    index.add([{"id": "x", "text": "last", "metadata": {"a": [1, {"b": None}]}}])
+    assert [d.text for d in index.get(["x", "0"])] == ["last", TEXTS[0]]
+    assert index.get(["x"])[0].metadata == {"a": [1, {"b": None}]}
+    assert (len(index), "x" in index, "y" in index, 3 in index) == (5, True, False, False)
+
+
+def test_delete_equals_never_added(vectors_index, tmp_path):
+    """Deleting equals an index that never held the documents, at a frozen codec (32)."""
+    index, _ = vectors_index
+    q = unit(np.random.default_rng(0), 4, DIM)
+    kept = [h for h in answers(index.search(q, 60, exact=True)) if h[0] not in {"d5", "d50"}]
+    index.delete(["d5", "d50"])
+    assert answers(index.search(q, 60, exact=True)) == kept
+    index.compact()
+    assert answers(index.search(q, 60, exact=True)) == kept
+    assert index.info()["deleted"] == 0
+
+
+def test_deleting_twice_is_an_error_and_deletes_nothing(vectors_index):
+    """An unknown id among several leaves all of them (35)."""
+    index, _ = vectors_index
+    index.delete(["d1"])
+    with pytest.raises(UnknownId, match="'d1'"):
+        index.delete(["d2", "d1"])
+    assert "d2" in index
+
+
+def test_upsert_replaces_at_a_new_position(vectors_index):
+    """The old vectors and text are gone and ties now go after the others."""
+    index, documents = vectors_index
+    index.upsert([{"id": "d3"}], vectors=[documents[7]])
+    assert len(index) == 60
+    assert index.ids()[-1] == "d3"
+    tied = answers(index.search(documents[7], 2))
+    assert [name for name, _ in tied] == ["d7", "d3"]
+    assert tied[0][1] == tied[1][1]
+
+
+def test_adding_in_parts_equals_adding_at_once(vectors_index, tmp_path):
+    """At a frozen codec add(A); add(B) answers like add(A + B) to the bit, however many segments there are (31)."""
+    index, _ = vectors_index
+    more = topical(np.random.default_rng(5), 30, DIM)
+    names = [{"id": f"m{i}"} for i in range(30)]
+    index.snapshot(tmp_path / "copy")
+    whole = Index.open(tmp_path / "copy")
+    whole.add(names, vectors=more)
+    for i in range(30):
+        index.add([names[i]], vectors=[more[i]])
+    assert 1 < index.info()["segments"] <= 7
+    for seed in range(5):
+        q = unit(np.random.default_rng(seed), 5, DIM)
+        for options in ({"exact": True}, {"nprobe": 2, "candidates": 9}):
+            assert answers(index.search(q, 9, **options)) == answers(whole.search(q, 9, **options))
+
+
+@pytest.mark.parametrize("options", [{}, {"nprobe": 1}, {"exact": True}])
+def test_filters_apply_before_candidates(vectors_index, options):
+    """A filter's answer is the best of what matches; an empty match is an empty answer."""
+    index, _ = vectors_index
+    q = unit(np.random.default_rng(1), 4, DIM)
+    everything = answers(index.search(q, 60, exact=True))
+    found = answers(index.search(q, 5, where={"n": {"$lt": 20}, "even": True}, **options))
+    assert found == [h for h in everything if int(h[0][1:]) < 20 and int(h[0][1:]) % 2 == 0][:5]
+    assert answers(index.search(q, 3, ids=["d9", "nobody"], **options)) == [h for h in everything if h[0] == "d9"]
+    assert index.search(q, 3, where={"n": 1000}, **options) == []
+    assert index.search(q, 3, ids=[], **options) == []
+
+
+def test_crossing_train_at_fits_the_codec(tmp_path):
+    """The add that crosses it converts everything into one encoded segment; nbits="float16" never does."""
+    documents = topical(np.random.default_rng(0), 20, DIM)
+    names = [{"id": str(i)} for i in range(20)]
+    index = Index.create(tmp_path / "a", dim=DIM, train_at=len(documents.vectors))
+    index.add(names[:19], vectors=documents.take(np.arange(19)))
+    assert index.info()["centroids"] is None
+    index.add(names[19:], vectors=[documents[19]])
+    assert index.info()["centroids"] > 1
+    assert index.info()["segments"] == 1
+    raw = Index.create(tmp_path / "b", dim=DIM, train_at=1, nbits="float16")
+    raw.add(names, vectors=documents)
+    raw.compact(refit=True)
+    assert raw.info()["centroids"] is None
+
+
+def test_compact_refit_keeps_documents(vectors_index):
+    """Refitting changes codes, not what is found by an exact search for a document's own vectors."""
+    index, documents = vectors_index
+    index.compact(refit=True)
+    assert index.search(documents[12][:4], 1)[0].id == "d12"
+    assert len(index) == 60
+
+
+def test_same_inputs_same_bytes(tmp_path):
+    """Two indexes made alike are equal byte for byte; another seed gives another codec (34)."""
+    documents = topical(np.random.default_rng(0), 30, DIM)
+    contents = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        index = Index.create(tmp_path / name, dim=DIM, train_at=50, seed=seed)
+        index.add([{"id": str(i), "text": f"t{i}", "metadata": {"i": i}} for i in range(30)], vectors=documents)
+        files = sorted(p for p in index.path.rglob("*") if p.is_file() and p.name != "writer.lock")
+        contents.append([(p.relative_to(index.path), p.read_bytes()) for p in files])
+    assert contents[0] == contents[1]
+    assert contents[0] != contents[2]
+
+
+def test_explanation_adds_up(index):
+    """The similarities of the matches add up to the hit's score, and spans name words of the text."""
+    hit = index.search("the cat", 1)[0]
+    explanation = hit.explain()
+    assert sum(m.similarity for m in explanation.matches) == pytest.approx(hit.score, abs=1e-9)
+    assert all(hit.text[slice(*m.span)] == m.text for m in explanation.matches if m.span)
+    assert any(m.span for m in explanation.matches)
+
+
+def test_explanation_of_ready_made_vectors(vectors_index):
+    """Without a text the rows are numbered."""
+    index, documents = vectors_index
+    explanation = index.search(documents[4][:2], 1)[0].explain()
+    assert [m.document_token for m in explanation.matches] == ["row 0", "row 1"]
+    assert explanation.similarities.shape == (2, len(documents[4]))
+
+
+def test_build_publishes_once_and_resumes(tmp_path, encoder, monkeypatch):
+    """An interrupted build leaves nothing at its target and goes on where it stopped."""
+    monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 3)
+    documents = [f"text number {i}" for i in range(10)]
+
+    def failing():
+        yield from documents[:7]
+        raise OSError("the source broke")
+
+    with pytest.raises(OSError, match="source broke"):
+        Index.build(tmp_path / "b", failing(), encoder, train_at=10_000)
+    assert not (tmp_path / "b").exists()
+    seen = []
+    encode = Encoder.encode_documents
+    monkeypatch.setattr(
+        Encoder, "encode_documents", lambda self, texts, progress=False: (seen.extend(texts), encode(self, texts))[1]
+    )
+    built = Index.build(tmp_path / "b", documents, encoder, train_at=10_000)
+    assert seen == documents[6:]
+    assert [d.text for d in built.get(built.ids())] == documents
+    assert not (tmp_path / "b.building").exists()
+    assert built.info()["segments"] == 1
+
+
+@pytest.mark.parametrize("change", ["other documents", "other options"])
+def test_build_does_not_resume_something_else(tmp_path, encoder, monkeypatch, change):
+    """A staging folder of other documents or options is an error that names it."""
+    monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 2)
+
+    def failing():
+        yield from ({"id": f"a{i}", "text": "t"} for i in range(4))
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 - our own
+        Index.build(tmp_path / "b", failing(), encoder)
+    documents = [{"id": f"{'x' if change == 'other documents' else 'a'}{i}", "text": "t"} for i in range(4)]
+    options = {"nbits": 2} if change == "other options" else {}
+    with pytest.raises(InvalidInput, match=r"b\.building"):
+        Index.build(tmp_path / "b", documents, encoder, **options)
+
+
+def test_reencode_moves_to_another_model(index, tmp_path, encoder):
+    """After reencode the index answers with the other model and refuses the old one."""
+    other = other_model(tmp_path)
+    with pytest.raises(EncoderMismatch, match="reencode"):
+        Index.open(index.path, other).search("cat")
+    before = index.ids()
+    index.reencode(other)
+    assert index.ids() == before
+    assert index.info()["encoder"]["hash"] == other.hash
+    assert answers(Index.open(index.path).search("cat"))
+    with pytest.raises(EncoderMismatch):
+        Index.open(index.path, encoder).search("cat")
+
+
+def other_model(tmp_path):
+    """The tiny model with shorter queries: another content hash."""
+    source = Path(__file__).parent / "models" / "tiny"
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for name in ("model.onnx", "tokenizer.json", "encoding.json"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    spec = (folder / "encoding.json").read_text()
+    (folder / "encoding.json").write_text(spec.replace('"query_length": 32', '"query_length": 16'))
+    assert spec != (folder / "encoding.json").read_text()
+    return Encoder.load(folder)
+
+
+def test_without_default_model_the_error_names_the_command(tmp_path, monkeypatch):
+    """Where no model ships, create says how to get one."""
+    monkeypatch.setenv("REFCOLBERT_CACHE", str(tmp_path / "nothing"))
+    with pytest.raises(ModelNotFound, match="make demo"):
+        Index.create(tmp_path / "i")
+    assert not (tmp_path / "i").exists()
+
+
+def test_text_query_on_vectors_only_index(vectors_index):
+    """An index without an encoder takes arrays only, and says so."""
+    index, _ = vectors_index
+    with pytest.raises(EncoderMismatch, match="pass vectors"):
+        index.search("a text")
+    with pytest.raises(EncoderMismatch, match="pass vectors"):
+        index.add(["a text"])
+
+
+BAD_ADDS = {
+    "not a list": ("one text", None),
+    "number": ([1], None),
+    "no text": ([{"id": "a"}], None),
+    "unknown key": ([{"id": "a", "txt": "b"}], None),
+    "empty id": ([{"id": "", "text": "b"}], None),
+    "lone surrogate": (["\ud800"], None),
+    "twice": ([{"id": "a", "text": "b"}, {"id": "a", "text": "c"}], None),
+    "there already": ([{"id": "0", "text": "b"}], None),
+    "nan metadata": ([{"text": "b", "metadata": {"x": float("nan")}}], None),
+    "object metadata": ([{"text": "b", "metadata": {"x": object()}}], None),
+    "too few vectors": (["a", "b"], [np.ones((1, 16))]),
+    "other dim": (["a"], [np.ones((1, 3))]),
+    "nan vectors": (["a"], [np.full((1, 16), np.nan)]),
+    "no vectors": (["a"], [np.ones((0, 16))]),
+    "beyond float16": (["a"], [np.full((1, 16), 1e6)]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ADDS)
+def test_bad_documents_leave_the_index_as_it_was(index, name):
+    """Each is a typed error, and neither the object nor the disk has changed (16, 35)."""
+    documents, vectors = BAD_ADDS[name]
+    before = {p: p.read_bytes() for p in index.path.rglob("*") if p.is_file()}
+    with pytest.raises(InvalidInput):
+        index.add(documents, vectors=vectors)
+    assert {p: p.read_bytes() for p in index.path.rglob("*") if p.is_file()} == before
+    assert len(index) == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("x", {"k": 0}),
+        ("x", {"k": True}),
+        ("\ud800", {}),
+        (7, {}),
+        (np.ones((2, 5)), {}),
+        (np.full((2, 16), np.nan), {}),
+        (np.ones((0, 16)), {}),
+        ("x", {"where": {"$bad": 1}}),
+        ("x", {"where": [1]}),
+        ("x", {"ids": "abc"}),
+    ],
+)
+def test_bad_queries_are_refused(index, query, options):
+    """Each is InvalidInput."""
+    with pytest.raises(InvalidInput):
+        index.search(query, **options)
+
+
+def test_blank_nul_and_empty_texts_are_documents(index):
+    """They encode as the model does and can be found and fetched."""
+    names = index.add(["", " ", "\0", "a\0b"])
+    assert [d.text for d in index.get(names)] == ["", " ", "\0", "a\0b"]
+    assert len(index.search("anything", 20)) == 8
+
+
+def test_creating_where_something_is(tmp_path, index):
+    """An existing index or foreign folder is never overwritten."""
+    with pytest.raises(IndexExists):
+        Index.create(index.path, dim=3)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file.txt").write_text("precious")
+    with pytest.raises(IndexExists):
+        Index.create(tmp_path / "mine", dim=3)
+    with pytest.raises(IndexNotFound):
+        Index.open(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "options", [{"nbits": 3}, {"nbits": "int8"}, {"nbits": True}, {"dim": 0}, {"train_at": 0}, {"seed": -1}]
+)
+def test_bad_options_make_no_index(tmp_path, options):
+    """create refuses them before anything is on disk."""
+    with pytest.raises(InvalidInput):
+        Index.create(tmp_path / "i", **{"dim": 4, **options})
+    assert not (tmp_path / "i").exists()
+
+
+def test_second_writer_is_refused_at_once(index):
+    """While one object writes, another gets IndexLocked, and the first one's write goes through."""
+    other = Index.open(index.path)
+    with index._writing(), pytest.raises(IndexLocked):
+        other.add(["blocked"])
+    assert other.add(["now"]) == ["4"]
+
+
+def test_a_writer_continues_from_the_newest_generation(index):
+    """Two objects that write in turn lose nothing of each other's."""
+    other = Index.open(index.path)
+    other.add(["from the other"])
+    index.add(["from the first"])
+    assert len(index) == 6
+    assert len(other) == 5
+    assert other.refresh()
+    assert not other.refresh()
+    assert len(other) == 6
+
+
+def test_a_reader_keeps_its_generation(vectors_index):
+    """What is open answers the same through deletes, adds and compaction by others (36)."""
+    index, documents = vectors_index
+    reader = Index.open(index.path)
+    q = unit(np.random.default_rng(3), 4, DIM)
+    before = answers(reader.search(q, 8))
+    index.delete([name for name, _ in before])
+    index.add([{"id": "new"}], vectors=[documents[0]])
+    index.compact()
+    assert answers(reader.search(q, 8)) == before
+    reader.refresh()
+    assert not {name for name, _ in before} & {h.id for h in reader.search(q, 8)}
+
+
+def _child(index, q, queue):
+    queue.put(answers(index.search(q, 5)))
+
+
+def test_threads_and_forks_share_an_index(vectors_index):
+    """16 threads and a forked child get the answer of the main thread."""
+    index, _ = vectors_index
+    q = unit(np.random.default_rng(3), 4, DIM)
+    expected = answers(index.search(q, 5))
+    found = [None] * 16
+    threads = [
+        threading.Thread(target=lambda i=i: found.__setitem__(i, answers(index.search(q, 5)))) for i in range(16)
+    ]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert found == [expected] * 16
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_child, args=(index, q, queue))
+    child.start()
+    assert queue.get(timeout=60) == expected
+    child.join()
+
+
+def test_pickled_index_opens_again(index):
+    """Pickling keeps the place of the index: another process opens it."""
+    again = pickle.loads(pickle.dumps(index))  # noqa: S301 - our own bytes
+    assert answers(again.search("cat")) == answers(index.search("cat"))
+
+
+class IndexMachine(RuleBasedStateMachine):
+    """add, upsert, delete, compact, refit and reopen in any order, against a dictionary of decoded vectors."""
+
+    @initialize(seed=st.integers(0, 1000), nbits=st.sampled_from([1, 2, 4, 8, "float16", "float32"]))
+    def start(self, seed, nbits):
+        """An empty index that trains early."""
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.rng = np.random.default_rng(seed)
+        self.index = Index.create(Path(self.folder.name) / "i", dim=DIM, nbits=nbits, train_at=60)
+        self.order = []  # live ids by position
+        self.metadata = {}
+
+    def put(self, names, how):
+        """Hand over fresh vectors under these names."""
+        documents = topical(self.rng, len(names), DIM)
+        records = [{"id": n, "metadata": {"v": int(self.rng.integers(0, 3))}} for n in names]
+        how(records, vectors=documents)
+        self.metadata |= {r["id"]: r["metadata"]["v"] for r in records}
+
+    @rule(n=st.integers(1, 8))
+    def add(self, n):
+        """New ids go to the end."""
+        names = [f"{len(self.metadata)}-{i}" for i in range(n)]
+        self.put(names, self.index.add)
+        self.order += names
+
+    @rule(data=st.data())
+    def upsert(self, data):
+        """Known ids move to the end."""
+        if self.order:
+            names = sorted(data.draw(st.sets(st.sampled_from(self.order), min_size=1, max_size=3)))
+            self.put(names, self.index.upsert)
+            self.order = [n for n in self.order if n not in names] + names
+
+    @rule(data=st.data())
+    def delete(self, data):
+        """Deleted ids are gone."""
+        if self.order:
+            names = data.draw(st.sets(st.sampled_from(self.order), min_size=1, max_size=4))
+            self.index.delete(names)
+            self.order = [n for n in self.order if n not in names]
+
+    @rule(refit=st.booleans())
+    def compact(self, refit):
+        """Compaction changes no document."""
+        self.index.compact(refit)
+
+    @rule()
+    def reopen(self):
+        """A new object sees the same."""
+        self.index = Index.open(self.index.path, verify="full")
+
+    @rule(data=st.data())
+    def failing_add(self, data):
+        """An add that fails changes nothing."""
+        if self.order:
+            with pytest.raises(DuplicateId):
+                self.index.add([{"id": "fresh"}, {"id": self.order[0]}], vectors=topical(self.rng, 2, DIM))
+
+    @invariant()
+    def agrees(self):
+        """Ids, order, filters and every score agree with the model; the number of segments stays logarithmic."""
+        if not hasattr(self, "index"):
+            return
+        index = self.index
+        assert index.ids() == self.order
+        assert index.info()["segments"] <= 2 + np.log2(len(self.order) + 1)
+        if self.order:
+            q = unit(self.rng, 3, DIM)
+            hits = answers(index.search(q, len(self.order) + 3, exact=True))
+            assert sorted(n for n, _ in hits) == sorted(self.order)
+            rank = {n: i for i, n in enumerate(self.order)}
+            assert hits == sorted(hits, key=lambda h: (-h[1], rank[h[0]]))
+            assert answers(index.search(q, 4, candidates=len(self.order))) == hits[:4]
+            wanted = [h for h in hits if self.metadata[h[0]] == 1]
+            assert answers(index.search(q, 5, where={"v": 1})) == wanted[:5]
+
+    def teardown(self):
+        """Every index must be sound."""
+        if hasattr(self, "index"):
+            self.index.check()
+            self.folder.cleanup()
+
+
+TestIndexMachine = IndexMachine.TestCase
+TestIndexMachine.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+
+
+def test_ragged_of_another_length(vectors_index):
+    """Vectors for another number of documents are refused."""
+    index, documents = vectors_index
+    with pytest.raises(InvalidInput, match="1 documents, found 2"):
+        index.add([{"id": "a"}], vectors=Ragged.from_list([documents[0], documents[1]]))

@@ -1,0 +1,148 @@
+"""Two-phase search against brute force and against the definition."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import topical, unit
+
+from refcolbert import codec, definition, ivf
+from refcolbert.errors import InvalidInput
+from refcolbert.maxsim import score
+from refcolbert.ragged import offsets_of
+from refcolbert.search import Collection, Segment, search
+
+DIM, N_DOCS = 16, 150
+RNG = np.random.default_rng(11)
+DOCUMENTS = topical(RNG, N_DOCS, DIM)
+CODEC = codec.fit(DOCUMENTS.vectors, 64, 4, seed=0)
+NORM = float(np.linalg.norm(DOCUMENTS.vectors, axis=1).max())
+
+
+def collection(cuts=(), *, raw=False, dead=()):
+    """The documents as one collection of segments cut at the given numbers."""
+    edges = [0, *sorted(set(cuts)), N_DOCS]
+    segments = []
+    for first, last in itertools.pairwise(edges):
+        part = DOCUMENTS.take(np.arange(first, last))
+        live = ~np.isin(np.arange(first, last), dead)
+        encoded = None if raw else CODEC.encode(part.vectors)
+        lists = None if encoded is None else ivf.build(encoded.codes, part.offsets)
+        vectors = part.vectors if raw else None
+        segments.append(Segment(np.arange(first, last), part.offsets, live, NORM, vectors, encoded, lists))
+    return Collection(DIM, None if raw else CODEC, tuple(segments))
+
+
+WHOLE, RAW = collection(), collection(raw=True)
+DECODED = WHOLE.vectors(np.arange(N_DOCS))
+QUERIES = [unit(np.random.default_rng(s), 6, DIM) for s in range(8)]
+
+
+def brute_force(q, documents, k, live=None):
+    """(document, score) by the canonical score of every live document."""
+    rows = range(N_DOCS) if live is None else np.flatnonzero(live).tolist()
+    scores = [score(q, documents[i]) for i in rows]
+    return [(rows[i], scores[i]) for i in definition.top_k(scores, k)]
+
+
+def answer(result):
+    """(document, score) of a result."""
+    return list(zip(result.documents.tolist(), result.scores.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("q", QUERIES)
+@pytest.mark.parametrize("k", [1, 7, N_DOCS, 1000])
+def test_exact_and_exhaustive_searches_equal_brute_force(q, k):
+    """exact=True, and probing all with nothing pruned, give brute force's documents, scores and order (28)."""
+    assert answer(search(q, RAW, k)) == brute_force(q, DOCUMENTS, k)
+    expected = brute_force(q, DECODED, k)
+    assert answer(search(q, WHOLE, k, exact=True)) == expected
+    assert answer(search(q, WHOLE, k, nprobe=64, candidates=N_DOCS)) == expected
+
+
+@pytest.mark.parametrize("q", QUERIES[:4])
+def test_two_phase_search_equals_definition(q):
+    """The documents that the stages choose, and their ranking, are those of the plain loops."""
+    stored = WHOLE.segments[0].encoded.codes
+    codes = [stored[a:b].tolist() for a, b in itertools.pairwise(DOCUMENTS.offsets)]
+    expected = definition.search(q, [d.tolist() for d in DECODED], codes, CODEC.centroids.tolist(), 5, 3, 20)
+    found = answer(search(q, WHOLE, 5, nprobe=3, candidates=20))
+    assert [i for i, _ in found] == [i for i, _ in expected]
+    assert np.abs(np.array([s for _, s in found]) - [s for _, s in expected]).max() < 1e-9
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 6), st.integers(1, 40))
+def test_every_answer_is_honest(seed, k, nprobe, candidates):
+    """Scores are those of the stored vectors; hits are live, allowed, distinct, sorted and as many as can be (29)."""
+    rng = np.random.default_rng(seed)
+    q, allowed = unit(rng, int(rng.integers(1, 9)), DIM), rng.random(N_DOCS) < rng.random()
+    dead = np.flatnonzero(rng.random(N_DOCS) < 0.2)
+    found = search(q, collection(dead=dead), k, allowed=allowed, nprobe=nprobe, candidates=candidates)
+    eligible = allowed & ~np.isin(np.arange(N_DOCS), dead)
+    assert len(found.documents) == min(k, eligible.sum())
+    assert eligible[found.documents].all()
+    assert len(set(found.documents.tolist())) == len(found.documents)
+    assert found.scores.tolist() == [score(q, DECODED[i]) for i in found.documents]
+    assert answer(found) == sorted(answer(found), key=lambda hit: (-hit[1], hit[0]))
+
+
+@given(st.lists(st.integers(1, N_DOCS - 1), max_size=6), st.integers(0, 7))
+def test_segments_do_not_change_the_answer(cuts, which):
+    """However the documents are cut into segments, the answer is the same to the bit (31)."""
+    q = QUERIES[which]
+    for options in ({"exact": True}, {"nprobe": 2, "candidates": 12}):
+        assert answer(search(q, collection(cuts), 9, **options)) == answer(search(q, WHOLE, 9, **options))
+
+
+def test_equal_documents_are_ordered_by_position():
+    """Ties go to the lower position, also among documents of different batches."""
+    d = unit(np.random.default_rng(0), 5, DIM)
+    positions = np.array([3, 8, 11, 40])
+    many = Segment(positions, offsets_of([5] * 4), np.ones(4, np.bool_), 1.0, np.concatenate([d] * 4), None, None)
+    found = search(d[:2], Collection(DIM, None, (many,)), 3)
+    assert found.documents.tolist() == [0, 1, 2]
+    assert len(set(found.scores.tolist())) == 1
+
+
+@pytest.mark.parametrize("q", QUERIES[:3])
+def test_more_probes_find_more_candidates(q):
+    """Candidates grow with nprobe until they are all documents (27)."""
+    trace = [
+        {stage.name: stage.count for stage in search(q, WHOLE, 1, nprobe=n, candidates=1).trace} for n in (1, 4, 16, 64)
+    ]
+    counts = [stages["candidates"] for stages in trace]
+    assert counts == sorted(counts)
+    assert counts[-1] == N_DOCS
+
+
+def test_k_beyond_the_candidates_widens_the_probe():
+    """Asking for more documents than the probed cells hold still returns as many as there are."""
+    found = search(QUERIES[0], WHOLE, 140, nprobe=1, candidates=1)
+    assert len(found.documents) == 140
+
+
+def test_nothing_eligible_gives_an_empty_answer():
+    """A filter that matches nothing and an index of deleted documents return nothing, not everything."""
+    nobody = np.zeros(N_DOCS, np.bool_)
+    assert len(search(QUERIES[0], WHOLE, 3, allowed=nobody).documents) == 0
+    assert len(search(QUERIES[0], collection(dead=range(N_DOCS)), 3).documents) == 0
+    assert len(search(QUERIES[0], Collection(DIM, None, ()), 3, exact=True).documents) == 0
+
+
+@pytest.mark.parametrize("options", [{"nprobe": 0}, {"candidates": 0}, {"nprobe": 1.5}, {"nprobe": True}])
+@pytest.mark.parametrize("exact", [True, False])
+def test_bad_parameters_are_refused(options, exact):
+    """nprobe and candidates must be at least 1, also where they would not be used."""
+    with pytest.raises(InvalidInput):
+        search(QUERIES[0], WHOLE, 3, exact=exact, **options)
+
+
+def test_recall_at_defaults(monkeypatch):
+    """With few candidates the two phases still find nearly what the exact scan finds."""
+    hits = 0
+    for q in QUERIES:
+        exact = set(search(q, WHOLE, 10, exact=True).documents.tolist())
+        hits += len(exact & set(search(q, WHOLE, 10, candidates=40).documents.tolist()))
+    assert hits >= 0.9 * 10 * len(QUERIES)
