@@ -31,7 +31,7 @@ from .maxsim import contenders, score, score_bound, scores
 from .ragged import Ragged, offsets_of, rows_of
 from .topk import check_k, top_k
 
-__all__ = ["Collection", "Result", "Segment", "Stage", "search"]
+__all__ = ["Collection", "Result", "Segment", "Stage", "find", "prune", "rank", "search"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

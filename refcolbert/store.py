@@ -92,7 +92,7 @@ class Writer:
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
             memoryview(mapped) as view,
         ):
-            check_hash(entry, view)
+            _check_hash(entry, view)
             self._files.write(self._store.path / DATA / entry.name, view)
 
     def commit(self, manifest: Manifest) -> None:
@@ -150,7 +150,7 @@ class Store:
         with self.opened(entry) as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if verify:
-            check_hash(entry, memoryview(mapped))
+            _check_hash(entry, memoryview(mapped))
         if mapped[: len(header)] != header:
             raise CorruptIndexError(f"{DATA}/{entry.name}: expected the header of {dtype} {shape}; restore the index")
         return np.frombuffer(mapped, dtype, offset=len(header)).reshape(shape)
@@ -160,7 +160,7 @@ class Store:
         with self.opened(entry) as file:
             if verify:
                 with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
-                    check_hash(entry, view)
+                    _check_hash(entry, view)
         return self.path / DATA / entry.name
 
     @contextmanager
@@ -212,7 +212,7 @@ class Store:
             raise CorruptIndexError(f"{DATA}/{entry.name} is missing; restore the index from a copy") from None
 
 
-def check_hash(entry: FileEntry, data: memoryview) -> None:
+def _check_hash(entry: FileEntry, data: memoryview) -> None:
     """Raise `CorruptIndexError` unless the bytes are those that were committed."""
     found = hashlib.sha256(data).hexdigest()
     if found != entry.sha256:

@@ -1,0 +1,58 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer:
+#   make demo   environment, install, default model, index real text, answer questions
+#   make test   environments, install, lint, types, all tests
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint nightly sizes clean
+
+PYTHON ?= python3
+VENV := .venv
+LOWEST := .venv-lowest
+BIN := $(VENV)/bin
+MODEL_CACHE := $(or $(REFCOLBERT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/refcolbert)
+DEFAULT_MODEL := $(MODEL_CACHE)/default-model/model.onnx
+
+help:
+	@grep -E '^#   ' Makefile | cut -c5-
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The floors that pyproject.toml declares, core and tests alone: proves that the floors hold and that torch is not needed.
+$(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
+	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
+	touch $@
+
+$(DEFAULT_MODEL): $(VENV)/.ready
+	$(BIN)/python -m tools.default_model
+
+demo: $(VENV)/.ready $(DEFAULT_MODEL)
+	$(BIN)/refcolbert demo
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest --quiet -m "not export and not install" --ignore tests/export
+	$(BIN)/python -m pytest --quiet
+	$(BIN)/python -m tools.sizes
+
+#   make nightly   the tests again, Hypothesis searching deeper
+nightly: $(VENV)/.ready
+	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest --quiet
+
+#   make faults    the crash, kill, disk-full and damage campaign, with its figures
+faults: $(VENV)/.ready
+	$(BIN)/python -m tools.crashlab
+
+sizes: $(VENV)/.ready
+	$(BIN)/python -m tools.sizes
+
+clean:
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
