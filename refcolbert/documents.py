@@ -135,6 +135,7 @@ class DocumentFile:
     def __init__(self, path: Path, n_docs: int) -> None:
         self.path, self.n_docs = path, n_docs
         self._local = threading.local()  # SQLite connections are not shared between threads
+        self._connections: list[sqlite3.Connection] = []  # of all threads, to close them
 
     def ids(self) -> list[str]:
         """Every id, in row order."""
@@ -167,10 +168,13 @@ class DocumentFile:
         return np.array([row[0] for row in self._read(sql, parameters)], dtype=np.int64)
 
     def close(self) -> None:
-        """Close this thread's connection; another use opens a new one."""
-        if connection := getattr(self._local, "connection", None):
-            connection.close()
-            self._local.connection = None
+        """Close every thread's connection; another use opens a new one."""
+        self._local = threading.local()
+        while self._connections:
+            self._connections.pop().close()
+
+    def __del__(self) -> None:
+        self.close()
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         try:
@@ -182,7 +186,8 @@ class DocumentFile:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None or self._local.process != os.getpid():
             uri = f"file:{quote(str(self.path))}?mode=ro&immutable=1"
-            connection = sqlite3.connect(uri, uri=True)
+            connection = sqlite3.connect(uri, uri=True, check_same_thread=False)  # only `close` crosses threads
+            self._connections.append(connection)
             connection.execute("PRAGMA trusted_schema = OFF")
             schema = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
             if schema != [(SCHEMA,)]:

@@ -14,6 +14,7 @@
     │   ├── IndexExists
     │   ├── IndexLocked                another process is writing
     │   ├── IndexTooNewError           written by a newer format than this version reads
+    │   ├── IndexWriteError            the disk is full or failed while writing
     │   └── CorruptIndexError          bytes that differ from what was committed
     ├── ExportError                    the torch side
     │   ├── UnsupportedCheckpoint      a layout, backbone, tensor or setting that cannot be exported faithfully
@@ -34,6 +35,7 @@ __all__ = [
     "IndexLocked",
     "IndexNotFound",
     "IndexTooNewError",
+    "IndexWriteError",
     "InvalidInput",
     "InvalidModel",
     "MissingDependency",
@@ -102,6 +104,10 @@ class IndexLocked(IndexFileError):
 
 class IndexTooNewError(IndexFileError):
     """The index was written by a newer format than this version understands."""
+
+
+class IndexWriteError(IndexFileError):
+    """The operating system refused a write: the disk is full, failing or read-only."""
 
 
 class CorruptIndexError(IndexFileError):

@@ -4,11 +4,18 @@ An index is a folder:
 
     manifest.json      names every other file of the current generation
     data/              immutable files, each written once and never changed
-    writer.lock        held by the kernel for a writer while it writes; its content means nothing
+    data/GENERATION-manifest.json   a copy, byte for byte, of that generation's manifest; at least 8 digits
+    writer.lock        held by the kernel for a writer while it writes; its content only tells others who that is
 
-A reader MUST take the manifest first and read no file it does not name. A writer MUST make every named file durable
-before the manifest that names it, and MUST publish the manifest by renaming a complete temporary file over it: so a
-crash leaves the old generation or the new one, never a mixture.
+A reader MUST take the manifest first and read no file it does not name. A writer MUST make every named file and the
+copy of the manifest durable before the manifest itself, and MUST publish that by renaming a complete temporary file
+over it: so a crash leaves the old generation or the new one, never a mixture.
+
+A reader MUST hold a shared kernel lock (flock; on Windows: the file open) on the generation's copy of the manifest for
+as long as it may open a file of that generation, and MUST begin anew with manifest.json if the copy is gone, or is
+unlinked once it is locked. A writer MUST NOT remove a file that the new generation or the one before it names. It MAY
+remove the copy of an older generation after locking it exclusively, and then what no remaining copy names. Files of a
+generation above the current one were left by a writer that died; only a writer, holding writer.lock, removes them.
 
 Manifest. UTF-8 JSON, one object, then a newline, the lower-case hex SHA-256 of all bytes before that newline, and a
 newline. At most 1 MiB. Every key is required, none may be added or repeated: a reader that meets an unknown key MUST
@@ -79,6 +86,7 @@ __all__ = [
     "SegmentEntry",
     "array_types",
     "npy_header",
+    "own_copy",
 ]
 
 FORMAT_VERSION = 1
@@ -175,6 +183,11 @@ class Manifest:
             raise _corrupt("manifest.json", "strict JSON", error) from error
         _refuse_newer(parsed)
         return _manifest(parsed)
+
+
+def own_copy(generation: int) -> str:
+    """The name in data/ of a generation's copy of its manifest, by which readers pin it."""
+    return f"{generation:08d}-manifest.json"
 
 
 def npy_header(array_type: ArrayType) -> bytes:

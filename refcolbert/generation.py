@@ -11,6 +11,7 @@ from . import codec as codecs
 from . import segments
 from .documents import Document
 from .errors import InvalidInput, UnknownId
+from .files import Pin
 from .format import Manifest, SegmentEntry
 from .search import Collection
 from .segments import Made, Stored
@@ -20,12 +21,26 @@ __all__ = ["Generation", "publish"]
 
 
 class Generation:
-    """One generation, mapped: immutable, so searches need no lock."""
+    """One generation, mapped: immutable, so searches need no lock. It stays on disk as long as this object lives."""
 
-    def __init__(self, store: Store, manifest: Manifest, *, verify: bool) -> None:
-        self.manifest = manifest
-        codec = segments.load_codec(store, manifest, verify=verify)
-        self.stored = [segments.load(store, manifest, entry, verify=verify) for entry in manifest.segments]
+    def __init__(
+        self,
+        store: Store,
+        manifest: Manifest,
+        *,
+        verify: bool,
+        pin: Pin | None = None,
+        known: "Generation | None" = None,
+    ) -> None:
+        """Load what `manifest` names; what a `known` generation shares with it is taken over, not read again."""
+        self.manifest, self._pin = manifest, pin
+        self.collection: Collection
+        shared = _shared(known, manifest)
+        codec = known.collection.codec if known and shared else segments.load_codec(store, manifest, verify=verify)
+        self.stored = [
+            shared[i] if i in shared else segments.load(store, manifest, entry, verify=verify)
+            for i, entry in enumerate(manifest.segments)
+        ]
         self.collection = Collection(manifest.dim, codec, tuple(s.segment for s in self.stored))
 
     def places(self, ids: Sequence[str]) -> list[tuple[int, int]]:
@@ -79,6 +94,15 @@ class Generation:
             numbers = [int(starts[i]) + row for i, row in self.find(list(ids)).values()]
             allowed &= np.isin(np.arange(len(allowed)), np.array(numbers, np.int64))
         return allowed
+
+
+def _shared(known: Generation | None, manifest: Manifest) -> dict[int, Stored]:
+    """Which segments of `manifest` a known generation has already loaded: number -> segment."""
+    if known is None or (known.manifest.dim, known.manifest.codec) != (manifest.dim, manifest.codec):
+        return {}
+    by_name = {stored.entry.files["documents"].name: stored for stored in known.stored}
+    found = ((i, by_name.get(entry.files["documents"].name)) for i, entry in enumerate(manifest.segments))
+    return {i: stored for i, stored in found if stored is not None and stored.entry == manifest.segments[i]}
 
 
 def publish(

@@ -58,8 +58,9 @@ class Index:
     """A searchable collection of documents in a folder. Make one with `Index.create` or `Index.open`.
 
     One object may be shared by threads; one that was opened before a fork may be used in the child. Reading never
-    blocks; a second writer, in whatever process, gets `IndexLocked` at once. It is a context manager; `close` drops the
-    mapped files, and nothing is lost without it.
+    blocks; a second writer, in whatever process, gets `IndexLocked` at once. What an object sees stays on disk as long
+    as the object or one of its hits lives, whatever writers do. It is a context manager; `close` lets go of the files,
+    and nothing is lost without it.
     """
 
     def __init__(self, store: Store, encoder: Encoder | None, *, verify: str) -> None:
@@ -67,7 +68,13 @@ class Index:
             raise InvalidInput(f"verify must be 'auto', 'full' or 'fast', found {verify!r}")
         self._store, self._encoder, self._verify = store, encoder, verify
         self._write_lock = threading.Lock()
-        self._generation = self._load(store.read())
+        self._current: Generation | None = self._load()
+
+    @property
+    def _generation(self) -> Generation:
+        if self._current is None:
+            raise InvalidInput(f"{self.path} has been closed; open it again with Index.open")
+        return self._current
 
     @property
     def path(self) -> Path:
@@ -174,16 +181,14 @@ class Index:
             writer.commit(manifest)
 
     def close(self) -> None:
-        """Close this thread's database connections. The object may still be used; it opens them again."""
-        for stored in self._generation.stored:
-            stored.documents.close()
+        """Let go of the files. Hits of earlier searches keep what they need; any other use is an error."""
+        self._current = None  # connections, maps and the pin go with the last search that still uses them
 
     def refresh(self) -> bool:
         """Move to the newest generation; True if that was another one."""
-        manifest = self._store.read()
-        if manifest == self._generation.manifest:
+        if self._store.read() == self._generation.manifest:
             return False
-        self._generation = self._load(manifest)
+        self._current = self._load(self._generation)
         return True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -292,8 +297,8 @@ class Index:
 
         Raises `CorruptIndexError` naming the file and what is wrong with it.
         """
-        manifest = self._store.read()
-        generation = Generation(self._store, manifest, verify=True)
+        manifest, pin = self._store.pin()
+        generation = Generation(self._store, manifest, verify=True, pin=pin)
         positions = generation.collection.positions
         if (np.diff(positions) <= 0).any():
             raise CorruptIndexError("segments: expected positions that ascend from one to the next; restore the index")
@@ -386,7 +391,7 @@ class Index:
         try:
             with self._store.writing() as writer:
                 if writer.manifest is not None and writer.manifest != self._generation.manifest:
-                    self._generation = self._load(writer.manifest)
+                    self._current = self._load(self._generation)
                 yield writer, self._generation
         finally:
             self._write_lock.release()
@@ -394,12 +399,15 @@ class Index:
     def _publish(
         self, writer: Writer, generation: Generation, kept: Sequence[Stored], made: Sequence[Made], **how: bool
     ) -> None:
-        self._generation = self._load(publish(writer, generation, kept, made, **how))
+        publish(writer, generation, kept, made, **how)
+        self._current = self._load(generation)
 
-    def _load(self, manifest: Manifest) -> Generation:
+    def _load(self, known: Generation | None = None) -> Generation:
+        """The newest generation, pinned; what a known one shares with it is not read and verified again."""
+        manifest, pin = self._store.pin()
         size = sum(file.bytes for file in manifest.files())
         full = self._verify == "full" or (self._verify == "auto" and size <= FULL_VERIFY_BYTES)
-        return Generation(self._store, manifest, verify=full)
+        return Generation(self._store, manifest, verify=full, pin=pin, known=known)
 
     def _encoder_for(self, manifest: Manifest) -> Encoder:
         """The encoder whose vectors the index holds. Raises `EncoderMismatch` naming it when it is not at hand."""

@@ -1,8 +1,12 @@
 """The only writer of index files: one folder, immutable files, one manifest published by rename.
 
-Commit order (`format` says why): data files written and synced, data/ synced, temporary manifest written and synced,
-renamed over manifest.json, folder synced. Only then are files removed that neither the new generation nor the one
-before it names. Every change of the disk goes through a `FileSystem`, so that a test can crash or fail any of them.
+Commit order (`format` says why): data files written and synced, the generation's own copy of the manifest likewise,
+data/ synced, temporary manifest written and synced, renamed over manifest.json, folder synced. Only then are files
+removed that neither the new generation nor the one before it names, nor any that a reader has pinned. Every change of
+the disk goes through a `FileSystem`, so that a test can crash or fail any of them.
+
+A failed sync is never tried again: the kernel may have dropped the data and report success the second time. That
+generation is abandoned, and the next writer removes what is left of it.
 
 Network file systems and hardware that acknowledge a sync without doing it get no promise.
 """
@@ -11,36 +15,46 @@ import hashlib
 import logging
 import mmap
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from .errors import CorruptIndexError, IndexExists, IndexLocked, IndexNotFound
-from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, npy_header
+from .errors import CorruptIndexError, IndexExists, IndexNotFound, IndexWriteError
+from .files import Pin, create_new, only_writer, open_plain, overwrite_note, remove_unpinned
+from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, npy_header, own_copy
 
 __all__ = ["FileSystem", "Store", "Writer"]
 
 log = logging.getLogger("refcolbert")
 
 MANIFEST, TEMPORARY, DATA, LOCK = "manifest.json", "manifest.json.tmp", "data", "writer.lock"
+OURS = re.compile(r"([0-9]{8,})-[0-9a-z-]+\.(npy|sqlite|json)")  # a file in data/: its generation comes first
+ATTEMPTS = 16  # to pin the newest generation; each failure takes two commits between two lines of `Store.pin`
+Bytes = bytes | memoryview
 
 
 class FileSystem:
     """The operations that change a disk. Tests replace it to crash, fail or record any of them."""
 
-    def write(self, path: Path, *parts: bytes | memoryview) -> None:
-        """Create or replace a file and make its content durable."""
-        with path.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
+    def create(self, path: Path) -> BinaryIO:
+        """Open a new file for writing. Raises `FileExistsError`."""
+        return create_new(path)
+
+    def append(self, file: BinaryIO, data: Bytes) -> None:
+        """Write all of `data`."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+    def sync(self, file: BinaryIO) -> None:
+        """Make a file's content durable."""
+        os.fsync(file.fileno())
 
     def replace(self, source: Path, target: Path) -> None:
         """Rename over."""
@@ -58,11 +72,15 @@ class FileSystem:
 
     def make_folder(self, path: Path) -> None:
         """Create a folder; one that exists is fine."""
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
 
     def remove(self, path: Path) -> None:
         """Delete a file."""
         path.unlink()
+
+    def note(self, path: Path, text: bytes) -> None:
+        """Overwrite what a lock file says about its holder; not durable, and nothing depends on it."""
+        overwrite_note(path, text)
 
 
 class Writer:
@@ -76,14 +94,16 @@ class Writer:
 
     def array(self, role: str, array: NDArray[Any]) -> FileEntry:
         """Stage one array as a .npy file."""
-        array = np.ascontiguousarray(array)
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        body = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
-        return self._stage(f"{role.replace('_', '-')}.npy", npy_header((array.dtype, array.shape)), body)
+        return self.stream(role, (array.dtype.newbyteorder("<"), array.shape), [array])
+
+    def stream(self, role: str, array_type: ArrayType, chunks: Iterable[NDArray[Any]]) -> FileEntry:
+        """Stage an array that comes in chunks of rows, of which only one is held at a time."""
+        parts = (_content(chunk, array_type[0]) for chunk in chunks)
+        return self._stage(f"{role.replace('_', '-')}.npy", _after(npy_header(array_type), parts))
 
     def documents(self, data: bytes) -> FileEntry:
         """Stage a packed document database."""
-        return self._stage("documents.sqlite", data)
+        return self._stage("documents.sqlite", [data])
 
     def copy(self, entry: FileEntry, source: "Store") -> None:
         """Stage a file of another index under the same name, checked against its SHA-256 on the way."""
@@ -93,26 +113,41 @@ class Writer:
             memoryview(mapped) as view,
         ):
             _check_hash(entry, view)
-            self._files.write(self._store.path / DATA / entry.name, view)
+            self._write(self._store.path / DATA / entry.name, [view])
 
     def commit(self, manifest: Manifest) -> None:
         """Publish `manifest`. When this returns, the new generation is the one that any reader finds."""
-        store = self._store
-        self._files.sync_folder(store.path / DATA)
-        self._files.write(store.path / TEMPORARY, manifest.to_bytes())
-        self._files.replace(store.path / TEMPORARY, store.path / MANIFEST)
-        self._files.sync_folder(store.path)
-        keep = {file.name for m in (manifest, self.manifest) if m for file in m.files()}
-        store.collect(keep)
+        store, files = self._store, self._files
+        content = manifest.to_bytes()
+        if len(content) > LARGEST_MANIFEST:
+            raise IndexWriteError(
+                f"{store.path}: the manifest would take {len(content)} bytes, at most 1 MiB is allowed"
+            )
+        self._write(store.path / DATA / own_copy(manifest.generation), [content])
+        with store.refusals("nothing was published and the index is as it was"):
+            files.sync_folder(store.path / DATA)
+        self._write(store.path / TEMPORARY, [content])
+        with store.refusals("the index is as it was, or complete with this change: refresh() tells"):
+            files.replace(store.path / TEMPORARY, store.path / MANIFEST)
+            files.sync_folder(store.path)
+        store.collect([m for m in (manifest, self.manifest) if m])
 
-    def _stage(self, suffix: str, *parts: bytes | memoryview) -> FileEntry:
+    def _stage(self, suffix: str, parts: Iterable[Bytes]) -> FileEntry:
         name = f"{self.generation:08d}-{self._count:03d}-{suffix}"
         self._count += 1
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        self._files.write(self._store.path / DATA / name, *parts)
-        return FileEntry(name, sum(len(part) for part in parts), digest.hexdigest())
+        size, digest = self._write(self._store.path / DATA / name, parts)
+        return FileEntry(name, size, digest)
+
+    def _write(self, path: Path, parts: Iterable[Bytes]) -> tuple[int, str]:
+        """Make a new file, durably; its size and SHA-256."""
+        size, digest = 0, hashlib.sha256()
+        with self._store.refusals("nothing was published and the index is as it was"), self._files.create(path) as file:
+            for part in parts:
+                self._files.append(file, part)
+                digest.update(part)
+                size += len(part)
+            self._files.sync(file)
+        return size, digest.hexdigest()
 
 
 class Store:
@@ -127,21 +162,37 @@ class Store:
 
         What a crash during an earlier `create` left is nothing: a folder without a manifest and without foreign files.
         """
-        if self.path.exists():
+        if self.path.exists() or self.path.is_symlink():
             foreign = not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {DATA, LOCK, TEMPORARY}
             if foreign:
                 raise IndexExists(f"{self.path} exists already; choose another path or remove it first")
-        self.file_system.make_folder(self.path / DATA)
-        self.file_system.sync_folder(self.path.absolute().parent)
+        folder = (self.path / DATA).absolute()
+        new = [f for f in (folder, *folder.parents) if f == folder or f == self.path.absolute() or not f.exists()]
+        with self.refusals("there is no index yet"):
+            for made in reversed(new):
+                self.file_system.make_folder(made)
+                self.file_system.sync_folder(made.parent)
 
     def read(self) -> Manifest:
         """The current generation. Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`."""
-        path = self.path / MANIFEST
-        try:
-            with _open_plain(path) as file:
-                return Manifest.from_bytes(file.read(LARGEST_MANIFEST + 1))
-        except FileNotFoundError:
-            raise IndexNotFound(f"there is no index at {self.path}; make one with Index.create") from None
+        return Manifest.from_bytes(self._published())
+
+    def pin(self) -> tuple[Manifest, Pin]:
+        """The current generation, none of whose files any writer removes while the pin lives.
+
+        A generation is pinned by a lock on its own copy of its manifest. Between reading manifest.json and pinning, a
+        writer may have committed twice and removed that copy; then there is a newer generation to pin.
+        """
+        for _ in range(ATTEMPTS):
+            content = self._published()
+            manifest = Manifest.from_bytes(content)
+            name = own_copy(manifest.generation)
+            pin = Pin.take(self.path / DATA / name)
+            if pin is not None:
+                if pin.content != content:
+                    raise CorruptIndexError(f"{DATA}/{name}: expected the bytes of {MANIFEST}; restore it from a copy")
+                return manifest, pin
+        raise CorruptIndexError(f"{DATA}/{name}, which pins the generation, is missing; restore the index from a copy")
 
     def array(self, entry: FileEntry, array_type: ArrayType, *, verify: bool) -> NDArray[Any]:
         """Map one array, read-only. Its header and size are always checked, its SHA-256 if `verify`."""
@@ -165,43 +216,40 @@ class Store:
 
     @contextmanager
     def writing(self, *, new: bool = False) -> Iterator[Writer]:
-        """Hold the writer lock for one operation. Raises `IndexLocked` at once if another writer has it.
-
-        The kernel owns the lock, so it ends with the process and no stale one can remain.
-        """
-        lock = FileLock(self.path / LOCK, timeout=0, thread_local=False, fallback_to_soft=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise IndexLocked(f"{self.path} is being written by another process or thread; try again later") from None
-        try:
+        """Hold the writer lock for one operation. Raises `IndexLocked` at once if another writer has it."""
+        if not self.path.is_dir():
+            raise IndexNotFound(f"there is no index at {self.path}; make one with Index.create")
+        with only_writer(self.path / LOCK, self.file_system.note):
+            if new and (self.path / MANIFEST).exists():
+                raise IndexExists(f"{self.path} exists already; choose another path or remove it first")
             writer = Writer(self, None if new else self.read())
-            self._remove_orphans(writer.manifest)
+            with self.refusals("nothing was changed"):
+                self._remove_orphans(writer.manifest)
             yield writer
-        finally:
-            lock.release()
 
-    def collect(self, keep: set[str]) -> None:
-        """Remove data files that no generation in reach names. One that is still open on Windows stays for later."""
-        for path in sorted((self.path / DATA).iterdir()):
-            if path.name not in keep:
-                try:
+    def collect(self, reachable: Iterable[Manifest]) -> None:
+        """Remove the files of generations that neither stand in `reachable` nor are pinned by a reader.
+
+        The new generation is durable by now, so whatever cannot be removed only stays for a later write.
+        """
+        keep = {name for manifest in reachable for name in _names(manifest)}
+        found = [path for path in sorted((self.path / DATA).iterdir()) if OURS.fullmatch(path.name)]
+        try:
+            for path in found:
+                if path.suffix == ".json" and path.name not in keep:
+                    pinned = remove_unpinned(path, self.file_system.remove)
+                    keep |= _names(Manifest.from_bytes(pinned)) if pinned else {path.name}
+            for path in found:
+                if path.name not in keep:
                     self.file_system.remove(path)
-                except PermissionError:
-                    log.info("%s is in use and stays until a later write", path)
-
-    def _remove_orphans(self, manifest: Manifest | None) -> None:
-        """Files of a generation that never came to be, left by a writer that died."""
-        generation = manifest.generation if manifest else 0
-        for path in sorted((self.path / DATA).iterdir()):
-            if path.name[:8].isdigit() and int(path.name[:8]) > generation:
-                self.file_system.remove(path)
+        except (OSError, CorruptIndexError) as error:
+            log.info("%s: unused files stay until a later write (%s)", self.path, error)
 
     @contextmanager
     def opened(self, entry: FileEntry) -> Iterator[BinaryIO]:
         """A file of the index, open for reading, of the size that was committed."""
         try:
-            with _open_plain(self.path / DATA / entry.name) as file:
+            with open_plain(self.path / DATA / entry.name) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size != entry.bytes:
                     raise CorruptIndexError(
@@ -210,6 +258,37 @@ class Store:
                 yield file
         except FileNotFoundError:
             raise CorruptIndexError(f"{DATA}/{entry.name} is missing; restore the index from a copy") from None
+
+    @contextmanager
+    def refusals(self, consequence: str) -> Iterator[None]:
+        """What the operating system refuses becomes `IndexWriteError`."""
+        try:
+            yield
+        except OSError as error:
+            raise IndexWriteError(
+                f"{error.filename or self.path} could not be written ({error.strerror}); {consequence}"
+            ) from error
+
+    def _published(self) -> bytes:
+        """The bytes of manifest.json; data/ is a folder of its own, not a link to another."""
+        try:
+            with open_plain(self.path / MANIFEST) as file:
+                content = file.read(LARGEST_MANIFEST + 1)
+            if not stat.S_ISDIR((self.path / DATA).lstat().st_mode):
+                raise CorruptIndexError(f"{self.path / DATA} is not a folder; restore the index from a copy")
+        except FileNotFoundError:
+            raise IndexNotFound(f"there is no index at {self.path}; make one with Index.create") from None
+        return content
+
+    def _remove_orphans(self, manifest: Manifest | None) -> None:
+        """Files of a generation that never came to be, left by a writer that died."""
+        generation = manifest.generation if manifest else 0
+        for path in sorted((self.path / DATA).iterdir()):
+            ours = OURS.fullmatch(path.name)
+            if ours and int(ours[1]) > generation:
+                self.file_system.remove(path)
+        if (self.path / TEMPORARY).exists() or (self.path / TEMPORARY).is_symlink():
+            self.file_system.remove(self.path / TEMPORARY)
 
 
 def _check_hash(entry: FileEntry, data: memoryview) -> None:
@@ -222,16 +301,16 @@ def _check_hash(entry: FileEntry, data: memoryview) -> None:
         )
 
 
-def _open_plain(path: Path) -> BinaryIO:
-    """Open a file for reading if it is a plain one: no link is followed, no pipe waited for."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise CorruptIndexError(f"{path} cannot be opened as a plain file: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise CorruptIndexError(f"{path} is not a plain file")
-    return os.fdopen(descriptor, "rb")
+def _names(manifest: Manifest) -> set[str]:
+    return {own_copy(manifest.generation), *(file.name for file in manifest.files())}
+
+
+def _content(array: NDArray[Any], dtype: np.dtype[Any]) -> memoryview:
+    """The bytes of an array, C-ordered."""
+    array = np.ascontiguousarray(array, dtype=dtype)
+    return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
+
+
+def _after(first: bytes, rest: Iterable[Bytes]) -> Iterator[Bytes]:
+    yield first
+    yield from rest

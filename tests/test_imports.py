@@ -14,7 +14,7 @@ PACKAGE = Path(refcolbert.__file__).parent
 # Rooms in the order in which data flows: a module imports only what stands before it.
 ORDER = [
     "_version", "errors", "spec",
-    "topk", "tokens", "ragged", "maxsim", "kmeans", "codec", "ivf", "format",
+    "topk", "tokens", "ragged", "maxsim", "kmeans", "codec", "ivf", "format", "files",
     "filters", "documents", "encoder", "store", "search",
     "explain", "passages", "docstrings", "segments", "generation",
     "hits", "rerank", "index",
@@ -30,7 +30,7 @@ THIRD_PARTY = {
     "onnxruntime": {"encoder"},
     "huggingface_hub": {"encoder"},
     "tqdm": {"encoder", "index"},
-    "filelock": {"store"},
+    "filelock": {"files"},
     "click": {"cli"},
     "ir_measures": {"evaluate"},
 }
