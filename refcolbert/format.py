@@ -178,7 +178,7 @@ class Manifest:
                 f"found {expected[:64]!r}; the index is damaged: restore it from a copy"
             )
         try:
-            parsed = json.loads(body, object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
+            parsed = json.loads(body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
         except (ValueError, RecursionError) as error:
             raise _corrupt("manifest.json", "strict JSON", error) from error
         _refuse_newer(parsed)
@@ -239,7 +239,7 @@ def _count(least: int = 0, most: int = ROOM) -> Rule:
 
 
 def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 4096
+    return isinstance(value, str) and len(value) <= 4096 and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 MANIFEST_RULES: dict[str, Rule] = {

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CorruptIndexError, IndexExists, IndexNotFound, IndexWriteError
+from .errors import CorruptIndexError, IndexExists, IndexNotFound, IndexWriteError, InvalidInput
 from .files import Pin, create_new, only_writer, open_plain, overwrite_note, remove_unpinned
 from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, npy_header, own_copy
 
@@ -119,10 +119,12 @@ class Writer:
         """Publish `manifest`. When this returns, the new generation is the one that any reader finds."""
         store, files = self._store, self._files
         content = manifest.to_bytes()
-        if len(content) > LARGEST_MANIFEST:
-            raise IndexWriteError(
-                f"{store.path}: the manifest would take {len(content)} bytes, at most 1 MiB is allowed"
-            )
+        try:
+            Manifest.from_bytes(content)
+        except CorruptIndexError as error:
+            raise InvalidInput(
+                f"{store.path}: a manifest that no reader would take is not published: {error}"
+            ) from error
         self._write(store.path / DATA / own_copy(manifest.generation), [content])
         with store.refusals("nothing was published and the index is as it was"):
             files.sync_folder(store.path / DATA)

@@ -1,0 +1,340 @@
+"""The manifest and the array headers: what the specification allows is read, everything else is refused by type."""
+
+import copy
+import hashlib
+import json
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refcolbert.errors import CorruptIndexError, IndexTooNewError
+from refcolbert.format import (
+    FORMAT_VERSION,
+    LARGEST_MANIFEST,
+    CodecEntry,
+    EncoderEntry,
+    FileEntry,
+    Manifest,
+    SegmentEntry,
+    array_types,
+    npy_header,
+    own_copy,
+)
+
+F2, F4, I8, U1, U2, U4 = map(np.dtype, ("<f2", "<f4", "<i8", "u1", "<u2", "<u4"))
+
+
+def sign(body):
+    """A manifest file of these bytes, or of this object, with the checksum that an attacker would write."""
+    if not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    return body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
+def with_files(manifest, owner, number):
+    """The owner with one file a role, of the size that its dtype and shape call for."""
+    files = {}
+    for role, (dtype, shape) in array_types(manifest, owner).items():
+        size = len(npy_header((dtype, shape))) + math.prod(shape) * dtype.itemsize
+        files[role] = FileEntry(f"{number:08d}-{role.replace('_', '-')}.npy", size, f"{len(role):064x}")
+    if isinstance(owner, SegmentEntry):
+        files["documents"] = FileEntry(f"{number:08d}-documents.sqlite", 12288, "d" * 64)
+    return replace(owner, files=files)
+
+
+def example(nbits=4, encoded=True):
+    """A manifest with everything in it: encoder, codec, a segment without and one with deleted documents."""
+    manifest = Manifest(
+        generation=7,
+        dim=16,
+        nbits=nbits,
+        train_at=100,
+        seed=3,
+        next_position=40,
+        encoder=EncoderEntry("e" * 64, "somewhere"),
+    )
+    cells, entries = (0, 0) if not encoded else (9, 60)
+    if encoded:
+        manifest = replace(manifest, codec=with_files(manifest, CodecEntry(64, 8, {}), 1))
+    whole = SegmentEntry(20, 100, 0, cells, entries, 1.0, {})
+    holed = SegmentEntry(10, 50, 2, cells, entries, 1.0, {})
+    return replace(manifest, segments=(with_files(manifest, whole, 2), with_files(manifest, holed, 3)))
+
+
+GOOD = example()
+PLAIN = json.loads(json.dumps(asdict(GOOD)))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        GOOD,
+        example(1),
+        example(2),
+        example(8),
+        example("float16", encoded=False),
+        example("float32", encoded=False),
+        example(4, encoded=False),
+        Manifest(generation=1, dim=4096, nbits=4, train_at=1, seed=2**63 - 1),
+        replace(GOOD, encoder=EncoderEntry("0" * 64, None)),
+    ],
+    ids=range(9),
+)
+def test_a_manifest_reads_back_as_it_was(manifest):
+    """What to_bytes writes from_bytes reads, and equal manifests have equal bytes."""
+    data = manifest.to_bytes()
+    assert Manifest.from_bytes(data) == manifest
+    assert Manifest.from_bytes(data).to_bytes() == data
+
+
+def paths(value, path=()):
+    """The path of every value inside, itself excepted."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in inner:
+        yield (*path, key)
+        yield from paths(child, (*path, key))
+
+
+def changed(path, value):
+    """A copy of the example with one value replaced; `MISSING` removes it."""
+    found = copy.deepcopy(PLAIN)
+    owner = found
+    for key in path[:-1]:
+        owner = owner[key]
+    if value is MISSING:
+        del owner[path[-1]]
+    else:
+        owner[path[-1]] = value
+    return found
+
+
+def show(path):
+    """A path as one reads it."""
+    return ".".join(map(str, path))
+
+
+MISSING = object()
+VALUES = [MISSING, None, -1, 0, 2**63, 1e308, "text", [1], {}, True, 1.5, "", 2**62 + 1, math.nan, {"a": {"a": 1}}]
+PATHS = sorted({show(p): p for p in paths(PLAIN) if p[:2] != ("segments", 0) or len(p) == 2}.items())
+# What the format does allow: any seed, no encoder or another, no source or any, a norm of any finite size; an index
+# without segments; sizes and hashes of documents, which the manifest alone cannot judge.
+ALLOWED = {
+    "seed": [0, 2**62 + 1],
+    "encoder": [None],
+    "encoder.source": [None, "text", ""],
+    "segments.1.largest_norm": [0, 1e308, 1.5, 2**63, 2**62 + 1],
+    "segments.0": [MISSING],
+    "segments.1": [MISSING],
+}
+
+
+@pytest.mark.parametrize(("name", "path"), PATHS, ids=[name for name, _ in PATHS])
+def test_each_field_obeys_its_rule(name, path):
+    """A field that is missing, null, negative, 0, huge, a fraction, a text, a list or an object is refused."""
+    for value in VALUES:
+        allowed = any(value is a or (type(value) is type(a) and value == a) for a in ALLOWED.get(name, []))
+        data = sign(changed(path, value))
+        if allowed:
+            Manifest.from_bytes(data)
+        else:
+            with pytest.raises((CorruptIndexError, IndexTooNewError)):
+                Manifest.from_bytes(data)
+
+
+def test_the_table_is_as_large_as_it_should_be():
+    """At least 300 mutations are refused."""
+    allowed = sum(map(len, ALLOWED.values()))
+    assert len(PATHS) * len(VALUES) - allowed >= 300
+
+
+DISAGREEMENTS = {
+    "unknown key": {**PLAIN, "extra": 1},
+    "unknown encoder key": changed(("encoder",), {"hash": "e" * 64, "source": None, "x": 1}),
+    "unknown role": changed(("codec", "files", "more"), PLAIN["codec"]["files"]["starts"]),
+    "codec for raw vectors": changed(("nbits",), "float16"),
+    "name with a folder": changed(("codec", "files", "starts", "name"), "../starts.npy"),
+    "absolute name": changed(("codec", "files", "starts", "name"), "/starts.npy"),
+    "name with a backslash": changed(("codec", "files", "starts", "name"), "a\\starts.npy"),
+    "name ending in a newline": changed(("codec", "files", "starts", "name"), "starts.npy\n"),
+    "long name": changed(("codec", "files", "starts", "name"), "a" * 65 + ".npy"),
+    "upper case name": changed(("codec", "files", "starts", "name"), "STARTS.npy"),
+    "another ending": changed(("codec", "files", "starts", "name"), "starts.pkl"),
+    "array as documents": changed(("codec", "files", "starts", "name"), "starts.sqlite"),
+    "documents as array": changed(("segments", 1, "files", "documents", "name"), "documents.npy"),
+    "one name twice": changed(("codec", "files", "starts", "name"), PLAIN["codec"]["files"]["coarse"]["name"]),
+    "size of another shape": changed(("segments", 1, "n_tokens"), 51),
+    "dim beyond the limit": changed(("dim",), 4097),
+    "all deleted": changed(("segments", 1, "n_deleted"), 10),
+    "more documents than positions": changed(("next_position",), 29),
+    "upper case hash": changed(("codec", "files", "starts", "sha256"), "A" * 64),
+    "long source": changed(("encoder", "source"), "s" * 4097),
+    "lone surrogate": changed(("encoder", "source"), "\ud800"),
+    "too many segments": changed(("segments",), [PLAIN["segments"][0]] * 4097),
+    "a list": [PLAIN],
+    "null": None,
+    "a number": 3,
+    "older than any": changed(("format_version",), 0),
+}
+
+
+@pytest.mark.parametrize("name", DISAGREEMENTS)
+def test_what_fields_say_about_each_other_must_agree(name):
+    """Each value may be well-formed; together they are refused."""
+    with pytest.raises(CorruptIndexError):
+        Manifest.from_bytes(sign(DISAGREEMENTS[name]))
+
+
+def test_fewer_tokens_than_documents_are_refused():
+    """A document has at least one vector, also when the sizes agree."""
+    manifest = example(4, encoded=False)
+    thin = with_files(manifest, replace(manifest.segments[0], n_docs=20, n_tokens=19, files={}), 2)
+    with pytest.raises(CorruptIndexError, match="n_docs <= n_tokens"):
+        Manifest.from_bytes(replace(manifest, segments=(thin,)).to_bytes())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b"\xff\xfe",
+        b"{'a': 1}",
+        json.dumps(PLAIN).encode().replace(b'"seed": 3', b'"seed": 3, "seed": 3'),
+        json.dumps(PLAIN).encode().replace(b'"seed": 3', b'"seed": NaN'),
+        json.dumps(PLAIN).encode().replace(b'"seed": 3', b'"seed": Infinity'),
+        json.dumps(PLAIN).encode().replace(b'"seed": 3', b'"seed": 1e400'),
+        json.dumps(PLAIN).encode().replace(b'"seed": 3', b'"seed": ' + b"9" * 5000),
+        json.dumps(PLAIN).encode() + b" {}",
+        b"\xef\xbb\xbf" + json.dumps(PLAIN).encode(),
+        json.dumps(PLAIN).encode("utf-16"),
+    ],
+    ids=range(14),
+)
+def test_what_is_no_strict_json_is_refused(body):
+    """Deep nesting, repeated keys, NaN, huge numbers, other encodings: a CorruptIndexError, also when re-signed."""
+    with pytest.raises(CorruptIndexError):
+        Manifest.from_bytes(sign(body))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data + b"\n",
+        lambda data: data[:-66],
+        lambda data: data[1:],
+        lambda data: b"",
+        lambda data: data[:-65] + b"\r\n" + data[-65:],
+        lambda data: data.replace(b'"dim": 16', b'"dim": 17'),
+        lambda data: data[:-65] + data[-65:].upper(),
+        lambda data: b" " * (LARGEST_MANIFEST - len(data) + 1) + data,
+        lambda data: sign(b" " * LARGEST_MANIFEST + data[:-66]),
+    ],
+    ids=["cut", "more", "unsigned", "headless", "empty", "crlf", "changed", "upper", "large", "large and signed"],
+)
+def test_a_damaged_manifest_is_refused(damage):
+    """The checksum covers every byte, and a file above 1 MiB is not even parsed."""
+    with pytest.raises(CorruptIndexError, match=r"manifest\.json"):
+        Manifest.from_bytes(damage(GOOD.to_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "named"),
+    [
+        (("format_version",), FORMAT_VERSION + 1, f"version {FORMAT_VERSION + 1}"),
+        (("format_version",), 10**9, "version 1000000000"),
+        (("reader_features",), ["sparse"], "sparse"),
+        (("writer_features",), ["a", "b"], "'a', 'b'"),
+    ],
+)
+def test_a_newer_index_is_refused_by_name(path, value, named):
+    """A later version or an unknown feature is IndexTooNewError naming it, whatever else the manifest holds."""
+    for found in (changed(path, value), {**changed(path, value), "something": "new"}):
+        with pytest.raises(IndexTooNewError, match=named):
+            Manifest.from_bytes(sign(found))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(list(paths(PLAIN))), json_values)
+def test_a_changed_manifest_is_equal_or_refused(path, value):
+    """Whatever stands in one place, reading gives what to_bytes would write again, or one of the two errors."""
+    try:
+        found = Manifest.from_bytes(sign(changed(path, value)))
+    except (CorruptIndexError, IndexTooNewError):
+        return
+    assert Manifest.from_bytes(found.to_bytes()) == found
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_refused(body):
+    """No bytes raise anything else."""
+    for data in (body, sign(body)):
+        with pytest.raises((CorruptIndexError, IndexTooNewError)):
+            Manifest.from_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("nbits", "row", "encoded"), [(1, 2, True), (2, 4, True), (4, 8, True), (8, 16, True), (4, 0, False)]
+)
+def test_array_types_are_those_of_the_specification(nbits, row, encoded):
+    """Dtype and shape of every role, as the docstring lists them."""
+    manifest = example(nbits, encoded)
+    base = {"positions": (I8, (10,)), "offsets": (I8, (11,)), "deleted": (U4, (2,))}
+    found = array_types(manifest, manifest.segments[1])
+    if not encoded:
+        assert found == base | {"vectors": (F2, (50, 16))}
+        return
+    assert found == base | {
+        "codes": (U2, (50,)),
+        "residuals": (U1, (50, row)),
+        "scales": (F2, (50,)),
+        "cells": (U4, (9,)),
+        "cell_offsets": (I8, (10,)),
+        "cell_documents": (U4, (60,)),
+    }
+    assert array_types(manifest, manifest.codec) == {
+        "centroids": (F4, (64, 16)),
+        "coarse": (F4, (8, 16)),
+        "starts": (I8, (9,)),
+        "cutoffs": (F4, (2**nbits - 1,)),
+        "weights": (F4, (2**nbits,)),
+    }
+
+
+def test_wide_codes_and_float32_vectors():
+    """More than 65,536 centroids take uint32 codes; nbits "float32" keeps float32."""
+    manifest = replace(GOOD, codec=replace(GOOD.codec, n_centroids=2**16 + 1))
+    assert array_types(manifest, manifest.segments[0])["codes"][0] == U4
+    assert array_types(GOOD, GOOD.segments[0])["codes"][0] == U2
+    manifest = example("float32", encoded=False)
+    assert array_types(manifest, manifest.segments[0])["vectors"] == (F4, (100, 16))
+
+
+@pytest.mark.parametrize("dtype", [F2, F4, I8, U1, U2, U4], ids=str)
+@pytest.mark.parametrize("shape", [(1,), (0,), (3, 5), (2**40, 4096), (123456789,)])
+def test_the_header_is_numpys(tmp_path, dtype, shape):
+    """np.save writes the same header, which is a multiple of 64 bytes long, whatever the numbers."""
+    header = npy_header((dtype, shape))
+    assert len(header) % 64 == 0
+    assert header.startswith(b"\x93NUMPY\x01\x00")
+    if math.prod(shape) < 1000:
+        np.save(tmp_path / "a.npy", np.zeros(shape, dtype))
+        assert (tmp_path / "a.npy").read_bytes().startswith(header)
+
+
+def test_the_manifests_own_copy_sorts_by_generation():
+    """At least eight digits, more when there are more generations."""
+    assert own_copy(7) == "00000007-manifest.json"
+    assert own_copy(123456789) == "123456789-manifest.json"

@@ -1,0 +1,514 @@
+"""The store: commit order, locks, pins, garbage collection, and files that are not what was committed."""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refcolbert import Index
+from refcolbert.errors import (
+    CorruptIndexError,
+    IndexExists,
+    IndexFileError,
+    IndexLocked,
+    IndexNotFound,
+    IndexWriteError,
+    InvalidInput,
+)
+from refcolbert.files import Pin, create_new, open_plain
+from refcolbert.format import EncoderEntry, FileEntry, Manifest
+from refcolbert.store import DATA, FileSystem, Store
+
+FORK = multiprocessing.get_context("fork")
+EMPTY = Manifest(generation=1, dim=2, nbits="float16", train_at=10, seed=0)
+I8 = np.dtype("<i8")
+
+
+class Recording(FileSystem):
+    """Does everything and keeps a list of what it did."""
+
+    def __init__(self) -> None:
+        self.calls = []
+
+    def create(self, path):
+        """Note the name."""
+        self.calls.append(("create", path.name))
+        return super().create(path)
+
+    def append(self, file, data):
+        """Note that something was written."""
+        if self.calls[-1] != ("append",):
+            self.calls.append(("append",))
+        super().append(file, data)
+
+    def sync(self, file):
+        """Note the sync."""
+        self.calls.append(("sync",))
+        super().sync(file)
+
+    def replace(self, source, target):
+        """Note both names."""
+        self.calls.append(("replace", source.name, target.name))
+        super().replace(source, target)
+
+    def sync_folder(self, path):
+        """Note the folder."""
+        self.calls.append(("sync_folder", path.name))
+        super().sync_folder(path)
+
+    def remove(self, path):
+        """Note the name."""
+        self.calls.append(("remove", path.name))
+        super().remove(path)
+
+
+@pytest.fixture
+def store(tmp_path):
+    """An index folder at its first generation, without documents."""
+    made = Store(tmp_path / "i")
+    made.create()
+    with made.writing(new=True) as writer:
+        writer.commit(EMPTY)
+    return made
+
+
+@pytest.fixture
+def index(tmp_path):
+    """Three raw documents in one segment, at generation 2."""
+    made = Index.create(tmp_path / "v", dim=2, nbits="float16")
+    made.add([{"id": str(i)} for i in range(3)], vectors=[np.eye(2)] * 3)
+    return made
+
+
+def step(store):
+    """Commit the next generation."""
+    with store.writing() as writer:
+        writer.commit(replace(writer.manifest, generation=writer.generation))
+
+
+def names(store):
+    """What lies in data/."""
+    return sorted(p.name for p in (store.path / DATA).iterdir())
+
+
+def test_everything_is_durable_before_it_is_named(store):
+    """A commit writes and syncs its files, then their folder, then the manifest; only then it removes."""
+    store.file_system = Recording()
+    for _ in range(2):
+        with store.writing() as writer:
+            writer.array("positions", np.arange(3))
+            writer.commit(replace(writer.manifest, generation=writer.generation))
+    file = [("append",), ("sync",)]
+    assert store.file_system.calls[-14:] == [
+        ("create", "00000003-000-positions.npy"),
+        *file,
+        ("create", "00000003-manifest.json"),
+        *file,
+        ("sync_folder", "data"),
+        ("create", "manifest.json.tmp"),
+        *file,
+        ("replace", "manifest.json.tmp", "manifest.json"),
+        ("sync_folder", "i"),
+        ("remove", "00000001-manifest.json"),
+        ("remove", "00000002-000-positions.npy"),
+        ("remove", "00000003-000-positions.npy"),
+    ]
+
+
+def test_making_a_folder_makes_its_parents_durable(tmp_path):
+    """Each new folder is synced into the one above it, which may be new as well."""
+    store = Store(tmp_path / "a" / "b" / "i", Recording())
+    store.create()
+    assert store.file_system.calls == [("sync_folder", name) for name in (tmp_path.name, "a", "b", "i")]
+
+
+@pytest.mark.parametrize("left", [[], ["data"], ["data", "writer.lock"], ["manifest.json.tmp"]])
+def test_what_a_crashed_create_left_is_nothing(tmp_path, left):
+    """An empty folder, or one with only our own first files, can become an index."""
+    folder = tmp_path / "i"
+    folder.mkdir()
+    for name in left:
+        (folder / name).mkdir() if name == "data" else (folder / name).write_bytes(b"half")
+    assert len(Index.create(folder, dim=3)) == 0
+
+
+def test_a_foreign_folder_is_not_made_an_index(tmp_path, store):
+    """Another file, a plain file, a dangling link or an index in the way is IndexExists, and stays."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    (tmp_path / "plain").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name in ("full", "plain", "link", "i"):
+        with pytest.raises(IndexExists):
+            Store(tmp_path / name).create()
+    with pytest.raises(IndexExists), store.writing(new=True):
+        pass
+
+
+def test_a_missing_index_is_not_found(tmp_path):
+    """Reading, pinning and writing all say so, and make nothing."""
+    store = Store(tmp_path / "none")
+    for use in (store.read, store.pin, lambda: store.writing().__enter__()):
+        with pytest.raises(IndexNotFound, match=r"Index\.create"):
+            use()
+    assert not store.path.exists()
+
+
+def test_orphans_are_removed_by_the_next_writer(store):
+    """Files of generations that never came to be go, foreign ones stay; a reader removes nothing."""
+    data = store.path / DATA
+    orphans = ["00000002-000-codes.npy", "00000009-manifest.json", "123456789-001-documents.sqlite"]
+    for name in [*orphans, "notes.txt", "00000002-X.npy"]:
+        (data / name).write_bytes(b"half")
+    (store.path / "manifest.json.tmp").write_bytes(b"half")
+    store.pin()[1].release()
+    assert set(orphans) < set(names(store))
+    step(store)
+    assert names(store) == ["00000001-manifest.json", "00000002-X.npy", "00000002-manifest.json", "notes.txt"]
+    assert not (store.path / "manifest.json.tmp").exists()
+
+
+def test_only_two_generations_stay(store):
+    """What neither the current nor the previous generation names is removed at once."""
+    for generation in range(2, 6):
+        step(store)
+        assert names(store) == [f"{g:08d}-manifest.json" for g in (generation - 1, generation)]
+
+
+def test_a_pinned_generation_stays(index):
+    """A reader's files outlive any number of commits, and go once it is gone, with the next commit."""
+    reader = Index.open(index.path)
+    pinned = {f.name for f in reader._generation.manifest.files()} | {"00000002-manifest.json"}
+    index.upsert([{"id": str(i)} for i in range(3)], vectors=[np.eye(2)] * 3)
+    for _ in range(4):
+        index.compact()
+        assert pinned <= set(names(index._store))
+    thread = threading.Thread(target=lambda: results.append(reader.ids()))  # opens the database only now
+    results = []
+    thread.start()
+    thread.join()
+    assert results == [["0", "1", "2"]]
+    reader.close()
+    index.compact()
+    assert not pinned & set(names(index._store))
+
+
+def test_hits_keep_their_generation(index):
+    """A hit can be explained after its index was refreshed, closed and collected."""
+    reader = Index.open(index.path)
+    hit = reader.search(np.eye(2), 1)[0]
+    reader.close()
+    index.delete(["0", "1", "2"])
+    for _ in range(3):
+        index.compact()
+    with pytest.raises(InvalidInput, match="closed"):
+        reader.search(np.eye(2))
+    assert hit.explain().similarities.shape == (2, 2)
+
+
+def test_refresh_moves_the_pin(index):
+    """After a refresh the earlier generation is no longer held."""
+    reader = Index.open(index.path)
+    index.compact()
+    assert reader.refresh()
+    index.compact()
+    index.compact()
+    assert "00000002-manifest.json" not in names(index._store)
+    assert "00000003-manifest.json" in names(index._store)
+
+
+def hold(reader, ready, go):
+    """A forked child that keeps its parent's reader."""
+    ready.send(True)
+    go.recv()
+    ready.send(reader.ids())
+
+
+def test_a_forked_child_keeps_the_pin(index):
+    """The pin outlives the parent's object as long as a child has it."""
+    reader = Index.open(index.path)
+    (ready, child_ready), (child_go, go) = FORK.Pipe(False), FORK.Pipe(False)
+    child = FORK.Process(target=hold, args=(reader, child_ready, child_go))
+    child.start()
+    assert ready.recv()
+    reader.close()
+    index.upsert([{"id": str(i)} for i in range(3)], vectors=[np.eye(2)] * 3)
+    for _ in range(3):
+        index.compact()
+    go.send(True)
+    assert ready.recv() == ["0", "1", "2"]
+    child.join()
+    index.compact()
+    assert "00000002-manifest.json" not in names(index._store)
+
+
+def test_a_killed_reader_leaves_nothing_to_clean_up(index):
+    """The kernel ends the pin of a process that is killed."""
+    receive, send = FORK.Pipe(False)
+    child = FORK.Process(target=lambda: (setattr(signal, "kept", Index.open(index.path)), send.send(1), signal.pause()))
+    child.start()
+    receive.recv()
+    for _ in range(3):
+        index.compact()
+    assert "00000002-manifest.json" in names(index._store)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    index.compact()
+    assert "00000002-manifest.json" not in names(index._store)
+
+
+def test_opening_retries_when_collection_wins(store, monkeypatch):
+    """A generation that two commits overtook between reading its manifest and pinning it is given up for the newest."""
+    take, races = Pin.take, [0]
+
+    def losing(path):
+        if races[0] < 5:
+            races[0] += 1
+            step(store)
+            step(store)
+        return take(path)
+
+    monkeypatch.setattr(Pin, "take", losing)
+    manifest, pin = store.pin()
+    assert manifest.generation == 11
+    pin.release()
+    races[0] = -100
+    with pytest.raises(CorruptIndexError, match="missing"):
+        store.pin()
+
+
+def test_a_copy_that_was_removed_while_it_was_opened_is_no_pin(tmp_path, monkeypatch):
+    """A lock on a file without a name protects nothing."""
+    path = tmp_path / "00000001-manifest.json"
+    path.write_bytes(b"x")
+    monkeypatch.setattr("refcolbert.files.open_plain", lambda p: (open_plain(p), p.unlink())[0])
+    assert Pin.take(path) is None
+    assert Pin.take(path) is None
+
+
+def test_a_damaged_copy_stops_collection_and_opening(store):
+    """Nothing is removed while a pinned generation cannot tell what it needs; a wrong current copy is damage."""
+    _, pin = store.pin()
+    path = store.path / DATA / "00000001-manifest.json"
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CorruptIndexError, match="00000001-manifest"):
+        store.pin()
+    for _ in range(3):
+        step(store)
+    assert names(store) == [f"{g:08d}-manifest.json" for g in (1, 2, 3, 4)]
+    pin.release()
+    step(store)
+    assert names(store) == [f"{g:08d}-manifest.json" for g in (4, 5)]
+
+
+def test_the_second_writer_learns_who_is_writing(store):
+    """IndexLocked comes at once and names process, host and time; afterwards the lock file names nobody."""
+    lock = store.path / "writer.lock"
+    with store.writing():
+        with pytest.raises(IndexLocked, match=rf"process {os.getpid()} on \S+ since \d{{4}}-\d\d-\d\dT"):
+            step(store)
+        lock.write_bytes(b"\0nonsense")
+        with pytest.raises(IndexLocked, match="another process or thread"):
+            step(store)
+        lock.write_bytes(b"\0" + json.dumps({"pid": 1, "host": "h" * 5000, "since": "s"}).encode())
+        with pytest.raises(IndexLocked, match="another process or thread"):
+            step(store)
+    assert lock.read_bytes() == b"\0"
+    step(store)
+
+
+def compete(path, barrier, results):
+    """One of many writers that start at once; the winner stays until all have tried."""
+    barrier.wait()
+    try:
+        with Store(path).writing():
+            results.put("won")
+            barrier.wait()
+    except IndexLocked:
+        results.put("locked")
+        barrier.wait()
+
+
+def test_of_sixteen_writers_one_wins(store):
+    """However many start at once, exactly one writes and the others are told at once."""
+    for _ in range(3):
+        barrier, results = FORK.Barrier(16), FORK.Queue()
+        children = [FORK.Process(target=compete, args=(store.path, barrier, results)) for _ in range(16)]
+        [child.start() for child in children]
+        found = [results.get(timeout=60) for _ in children]
+        [child.join() for child in children]
+        assert sorted(found) == ["locked"] * 15 + ["won"]
+
+
+def test_death_releases_the_lock(store):
+    """When the holder is killed the next writer wins, with nothing to delete."""
+
+    def write_forever():
+        with store.writing():
+            send.send(1)
+            signal.pause()
+
+    receive, send = FORK.Pipe(False)
+    child = FORK.Process(target=write_forever)
+    child.start()
+    receive.recv()
+    with pytest.raises(IndexLocked, match=f"process {child.pid}"):
+        step(store)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    step(store)
+    assert store.read().generation == 2
+
+
+def test_a_lock_is_not_held_between_operations(store):
+    """A child forked between two writes holds nothing."""
+    step(store)
+    receive, send = FORK.Pipe(False)
+    child = FORK.Process(target=lambda: (send.send(1), signal.pause()))
+    child.start()
+    receive.recv()
+    step(store)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+
+
+DAMAGE = {
+    "missing": (lambda p: p.unlink(), "missing"),
+    "short": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "expected .* bytes"),
+    "long": (lambda p: p.write_bytes(p.read_bytes() + b"\0"), "expected .* bytes"),
+    "empty": (lambda p: p.write_bytes(b""), "expected .* bytes"),
+    "changed": (lambda p: p.write_bytes(p.read_bytes()[:-1] + b"\x7f"), "SHA-256"),
+    "zeroed": (lambda p: p.write_bytes(bytes(p.stat().st_size)), "SHA-256"),
+    "link": (lambda p: p.symlink_to(p.rename(p.with_name("elsewhere"))), "plain file"),
+    "dangling": (lambda p: (p.unlink(), p.symlink_to("nowhere")), "plain file"),
+    "folder": (lambda p: (p.unlink(), p.mkdir()), "plain file"),
+    "pipe": (lambda p: (p.unlink(), os.mkfifo(p)), "plain file"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("role", ["vectors", "positions", "documents"])
+def test_a_file_that_is_not_what_was_committed(index, damage, role):
+    """Each damage to each kind of file is a CorruptIndexError that names the file and what is wrong."""
+    entry = index._generation.manifest.segments[0].files[role]
+    path = index.path / DATA / entry.name
+    change, message = DAMAGE[damage]
+    change(path)
+    with pytest.raises(CorruptIndexError, match=message) as caught:
+        Index.open(index.path, verify="full")
+    assert entry.name in str(caught.value)
+    (index.path / "manifest.json").unlink()
+
+
+def test_a_file_of_another_index(index, tmp_path):
+    """The same name, size and header do not help: the hash tells."""
+    other = Index.create(tmp_path / "other", dim=2, nbits="float16")
+    other.add([{"id": str(i)} for i in range(3)], vectors=[np.eye(2)[::-1]] * 3)
+    name = index._generation.manifest.segments[0].files["vectors"].name
+    (index.path / DATA / name).write_bytes((other.path / DATA / name).read_bytes())
+    with pytest.raises(CorruptIndexError, match="SHA-256"):
+        Index.open(index.path, verify="full")
+    (index.path / "manifest.json").unlink()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: p.symlink_to("elsewhere")])
+@pytest.mark.parametrize("name", ["manifest.json", "data"])
+def test_a_manifest_or_data_folder_of_another_kind(store, make, name):
+    """A pipe, a folder or a link in place of the manifest, a pipe or a link in place of data/, is refused."""
+    (store.path / name).rename(store.path / "elsewhere")
+    make(store.path / name)
+    with pytest.raises((CorruptIndexError, IndexNotFound)):
+        store.pin()
+
+
+def test_a_header_of_another_dtype_or_shape(store):
+    """Header bytes are compared, not parsed."""
+    with store.writing() as writer:
+        entry = writer.array("positions", np.arange(4))
+    assert store.array(entry, (I8, (4,)), verify=True).tolist() == [0, 1, 2, 3]
+    for wrong in ((np.dtype("<f8"), (4,)), (I8, (2, 2)), (np.dtype(">i8"), (4,))):
+        with pytest.raises(CorruptIndexError, match="header"):
+            store.array(entry, wrong, verify=True)
+
+
+def test_arrays_are_read_only_and_little_endian(store):
+    """A big-endian or strided array is stored as what the format says; what comes back cannot be written to."""
+    with store.writing() as writer:
+        entry = writer.array("positions", np.arange(8, dtype=">i8")[::2])
+    found = store.array(entry, (I8, (4,)), verify=True)
+    assert found.tolist() == [0, 2, 4, 6]
+    with pytest.raises(ValueError, match="read-only"):
+        found[0] = 1
+
+
+def test_a_stream_equals_an_array(store):
+    """Chunks of rows give the file that the whole array gives."""
+    rows = np.arange(30).reshape(10, 3)
+    with store.writing() as writer:
+        whole = writer.array("positions", rows)
+        parts = writer.stream("positions", (I8, (10, 3)), (rows[i : i + 4] for i in range(0, 10, 4)))
+    assert (whole.bytes, whole.sha256) == (parts.bytes, parts.sha256)
+
+
+def test_nothing_is_written_over_or_through_what_is_there(tmp_path):
+    """A new file never replaces one, follows a link or fills a pipe."""
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "link", "pipe"):
+        with pytest.raises(FileExistsError):
+            create_new(tmp_path / name)
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_manifest_that_no_reader_would_take_is_not_published(store):
+    """The writer reads its own manifest first."""
+    wrong = replace(EMPTY, generation=2, encoder=EncoderEntry("e" * 64, "s" * 5000))
+    with store.writing() as writer, pytest.raises(InvalidInput, match="not published"):
+        writer.commit(wrong)
+    assert store.read() == EMPTY
+
+
+class Refusing(FileSystem):
+    """A disk that is full."""
+
+    def append(self, file, data):
+        """No room."""
+        raise OSError(28, "No space left on device", "somewhere")
+
+
+def test_a_full_disk_is_a_typed_error(store):
+    """The message names what failed, why, and that nothing changed."""
+    store.file_system = Refusing()
+    with pytest.raises(IndexWriteError, match=r"No space left on device.*as it was"):
+        step(store)
+    assert store.read() == EMPTY
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_can_be_read(store):
+    """Reading and pinning need no write access; writing is a typed error."""
+    for path in (store.path / DATA, store.path):
+        path.chmod(0o500)
+    try:
+        store.pin()
+        with pytest.raises(IndexFileError):
+            step(store)
+    finally:
+        for path in (store.path, store.path / DATA):
+            path.chmod(0o700)
+
+
+def test_a_file_entry_of_another_index(store):
+    """Copying checks the hash on the way."""
+    with store.writing() as writer:
+        entry = writer.array("positions", np.arange(3))
+        wrong = FileEntry(entry.name, entry.bytes, "0" * 64)
+        with pytest.raises(CorruptIndexError, match=re.escape(entry.name)):
+            writer.copy(wrong, store)
