@@ -122,9 +122,7 @@ class Writer:
         try:
             Manifest.from_bytes(content)
         except CorruptIndexError as error:
-            raise InvalidInput(
-                f"{store.path}: a manifest that no reader would take is not published: {error}"
-            ) from error
+            raise InvalidInput(f"{store.path}: no reader would take this manifest: {error}") from error
         self._write(store.path / DATA / own_copy(manifest.generation), [content])
         with store.refusals("nothing was published and the index is as it was"):
             files.sync_folder(store.path / DATA)
