@@ -105,7 +105,7 @@ def test_everything_is_durable_before_it_is_named(store):
             writer.array("positions", np.arange(3))
             writer.commit(replace(writer.manifest, generation=writer.generation))
     file = [("append",), ("sync",)]
-    assert store.file_system.calls[-13:] == [
+    assert store.file_system.calls[-14:] == [
         ("create", "00000003-000-positions.npy"),
         *file,
         ("create", "00000003-manifest.json"),
