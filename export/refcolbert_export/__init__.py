@@ -11,6 +11,8 @@
     frames       what a tokenizer puts around a text
     colbert      the torch module: backbone, dense head, unit rows
     to_onnx      torch module -> ONNX bytes
+    variants     smaller storage, faster arithmetic
+    speed        how fast the result encodes here
     reference    the same checkpoint by a second path that shares no reader with the first
     origins      how each origin encodes a text, for that second path
     parity       the comparison of the two, as a report

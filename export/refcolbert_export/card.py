@@ -18,6 +18,8 @@ A ColBERT model as ONNX: `model.onnx`, `tokenizer.json`, and `encoding.json`, wh
 | vectors | {dim} columns, float32, unit length |
 | query | at most {query_length} tokens, {expansion} |
 | document | at most {document_length} tokens, {skipped} token ids dropped |
+| precision | {variant} |
+| speed where it was exported | {query_ms} ms a query, {document_tokens_per_second} document tokens a second |
 | content hash | {hash} |
 
 Compared with the checkpoint on {texts} texts and {shapes} shapes (`parity.json`): ids, attention and kept rows equal,
@@ -40,5 +42,7 @@ def model_card(name: str, source: Checkpoint, report: dict[str, Any]) -> str:
         hash=report["model"],
         texts=len(report["texts"]),
         shapes=len(report["shapes"]),
+        variant=report["variant"],
+        **report["speed"],
         **report["worst"],
     )

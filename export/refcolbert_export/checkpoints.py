@@ -3,8 +3,9 @@
 Nothing after this module knows a layout's name but `reference`, which must not share code with the readers.
 """
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from .stanford import is_stanford, read_stanford
 from .xtr import is_xtr, read_xtr
 
 __all__ = ["LAYOUTS", "Checkpoint", "layout_of", "read_checkpoint"]
+
+log = logging.getLogger("refcolbert")
 
 Parts = tuple[ColbertModel, EncodingSpec, str]  # the model, how it encodes, its tokenizer.json
 
@@ -70,16 +73,14 @@ def read_checkpoint(folder: Path, trust_remote_code: bool = False) -> Checkpoint
     """Read the folder with the reader of its layout. Raises `UnsupportedCheckpoint`."""
     layout = layout_of(folder)
     model, spec, tokenizer_json = layout.read(folder, trust_remote_code)
-    _check_ranges(model, spec, tokenizer_json)
+    _check_vocabulary(model, tokenizer_json)
+    spec = _within_positions(model, spec)
     return Checkpoint(layout.name, model.eval(), spec, tokenizer_json)
 
 
-def _check_ranges(model: ColbertModel, spec: EncodingSpec, tokenizer_json: str) -> None:
-    """Refuse what would fail at the first long text or rare token: positions or embeddings that do not exist."""
+def _check_vocabulary(model: ColbertModel, tokenizer_json: str) -> None:
+    """Refuse a tokenizer whose ids the model does not know: it would fail at the first text that has one."""
     config: Any = model.backbone.config
-    longest, positions = max(spec.query_length, spec.document_length), longest_input(config)
-    if positions is not None and longest > positions:
-        raise UnsupportedCheckpoint(f"texts may have {longest} tokens, but the model has only {positions} positions")
     tokens = Tokenizer.from_str(tokenizer_json).get_vocab(with_added_tokens=True)
     if max(tokens.values()) >= config.vocab_size:
         token = max(tokens, key=lambda t: tokens[t])
@@ -87,3 +88,21 @@ def _check_ranges(model: ColbertModel, spec: EncodingSpec, tokenizer_json: str) 
             f"the token {token!r} has id {tokens[token]}, but the model knows {config.vocab_size} ids; "
             "was the checkpoint saved before its markers were added?"
         )
+
+
+def _within_positions(model: ColbertModel, spec: EncodingSpec) -> EncodingSpec:
+    """The spec with texts cut where the model's positions end; there the origins fail with an index error.
+
+    Raises `UnsupportedCheckpoint` when every query is longer than that, because it is always filled up.
+    """
+    positions = longest_input(model.backbone.config)
+    if positions is None:
+        return spec
+    if spec.expansion_id is not None and (spec.expansion_length or spec.query_length) > positions:
+        raise UnsupportedCheckpoint(
+            f"queries are filled up to {spec.query_length}, the model has {positions} positions"
+        )
+    query, document = min(spec.query_length, positions), min(spec.document_length, positions)
+    if document < spec.document_length or query < spec.query_length:
+        log.warning("texts are cut at the model's %d positions, the checkpoint says more", positions)
+    return replace(spec, query_length=query, document_length=document)

@@ -16,10 +16,18 @@ __all__ = ["export", "verify"]
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--variant",
+    type=click.Choice(["float32", "float16", "int8", "dynamic-int8"]),
+    default="float32",
+    show_default=True,
+    help="float16 and int8 store less and compute in float32; dynamic-int8 computes in int8: fast, less exact.",
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint brings along.")
-def export(checkpoint: Path, out: Path, trust_remote_code: bool) -> None:
+def export(checkpoint: Path, out: Path, variant: str, trust_remote_code: bool) -> None:
     """Turn a trained ColBERT CHECKPOINT into the ONNX model folder OUT, and prove that both agree."""
-    report = _torch_side("folder").export_checkpoint(checkpoint, out, trust_remote_code=trust_remote_code)
+    convert = _torch_side("folder").export_checkpoint
+    report = convert(checkpoint, out, variant=variant, trust_remote_code=trust_remote_code)
     click.echo(f"{out}: {_summary(report)}")
 
 

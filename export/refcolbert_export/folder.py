@@ -15,18 +15,24 @@ from refcolbert.errors import ExportError
 from .card import model_card
 from .checkpoints import Checkpoint, layout_of, read_checkpoint
 from .origins import reference_for
-from .parity import REPORT, Tolerance, check_report, measure
+from .parity import REPORT, check_report, measure
+from .speed import measure_speed
 from .to_onnx import to_onnx
+from .variants import VARIANTS
 
 __all__ = ["export_checkpoint", "verify_against"]
 
 
-def export_checkpoint(checkpoint: Path, out: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
-    """Write the model folder `out` and return the parity report.
+def export_checkpoint(
+    checkpoint: Path, out: Path, *, variant: str = "float32", trust_remote_code: bool = False
+) -> dict[str, Any]:
+    """Write the model folder `out` and return the parity report. `variant` is a key of `VARIANTS`.
 
     Raises `ExportError` when `out` exists, `UnsupportedCheckpoint`, and `ParityError` when the model differs from its
     checkpoint; then there is nothing at `out`.
     """
+    if variant not in VARIANTS:
+        raise ExportError(f"expected one of the variants {', '.join(VARIANTS)}, found {variant!r}")
     if out.exists() or out.is_symlink():
         raise ExportError(f"there is already something at {out}; remove it or choose another place")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +40,9 @@ def export_checkpoint(checkpoint: Path, out: Path, *, trust_remote_code: bool = 
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         staged.chmod(0o755)
-        _write(source, staged)
-        report = _prove(staged, checkpoint, source.layout, trust_remote_code)
+        _write(source, staged, variant)
+        report = _prove(staged, checkpoint, source.layout, trust_remote_code, variant)
+        report["speed"] = measure_speed(staged)
         _save(staged / REPORT, json.dumps(report, indent=1) + "\n")
         _save(staged / "README.md", model_card(checkpoint.name, source, report))
         staged.rename(out)
@@ -47,21 +54,23 @@ def export_checkpoint(checkpoint: Path, out: Path, *, trust_remote_code: bool = 
 
 def verify_against(folder: Path, checkpoint: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     """Compare an exported folder with a checkpoint anew. Raises `ParityError`."""
-    return _prove(folder, checkpoint, layout_of(checkpoint).name, trust_remote_code)
+    path = folder / REPORT
+    variant = json.loads(path.read_text(encoding="utf-8"))["variant"] if path.is_file() else "float32"
+    return _prove(folder, checkpoint, layout_of(checkpoint).name, trust_remote_code, variant)
 
 
-def _write(source: Checkpoint, staged: Path) -> None:
-    (staged / "model.onnx").write_bytes(to_onnx(source.model))
+def _write(source: Checkpoint, staged: Path, variant: str) -> None:
+    (staged / "model.onnx").write_bytes(VARIANTS[variant].make(to_onnx(source.model)))
     _save(staged / "tokenizer.json", source.tokenizer_json)
     _save(staged / "encoding.json", source.spec.to_json())
 
 
-def _prove(folder: Path, checkpoint: Path, layout: str, trust_remote_code: bool) -> dict[str, Any]:
-    tolerance = Tolerance()
+def _prove(folder: Path, checkpoint: Path, layout: str, trust_remote_code: bool, variant: str) -> dict[str, Any]:
+    tolerance = VARIANTS[variant].tolerance
     report = measure(folder, reference_for(checkpoint, layout, trust_remote_code))
     check_report(report, tolerance)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {"layout": layout, "variant": "float32", "tolerance": asdict(tolerance), **versions, **report}
+    return {"layout": layout, "variant": variant, "tolerance": asdict(tolerance), **versions, **report}
 
 
 def _save(path: Path, text: str) -> None:

@@ -42,6 +42,10 @@ class StanfordReference(Reference):
         keep = np.array([i not in dropped and i != self.tokenizer.pad_token_id for i in ids.tolist()])
         return ReferenceTokens(ids, attention, keep)
 
+    def words(self) -> list[str]:
+        """Both markers."""
+        return [self.settings.get(f"{side}_token_id") or f"[unused{i}]" for i, side in enumerate(("query", "doc"))]
+
     def head(self, states: torch.Tensor) -> torch.Tensor:
         """linear.weight, no bias."""
         return states @ self.linear.T
@@ -50,7 +54,7 @@ class StanfordReference(Reference):
         self, text: str, marker_key: str, marker: str, length_key: str, length: int, padding: str
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ids and attention [n] with the marker at position 1."""
-        limit = (self.settings.get(length_key) or length) - 1
+        limit = min(self.settings.get(length_key) or length, self.positions) - 1
         ids, attention = self.tokenize(text, padding=padding, truncation=True, max_length=limit)
         marker_id = self.tokenizer.convert_tokens_to_ids(self.settings.get(marker_key) or marker)
         return np.insert(ids, 1, marker_id), np.insert(attention, 1, 1)
@@ -92,6 +96,11 @@ class PyLateReference(ChainReference):
         words = self.settings.get("skiplist_words")
         words = list(string.punctuation) if words is None else words
         self.skiplist = [self.tokenizer.convert_tokens_to_ids(word) for word in words]
+        self.skipped = words
+
+    def words(self) -> list[str]:
+        """Both markers and the skiplist."""
+        return [*self.markers, *self.skipped]
 
     def query(self, text: str) -> ReferenceTokens:
         """Marker after the first token; with expansion filled up and every row kept."""
@@ -113,6 +122,7 @@ class PyLateReference(ChainReference):
         prompt = (self.settings.get("prompts") or {}).get(self.settings.get("default_prompt_name"))
         text = ((prompt or "") + text).strip()
         text = text.lower() if self.transformer.get("do_lower_case") else text
+        length = min(length, self.positions)
         limit = length - 1 if marker else length
         ids, attention = self.tokenize(text, padding=padding, truncation="longest_first", max_length=limit)
         if not marker:
@@ -127,11 +137,8 @@ class MultiVectorReference(ChainReference):
 
     def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
         super().__init__(folder, trust_remote_code)
-        limit = getattr(self.backbone.config, "max_position_embeddings", None)
-        if self.transformer.get("max_seq_length"):
-            self.tokenizer.model_max_length = self.transformer["max_seq_length"]
-        elif limit is not None:
-            self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, limit)
+        limit = self.transformer.get("max_seq_length") or self.tokenizer.model_max_length
+        self.tokenizer.model_max_length = min(limit, self.positions)
         backend = self.tokenizer.backend_tokenizer
         if self.transformer.get("do_lower_case") and "Lowercase" not in str(backend.normalizer):
             steps = [] if backend.normalizer is None else [backend.normalizer]
@@ -141,10 +148,15 @@ class MultiVectorReference(ChainReference):
         found = {word: self.tokenizer.convert_tokens_to_ids(word) for word in self.mask.get("skiplist_words") or []}
         self.skiplist = [i for word, i in found.items() if i != unknown or word == self.tokenizer.unk_token]
 
+    def words(self) -> list[str]:
+        """The prompts, where markers are, and the skiplist."""
+        return [self._prompt("query"), self._prompt("document"), *(self.mask.get("skiplist_words") or [])]
+
     def query(self, text: str) -> ReferenceTokens:
         """Prompt and text cut together; filled up as query_expansion says."""
         expansion = self.transformer.get("query_expansion")
-        how: dict[str, Any] = {"padding": True, "max_length": self.transformer.get("query_length")}
+        length = self.transformer.get("query_length")
+        how: dict[str, Any] = {"padding": True, "max_length": length and min(length, self.positions)}
         if expansion and expansion["strategy"] == "fixed":
             how = {"padding": "max_length", "max_length": expansion["length"]}
         elif expansion and how["max_length"]:
@@ -161,7 +173,8 @@ class MultiVectorReference(ChainReference):
 
     def document(self, text: str) -> ReferenceTokens:
         """Prompt and text cut together; skiplist ids do not count."""
-        how = {"padding": True, "max_length": self.transformer.get("document_length")}
+        length = self.transformer.get("document_length")
+        how = {"padding": True, "max_length": length and min(length, self.positions)}
         ids, attention = self.tokenize(self._prompt("document") + text, truncation="longest_first", **how)
         keep = attention.astype(bool) & self._counts(ids, "document")
         if self.mask.get("keep_only_token_ids"):

@@ -55,11 +55,19 @@ class Reference(ABC):
         with quiet():  # transformers reports the head's tensors as unexpected: they are applied in `head`
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
             self.backbone: Any = self.load_backbone(trust_remote_code).eval()
+        self.positions = self._positions()
 
     def load_backbone(self, trust_remote_code: bool) -> Any:
         """The transformer as its library loads it."""
         kind = T5EncoderModel if read_json(self.folder / "config.json").get("model_type") == "t5" else AutoModel
         return kind.from_pretrained(self.folder, dtype=torch.float32, trust_remote_code=trust_remote_code)
+
+    def _positions(self) -> int:
+        """The longest input that the transformer takes: the rows of its position table, less those before the first."""
+        tables = [m for name, m in self.backbone.named_modules() if name.endswith("position_embeddings")]
+        if not tables or not hasattr(tables[0], "num_embeddings"):
+            return 1 << 30
+        return int(tables[0].num_embeddings) - (0 if tables[0].padding_idx is None else tables[0].padding_idx + 1)
 
     def tokenize(self, text: str, **how: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ids and attention [n] of one text, called as the origin calls its tokenizer."""
@@ -73,6 +81,10 @@ class Reference(ABC):
     @abstractmethod
     def document(self, text: str) -> ReferenceTokens:
         """The ids of one document."""
+
+    def words(self) -> list[str]:
+        """What the checkpoint's settings name: markers and skiplist words. They belong into the texts."""
+        return []
 
     @abstractmethod
     def head(self, states: torch.Tensor) -> torch.Tensor:

@@ -1,10 +1,13 @@
 """The awkward texts on which an export must agree with its checkpoint."""
 
+import string
+from collections.abc import Sequence
+
 from tokenizers import Tokenizer
 
 from refcolbert.spec import EncodingSpec
 
-__all__ = ["awkward_texts"]
+__all__ = ["REPETITIVE", "awkward_texts"]
 
 FIXED = {
     "plain": "what color is amber urine",
@@ -30,20 +33,28 @@ FIXED = {
     "code": "def f(x): return [i**2 for i in range(x)]  # squares",
     "numbers": "3.14159 1,000,000 2024-11-23 192.168.0.1",
     "long word": "pneumono" * 40,
-    "long": "late interaction scores every query token against every document token. " * 400,
+    "long": " ".join(f"sentence {i} of {i * 37 % 101} says that item {i * i % 997} follows." for i in range(900)),
+    "long repetition": "late interaction scores every query token against every document token. " * 400,
     "long without spaces": "x" * 5000,
 }
 
+# One unit over and over: nothing but the position tells its tokens apart, and a rounding can flip one to another. Only
+# float32 is held to its limit there; no stored precision is that good, and no document looks like that.
+REPETITIVE = frozenset({"long word", "long repetition", "long without spaces"})
 
-def awkward_texts(spec: EncodingSpec, tokenizer: Tokenizer) -> dict[str, str]:
-    """The fixed texts, and those that this model makes awkward: its markers, special tokens and skipped tokens."""
+
+def awkward_texts(spec: EncodingSpec, tokenizer: Tokenizer, words: Sequence[str] = ()) -> dict[str, str]:
+    """The fixed texts, and those that this model makes awkward: special tokens, markers, skipped tokens.
+
+    `words` are those that the checkpoint itself names; few to a text, so that no length limit hides any.
+    """
     ids = {*spec.query_prefix_ids, *spec.document_prefix_ids, *spec.query_suffix_ids, spec.pad_id}
     ids |= {spec.expansion_id} if spec.expansion_id is not None else set()
     texts = dict(FIXED)
     for token_id in sorted(ids):
         texts[f"literal id {token_id}"] = f"{tokenizer.id_to_token(token_id)} and {tokenizer.id_to_token(token_id)}x"
-    for token_id in spec.skiplist:
-        texts[f"skipped id {token_id}"] = f"a {tokenizer.decode([token_id], skip_special_tokens=False)} b"
+    for word in dict.fromkeys((*string.punctuation, *words)):
+        texts[f"word {word!r}"] = f"{word} a{word}"
     for name, prompt in (("query", spec.query_prompt), ("document", spec.document_prompt)):
         if prompt:
             texts[f"literal {name} prompt"] = f"{prompt}{prompt}text"

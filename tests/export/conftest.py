@@ -7,6 +7,10 @@ import pytest
 pytest.importorskip("torch", reason="the export extra is not installed")
 pytest.importorskip("transformers", reason="the export extra is not installed")
 
+import torch
+
+torch.set_num_threads(1)  # tiny models: several threads only wait for each other
+
 
 def pytest_collection_modifyitems(items):
     """Mark every test of this folder."""

@@ -1,7 +1,8 @@
 """Goldens from Sentence-Transformers: python -m tools.origins.multivector CASES OUT, in an environment that has it.
 
 options: transformer (arguments of Transformer), dense (a list of Dense arguments), mask (arguments of MultiVectorMask),
-prompts, default_prompt_name, special (tokens to register as special, as for markers).
+prompts, default_prompt_name, special (tokens to register as special, as for markers), settings (keys to set in
+sentence_bert_config.json after saving).
 """
 
 import json
@@ -41,6 +42,8 @@ def write(case: dict[str, Any], folder: Path) -> None:
     path = folder / "config_sentence_transformers.json"
     saved = json.loads(path.read_text())
     path.write_text(json.dumps({k: v for k, v in saved.items() if k != "__version__"}, indent=1))
+    path = folder / "sentence_bert_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **options.get("settings", {})}, indent=1))
 
 
 def encode(case: dict[str, Any], folder: Path) -> dict[str, list[Answer]]:

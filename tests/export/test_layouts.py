@@ -1,0 +1,177 @@
+"""What each reader accounts for, and that parity refuses a broken one."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from refcolbert.encoder import Encoder
+from refcolbert.errors import ParityError, UnsupportedCheckpoint
+from refcolbert_export import colbert, modules, multivector, pylate, xtr
+from refcolbert_export.checkpoints import read_checkpoint
+from refcolbert_export.folder import export_checkpoint
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
+CHAIN = GOLDEN / "pylate-chain" / "checkpoint"
+MARKED = GOLDEN / "multivector-bert" / "checkpoint"
+
+
+def _copy(source, tmp_path):
+    return shutil.copytree(source, tmp_path / "own")
+
+
+def _edit(path, changes):
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "changes", "message"),
+    [
+        (CHAIN, "config_sentence_transformers.json", {"new_switch": 1}, "new_switch"),
+        (CHAIN, "sentence_bert_config.json", {"new_switch": 1}, "new_switch"),
+        (CHAIN, "1_Dense/config.json", {"new_switch": 1}, "new_switch"),
+        (CHAIN, "1_Dense/config.json", {"bias": False}, "bias False"),
+        (CHAIN, "1_Dense/config.json", {"use_residual": False}, "residual False"),
+        (CHAIN, "1_Dense/config.json", {"out_features": 8}, "16 -> 8"),
+        (CHAIN, "1_Dense/config.json", {"activation_function": "os.system"}, "torch.nn"),
+        (CHAIN, "1_Dense/config.json", {"activation_function": "torch.nn.modules.activation.PReLU"}, "parameters"),
+        (CHAIN, "config.json", {"max_position_embeddings": 20}, "shapes differ"),
+        (CHAIN, "config_sentence_transformers.json", {"query_length": 65}, "64 positions"),
+        (CHAIN, "config_sentence_transformers.json", {"query_prefix": "[nowhere] "}, "nowhere"),
+        (MARKED, "config_sentence_transformers.json", {"new_switch": 1}, "new_switch"),
+        (MARKED, "sentence_bert_config.json", {"query_expansion": {"strategy": "other", "length": 4}}, "fixed or min"),
+        (MARKED, "sentence_bert_config.json", {"processing_kwargs": {"text": {"max_length": 3}}}, "processing_kwargs"),
+        (MARKED, "sentence_bert_config.json", {"transformer_task": "fill-mask"}, "fill-mask"),
+        (MARKED, "2_MultiVectorMask/config.json", {"new_switch": 1}, "new_switch"),
+    ],
+)
+def test_every_key_is_accounted_for(tmp_path, source, name, changes, message):
+    """The export is refused by name when a file says something that the vectors could depend on."""
+    own = _copy(source, tmp_path)
+    _edit(own / name, changes)
+    with pytest.raises(UnsupportedCheckpoint, match=message):
+        export_checkpoint(own, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["HierarchicalTokenPooling", "Router", "LayerNorm"])
+def test_unknown_modules_are_refused(tmp_path, kind):
+    """The export is refused when modules.json lists a module that changes the vectors."""
+    own = _copy(MARKED, tmp_path)
+    entries = json.loads((own / "modules.json").read_text())
+    extra = {"idx": 4, "name": "4", "path": "4_X", "type": f"sentence_transformers.models.{kind}"}
+    (own / "modules.json").write_text(json.dumps([*entries, extra]))
+    with pytest.raises(UnsupportedCheckpoint, match=kind):
+        export_checkpoint(own, tmp_path / "out")
+
+
+def test_vectors_that_are_not_normalized_are_refused(tmp_path):
+    """The export is refused when a MultiVectorEncoder has no Normalize."""
+    own = _copy(MARKED, tmp_path)
+    entries = json.loads((own / "modules.json").read_text())
+    (own / "modules.json").write_text(json.dumps(entries[:-1]))
+    with pytest.raises(UnsupportedCheckpoint, match="Normalize"):
+        export_checkpoint(own, tmp_path / "out")
+
+
+def test_a_tensor_of_the_head_is_accounted_for(tmp_path):
+    """The export is refused when a Dense folder holds a tensor that nobody reads."""
+    own = _copy(CHAIN, tmp_path)
+    found = load_file(own / "1_Dense" / "model.safetensors")
+    save_file({**found, "gate.weight": torch.ones(2)}, own / "1_Dense" / "model.safetensors")
+    with pytest.raises(UnsupportedCheckpoint, match=r"gate\.weight"):
+        export_checkpoint(own, tmp_path / "out")
+
+
+def _dense_without(what):
+    right = modules.read_dense
+
+    def broken(folder, default_activation):
+        layer = right(folder, default_activation)
+        if what == "bias":
+            layer.bias = None
+        elif what == "activation":
+            layer.activation = torch.nn.Identity()
+        else:
+            layer.residual, layer.identity_residual = None, False
+        return layer
+
+    return broken
+
+
+@pytest.mark.parametrize("what", ["bias", "activation", "residual"])
+def test_a_reader_that_loses_part_of_the_head_is_refused(tmp_path, monkeypatch, what):
+    """Parity refuses the export when bias, activation or residual of a Dense is lost."""
+    monkeypatch.setattr(pylate, "read_dense", _dense_without(what))
+    with pytest.raises(ParityError):
+        export_checkpoint(CHAIN, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+MUTATIONS = {
+    "strip": (pylate, GOLDEN / "pylate-roberta" / "checkpoint", lambda s: replace(s, strip=False)),
+    "lowercase": (pylate, GOLDEN / "pylate-lowercase" / "checkpoint", lambda s: replace(s, lowercase=False)),
+    "prompt": (pylate, GOLDEN / "pylate-prompted" / "checkpoint", lambda s: replace(s, query_prompt="")),
+    "attention": (pylate, GOLDEN / "pylate-attended" / "checkpoint", lambda s: replace(s, expansion_attended=False)),
+    "a skiplist id": (pylate, CHAIN, lambda s: replace(s, skiplist=s.skiplist[:-1])),
+}
+
+
+@pytest.mark.parametrize(("module", "source", "mutation"), MUTATIONS.values(), ids=MUTATIONS)
+def test_a_reader_that_loses_a_switch_is_refused(tmp_path, monkeypatch, module, source, mutation):
+    """Parity refuses the export when the reader gets one switch wrong."""
+    right = module._spec
+    monkeypatch.setattr(module, "_spec", lambda *a: mutation(right(*a)))
+    with pytest.raises(ParityError):
+        export_checkpoint(source, tmp_path / "out")
+
+
+def test_positions_of_xlm_roberta_follow_the_ids(tmp_path, monkeypatch):
+    """Parity refuses the export when positions are not counted over the expansion tokens."""
+    right = colbert.ColbertModel.forward
+
+    def broken(self, ids, mask):
+        return right(self, torch.where(mask == 0, torch.ones_like(ids), ids), mask)
+
+    monkeypatch.setattr(colbert.ColbertModel, "forward", broken)
+    with pytest.raises(ParityError):
+        export_checkpoint(GOLDEN / "stanford-xlm-roberta" / "checkpoint", tmp_path / "out")
+
+
+def test_xtr_is_exported(tmp_path):
+    """A T5 with one Dense beside it has XTR's conventions when no other layout claims it."""
+    own = _copy(GOLDEN / "multivector-t5" / "checkpoint", tmp_path)
+    (own / "1_Dense").rename(own / "2_Dense")
+    for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
+        (own / name).unlink()
+    assert xtr.is_xtr(own)
+    export_checkpoint(own, tmp_path / "out")
+    spec = Encoder.load(tmp_path / "out").spec
+    assert (spec.query_length, spec.document_length, spec.lowercase, spec.expansion_id) == (32, 512, True, None)
+    assert spec.query_skiplist == spec.skiplist == (0,)
+
+
+def test_min_expansion_fills_but_does_not_cut(tmp_path):
+    """Queries are filled to one length and cut at another when the strategy is "min"."""
+    spec = read_checkpoint(GOLDEN / "multivector-min" / "checkpoint").spec
+    assert (spec.expansion_length, spec.query_length) == (7, 10)
+
+
+def test_texts_are_cut_where_positions_end(tmp_path):
+    """Documents are cut at the model's last position when the checkpoint allows more."""
+    own = _copy(CHAIN, tmp_path)
+    _edit(own / "config_sentence_transformers.json", {"document_length": 500})
+    export_checkpoint(own, tmp_path / "out")
+    assert Encoder.load(tmp_path / "out").spec.document_length == 64
+
+
+def test_lowercasing_is_the_tokenizers_in_multivector_models():
+    """do_lower_case becomes a normalizer, not a switch of the spec, when the layout is MultiVectorEncoder's."""
+    found = read_checkpoint(GOLDEN / "multivector-lowercase-setting" / "checkpoint")
+    assert not found.spec.lowercase
+    assert json.loads(found.tokenizer_json)["normalizer"]["normalizers"][0] == {"type": "Lowercase"}
+    assert multivector._lowercasing(found.tokenizer_json) == found.tokenizer_json
