@@ -4,10 +4,11 @@ Answers go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 a ref
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import entry_points
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -289,15 +290,16 @@ def _show_hits(hits: list[Hit], as_json: bool) -> None:
 
 
 def _table(explanation: Explanation) -> str:
-    """One line a query token: similarity, a bar of that length, and the document's word that answered."""
+    """One line a query token: similarity, a bar of that length, the document's word; expansion tokens on one line."""
     lines = []
-    for match in explanation.matches:
-        place = f"  ({match.span[0]}:{match.span[1]})" if match.span else ""
-        bar = "#" * max(round(20 * match.similarity), 0)
-        lines.append(
-            f"{match.query_token:>16}  {match.similarity:6.3f} {bar:20} {match.text or match.document_token}{place}"
-        )
-    return "\n".join(lines)
+    for token, run in groupby(explanation.matches, key=lambda match: match.query_token):
+        matches = list(run)
+        similarity = sum(match.similarity for match in matches) / len(matches)
+        words = Counter(match.text or match.document_token for match in matches)
+        found = ", ".join(word if count == 1 else f"{word} x{count}" for word, count in words.most_common(4))
+        label = token if len(matches) == 1 else f"{token} x{len(matches)}"
+        lines.append(f"{label:>16}  {similarity:6.3f} {'#' * max(round(20 * similarity), 0):20} {found}")
+    return "\n".join([*lines, f"{'sum':>16} {explanation.score:7.3f}"])
 
 
 def _dump(value: Any) -> str:

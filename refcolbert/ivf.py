@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InvalidInput
+from .ragged import rows_of
 
-__all__ = ["InvertedLists", "build", "candidates", "probe"]
+__all__ = ["InvertedLists", "build", "candidates", "entries", "probe"]
 
 Ints = NDArray[np.int64]
+
+FEW = 16  # probes up to which looking for the best again and again is faster than a partition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,18 +49,39 @@ def probe(centroid_scores: NDArray[np.float32], nprobe: int) -> Ints:
     n_centroids = centroid_scores.shape[1]
     if nprobe >= n_centroids:
         return np.arange(n_centroids)
-    kth = np.partition(centroid_scores, n_centroids - nprobe, axis=1)[:, n_centroids - nprobe, None]  # [n_q, 1]
-    above = centroid_scores > kth  # [n_q, n_centroids] fewer than nprobe a row
-    tied = centroid_scores == kth
+    chosen = _best(centroid_scores, int(nprobe)) if nprobe <= FEW else _best_of_many(centroid_scores, int(nprobe))
+    return np.flatnonzero(chosen)
+
+
+def _best(scores: NDArray[np.float32], nprobe: int) -> NDArray[np.bool_]:
+    """[n_centroids] the union of each row's best, found one after the other."""
+    left = scores.copy()  # [n_q, n_centroids]
+    rows = np.arange(len(left))
+    chosen = np.zeros(left.shape[1], np.bool_)
+    for _ in range(nprobe):
+        best = left.argmax(axis=1)  # [n_q] the first of equals
+        chosen[best] = True
+        left[rows, best] = -np.inf
+    return chosen
+
+
+def _best_of_many(scores: NDArray[np.float32], nprobe: int) -> NDArray[np.bool_]:
+    """[n_centroids] the same by one partition."""
+    kth = np.partition(scores, -nprobe, axis=1)[:, -nprobe, None]  # [n_q, 1]
+    above, tied = scores > kth, scores == kth  # [n_q, n_centroids] fewer than nprobe of a row are above
     room = nprobe - above.sum(axis=1, keepdims=True)  # [n_q, 1]
-    chosen = above | (tied & (np.cumsum(tied, axis=1) <= room))
-    return np.flatnonzero(chosen.any(axis=0))
+    chosen: NDArray[np.bool_] = (above | (tied & (np.cumsum(tied, axis=1) <= room))).any(axis=0)
+    return chosen
+
+
+def entries(lists: InvertedLists, cells: Ints) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """The lists of `cells` (ascending), one after the other: documents and their cells, [n] each."""
+    found = np.searchsorted(lists.cells, cells)  # [n_cells] where each would stand
+    found = found[(found < len(lists.cells)) & (lists.cells[np.minimum(found, len(lists.cells) - 1)] == cells)]
+    counts = lists.offsets[found + 1] - lists.offsets[found]  # [n_found]
+    return lists.documents[rows_of(lists.offsets, found)], np.repeat(lists.cells[found], counts)
 
 
 def candidates(lists: InvertedLists, cells: Ints) -> Ints:
-    """The documents with a token in one of `cells`, ascending."""
-    found = np.flatnonzero(np.isin(lists.cells, cells))
-    parts = [lists.documents[lists.offsets[i] : lists.offsets[i + 1]] for i in found]
-    if not parts:
-        return np.empty(0, np.int64)
-    return np.unique(np.concatenate(parts)).astype(np.int64)
+    """The documents with a token in one of `cells` (ascending), each once, ascending."""
+    return np.unique(entries(lists, cells)[0]).astype(np.int64)

@@ -23,6 +23,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 CHUNK = 1 << 22  # similarities held at once (16 MiB of float32)
+COARSE_POINTS = 256  # vectors looked at for each coarse centroid
 PROBES = 4  # coarse cells compared for each vector
 ITERATIONS = 6
 
@@ -52,10 +53,13 @@ def fit(vectors: Floats, n_centroids: int, seed: int) -> Centroids:
     if not 1 <= n_centroids <= len(vectors):
         raise InvalidInput(f"expected 1 to {len(vectors)} centroids for {len(vectors)} vectors, found {n_centroids}")
     rng = np.random.default_rng(seed)
-    coarse, cells = _lloyd(vectors, max(1, round(np.sqrt(n_centroids))), rng)
-    members = [np.flatnonzero(cells == g) for g in range(len(coarse))]
+    n_cells = max(1, round(np.sqrt(n_centroids)))
+    step = max(len(vectors) // (COARSE_POINTS * n_cells), 1)  # a coarse centroid needs few points to find its place
+    coarse = _lloyd(vectors[::step], n_cells, rng)
+    cells = assign_exact(vectors, coarse)  # [n]
+    members = np.split(np.argsort(cells, kind="stable"), np.cumsum(np.bincount(cells, minlength=n_cells))[:-1])
     shares = _shares(np.array([len(m) for m in members]), n_centroids)  # [n_cells]
-    fine = [_lloyd(vectors[m], share, rng)[0] for m, share in zip(members, shares, strict=True) if share]
+    fine = [_lloyd(vectors[m], share, rng) for m, share in zip(members, shares, strict=True) if share]
     used = shares > 0
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(shares[used])])
     return Centroids(np.concatenate(fine), coarse[used], starts)
@@ -104,24 +108,31 @@ def _assign_chunk(vectors: Floats, centroids: Centroids, probes: int) -> Ints:
     return codes
 
 
-def _lloyd(vectors: Floats, k: int, rng: np.random.Generator) -> tuple[Floats, Ints]:
-    """Spherical k-means: centroids [k, dim] and codes [n]. An empty cluster is moved onto the worst-placed vector."""
+def _lloyd(vectors: Floats, k: int, rng: np.random.Generator) -> Floats:
+    """Plain spherical k-means: unit centroids [k, dim]. An empty cluster moves onto the worst-placed vector."""
     centroids = vectors[np.sort(rng.choice(len(vectors), k, replace=False))].copy()  # [k, dim]
     for _ in range(ITERATIONS):
         codes = assign_exact(vectors, centroids)  # [n]
-        order = np.argsort(codes, kind="stable")
-        counts = np.bincount(codes, minlength=k)  # [k]
-        filled = np.flatnonzero(counts)
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[filled])[:-1]])
-        sums = np.add.reduceat(vectors[order], starts, axis=0, dtype=np.float64)  # [n_filled, dim]
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)  # [n_filled, 1]
-        usable = norms[:, 0] > 0  # vectors that cancel out leave their centroid where it was
-        centroids[filled[usable]] = (sums[usable] / norms[usable]).astype(np.float32)
-        empty = np.flatnonzero(counts == 0)
+        sums = _sums(vectors, codes, k)  # [k, dim]
+        norms = np.linalg.norm(sums, axis=1)  # [k] 0 where vectors cancel out: that centroid stays where it was
+        centroids[norms > 0] = sums[norms > 0] / norms[norms > 0, None]
+        empty = np.flatnonzero(np.bincount(codes, minlength=k) == 0)
         if len(empty):
-            fit_of = np.einsum("nd,nd->n", vectors, centroids[codes])  # [n] similarity to the own centroid
-            centroids[empty] = vectors[np.argsort(fit_of, kind="stable")[: len(empty)]]
-    return centroids, assign_exact(vectors, centroids)
+            own = np.einsum("nd,nd->n", vectors, centroids[codes])  # [n] similarity to the own centroid
+            centroids[empty] = vectors[np.argsort(own, kind="stable")[: len(empty)]]
+    return centroids
+
+
+def _sums(vectors: Floats, codes: Ints, k: int) -> Floats:
+    """[k, dim] the sum of each cluster's vectors: membership as a 0/1 matrix, so that BLAS does the adding."""
+    sums = np.zeros((k, vectors.shape[1]), np.float32)
+    step = max(CHUNK // k, 1)
+    for first in range(0, len(vectors), step):
+        part = codes[first : first + step]  # [n]
+        member = np.zeros((k, len(part)), np.float32)  # [k, n]
+        member[part, np.arange(len(part))] = 1
+        sums += member @ vectors[first : first + step]
+    return sums
 
 
 def _shares(sizes: Ints, total: int) -> Ints:

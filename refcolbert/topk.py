@@ -19,7 +19,9 @@ def check_k(k: object) -> int:
     return int(k)
 
 
-def top_k(scores: NDArray[np.floating], k: int, positions: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+def top_k(
+    scores: NDArray[np.floating | np.integer], k: int, positions: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """[n] scores -> [min(k, n)] indices into `scores`, best first; equal scores by `positions` (default: by index).
 
     Exactly the first k of a full sort by (-score, position). Scores must not be NaN.

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -306,11 +307,15 @@ def test_a_path_without_an_index_is_named(run, args):
 
 
 def test_explain_prints_a_line_for_each_query_token(index, run, encoder):
-    """The best document by default: its id, then token, similarity, bar and the word that answered."""
+    """The best document by default: its id, then token, similarity, bar and words; expansion tokens share a line."""
     lines = run("explain", index, "read the file line by line").stdout.splitlines()
     assert lines[0] == "file"
-    assert [line.split()[0] for line in lines[1:]] == encoder.query_labels("read the file line by line")
-    assert re.fullmatch(r" +line +\d\.\d{3} #+ +\S+  \(\d+:\d+\)", lines[6])
+    runs = [(token, len(list(group))) for token, group in groupby(encoder.query_labels("read the file line by line"))]
+    expected = [token if count == 1 else f"{token} x{count}" for token, count in runs]
+    assert [re.match(r" *(\S+( x\d+)?)  ", line)[1] for line in lines[1:-1]] == expected
+    assert re.fullmatch(r" +line +\d\.\d{3} #+ +\S.*", lines[6])
+    hit = json.loads(run("search", index, "read the file line by line", "--json", "-k", "1").stdout)
+    assert lines[-1].split() == ["sum", f"{hit['score']:.3f}"]
 
 
 def test_explain_json_adds_up(index, run):

@@ -39,6 +39,9 @@ def test_probe_equals_definition(scores, nprobe):
     expected = {c for row in scores for c in definition.top_k(row, nprobe)}
     assert set(ivf.probe(array, nprobe).tolist()) == expected
     assert set(ivf.probe(array, nprobe)) <= set(ivf.probe(array, nprobe + 1))
+    if nprobe < K:
+        few, many = ivf._best(array, nprobe), ivf._best_of_many(array, nprobe)
+        assert few.tolist() == many.tolist()
 
 
 def test_all_cells_give_all_documents():

@@ -48,7 +48,7 @@ def test_objective_never_falls_from_step_to_step(monkeypatch):
     values = []
     for steps in range(6):
         monkeypatch.setattr(kmeans, "ITERATIONS", steps)
-        fine, _ = kmeans._lloyd(VECTORS, 12, np.random.default_rng(1))
+        fine = kmeans._lloyd(VECTORS, 12, np.random.default_rng(1))
         values.append(objective(VECTORS, fine))
     assert all(later >= earlier - 1e-3 for earlier, later in itertools.pairwise(values))
     assert values[-1] > values[0]

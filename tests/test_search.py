@@ -12,7 +12,7 @@ from refcolbert import codec, definition, ivf
 from refcolbert.errors import InvalidInput
 from refcolbert.maxsim import score
 from refcolbert.ragged import offsets_of
-from refcolbert.search import Collection, Segment, search
+from refcolbert.search import Collection, Segment, find, prune, round_to_levels, search
 
 DIM, N_DOCS = 16, 150
 RNG = np.random.default_rng(11)
@@ -62,15 +62,35 @@ def test_exact_and_exhaustive_searches_equal_brute_force(q, k):
     assert answer(search(q, WHOLE, k, nprobe=64, candidates=N_DOCS)) == expected
 
 
+CODES = [WHOLE.segments[0].encoded.codes[a:b].tolist() for a, b in itertools.pairwise(DOCUMENTS.offsets)]
+
+
 @pytest.mark.parametrize("q", QUERIES[:4])
 def test_two_phase_search_equals_definition(q):
-    """The documents that the stages choose, and their ranking, are those of the plain loops."""
-    stored = WHOLE.segments[0].encoded.codes
-    codes = [stored[a:b].tolist() for a, b in itertools.pairwise(DOCUMENTS.offsets)]
-    expected = definition.search(q, [d.tolist() for d in DECODED], codes, CODEC.centroids.tolist(), 5, 3, 20)
-    found = answer(search(q, WHOLE, 5, nprobe=3, candidates=20))
+    """Where nothing is pruned, the candidates and their ranking are those of the plain loops."""
+    decoded = [d.tolist() for d in DECODED]
+    expected = definition.search(q, decoded, CODES, CODEC.centroids.tolist(), 5, 1, N_DOCS)
+    found = answer(search(q, WHOLE, 5, nprobe=1, candidates=N_DOCS - 1))
     assert [i for i, _ in found] == [i for i, _ in expected]
     assert np.abs(np.array([s for _, s in found]) - [s for _, s in expected]).max() < 1e-9
+
+
+@pytest.mark.parametrize("q", QUERIES[:4])
+def test_pruning_scores_are_centroid_maxsim_rounded(q):
+    """The scores that pruning goes by are MaxSim with the centroids, each maximum off by less than one level."""
+    similarities = q @ CODEC.centroids.T
+    table, largest = round_to_levels(similarities), similarities.max()
+    everyone = np.arange(N_DOCS)
+    kept = prune(table, WHOLE, everyone, 30)
+    exact = np.array([definition.maxsim(q, CODEC.centroids[c]) for c in CODES]) * 255 / largest
+    threshold = np.sort(exact)[-30]
+    assert len(kept) == 30
+    assert exact[kept].min() >= threshold - 2 * len(q)
+    cells = ivf.probe(similarities, 64)
+    found, scores = find(table, WHOLE, cells, np.ones(N_DOCS, np.bool_))
+    assert found.tolist() == everyone.tolist()
+    clipped = [definition.maxsim(np.maximum(similarities.T[c], 0).T.tolist(), np.eye(len(c)).tolist()) for c in CODES]
+    assert np.abs(scores - np.array(clipped) * 255 / largest).max() <= len(q)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 6), st.integers(1, 40))
