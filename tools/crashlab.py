@@ -1,0 +1,163 @@
+"""The fault campaign: crashes, kills, full disks, damaged bytes, readers beside a writer. Prints a table of figures.
+
+    python -m tools.crashlab [--every N] [--only NAME]
+
+Each row says what was done, how often, what the aim was, and what went wrong (nothing, if all is well); the mutants are
+broken stores that the harness must catch. Ends with code 1 when a row is bad. `tools/faults/` has the machinery.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from .faults import crash, inject
+from .faults.damage import cuts, flips, small_index, swaps
+from .faults.inject import Report
+from .faults.readers import read_while_writing
+from .faults.scenarios import SCENARIOS
+
+__all__ = ["CAMPAIGN", "Row", "main"]
+
+RAM = Path("/dev/shm")  # noqa: S108 - crash states are written to memory where there is such a disk
+COMMITS = 500
+
+
+@dataclass(slots=True)
+class Row:
+    """One line of the table."""
+
+    cases: int
+    aim: int
+    note: str
+    bad: list[str] = field(default_factory=list)
+
+
+def crashes(scratch: Path, every: int) -> Row:
+    """Every crash state of every scenario."""
+    found = [crash.lab(s, scratch / "c", every=every) for s in SCENARIOS]
+    states, opened = sum(f.states for f in found), sum(f.opened for f in found)
+    new = sum(f.verdicts["new"] for f in found)
+    return Row(states, 7_000, f"{opened:,} differ, {new:,} show the new generation", [b for f in found for b in f.bad])
+
+
+def crash_mutants(scratch: Path, every: int) -> Row:
+    """Each broken commit order must make some state fail."""
+    missed = [name for name, mutant in crash.MUTANTS.items() if not _caught(scratch, mutant)]
+    return Row(len(crash.MUTANTS) - len(missed), len(crash.MUTANTS), "broken commit orders caught", missed)
+
+
+def _caught(scratch: Path, mutant: Callable[[list[crash.Operation]], list[crash.Operation]]) -> bool:
+    return any(crash.lab(s, scratch / "m", mutant, until_bad=True).bad for s in SCENARIOS)
+
+
+def kills(scratch: Path, every: int) -> Row:
+    """SIGKILL before each operation and in the middle of each write."""
+    return _sum((inject.kills(s, scratch / "k", every=every) for s in SCENARIOS), 500, "show the new generation")
+
+
+def random_kills(scratch: Path, every: int) -> Row:
+    """SIGKILL at random moments; that children are sometimes done by then is why there are more."""
+    n = max(30 // every, 1)
+    found = (inject.random_kills(s, scratch / "k", n, 0.02) for s in SCENARIOS)
+    return _sum(found, 200 // every, "show the new generation")
+
+
+def injections(scratch: Path, every: int) -> Row:
+    """ENOSPC, EDQUOT, EIO and short writes at each operation, once and from then on."""
+    found = (inject.injections(s, scratch / "i", every=every) for s in SCENARIOS)
+    return _sum(found, 2_000, "failed after the rename")
+
+
+def injection_mutants(scratch: Path, every: int) -> Row:
+    """Each store that handles errors wrongly must be caught."""
+    missed = [
+        name
+        for name, disk in inject.MUTANTS.items()
+        if not inject.injections(SCENARIOS[1], scratch / "i", disk_type=disk).bad
+    ]
+    return Row(len(inject.MUTANTS) - len(missed), len(inject.MUTANTS), "broken error handling caught", missed)
+
+
+def flipped(scratch: Path, every: int) -> Row:
+    """One bit in every byte of a small index."""
+    path = small_index(scratch / "d")
+    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return _sum([flips(path, every=every)], size, f"of {size:,} bytes answered as before")
+
+
+def cut(scratch: Path, every: int) -> Row:
+    """Every length of every file of a small index."""
+    path = small_index(scratch / "d")
+    size = sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return _sum([cuts(path, every=every)], size, f"of {size:,} lengths answered as before")
+
+
+def swapped(scratch: Path, every: int) -> Row:
+    """Files swapped, zeroed, doubled, removed."""
+    return _sum([swaps(small_index(scratch / "d"))], 500, "answered as before")
+
+
+def readers(scratch: Path, every: int) -> Row:
+    """Eight reader processes beside a writer."""
+    found = read_while_writing(scratch / "r", commits=COMMITS // every, queries=50_000 // every)
+    note = f"{found.commits} commits, one reader saw {found.generations} generations"
+    return Row(found.queries, 50_000, note, found.bad)
+
+
+CAMPAIGN: dict[str, Callable[[Path, int], Row]] = {
+    "crash states": crashes,
+    "crash mutants": crash_mutants,
+    "kill -9 at each operation": kills,
+    "kill -9 at random": random_kills,
+    "failed operations": injections,
+    "failure mutants": injection_mutants,
+    "flipped bits": flipped,
+    "cut files": cut,
+    "swapped files": swapped,
+    "queries beside a writer": readers,
+}
+
+
+def _sum(reports: Iterable[Report], aim: int, what: str) -> Row:
+    found = list(reports)
+    return Row(
+        sum(r.cases for r in found), aim, f"{sum(r.new for r in found):,} {what}", [b for r in found for b in r.bad]
+    )
+
+
+def _rows(only: str | None, every: int, scratch: Path) -> Iterator[tuple[str, Row, float]]:
+    for name, run in CAMPAIGN.items():
+        if only is None or only in name:
+            start = time.perf_counter()
+            yield name, run(scratch, every), time.perf_counter() - start
+
+
+@click.command()
+@click.option("--every", default=1, show_default=True, help="Run one case in so many: a short campaign.")
+@click.option("--only", help="Rows whose name contains this.")
+def main(every: int, only: str | None) -> None:
+    """Run the campaign and print its table."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    scratch = Path(tempfile.mkdtemp(dir=RAM if RAM.is_dir() else None))
+    failed = False
+    click.echo(f"{'':26} {'cases':>9} {'aim':>7} {'bad':>4} {'seconds':>8}")
+    try:
+        for name, row, seconds in _rows(only, every, scratch):
+            failed |= bool(row.bad)
+            click.echo(f"{name:26} {row.cases:9,} {row.aim:7,} {len(row.bad):4} {seconds:8.1f}  {row.note}")
+            for bad in row.bad[:5]:
+                click.echo(f"    {bad}")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
