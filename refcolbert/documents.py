@@ -9,7 +9,7 @@ import math
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,25 +139,29 @@ class DocumentFile:
 
     def ids(self) -> list[str]:
         """Every id, in row order."""
-        return [row[0] for row in self._read("SELECT id FROM documents ORDER BY row", ())]
+        names = [row[0] for row in self._read("SELECT id FROM documents ORDER BY row", ())]
+        if len(names) != self.n_docs:
+            raise self._corrupt(f"{self.n_docs} documents", len(names))
+        return names
 
     def rows(self, ids: Sequence[str]) -> dict[str, int]:
         """id -> row for those of `ids` that are here."""
         found = self._read(
             "SELECT id, row FROM documents WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
         )
+        self._check_rows([row for _, row in found])
         return dict(found)
 
     def get(self, rows: Sequence[int]) -> list[Document]:
         """The documents at `rows`, in that order."""
         sql = "SELECT row, id, text, metadata FROM documents WHERE row IN (SELECT value FROM json_each(?))"
         found = {
-            row: Document(id=name, text=text, metadata=json.loads(metadata))
+            row: Document(id=name, text=text, metadata=self._metadata(metadata))
             for row, name, text, metadata in self._read(sql, (json.dumps([int(r) for r in rows]),))
         }
         missing = [row for row in rows if row not in found]
         if missing:
-            raise CorruptIndexError(f"{self.path}: expected rows {missing}, they are not there; restore the index")
+            raise self._corrupt(f"rows {missing}", "none of them")
         return [found[row] for row in rows]
 
     def matching(self, where: Mapping[str, Any]) -> NDArray[np.int64]:
@@ -165,7 +169,22 @@ class DocumentFile:
         condition, parameters = compile_filter(where)
         # The condition is made of constants of this module; every value of the caller's is a bound parameter.
         sql = f"SELECT row FROM documents WHERE {condition} ORDER BY row"  # noqa: S608
-        return np.array([row[0] for row in self._read(sql, parameters)], dtype=np.int64)
+        rows = [row[0] for row in self._read(sql, parameters)]
+        self._check_rows(rows)
+        return np.array(rows, dtype=np.int64)
+
+    def check(self) -> None:
+        """Raise `CorruptIndexError` unless every document can be read, and rows are 0, 1, ... n_docs - 1."""
+        n_read = 0
+        for row, name, text, metadata in self._execute(
+            "SELECT row, id, text, metadata FROM documents ORDER BY row", ()
+        ):
+            if row != n_read or not name or not isinstance(name, str) or not (text is None or isinstance(text, str)):
+                raise self._corrupt(f"a document in row {n_read}", (row, name))
+            self._metadata(metadata)
+            n_read += 1
+        if n_read != self.n_docs:
+            raise self._corrupt(f"{self.n_docs} documents", n_read)
 
     def close(self) -> None:
         """Close every thread's connection; another use opens a new one."""
@@ -177,10 +196,31 @@ class DocumentFile:
         self.close()
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        return list(self._execute(sql, parameters))
+
+    def _execute(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
         try:
-            return self._connection().execute(sql, parameters).fetchall()
+            yield from self._connection().execute(sql, parameters)
         except sqlite3.DatabaseError as error:
             raise CorruptIndexError(f"{self.path}: {error}; restore the index from a copy") from error
+
+    def _metadata(self, text: Any) -> dict[str, Any]:
+        try:
+            found = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._corrupt("metadata in JSON", error) from error
+        if not isinstance(found, dict):
+            raise self._corrupt("metadata that is an object", found)
+        return found
+
+    def _check_rows(self, rows: Sequence[int]) -> None:
+        if any(not 0 <= row < self.n_docs for row in rows):
+            raise self._corrupt(f"rows below {self.n_docs}", max(rows))
+
+    def _corrupt(self, expected: str, found: Any) -> CorruptIndexError:
+        return CorruptIndexError(
+            f"{self.path}: expected {expected}, found {found!r:.200}; restore the index from a copy"
+        )
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -189,8 +229,9 @@ class DocumentFile:
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False)  # only `close` crosses threads
             self._connections.append(connection)
             connection.execute("PRAGMA trusted_schema = OFF")
-            schema = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
-            if schema != [(SCHEMA,)]:
-                raise CorruptIndexError(f"{self.path}: expected the one table of a document file, found {schema}")
+            connection.execute("PRAGMA cell_size_check = ON")
+            schema = connection.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+            if schema != [("table", "documents", SCHEMA), ("index", "sqlite_autoindex_documents_1", None)]:
+                raise self._corrupt("the one table of a document file", schema)
             self._local.connection, self._local.process = connection, os.getpid()
         return connection

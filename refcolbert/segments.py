@@ -213,8 +213,10 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
     segment = Segment(positions, a["offsets"], live, entry.largest_norm, a.get("vectors"), encoded, lists)
     if verify:
         _check_tokens(segment, entry, manifest)
-    path = store.document_path(entry.files["documents"], verify=verify)
-    return Stored(entry, segment, DocumentFile(path, entry.n_docs))
+    documents = DocumentFile(store.document_path(entry.files["documents"], verify=verify), entry.n_docs)
+    if verify:
+        documents.check()
+    return Stored(entry, segment, documents)
 
 
 def _check_tokens(s: Segment, entry: SegmentEntry, manifest: Manifest) -> None:

@@ -109,7 +109,7 @@ class Writer:
         """Stage a file of another index under the same name, checked against its SHA-256 on the way."""
         with (
             source.opened(entry) as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            _map(file, entry) as mapped,
             memoryview(mapped) as view,
         ):
             _check_hash(entry, view)
@@ -199,7 +199,7 @@ class Store:
         dtype, shape = array_type
         header = npy_header(array_type)
         with self.opened(entry) as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = _map(file, entry)
         if verify:
             _check_hash(entry, memoryview(mapped))
         if mapped[: len(header)] != header:
@@ -210,7 +210,7 @@ class Store:
         """The path of a document database whose size, and SHA-256 if `verify`, are as committed."""
         with self.opened(entry) as file:
             if verify:
-                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+                with _map(file, entry) as mapped, memoryview(mapped) as view:
                     _check_hash(entry, view)
         return self.path / DATA / entry.name
 
@@ -299,6 +299,17 @@ def _check_hash(entry: FileEntry, data: memoryview) -> None:
             f"{DATA}/{entry.name}: expected SHA-256 {entry.sha256}, found {found}; "
             "the index is damaged: restore it from a copy"
         )
+
+
+def _map(file: BinaryIO, entry: FileEntry) -> mmap.mmap:
+    """A file as read-only memory."""
+    try:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise CorruptIndexError(
+            f"{DATA}/{entry.name}: {entry.bytes} bytes cannot be mapped into memory ({error}); "
+            "restore the index, or open it on a machine with more address space"
+        ) from error
 
 
 def _names(manifest: Manifest) -> set[str]:

@@ -252,7 +252,7 @@ def lab(
     every: int = 1,
     until_bad: bool = False,
 ) -> Findings:
-    """Crash one scenario everywhere. `every` n-th state only (and all after the return), for a short run; `until_bad` stops at the first."""
+    """Crash one scenario everywhere. `every` n-th state only, and all after the return; `until_bad` stops early."""
     prepared = scratch / "prepared"
     (prepared).mkdir(parents=True)
     scenario.prepare(prepared / "i")
