@@ -31,8 +31,12 @@ refuse, because it cannot know what the key changes.
     seed               of every random choice
     next_position      the position that the next document gets; larger than any in use
     encoder            null, or {"hash": content hash of the model, "source": null or where it was found}
-    codec              null while vectors are raw, or {"n_centroids", "n_cells", "files"}
-    segments           list of {"n_docs", "n_tokens", "n_deleted", "n_cells", "n_entries", "largest_norm", "files"}
+    codec              null while vectors are raw, or {"n_centroids", "n_cells", "error", "files"}
+    segments           list of {"n_docs", "n_tokens", "n_deleted", "n_cells", "n_entries", "largest_norm", "error",
+                       "files"}
+
+`error` is the mean of |x - decoded x| / |x| over vectors x as they were given: in a codec those it was fitted to, in a
+segment its own, 0 while raw. It tells how far documents have drifted from the codec; no reader depends on it.
 
 `files` maps a role to {"name", "bytes", "sha256"}. A name matches [0-9a-z-]{1,64} with the ending .npy or .sqlite and
 lies in data/; it is a plain file, no link. The roles, with n_cells and n_entries those of the same object:
@@ -66,6 +70,7 @@ import io
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -124,6 +129,7 @@ class CodecEntry:
 
     n_centroids: int
     n_cells: int
+    error: float
     files: dict[str, FileEntry]
 
 
@@ -137,6 +143,7 @@ class SegmentEntry:
     n_cells: int
     n_entries: int
     largest_norm: float
+    error: float
     files: dict[str, FileEntry]
 
 
@@ -242,6 +249,10 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= 4096 and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
+def _size(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
+
+
 MANIFEST_RULES: dict[str, Rule] = {
     "format_version": _count(1, FORMAT_VERSION),
     "reader_features": lambda value: value == [],
@@ -260,14 +271,15 @@ ENCODER_RULES: dict[str, Rule] = {
     "hash": lambda value: isinstance(value, str) and HASH.fullmatch(value) is not None,
     "source": lambda value: value is None or _text(value),
 }
-CODEC_RULES: dict[str, Rule] = {"n_centroids": _count(1, 2**32), "n_cells": _count(1, 2**32)}
+CODEC_RULES: dict[str, Rule] = {"n_centroids": _count(1, 2**32), "n_cells": _count(1, 2**32), "error": _size}
 SEGMENT_RULES: dict[str, Rule] = {
     "n_docs": _count(1, 2**32),
     "n_tokens": _count(1),
     "n_deleted": _count(0, 2**32),
     "n_cells": _count(),
     "n_entries": _count(),
-    "largest_norm": lambda value: type(value) in (int, float) and math.isfinite(value) and value >= 0,
+    "largest_norm": _size,
+    "error": _size,
 }
 FILE_RULES: dict[str, Rule] = {
     "name": lambda value: isinstance(value, str) and FILE_NAME.fullmatch(value) is not None,

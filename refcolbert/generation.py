@@ -1,7 +1,10 @@
 """Generation: one complete state of an index, mapped and immutable; and how the next one is made from it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,15 +12,22 @@ from numpy.typing import NDArray
 
 from . import codec as codecs
 from . import segments
+from .codec import Codec
 from .documents import Document
 from .errors import InvalidInput, UnknownId
 from .files import Pin
 from .format import Manifest, SegmentEntry
 from .search import Collection
-from .segments import Made, Stored
+from .segments import Made, Piece, Stored
 from .store import Store, Writer
 
-__all__ = ["Generation", "publish"]
+__all__ = ["Generation", "publish", "warn_of_drift"]
+
+log = logging.getLogger("refcolbert")
+
+DRIFT = 1.25  # quantization error of new documents over that of those the codec was fitted to
+ENOUGH = 256  # tokens from which on their mean error means something
+REMEDY = "compact(refit=True) fits the codec to what is there; best is to index the texts anew"
 
 
 class Generation:
@@ -42,6 +52,18 @@ class Generation:
             for i, entry in enumerate(manifest.segments)
         ]
         self.collection = Collection(manifest.dim, codec, tuple(s.segment for s in self.stored))
+
+    def live_documents(self) -> Iterator[Document]:
+        """The documents that are not deleted, by position; some are read at a time."""
+        return itertools.chain.from_iterable(stored.live_documents() for stored in self.stored)
+
+    def quantization_error(self) -> dict[str, Any] | None:
+        """How well the codec fits: its error when it was fitted, that of what is held, what to do; None while raw."""
+        codec, entries = self.manifest.codec, self.manifest.segments
+        if codec is None or not entries:
+            return None
+        now = sum(entry.error * entry.n_tokens for entry in entries) / sum(entry.n_tokens for entry in entries)
+        return {"fitted": codec.error, "now": now, "remedy": REMEDY if now > DRIFT * codec.error else None}
 
     def places(self, ids: Sequence[str]) -> list[tuple[int, int]]:
         """(segment, row) of each id. Raises `UnknownId` when one is not here."""
@@ -105,6 +127,18 @@ def _shared(known: Generation | None, manifest: Manifest) -> dict[int, Stored]:
     return {i: stored for i, stored in found if stored is not None and stored.entry == manifest.segments[i]}
 
 
+def warn_of_drift(path: Path, manifest: Manifest, made: Made) -> None:
+    """Log a warning when new documents fit the codec clearly worse than those it was fitted to."""
+    if manifest.codec and made.segment.offsets[-1] >= ENOUGH and made.error > DRIFT * manifest.codec.error:
+        log.warning(
+            "%s: new documents have drifted from the codec: quantization error %.3f, fitted at %.3f; %s",
+            path,
+            made.error,
+            manifest.codec.error,
+            REMEDY,
+        )
+
+
 def publish(
     writer: Writer,
     generation: Generation,
@@ -119,44 +153,44 @@ def publish(
     Vectors stay raw until `train_at` live tokens; then, or when `refit` asks for it, a codec is fitted and everything
     becomes one segment encoded with it. Otherwise segments are merged from the end, see `_merge_small`.
     """
-    manifest, codec = generation.manifest, generation.collection.codec
-    pieces: list[Stored | Made] = [*kept, *made]
-    tokens = sum(int(np.diff(p.segment.offsets)[p.segment.live].sum()) for p in pieces)
-    due = refit or (codec is None and tokens >= manifest.train_at)
-    if pieces and due and isinstance(manifest.nbits, int):
-        merged = segments.merge(pieces)
-        fitted = codecs.fit(*segments.sample(merged, codec, manifest.seed), manifest.nbits, manifest.seed)
-        pieces = [segments.recode(merged, codec, fitted)]
-        manifest = replace(manifest, codec=segments.write_codec(writer, fitted))
-    else:
-        pieces = _merge_small(pieces, merge_all)
-    new = sum(int((m.segment.positions >= manifest.next_position).sum()) for m in made)
+    manifest, old = generation.manifest, generation.collection.codec
+    pieces: list[Piece] = [*kept, *made]
+    tokens = sum(int(segments.live_lengths(p.segment).sum()) for p in pieces)
+    new, groups = old, _merge_small(pieces, merge_all)
+    if pieces and isinstance(manifest.nbits, int) and (refit or (old is None and tokens >= manifest.train_at)):
+        new, groups = codecs.fit(*segments.sample(pieces, old, manifest.seed), manifest.nbits, manifest.seed), [pieces]
+    entries = [_entry(writer, group, manifest.nbits, old, new, drop=merge_all) for group in groups]
+    if new is not None and new is not old:
+        manifest = replace(manifest, codec=segments.write_codec(writer, new, entries[0].error))
+    added = sum(int((m.segment.positions >= manifest.next_position).sum()) for m in made)
     manifest = replace(
         manifest,
         generation=writer.generation,
-        next_position=manifest.next_position + new,
-        segments=tuple(_entry(writer, piece, generation) for piece in pieces),
+        next_position=manifest.next_position + added,
+        segments=tuple(entries),
     )
     writer.commit(manifest)
     return manifest
 
 
-def _entry(writer: Writer, piece: Stored | Made, generation: Generation) -> SegmentEntry:
-    """How the manifest names a piece, its files staged where they are new."""
-    if isinstance(piece, Made):
-        return segments.write(writer, piece, generation.manifest.nbits)
-    if any(piece is old for old in generation.stored):
+def _entry(
+    writer: Writer, group: Sequence[Piece], nbits: int | str, old: Codec | None, new: Codec | None, *, drop: bool
+) -> SegmentEntry:
+    """How the manifest names the segment that a group of pieces becomes, its files staged where they are new."""
+    piece = group[0]
+    deleted = int((~piece.segment.live).sum())
+    if len(group) > 1 or isinstance(piece, Made) or new is not old or (drop and deleted):
+        return segments.write(writer, group, nbits, old, new)
+    if deleted == piece.entry.n_deleted:
         return piece.entry
     return segments.write_deleted(writer, piece.entry, piece.segment.live)
 
 
-def _merge_small(pieces: list[Stored | Made], merge_all: bool) -> list[Stored | Made]:
+def _merge_small(pieces: list[Piece], merge_all: bool) -> list[list[Piece]]:
     """Merge from the end while a segment is less than twice as large as all behind it: their number is logarithmic."""
     first, behind = len(pieces), 0
     while first > 0 and (merge_all or first == len(pieces) or len(pieces[first - 1].segment) < 2 * behind):
         first -= 1
         behind += len(pieces[first].segment)
-    tail = pieces[first:]
-    if len(tail) > 1 or (merge_all and tail and not tail[0].segment.live.all()):
-        return [*pieces[:first], segments.merge(tail)]
-    return pieces
+    alone = [[piece] for piece in pieces]
+    return [*alone[:first], pieces[first:]] if len(pieces) - first > 1 else alone

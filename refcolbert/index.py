@@ -33,7 +33,7 @@ from .errors import (
 )
 from .explain import Explanation, explain
 from .format import RAW, EncoderEntry, Manifest
-from .generation import Generation, publish
+from .generation import Generation, publish, warn_of_drift
 from .hits import Hit
 from .ragged import Ragged, check_vectors
 from .search import Result, search
@@ -242,6 +242,7 @@ class Index:
             "dim": manifest.dim,
             "nbits": manifest.nbits,
             "centroids": len(collection.codec.centroids) if collection.codec else None,
+            "quantization_error": self._generation.quantization_error(),
             "segments": len(manifest.segments),
             "deleted": int((~collection.live).sum()),
             "generation": manifest.generation,
@@ -302,7 +303,7 @@ class Index:
         positions = generation.collection.positions
         if (np.diff(positions) <= 0).any():
             raise CorruptIndexError("segments: expected positions that ascend from one to the next; restore the index")
-        names = [document.id for stored in generation.stored for document in stored.live_documents()]
+        names = [document.id for document in generation.live_documents()]
         if len(set(names)) != len(names):
             raise CorruptIndexError("documents: an id occurs twice among the live documents; restore the index")
         return self.info()
@@ -341,24 +342,22 @@ class Index:
     def reencode(self, encoder: Encoder, progress: bool = False) -> None:
         """Encode every text again with another model, in one generation. Documents without text are an error."""
         with self._writing() as (writer, generation):
-            documents = [d for stored in generation.stored for d in stored.live_documents()]
-            missing = [d.id for d in documents if d.text is None]
+            missing = [d.id for d in generation.live_documents() if d.text is None]
             if missing:
                 raise InvalidInput(f"{len(missing)} documents have no text to encode, the first is {missing[0]!r}")
-            manifest = replace(
-                generation.manifest,
-                dim=encoder.dim,
-                encoder=EncoderEntry(encoder.hash, encoder.source),
-                codec=None,
-                segments=(),
-            )
-            texts = [d.text or "" for d in documents]
+            entry = EncoderEntry(encoder.hash, encoder.source)
+            manifest = replace(generation.manifest, dim=encoder.dim, encoder=entry, codec=None, segments=())
             positions = generation.collection.positions[generation.collection.live]
-            vectors = encoder.encode_documents(texts, progress)
-            made = [segments.encode(vectors, documents, positions, None, manifest.nbits)] if documents else []
+            staged = []
+            with tqdm(desc="reencode", unit="doc", total=len(positions), disable=not progress) as bar:
+                for first, batch in _batches(generation.live_documents(), BUILD_BATCH):
+                    vectors = encoder.encode_documents([d.text or "" for d in batch], bar.update)
+                    made = segments.encode(vectors, batch, positions[first : first + len(batch)], None, manifest.nbits)
+                    written = segments.write(writer, [made], manifest.nbits, None, None)
+                    staged.append(segments.load(self._store, manifest, written, verify=False))
             fresh = Generation(self._store, manifest, verify=False)
+            self._publish(writer, fresh, staged, [], merge_all=True)
             self._encoder = encoder
-            self._publish(writer, fresh, [], made)
 
     # ---- inside
 
@@ -381,6 +380,7 @@ class Index:
             positions = manifest.next_position + np.arange(len(batch))
             made = segments.encode(ragged, batch, positions, generation.collection.codec, manifest.nbits)
             self._publish(writer, generation, generation.without(found.values()), [made])
+            warn_of_drift(self.path, manifest, made)
             return names
 
     @contextmanager

@@ -4,7 +4,7 @@ A segment is made from new documents or from other segments; either way position
 left out, so a merged segment equals one that had held its live documents from the start.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -14,27 +14,33 @@ from numpy.typing import NDArray
 
 from . import codec as codecs
 from . import ivf, kmeans
-from .codec import Codec, Encoded
+from .codec import Codec, Encoded, code_dtype, row_bytes
 from .documents import Document, DocumentFile, pack
 from .errors import CorruptIndexError, InvalidInput
-from .format import RAW, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types
+from .format import F2, RAW, U1, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types
 from .ragged import Ragged, offsets_of, rows_of
 from .search import Segment
 from .store import Store, Writer
 
 __all__ = [
     "Made",
+    "Piece",
     "Stored",
     "encode",
+    "join_lists",
+    "live_lengths",
     "load",
     "load_codec",
-    "merge",
-    "recode",
+    "quantization_error",
     "sample",
     "write",
     "write_codec",
     "write_deleted",
 ]
+
+DOCUMENTS = 4096  # read from a database at once
+RUN = 1 << 17  # tokens merged or encoded at once
+ERROR_SAMPLE = 4096  # tokens whose quantization error is measured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,9 +51,16 @@ class Stored:
     segment: Segment
     documents: DocumentFile
 
-    def live_documents(self) -> list[Document]:
-        """The documents that are not deleted, in row order."""
-        return self.documents.get(np.flatnonzero(self.segment.live).tolist())
+    def live_documents(self) -> Iterator[Document]:
+        """The documents that are not deleted, in row order; some are read at a time."""
+        rows = np.flatnonzero(self.segment.live).tolist()
+        for first in range(0, len(rows), DOCUMENTS):
+            yield from self.documents.get(rows[first : first + DOCUMENTS])
+
+    @property
+    def error(self) -> float:
+        """Of quantization, when its documents were added."""
+        return self.entry.error
 
     def with_live(self, live: NDArray[np.bool_]) -> "Stored":
         """The same segment with other tombstones."""
@@ -56,14 +69,18 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """A segment that is not yet on disk."""
+    """New documents that are not yet on disk."""
 
     segment: Segment
     documents: list[Document]
+    error: float  # of quantization, see `quantization_error`
 
-    def live_documents(self) -> list[Document]:
+    def live_documents(self) -> Iterator[Document]:
         """All of them: nothing is deleted before it is written."""
-        return self.documents
+        return iter(self.documents)
+
+
+Piece = Stored | Made
 
 
 def encode(
@@ -76,82 +93,158 @@ def encode(
     norms = np.linalg.norm(vectors.vectors, axis=1)  # [n_tokens]
     live = np.ones(len(vectors), np.bool_)
     if codec is None:
-        segment = Segment(positions, vectors.offsets, live, float(norms.max()), vectors.vectors, None, None)
+        segment, error = Segment(positions, vectors.offsets, live, float(norms.max()), vectors.vectors, None, None), 0.0
     else:
         encoded = codec.encode(vectors.vectors)
         lists = ivf.build(encoded.codes, vectors.offsets)
         segment = Segment(positions, vectors.offsets, live, float(norms.max()), None, encoded, lists)
-    return Made(segment, documents)
+        error = quantization_error(codec, vectors.vectors, encoded)
+    return Made(segment, documents, error)
 
 
-def merge(pieces: Sequence[Stored | Made]) -> Made:
-    """Segments in order -> one segment of their live documents, same positions, same bits."""
-    live = [_live(piece.segment) for piece in pieces]
-    documents = [document for piece in pieces for document in piece.live_documents()]
-    offsets = offsets_of(np.concatenate([np.diff(s.offsets) for s in live]))
-    raws = [s.raw for s in live if s.raw is not None]
-    parts = [s.encoded for s in live if s.encoded is not None]
-    raw = encoded = lists = None
-    if raws:
-        raw = np.concatenate(raws)
-    else:
-        encoded = codecs.join(parts)
-        lists = ivf.build(encoded.codes, offsets)
-    positions = np.concatenate([s.positions for s in live])
-    everything = np.ones(len(positions), np.bool_)
-    norm = max(s.largest_norm for s in live)
-    return Made(Segment(positions, offsets, everything, norm, raw, encoded, lists), documents)
+def quantization_error(codec: Codec, vectors: NDArray[np.float32], encoded: Encoded) -> float:
+    """The mean of |x - decoded x| / |x| over a sample of the vectors [n, dim]; zero vectors count as exact."""
+    some = np.linspace(0, len(vectors) - 1, min(len(vectors), ERROR_SAMPLE)).astype(np.int64)  # [n_some]
+    distances = np.linalg.norm(vectors[some] - codec.decode(encoded.take(some)), axis=1)  # [n_some]
+    norms = np.linalg.norm(vectors[some], axis=1)  # [n_some]
+    return float(np.divide(distances, norms, out=np.zeros(len(some)), where=norms > 0).mean())
 
 
-def _live(s: Segment) -> Segment:
-    """The segment without its deleted documents, and without lists."""
-    rows = np.flatnonzero(s.live)  # [n_live]
-    tokens = rows_of(s.offsets, rows)  # [n_live_tokens]
-    raw = s.raw[tokens] if s.raw is not None else None
-    encoded = s.encoded.take(tokens) if s.encoded else None
-    offsets = offsets_of(np.diff(s.offsets)[rows])
-    return Segment(s.positions[rows], offsets, s.live[rows], s.largest_norm, raw, encoded, None)
+def live_lengths(s: Segment) -> NDArray[np.int64]:
+    """[n_live] tokens of each document that is not deleted."""
+    lengths: NDArray[np.int64] = np.diff(s.offsets)[s.live]
+    return lengths
 
 
-def sample(made: Made, codec: Codec | None, seed: int) -> tuple[NDArray[np.float32], int]:
-    """Vectors [n_sample, dim] to fit a codec to, and how many centroids the whole segment calls for."""
-    n_tokens = int(made.segment.offsets[-1])
+def sample(pieces: Sequence[Piece], codec: Codec | None, seed: int) -> tuple[NDArray[np.float32], int]:
+    """Vectors [n_sample, dim] of live documents to fit a codec to, and how many centroids all of them call for."""
+    offsets = [offsets_of(live_lengths(piece.segment)) for piece in pieces]  # each [n_live + 1]
+    bounds = offsets_of([o[-1] for o in offsets])  # [n_pieces + 1]
+    n_tokens = int(bounds[-1])
     n_centroids = kmeans.centroid_count(n_tokens)
     size = min(n_tokens, codecs.POINTS_PER_CENTROID * n_centroids)
-    tokens = np.sort(np.random.default_rng([seed, 0]).choice(n_tokens, size, replace=False))
-    return made.segment.decode(tokens, codec), n_centroids
+    chosen = np.sort(np.random.default_rng([seed, 0]).choice(n_tokens, size, replace=False))
+    vectors = []
+    for piece, mine, first, last in zip(pieces, offsets, bounds, bounds[1:], strict=False):
+        tokens = chosen[(chosen >= first) & (chosen < last)] - first  # numbered through the live documents
+        document = np.searchsorted(mine, tokens, side="right") - 1
+        starts = piece.segment.offsets[:-1][piece.segment.live]  # [n_live]
+        vectors.append(piece.segment.decode(starts[document] + tokens - mine[document], codec))
+    return np.concatenate(vectors), n_centroids
 
 
-def recode(made: Made, old: Codec | None, codec: Codec) -> Made:
-    """The same documents encoded with another codec."""
-    s = made.segment
-    n_tokens = int(s.offsets[-1])
-    chunks = [np.arange(i, min(i + codecs.CHUNK, n_tokens)) for i in range(0, n_tokens, codecs.CHUNK)]
-    encoded = codecs.join([codec.encode(s.decode(tokens, old)) for tokens in chunks])
-    lists = ivf.build(encoded.codes, s.offsets)
-    return Made(replace(s, raw=None, encoded=encoded, lists=lists), made.documents)
+def write(
+    writer: Writer, pieces: Sequence[Piece], nbits: int | str, old: Codec | None, new: Codec | None
+) -> SegmentEntry:
+    """Stage one segment of the live documents of `pieces`, in order, at their positions.
 
-
-def write(writer: Writer, made: Made, nbits: int | str) -> SegmentEntry:
-    """Stage a segment's files."""
-    s = made.segment
-    arrays: dict[str, NDArray[Any]] = {"positions": s.positions, "offsets": s.offsets}
-    if s.raw is not None:
-        arrays["vectors"] = s.raw.astype(RAW.get(str(nbits), RAW["float16"]), copy=False)
-    if s.encoded is not None and s.lists is not None:
-        arrays |= {"codes": s.encoded.codes, "residuals": s.encoded.residuals, "scales": s.encoded.scales}
-        arrays |= {"cells": s.lists.cells, "cell_offsets": s.lists.offsets, "cell_documents": s.lists.documents}
-    files = {role: writer.array(role, array) for role, array in arrays.items()}
-    files["documents"] = writer.documents(pack(made.documents))
+    Codes are kept where `new` is the codec they were made by (`old`), otherwise vectors are decoded and encoded anew.
+    One run of documents is in memory at a time, besides what is counted in documents, and 10 bytes a token for lists.
+    """
+    all_live = [piece.segment.live for piece in pieces]
+    positions = np.concatenate([p.segment.positions[live] for p, live in zip(pieces, all_live, strict=True)])
+    lengths = [live_lengths(piece.segment) for piece in pieces]
+    offsets = offsets_of(np.concatenate(lengths))
+    n_tokens = int(offsets[-1])
+    files = {"positions": writer.array("positions", positions), "offsets": writer.array("offsets", offsets)}
+    lists, error = ivf.build(np.empty(0, np.uint16), np.zeros(1, np.int64)), 0.0
+    if new is None:
+        dtype = RAW.get(str(nbits), RAW["float16"])
+        first = pieces[0].segment.raw
+        dim = 0 if first is None else first.shape[1]
+        files["vectors"] = writer.stream("vectors", (dtype, (n_tokens, dim)), _raw_runs(pieces))
+    else:
+        runs = _Runs(pieces, old, new)
+        width = (n_tokens, row_bytes(new.dim, new.nbits))
+        types = {
+            "codes": (code_dtype(len(new.centroids)), (n_tokens,)),
+            "residuals": (U1, width),
+            "scales": (F2, (n_tokens,)),
+        }
+        files |= writer.streams(types, runs)
+        lists, error = join_lists(runs.lists), runs.error
+        for role, values in (
+            ("cells", lists.cells),
+            ("cell_offsets", lists.offsets),
+            ("cell_documents", lists.documents),
+        ):
+            files[role] = writer.array(role, values)
+    files["documents"] = writer.documents(pack(d for piece in pieces for d in piece.live_documents()))
     return SegmentEntry(
-        n_docs=len(s),
-        n_tokens=int(s.offsets[-1]),
+        n_docs=len(positions),
+        n_tokens=n_tokens,
         n_deleted=0,
-        n_cells=len(s.lists.cells) if s.lists else 0,
-        n_entries=len(s.lists.documents) if s.lists else 0,
-        largest_norm=s.largest_norm,
+        n_cells=len(lists.cells),
+        n_entries=len(lists.documents),
+        largest_norm=max(piece.segment.largest_norm for piece in pieces),
+        error=error,
         files=files,
     )
+
+
+def _runs(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, NDArray[np.int64]]]:
+    """Live rows of each piece, in runs of about RUN tokens."""
+    for piece in pieces:
+        rows = np.flatnonzero(piece.segment.live)
+        ends = np.cumsum(live_lengths(piece.segment))
+        for run in np.split(rows, np.flatnonzero(np.diff(ends // RUN)) + 1):
+            yield piece, run
+
+
+def _raw_runs(pieces: Sequence[Piece]) -> Iterator[NDArray[Any]]:
+    for piece, rows in _runs(pieces):
+        if piece.segment.raw is not None:
+            yield piece.segment.raw[piece.segment.tokens(rows)]
+
+
+class _Runs:
+    """Encoded runs, one after the other; gathers their inverted lists and their quantization error."""
+
+    def __init__(self, pieces: Sequence[Piece], old: Codec | None, new: Codec) -> None:
+        self._pieces, self._old, self._new = pieces, old, new
+        self.lists: list[ivf.InvertedLists] = []
+        self._errors: list[tuple[float, int]] = []  # (mean, tokens)
+
+    @property
+    def error(self) -> float:
+        """The mean over all tokens."""
+        n_tokens = sum(n for _, n in self._errors)
+        return sum(error * n for error, n in self._errors) / n_tokens
+
+    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
+        first = 0  # row in the new segment
+        for piece, rows in _runs(self._pieces):
+            encoded, error = self._encode(piece, rows)
+            offsets = offsets_of(np.diff(piece.segment.offsets)[rows])
+            lists = ivf.build(encoded.codes, offsets)
+            self.lists.append(replace(lists, documents=lists.documents + np.uint32(first)))
+            self._errors.append((error, len(encoded.codes)))
+            first += len(rows)
+            yield {"codes": encoded.codes, "residuals": encoded.residuals, "scales": encoded.scales}
+
+    def _encode(self, piece: Piece, rows: NDArray[np.int64]) -> tuple[Encoded, float]:
+        s = piece.segment
+        tokens = s.tokens(rows)
+        if s.encoded is not None and self._new is self._old:
+            return s.encoded.take(tokens), piece.error
+        vectors = s.decode(tokens, self._old)
+        encoded = self._new.encode(vectors)
+        return encoded, quantization_error(self._new, vectors, encoded)
+
+
+def join_lists(parts: Sequence[ivf.InvertedLists]) -> ivf.InvertedLists:
+    """The lists of runs of documents, numbered through already -> the lists of all of them."""
+    cells = np.concatenate([part.cells for part in parts])  # one for each list of each part
+    starts = np.concatenate(
+        [p.offsets[:-1] + s for p, s in zip(parts, offsets_of([len(p.documents) for p in parts]), strict=False)]
+    )
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    order = np.argsort(cells, kind="stable")  # by cell, then by part: documents ascend within a cell
+    bounds = np.concatenate([starts, [sum(len(p.documents) for p in parts)]]).astype(np.int64)
+    documents = np.concatenate([part.documents for part in parts])[rows_of(bounds, order)]
+    unique, first = np.unique(cells[order], return_index=True)
+    ends = offsets_of(lengths[order])
+    return ivf.InvertedLists(unique, np.concatenate([ends[first], ends[-1:]]), documents)
 
 
 def write_deleted(writer: Writer, entry: SegmentEntry, live: NDArray[np.bool_]) -> SegmentEntry:
@@ -162,7 +255,7 @@ def write_deleted(writer: Writer, entry: SegmentEntry, live: NDArray[np.bool_]) 
     return SegmentEntry(**values | {"n_deleted": len(deleted), "files": files})
 
 
-def write_codec(writer: Writer, codec: Codec) -> CodecEntry:
+def write_codec(writer: Writer, codec: Codec, error: float) -> CodecEntry:
     """Stage a codec's files."""
     arrays: dict[str, NDArray[Any]] = {
         "centroids": codec.centroids,
@@ -172,7 +265,7 @@ def write_codec(writer: Writer, codec: Codec) -> CodecEntry:
         "weights": codec.weights,
     }
     files = {role: writer.array(role, array) for role, array in arrays.items()}
-    return CodecEntry(len(codec.centroids), len(codec.coarse), files)
+    return CodecEntry(len(codec.centroids), len(codec.coarse), error, files)
 
 
 def load_codec(store: Store, manifest: Manifest, *, verify: bool) -> Codec | None:

@@ -17,8 +17,8 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,6 +36,7 @@ log = logging.getLogger("refcolbert")
 MANIFEST, TEMPORARY, DATA, LOCK = "manifest.json", "manifest.json.tmp", "data", "writer.lock"
 OURS = re.compile(r"([0-9]{8,})-[0-9a-z-]+\.(npy|sqlite|json)")  # a file in data/: its generation comes first
 ATTEMPTS = 16  # to pin the newest generation; each failure takes two commits between two lines of `Store.pin`
+ABANDONED = "nothing was published and the index is as it was"
 Bytes = bytes | memoryview
 
 
@@ -98,12 +99,27 @@ class Writer:
 
     def stream(self, role: str, array_type: ArrayType, chunks: Iterable[NDArray[Any]]) -> FileEntry:
         """Stage an array that comes in chunks of rows, of which only one is held at a time."""
-        parts = (_content(chunk, array_type[0]) for chunk in chunks)
-        return self._stage(f"{role.replace('_', '-')}.npy", _after(npy_header(array_type), parts))
+        return self.streams({role: array_type}, ({role: chunk} for chunk in chunks))[role]
+
+    def streams(
+        self, types: Mapping[str, ArrayType], chunks: Iterable[Mapping[str, NDArray[Any]]]
+    ) -> dict[str, FileEntry]:
+        """Stage several arrays that come in chunks together: role -> file."""
+        with self._store.refusals(ABANDONED), ExitStack() as stack:
+            files = {role: self._open(f"{role.replace('_', '-')}.npy", stack) for role in types}
+            for role, file in files.items():
+                file.append(npy_header(types[role]))
+            for chunk in chunks:
+                for role, rows in chunk.items():
+                    files[role].append(_content(rows, types[role][0]))
+            return {role: file.finish() for role, file in files.items()}
 
     def documents(self, data: bytes) -> FileEntry:
         """Stage a packed document database."""
-        return self._stage("documents.sqlite", [data])
+        with self._store.refusals(ABANDONED), ExitStack() as stack:
+            file = self._open("documents.sqlite", stack)
+            file.append(data)
+            return file.finish()
 
     def copy(self, entry: FileEntry, source: "Store") -> None:
         """Stage a file of another index under the same name, checked against its SHA-256 on the way."""
@@ -113,7 +129,7 @@ class Writer:
             memoryview(mapped) as view,
         ):
             _check_hash(entry, view)
-            self._write(self._store.path / DATA / entry.name, [view])
+            self._write(self._store.path / DATA / entry.name, view)
 
     def commit(self, manifest: Manifest) -> None:
         """Publish `manifest`. When this returns, the new generation is the one that any reader finds."""
@@ -123,31 +139,45 @@ class Writer:
             Manifest.from_bytes(content)
         except CorruptIndexError as error:
             raise InvalidInput(f"{store.path}: no reader would take this manifest: {error}") from error
-        self._write(store.path / DATA / own_copy(manifest.generation), [content])
-        with store.refusals("nothing was published and the index is as it was"):
+        self._write(store.path / DATA / own_copy(manifest.generation), content)
+        with store.refusals(ABANDONED):
             files.sync_folder(store.path / DATA)
-        self._write(store.path / TEMPORARY, [content])
+        self._write(store.path / TEMPORARY, content)
         with store.refusals("the index is as it was, or complete with this change: refresh() tells"):
             files.replace(store.path / TEMPORARY, store.path / MANIFEST)
             files.sync_folder(store.path)
         store.collect([m for m in (manifest, self.manifest) if m])
 
-    def _stage(self, suffix: str, parts: Iterable[Bytes]) -> FileEntry:
+    def _open(self, suffix: str, stack: ExitStack) -> "_NewFile":
         name = f"{self.generation:08d}-{self._count:03d}-{suffix}"
         self._count += 1
-        size, digest = self._write(self._store.path / DATA / name, parts)
-        return FileEntry(name, size, digest)
+        return _NewFile(self._files, self._store.path / DATA / name, stack)
 
-    def _write(self, path: Path, parts: Iterable[Bytes]) -> tuple[int, str]:
-        """Make a new file, durably; its size and SHA-256."""
-        size, digest = 0, hashlib.sha256()
-        with self._store.refusals("nothing was published and the index is as it was"), self._files.create(path) as file:
-            for part in parts:
-                self._files.append(file, part)
-                digest.update(part)
-                size += len(part)
-            self._files.sync(file)
-        return size, digest.hexdigest()
+    def _write(self, path: Path, content: Bytes) -> None:
+        """Make a new file, durably."""
+        with self._store.refusals(ABANDONED), ExitStack() as stack:
+            file = _NewFile(self._files, path, stack)
+            file.append(content)
+            file.finish()
+
+
+class _NewFile:
+    """A file that is being written; its size and SHA-256 grow with it."""
+
+    def __init__(self, files: FileSystem, path: Path, stack: ExitStack) -> None:
+        self._files, self._name = files, path.name
+        self._file = stack.enter_context(files.create(path))
+        self._size, self._digest = 0, hashlib.sha256()
+
+    def append(self, data: Bytes) -> None:
+        self._files.append(self._file, data)
+        self._digest.update(data)
+        self._size += len(data)
+
+    def finish(self) -> FileEntry:
+        """Make it durable."""
+        self._files.sync(self._file)
+        return FileEntry(self._name, self._size, self._digest.hexdigest())
 
 
 class Store:
@@ -320,8 +350,3 @@ def _content(array: NDArray[Any], dtype: np.dtype[Any]) -> memoryview:
     """The bytes of an array, C-ordered."""
     array = np.ascontiguousarray(array, dtype=dtype)
     return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
-
-
-def _after(first: bytes, rest: Iterable[Bytes]) -> Iterator[Bytes]:
-    yield first
-    yield from rest

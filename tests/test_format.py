@@ -59,9 +59,9 @@ def example(nbits=4, encoded=True):
     )
     cells, entries = (0, 0) if not encoded else (9, 60)
     if encoded:
-        manifest = replace(manifest, codec=with_files(manifest, CodecEntry(64, 8, {}), 1))
-    whole = SegmentEntry(20, 100, 0, cells, entries, 1.0, {})
-    holed = SegmentEntry(10, 50, 2, cells, entries, 1.0, {})
+        manifest = replace(manifest, codec=with_files(manifest, CodecEntry(64, 8, 0.1, {}), 1))
+    whole = SegmentEntry(20, 100, 0, cells, entries, 1.0, 0.2, {})
+    holed = SegmentEntry(10, 50, 2, cells, entries, 1.0, 0.2, {})
     return replace(manifest, segments=(with_files(manifest, whole, 2), with_files(manifest, holed, 3)))
 
 
@@ -127,6 +127,8 @@ ALLOWED = {
     "encoder": [None],
     "encoder.source": [None, "text", ""],
     "segments.1.largest_norm": [0, 1e308, 1.5, 2**63, 2**62 + 1],
+    "segments.1.error": [0, 1e308, 1.5, 2**63, 2**62 + 1],
+    "codec.error": [0, 1e308, 1.5, 2**63, 2**62 + 1],
     "segments.0": [MISSING],
     "segments.1": [MISSING],
 }

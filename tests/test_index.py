@@ -530,3 +530,53 @@ def test_ragged_of_another_length(vectors_index):
     index, documents = vectors_index
     with pytest.raises(InvalidInput, match="1 documents, found 2"):
         index.add([{"id": "a"}], vectors=Ragged.from_list([documents[0], documents[1]]))
+
+
+def test_drifted_documents_are_reported_with_the_remedy(tmp_path, caplog):
+    """Documents unlike those the codec was fitted to raise the error in info() and a warning; refitting lowers it."""
+    rng = np.random.default_rng(0)
+    index = Index.create(tmp_path / "i", dim=DIM, nbits=2, train_at=1000)
+    index.add([{"id": f"a{i}"} for i in range(150)], vectors=topical(rng, 150, DIM, topics=3))
+    fitted = index.info()["quantization_error"]
+    assert fitted["now"] == fitted["fitted"]
+    assert fitted["remedy"] is None
+    caplog.clear()
+    strange = [unit(rng, 20, DIM) for _ in range(200)]
+    index.add([{"id": f"c{i}"} for i in range(200)], vectors=strange)
+    assert "compact(refit=True)" in caplog.text
+    drifted = index.info()["quantization_error"]
+    assert drifted["now"] > 1.25 * drifted["fitted"]
+    assert "compact(refit=True)" in drifted["remedy"]
+    index.compact(refit=True)
+    assert index.info()["quantization_error"]["now"] < drifted["now"]
+    assert index.info()["quantization_error"]["remedy"] is None
+
+
+def test_quantization_error_is_the_mean_over_all_tokens(vectors_index):
+    """Merging weighs the errors of its parts by their tokens; a raw index has none."""
+    index, documents = vectors_index
+    for i in range(3):
+        index.add([{"id": f"x{i}"}], vectors=[documents[i]])
+    before = index.info()["quantization_error"]["now"]
+    index.compact()
+    assert index.info()["quantization_error"]["now"] == pytest.approx(before, rel=1e-12)
+    assert Index.create(index.path.with_name("raw"), dim=3).info()["quantization_error"] is None
+
+
+@pytest.mark.parametrize("nbits", [2, "float16"])
+def test_merging_in_runs_equals_merging_at_once(tmp_path, monkeypatch, nbits):
+    """However few tokens are merged at a time, the files are the same."""
+    contents = []
+    for run in (1 << 17, 40):
+        monkeypatch.setattr("refcolbert.segments.RUN", run)
+        index = Index.create(tmp_path / str(run), dim=DIM, nbits=nbits, train_at=300)
+        documents = topical(np.random.default_rng(4), 60, DIM)
+        for first, last in ((0, 30), (30, 40), (40, 41), (41, 60)):
+            names = [{"id": f"d{i}"} for i in range(first, last)]
+            index.add(names, vectors=documents.take(np.arange(first, last)))
+        index.delete(["d3", "d33", "d59"])
+        index.compact()
+        index.check()
+        named = sorted(file.name for file in index._generation.manifest.files())
+        contents.append([(index.path / "data" / name).read_bytes() for name in named])
+    assert contents[0] == contents[1]
