@@ -12,9 +12,11 @@ Texts are run in batches of equal token length, so nothing is padded: no arithme
 vectors do not depend on what else was in its batch beyond float rounding.
 """
 
+import ctypes
 import hashlib
 import logging
 import os
+import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -77,6 +79,7 @@ class Encoder:
         self.spec = EncodingSpec.from_json(_text(encoding, "encoding.json"))
         self.tokenizer = TextTokenizer(_text(tokenizer, "tokenizer.json"), self.spec)
         self._start(model)
+        _watch_forks(self)
         _check_signature(self._session, self.spec)
 
     @classmethod
@@ -218,6 +221,22 @@ class Encoder:
         Encoder.__init__(self, **state)
         if self.hash != expected:
             raise InvalidModel(f"{self.folder} changed since the encoder was pickled; load it again")
+
+
+_LIVE: weakref.WeakSet[Encoder] = weakref.WeakSet()  # a forked child inherits their sessions
+
+
+def _watch_forks(encoder: Encoder) -> None:
+    """See to it that a forked child never destroys the encoder's session."""
+    if not _LIVE and hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_keep_sessions)
+    _LIVE.add(encoder)
+
+
+def _keep_sessions() -> None:
+    """Destroying an inherited session would wait for its threads, which did not come along: keep it for good."""
+    for encoder in _LIVE:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(encoder._session))
 
 
 def _ignore(_: int) -> None:

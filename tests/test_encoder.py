@@ -1,11 +1,14 @@
 """The encoder: texts to unit vectors that depend on nothing but the text, and typed refusals of broken models."""
 
+import faulthandler
 import json
 import logging
 import multiprocessing
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -508,6 +511,7 @@ def in_forked_child(function):
     receiver, sender = context.Pipe(duplex=False)
 
     def answer():
+        faulthandler.dump_traceback_later(50, exit=True)  # a child that hangs says where
         try:
             sender.send((os.getpid(), function()))
         except Exception as error:  # noqa: BLE001 - it is sent to the parent
@@ -530,6 +534,31 @@ def test_a_forked_child_gives_the_same_bits(encoder):
     before = encoder.encode_documents(TEXTS).vectors.tobytes()
     assert in_forked_child(lambda: encoder.encode_documents(TEXTS).vectors.tobytes()) == before
     assert encoder.encode_documents(TEXTS).vectors.tobytes() == before
+
+
+FORK = """
+import hashlib, os, sys
+from refcolbert import Encoder
+encoder = Encoder.load(sys.argv[1])
+encoder.encode_queries(["before"])
+hashlib.sha256(bytes(1 << 28))  # long enough for the session's threads to fall asleep
+child = os.fork()
+if child or sys.argv[2] == "used":
+    encoder.encode_queries(["after"])
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("use", ["used", "unused"])
+def test_a_forked_child_ends(model, use):
+    """A child that inherits the encoder ends by itself, with its interpreter's ordinary exit.
+
+    ONNX Runtime from 1.32 on also starts a telemetry thread, which hangs the exit of any forked child: it is off here.
+    """
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    done = subprocess.run([sys.executable, "-c", FORK, str(model), use], timeout=120, check=False, env=environment)
+    assert done.returncode == 0
 
 
 def test_a_forked_child_refuses_a_changed_folder(model):
