@@ -18,7 +18,7 @@ from .codec import Codec, Encoded, code_dtype, row_bytes
 from .documents import Document, DocumentFile, pack
 from .errors import CorruptIndexError, InvalidInput
 from .format import F2, RAW, U1, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types
-from .ragged import Ragged, offsets_of, rows_of
+from .ragged import Ragged, offsets_of
 from .search import Segment
 from .store import Store, Writer
 
@@ -185,9 +185,7 @@ def write(
 def _runs(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, NDArray[np.int64]]]:
     """Live rows of each piece, in runs of about RUN tokens."""
     for piece in pieces:
-        rows = np.flatnonzero(piece.segment.live)
-        ends = np.cumsum(live_lengths(piece.segment))
-        for run in np.split(rows, np.flatnonzero(np.diff(ends // RUN)) + 1):
+        for run in _cut(np.flatnonzero(piece.segment.live), np.cumsum(live_lengths(piece.segment))):
             yield piece, run
 
 
@@ -234,16 +232,17 @@ class _Runs:
 
 def join_lists(parts: Sequence[ivf.InvertedLists]) -> ivf.InvertedLists:
     """The lists of runs of documents, numbered through already -> the lists of all of them."""
-    cells = np.concatenate([part.cells for part in parts])  # one for each list of each part
-    starts = np.concatenate(
-        [p.offsets[:-1] + s for p, s in zip(parts, offsets_of([len(p.documents) for p in parts]), strict=False)]
-    )
-    lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    cells = np.concatenate([part.cells for part in parts])  # [n_lists] one for each list of each part
+    lengths = np.concatenate([np.diff(part.offsets) for part in parts])  # [n_lists]
     order = np.argsort(cells, kind="stable")  # by cell, then by part: documents ascend within a cell
-    bounds = np.concatenate([starts, [sum(len(p.documents) for p in parts)]]).astype(np.int64)
-    documents = np.concatenate([part.documents for part in parts])[rows_of(bounds, order)]
+    ends = offsets_of(lengths[order])  # [n_lists + 1]
+    starts = np.empty(len(cells), np.int64)  # [n_lists] where each list goes
+    starts[order] = ends[:-1]
+    documents = np.empty(int(ends[-1]), np.uint32)
+    for part, mine in zip(parts, np.split(starts, np.cumsum([len(p.cells) for p in parts])[:-1]), strict=True):
+        shift = np.repeat(mine - part.offsets[:-1], np.diff(part.offsets))
+        documents[shift + np.arange(len(shift))] = part.documents
     unique, first = np.unique(cells[order], return_index=True)
-    ends = offsets_of(lengths[order])
     return ivf.InvertedLists(unique, np.concatenate([ends[first], ends[-1:]]), documents)
 
 
@@ -321,9 +320,24 @@ def _check_tokens(s: Segment, entry: SegmentEntry, manifest: Manifest) -> None:
         n_centroids = manifest.codec.n_centroids
         expect("codes", int(s.encoded.codes.max()) < n_centroids, f"values below {n_centroids}")
         expect("scales", bool((np.isfinite(s.encoded.scales) & (s.encoded.scales >= 0)).all()), "finite values >= 0")
-        again = ivf.build(s.encoded.codes, s.offsets)
+        again = _lists_of(s.encoded.codes, s.offsets)
         for role, name in (("cells", "cells"), ("cell_offsets", "offsets"), ("cell_documents", "documents")):
             expect(role, np.array_equal(getattr(again, name), getattr(s.lists, name)), "what the codes give")
+
+
+def _lists_of(codes: NDArray[Any], offsets: NDArray[np.int64]) -> ivf.InvertedLists:
+    """`ivf.build`, a run of documents at a time."""
+    parts = []
+    for rows in _cut(np.arange(len(offsets) - 1), offsets[1:]):
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        lists = ivf.build(codes[offsets[first] : offsets[last]], offsets[first : last + 1] - offsets[first])
+        parts.append(replace(lists, documents=lists.documents + np.uint32(first)))
+    return join_lists(parts)
+
+
+def _cut(rows: NDArray[np.int64], ends: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Document rows, the last token of each given -> runs of about RUN tokens."""
+    return np.split(rows, np.flatnonzero(np.diff(ends // RUN)) + 1)
 
 
 def _rises(values: NDArray[Any], last: int) -> bool:

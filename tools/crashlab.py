@@ -64,7 +64,7 @@ def kills(scratch: Path, every: int) -> Row:
 
 def random_kills(scratch: Path, every: int) -> Row:
     """SIGKILL at random moments; that children are sometimes done by then is why there are more."""
-    n = max(30 // every, 1)
+    n = max(60 // every, 1)
     found = (inject.random_kills(s, scratch / "k", n, 0.02) for s in SCENARIOS)
     return _sum(found, 200 // every, "show the new generation")
 
