@@ -231,6 +231,14 @@ class Index:
         places = generation.places(_id_list(ids))
         return [generation.stored[i].documents.get([row])[0] for i, row in places]
 
+    def vectors(self, ids: Iterable[str]) -> Ragged:
+        """The vectors that are held of the documents with these ids, decoded, in that order. Raises `UnknownId`."""
+        generation = self._generation
+        starts = generation.collection.starts
+        numbers = np.array([starts[i] + row for i, row in generation.places(_id_list(ids))], np.int64)
+        order = np.argsort(numbers)
+        return generation.collection.vectors(numbers[order]).take(np.argsort(order))
+
     def info(self) -> dict[str, Any]:
         """What the index holds and how."""
         manifest, collection = self._generation.manifest, self._generation.collection

@@ -17,7 +17,7 @@ ORDER = [
     "topk", "tokens", "ragged", "maxsim", "kmeans", "codec", "ivf", "format", "files",
     "filters", "documents", "encoder", "store", "search",
     "explain", "passages", "docstrings", "segments", "generation",
-    "hits", "rerank", "index",
+    "hits", "rerank", "index", "importers",
     "evaluate",
     "cli",
 ]  # fmt: skip
