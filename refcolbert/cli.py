@@ -32,9 +32,9 @@ EXTRA_COMMANDS = "refcolbert.commands"  # the entry point group through which ot
 
 DEMO_QUESTIONS = (
     "how do I parse a date from a string",
-    "run a command and capture its output",
-    "read a csv file row by row",
-    "keep only the n largest items",
+    "compress a file with gzip",
+    "list the files in a folder",
+    "median of a list of numbers",
 )
 
 
