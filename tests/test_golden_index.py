@@ -1,0 +1,51 @@
+"""Indexes of every released format version, opened forever (tools/golden_index.py makes one for each version)."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from refcolbert import Index
+from refcolbert.format import FORMAT_VERSION
+from tools.golden_index import DIM, ROOT, answers, grid
+
+INDEXES = sorted(p.parent for p in ROOT.glob("v*/*/manifest.json"))
+
+
+def test_every_version_has_its_index():
+    """A new format version comes with an index of its own."""
+    assert {p.parent.name for p in INDEXES} == {f"v{n}" for n in range(1, FORMAT_VERSION + 1)}
+
+
+@pytest.mark.parametrize("path", INDEXES, ids=lambda p: "-".join(p.parts[-2:]))
+def test_an_index_of_a_released_version_answers_as_it_did(path):
+    """Every byte verifies; ids, order, texts and metadata are those of then, scores to the rounding of a sum."""
+    index = Index.open(path, verify="full")
+    expected = json.loads(path.with_suffix(".json").read_text())
+    found = answers(index)
+    assert (found["ids"], found["metadata"]) == (expected["ids"], expected["metadata"])
+    for name in ("hits", "even"):
+        assert [[h[0], *h[2:]] for h in found[name]] == [[h[0], *h[2:]] for h in expected[name]]
+        assert [h[1] for h in found[name]] == pytest.approx([h[1] for h in expected[name]], rel=1e-12)
+    assert index.check()["documents"] == 18
+
+
+@pytest.mark.parametrize("path", INDEXES, ids=lambda p: "-".join(p.parts[-2:]))
+def test_an_index_of_a_released_version_can_be_written(path, tmp_path):
+    """A copy takes new documents and compaction, and everything else stays in it."""
+    shutil.copytree(path, tmp_path / "i")
+    index = Index.open(tmp_path / "i")
+    before = index.ids()
+    index.add([{"id": "new"}], vectors=[grid(200, 2)])
+    index.compact(refit=True)
+    assert index.ids() == [*before, "new"]
+    assert index.info()["dim"] == DIM
+    index.check()
+
+
+def test_reading_changes_nothing():
+    """The committed folders hold what a snapshot writes, without a lock file."""
+    for path in INDEXES:
+        assert {p.name for p in path.iterdir()} == {"manifest.json", "data"}
+    assert sum(p.stat().st_size for p in Path(ROOT).rglob("*") if p.is_file()) < 200_000

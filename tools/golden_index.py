@@ -1,0 +1,72 @@
+"""The tiny index that is kept for each released version of the format, and what it answers.
+
+    python -m tools.golden_index
+
+Writes golden/index/v<N> for the current version, once: an index of a released version is never made again, because the
+test that opens it asks whether what users have on disk can still be read. Vectors lie on a grid where float32 is exact.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refcolbert import Index
+from refcolbert.format import FORMAT_VERSION
+
+ROOT = Path(__file__).parents[1] / "golden" / "index"
+DIM = 8
+KINDS: dict[str, dict[str, Any]] = {"raw": {"nbits": "float16"}, "encoded": {"nbits": 4, "train_at": 60}}
+
+
+def grid(seed: int, n: int) -> NDArray[np.float32]:
+    """[n, DIM] multiples of 1/8."""
+    return np.random.default_rng(seed).integers(-8, 9, (n, DIM)).astype(np.float32) / np.float32(8)
+
+
+def fill(index: Index) -> None:
+    """Twenty documents, one of them replaced and two deleted, in several segments."""
+    records = [
+        {"id": f"d{i}", "text": f"Text {i}: naïve 文", "metadata": {"n": i, "even": i % 2 == 0}} for i in range(20)
+    ]
+    index.add(records[:16], vectors=[grid(i, 3 + i % 4) for i in range(16)])
+    index.add(records[16:], vectors=[grid(i, 3) for i in range(16, 20)])
+    index.upsert([{"id": "d3", "text": "changed"}], vectors=[grid(33, 4)])
+    index.delete(["d5", "d17"])
+
+
+def answers(index: Index) -> dict[str, Any]:
+    """What the index says: ids, hits with scores, a filtered search, one document."""
+    q = grid(100, 4)
+    return {
+        "ids": index.ids(),
+        "hits": [[h.id, h.score, h.text] for h in index.search(q, 30)],
+        "even": [[h.id, h.score] for h in index.search(q, 3, where={"even": True, "n": {"$gte": 4}})],
+        "metadata": index.get(["d4"])[0].metadata,
+    }
+
+
+def main() -> None:
+    """Write the current version's index and answers."""
+    folder = ROOT / f"v{FORMAT_VERSION}"
+    if folder.exists():
+        raise SystemExit(f"{folder} is there already and stays as it is")
+    for name, options in KINDS.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = folder / f"{name}-scratch"
+        with Index.create(scratch, dim=DIM, **options) as index:
+            fill(index)
+            index.snapshot(folder / name)
+        (folder / name / "writer.lock").unlink()
+        found = answers(Index.open(folder / name, verify="full"))
+        (folder / f"{name}.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        for path in sorted(scratch.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        scratch.rmdir()
+    print(f"{folder}: {sum(p.stat().st_size for p in folder.rglob('*') if p.is_file()):,} bytes")
+
+
+if __name__ == "__main__":
+    main()
