@@ -1,8 +1,9 @@
 """The README.md of an exported model folder."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from .checkpoints import Checkpoint
+from refcolbert.spec import EncodingSpec
 
 __all__ = ["model_card"]
 
@@ -27,13 +28,19 @@ largest difference of a component {max_abs:.1e}, smallest cosine {min_cosine:.7f
 """
 
 
-def model_card(name: str, source: Checkpoint, report: dict[str, Any]) -> str:
-    """Markdown that says what the folder holds and how exactly it follows its checkpoint."""
-    spec = source.spec
+NOTES = """
+## Know before use
+
+{notes}
+"""
+
+
+def model_card(name: str, spec: EncodingSpec, report: dict[str, Any], notes: Sequence[str] = ()) -> str:
+    """Markdown that says what the folder holds, how exactly it follows its checkpoint, and what `notes` warn of."""
     attended = "attended" if spec.expansion_attended else "not attended"
-    return CARD.format(
+    card = CARD.format(
         name=name,
-        layout=source.layout,
+        layout=report["layout"],
         dim=spec.dim,
         query_length=spec.query_length,
         document_length=spec.document_length,
@@ -46,3 +53,4 @@ def model_card(name: str, source: Checkpoint, report: dict[str, Any]) -> str:
         **report["speed"],
         **report["worst"],
     )
+    return card + (NOTES.format(notes="\n".join(f"- {note}" for note in notes)) if notes else "")

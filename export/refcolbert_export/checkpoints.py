@@ -64,7 +64,7 @@ def layout_of(folder: Path) -> Layout:
         if layout.recognizes(folder):
             return layout
     raise UnsupportedCheckpoint(
-        f"{folder} has none of the known layouts ({', '.join(layout.name for layout in LAYOUTS)}); "
+        f"{folder} has none of the known layouts ({', '.join(layout.name for layout in LAYOUTS)}, next-plaid); "
         f"it holds {', '.join(sorted(p.name for p in folder.iterdir())[:12]) or 'nothing'}"
     )
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,30 @@ import torch
 import transformers
 
 from refcolbert.errors import ExportError
+from refcolbert.spec import EncodingSpec
 
 from .card import model_card
-from .checkpoints import Checkpoint, layout_of, read_checkpoint
+from .checkpoints import layout_of, read_checkpoint
+from .next_plaid import LAYOUT as NEXT_PLAID
+from .next_plaid import NextPlaidReference, is_next_plaid, read_next_plaid
 from .origins import reference_for
-from .parity import REPORT, check_report, measure
+from .parity import REPORT, Origin, check_report, measure
 from .speed import measure_speed
 from .to_onnx import to_onnx
 from .variants import VARIANTS
 
 __all__ = ["export_checkpoint", "verify_against"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What goes into a model folder, whatever it was read from."""
+
+    layout: str
+    spec: EncodingSpec
+    tokenizer_json: str
+    graph: bytes  # float32 ONNX
+    notes: tuple[str, ...]  # what the user must know of where it came from
 
 
 def export_checkpoint(
@@ -36,7 +50,7 @@ def export_checkpoint(
     if out.exists() or out.is_symlink():
         raise ExportError(f"there is already something at {out}; remove it or choose another place")
     out.parent.mkdir(parents=True, exist_ok=True)
-    source = read_checkpoint(checkpoint, trust_remote_code)
+    source = _read(checkpoint, trust_remote_code)
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         staged.chmod(0o755)
@@ -44,7 +58,7 @@ def export_checkpoint(
         report = _prove(staged, checkpoint, source.layout, trust_remote_code, variant)
         report["speed"] = measure_speed(staged)
         _save(staged / REPORT, json.dumps(report, indent=1) + "\n")
-        _save(staged / "README.md", model_card(checkpoint.name, source, report))
+        _save(staged / "README.md", model_card(checkpoint.name, source.spec, report, source.notes))
         staged.rename(out)
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
@@ -56,18 +70,33 @@ def verify_against(folder: Path, checkpoint: Path, *, trust_remote_code: bool = 
     """Compare an exported folder with a checkpoint anew. Raises `ParityError`."""
     path = folder / REPORT
     variant = json.loads(path.read_text(encoding="utf-8"))["variant"] if path.is_file() else "float32"
-    return _prove(folder, checkpoint, layout_of(checkpoint).name, trust_remote_code, variant)
+    layout = NEXT_PLAID if is_next_plaid(checkpoint) else layout_of(checkpoint).name
+    return _prove(folder, checkpoint, layout, trust_remote_code, variant)
 
 
-def _write(source: Checkpoint, staged: Path, variant: str) -> None:
-    (staged / "model.onnx").write_bytes(VARIANTS[variant].make(to_onnx(source.model)))
+def _read(checkpoint: Path, trust_remote_code: bool) -> Source:
+    if is_next_plaid(checkpoint):
+        graph, spec, tokenizer_json, notes = read_next_plaid(checkpoint)
+        return Source(NEXT_PLAID, spec, tokenizer_json, graph, notes)
+    found = read_checkpoint(checkpoint, trust_remote_code)
+    return Source(found.layout, found.spec, found.tokenizer_json, to_onnx(found.model), ())
+
+
+def _origin(checkpoint: Path, layout: str, trust_remote_code: bool) -> Origin:
+    if layout == NEXT_PLAID:
+        return NextPlaidReference(checkpoint)
+    return reference_for(checkpoint, layout, trust_remote_code)
+
+
+def _write(source: Source, staged: Path, variant: str) -> None:
+    (staged / "model.onnx").write_bytes(VARIANTS[variant].make(source.graph))
     _save(staged / "tokenizer.json", source.tokenizer_json)
     _save(staged / "encoding.json", source.spec.to_json())
 
 
 def _prove(folder: Path, checkpoint: Path, layout: str, trust_remote_code: bool, variant: str) -> dict[str, Any]:
     tolerance = VARIANTS[variant].tolerance
-    report = measure(folder, reference_for(checkpoint, layout, trust_remote_code))
+    report = measure(folder, _origin(checkpoint, layout, trust_remote_code))
     check_report(report, tolerance)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {"layout": layout, "variant": variant, "tolerance": asdict(tolerance), **versions, **report}

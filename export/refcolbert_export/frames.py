@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-__all__ = ["Frame", "frame_of", "load_tokenizer", "marker_id", "plain_json"]
+__all__ = ["Frame", "frame_of", "frame_of_json", "load_tokenizer", "marker_id", "plain_json", "plain_tokenizer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,12 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
 
 def plain_json(tokenizer: Any) -> str:
     """tokenizer.json without the truncation and padding that a checkpoint may carry: both are the spec's."""
-    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    return plain_tokenizer(tokenizer.backend_tokenizer.to_str())
+
+
+def plain_tokenizer(tokenizer_json: str) -> str:
+    """A tokenizer.json's text without truncation and padding."""
+    plain = Tokenizer.from_str(tokenizer_json)
     plain.no_truncation()
     plain.no_padding()
     return str(plain.to_str(pretty=False))
@@ -67,7 +72,12 @@ def marker_id(tokenizer: Any, marker: str) -> int:
 
 def frame_of(tokenizer: Any) -> Frame:
     """What the tokenizer adds before and after one text."""
-    encoding = Tokenizer.from_str(plain_json(tokenizer)).encode("a")
+    return frame_of_json(plain_json(tokenizer))
+
+
+def frame_of_json(tokenizer_json: str) -> Frame:
+    """The same of a tokenizer.json that neither truncates nor pads."""
+    encoding = Tokenizer.from_str(tokenizer_json).encode("a")
     added = encoding.special_tokens_mask  # 1 for what the post-processor added
     if 0 not in added:
         raise UnsupportedCheckpoint("the tokenizer turns the text 'a' into nothing; expected a tokenizer with letters")
