@@ -1,7 +1,10 @@
 """Index: the whole surface, against a dictionary of arrays."""
 
 import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -579,4 +582,29 @@ def test_merging_in_runs_equals_merging_at_once(tmp_path, monkeypatch, nbits):
         index.check()
         named = sorted(file.name for file in index._generation.manifest.files())
         contents.append([(index.path / "data" / name).read_bytes() for name in named])
+    assert contents[0] == contents[1]
+
+
+BUILD = """
+import sys
+import numpy as np
+from refcolbert import Index
+rng = np.random.default_rng(0)
+index = Index.create(sys.argv[1], dim=8, train_at=50)
+for first in (0, 20):
+    names = [{"id": f"d{i}", "text": f"t{i}", "metadata": {"i": i}} for i in range(first, first + 20)]
+    index.add(names, vectors=[rng.standard_normal((5, 8)) for _ in names])
+index.delete(["d7"])
+index.compact(refit=True)
+"""
+
+
+def test_another_process_makes_the_same_bytes(tmp_path):
+    """Two processes that do the same write the same files, though hashes of texts differ between them."""
+    contents = []
+    for name, seed in (("a", "1"), ("b", "2")):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", BUILD, tmp_path / name], check=True, env=environment, timeout=120)
+        files = [p for p in (tmp_path / name).rglob("*") if p.is_file() and p.name != "writer.lock"]
+        contents.append({p.relative_to(tmp_path / name): p.read_bytes() for p in files})
     assert contents[0] == contents[1]

@@ -20,6 +20,7 @@ import click
 from .faults import crash, inject
 from .faults.damage import cuts, flips, small_index, swaps
 from .faults.inject import Report
+from .faults.races import races, real_limits
 from .faults.readers import read_while_writing
 from .faults.scenarios import SCENARIOS
 
@@ -111,6 +112,22 @@ def readers(scratch: Path, every: int) -> Row:
     return Row(found.queries, 50_000, note, found.bad)
 
 
+def limits(scratch: Path, every: int) -> Row:
+    """A limit on file sizes that the kernel enforces, from nothing to more than the largest file."""
+    sizes = range(0, 16_000, 160 * every)
+    found = []
+    for scenario in SCENARIOS[1:7]:
+        found.append(real_limits(scenario, scratch / "l", sizes))
+        shutil.rmtree(scratch / "l")
+    return _sum(found, 100, "fitted")
+
+
+def writers(scratch: Path, every: int) -> Row:
+    """Sixteen processes reach for the writer lock at once."""
+    path = small_index(scratch / "w")
+    return _sum([races(path, 200 // every)], 200, "winners were killed while they wrote")
+
+
 CAMPAIGN: dict[str, Callable[[Path, int], Row]] = {
     "crash states": crashes,
     "crash mutants": crash_mutants,
@@ -118,6 +135,8 @@ CAMPAIGN: dict[str, Callable[[Path, int], Row]] = {
     "kill -9 at random": random_kills,
     "failed operations": injections,
     "failure mutants": injection_mutants,
+    "limits of the kernel": limits,
+    "writers that race": writers,
     "flipped bits": flipped,
     "cut files": cut,
     "swapped files": swapped,
