@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from refcolbert.errors import ExportError
+from refcolbert.errors import ExportError, ParityError
 from refcolbert.spec import EncodingSpec
 
 from .card import model_card
@@ -18,7 +18,7 @@ from .checkpoints import layout_of, read_checkpoint
 from .next_plaid import LAYOUT as NEXT_PLAID
 from .next_plaid import NextPlaidReference, is_next_plaid, read_next_plaid
 from .origins import reference_for
-from .parity import REPORT, Origin, check_report, measure
+from .parity import REPORT, Origin, check_report, measure, read_report
 from .speed import measure_speed
 from .to_onnx import to_onnx
 from .variants import VARIANTS
@@ -68,8 +68,9 @@ def export_checkpoint(
 
 def verify_against(folder: Path, checkpoint: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     """Compare an exported folder with a checkpoint anew. Raises `ParityError`."""
-    path = folder / REPORT
-    variant = json.loads(path.read_text(encoding="utf-8"))["variant"] if path.is_file() else "float32"
+    variant = read_report(folder)["variant"] if (folder / REPORT).is_file() else "float32"
+    if variant not in VARIANTS:
+        raise ParityError(f"{REPORT} says variant {variant!r}; expected one of {', '.join(VARIANTS)}")
     layout = NEXT_PLAID if is_next_plaid(checkpoint) else layout_of(checkpoint).name
     return _prove(folder, checkpoint, layout, trust_remote_code, variant)
 

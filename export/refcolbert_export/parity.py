@@ -23,7 +23,7 @@ from refcolbert.errors import ParityError
 
 from .texts import REPETITIVE, awkward_texts
 
-__all__ = ["LIMIT", "REPORT", "Tolerance", "check_report", "measure", "model_hash", "recheck"]
+__all__ = ["LIMIT", "REPORT", "Tolerance", "check_report", "measure", "model_hash", "read_report", "recheck"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -31,6 +31,7 @@ Ints = NDArray[np.int64]
 LIMIT = 1e-4  # largest absolute difference of any component, float32 against float32
 REPORT = "parity.json"
 REPORT_VERSION = 1
+REPORT_KEYS = ("report_version", "model", "variant", "words", "worst", "worst_probe", "texts")  # what is read again
 PROBE_ROWS = 16  # rows of each text whose projection is kept
 SHAPES = ((1, 3), (2, 5), (3, 16), (2, 33))  # and 1 x the longest
 
@@ -101,8 +102,8 @@ def check_report(report: dict[str, Any], tolerance: Tolerance) -> None:
 
 def recheck(folder: Path) -> dict[str, Any]:
     """Run the report's texts again and compare with its probes; no torch. Raises `ParityError`, returns a summary."""
-    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     encoder = Encoder(folder)
+    report = read_report(folder)
     if report.get("report_version") != REPORT_VERSION or report.get("model") != encoder.hash:
         raise ParityError(f"{REPORT} is about another model than the files beside it; export the checkpoint again")
     texts = awkward_texts(encoder.spec, Tokenizer.from_file(str(folder / "tokenizer.json")), report["words"])
@@ -118,6 +119,20 @@ def recheck(folder: Path) -> dict[str, Any]:
     if worst > allowed:
         raise ParityError(f"vectors computed here differ from the reported ones by {worst:.2e}, allowed {allowed:.1e}")
     return {"texts": len(report["texts"]), "worst_probe": worst, "worst": report["worst"]}
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The parity report of a model folder. Raises `ParityError` when there is none that can be read."""
+    hint = "export the checkpoint again, or compare with it: refcolbert verify OUT --against CHECKPOINT"
+    try:
+        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParityError(f"{folder} holds no {REPORT}, so there is nothing to verify it by; {hint}") from None
+    except ValueError as error:
+        raise ParityError(f"{REPORT} is not JSON: {error}; {hint}") from error
+    if not isinstance(found, dict) or not set(REPORT_KEYS) <= set(found):
+        raise ParityError(f"{REPORT} must hold {', '.join(REPORT_KEYS)}; {hint}")
+    return found
 
 
 def model_hash(folder: Path) -> dict[str, str]:

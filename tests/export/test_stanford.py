@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from refcolbert.errors import ExportError, ParityError, UnsupportedCheckpoint
 from refcolbert_export import checkpoints, colbert, folder, stanford
 from refcolbert_export.folder import export_checkpoint, verify_against
 from refcolbert_export.parity import recheck
+from refcolbert_export.to_onnx import OPSET
 
 TINY = Path(__file__).parents[1] / "models" / "tiny"
 
@@ -46,6 +48,11 @@ def test_export_reproduces_the_committed_tiny_model(checkpoint, tmp_path):
     assert ours.spec == committed.spec
     for text in ("what color is amber urine", "", "Café ?!"):
         np.testing.assert_allclose(ours.encode_queries([text])[0], committed.encode_queries([text])[0], atol=1e-6)
+
+
+def test_the_committed_model_has_the_exporters_opset():
+    """The tests in the environment of the lowest versions run the opset that the exporter writes."""
+    assert [imported.version for imported in onnx.load(TINY / "model.onnx").opset_import] == [OPSET]
 
 
 def test_exporting_twice_gives_the_same_bytes(checkpoint, tmp_path):
@@ -233,3 +240,26 @@ def test_recheck_needs_no_checkpoint(tmp_path):
     (own / "encoding.json").write_text((own / "encoding.json").read_text() + " ")
     with pytest.raises(ParityError, match="another model"):
         recheck(own)
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [(None, "holds no parity"), ("x", "not JSON"), ("[]", "must hold"), ('{"a": 1}', "must hold")],
+)
+def test_a_folder_without_a_readable_report_is_refused(tmp_path, report, message):
+    """Verifying says what to do when there is no report, or none that can be read."""
+    own = shutil.copytree(TINY, tmp_path / "own")
+    (own / "parity.json").unlink()
+    if report is not None:
+        (own / "parity.json").write_text(report)
+    with pytest.raises(ParityError, match=message):
+        recheck(own)
+
+
+def test_a_report_of_an_unknown_variant_is_refused(checkpoint, tmp_path):
+    """Comparing with the checkpoint needs to know what the variant may lose."""
+    own = shutil.copytree(TINY, tmp_path / "own")
+    report = json.loads((own / "parity.json").read_text())
+    (own / "parity.json").write_text(json.dumps({**report, "variant": "int3"}))
+    with pytest.raises(ParityError, match="int3"):
+        verify_against(own, checkpoint)
