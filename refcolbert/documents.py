@@ -135,7 +135,6 @@ class DocumentFile:
     def __init__(self, path: Path, n_docs: int) -> None:
         self.path, self.n_docs = path, n_docs
         self._local = threading.local()  # SQLite connections are not shared between threads
-        self._connections: list[sqlite3.Connection] = []  # of all threads, to close them
 
     def ids(self) -> list[str]:
         """Every id, in row order."""
@@ -189,11 +188,6 @@ class DocumentFile:
     def close(self) -> None:
         """Close every thread's connection; another use opens a new one."""
         self._local = threading.local()
-        while self._connections:
-            self._connections.pop().close()
-
-    def __del__(self) -> None:
-        self.close()
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         return list(self._execute(sql, parameters))
@@ -223,15 +217,25 @@ class DocumentFile:
         )
 
     def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None or self._local.process != os.getpid():
-            uri = f"file:{quote(str(self.path))}?mode=ro&immutable=1"
-            connection = sqlite3.connect(uri, uri=True, check_same_thread=False)  # only `close` crosses threads
-            self._connections.append(connection)
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA cell_size_check = ON")
-            schema = connection.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+        found: _Connection | None = getattr(self._local, "connection", None)
+        if found is None or found.process != os.getpid():
+            found = _Connection(f"file:{quote(str(self.path))}?mode=ro&immutable=1")
+            schema = found.sqlite.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
             if schema != [("table", "documents", SCHEMA), ("index", "sqlite_autoindex_documents_1", None)]:
                 raise self._corrupt("the one table of a document file", schema)
-            self._local.connection, self._local.process = connection, os.getpid()
-        return connection
+            self._local.connection = found
+        return found.sqlite
+
+
+class _Connection:
+    """A thread's connection; closed when the thread or the DocumentFile ends, in whichever thread that is."""
+
+    def __init__(self, uri: str) -> None:
+        self.sqlite = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        self.process = os.getpid()
+        self.sqlite.execute("PRAGMA trusted_schema = OFF")
+        self.sqlite.execute("PRAGMA cell_size_check = ON")
+
+    def __del__(self) -> None:
+        if hasattr(self, "sqlite"):  # connecting may have failed
+            self.sqlite.close()

@@ -3,8 +3,10 @@
 import multiprocessing
 import sqlite3
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -255,6 +257,29 @@ def test_threads_share_one_file(file):
     """Each thread has its own connection and reads the same."""
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda i: file.get([i % 3])[0], range(200))) == [THREE[i % 3] for i in range(200)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files as Linux shows them")
+def test_a_thread_that_ends_leaves_no_file_open(path, file):
+    """Connections go with their threads, and the last ones with the DocumentFile or its close."""
+
+    def n_open():
+        links = [p.resolve() for p in Path("/proc/self/fd").iterdir()]
+        return links.count(path.resolve())
+
+    for _ in range(20):
+        thread = threading.Thread(target=file.get, args=([0],))
+        thread.start()
+        thread.join()
+    assert n_open() == 0
+    file.get([0])
+    assert n_open() == 1
+    file.close()
+    assert n_open() == 0
+    opened = DocumentFile(path, 3)
+    opened.get([0])
+    del opened
+    assert n_open() == 0
 
 
 def test_a_forked_child_reads_on_its_own(file):
