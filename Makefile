@@ -2,7 +2,7 @@
 #   make demo   environment, install, default model, index real text, answer questions
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint nightly sizes clean
+.PHONY: help demo test lint nightly faults sizes clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -49,7 +49,7 @@ nightly: $(VENV)/.ready
 
 #   make faults    the crash, kill, disk-full and damage campaign, with its figures
 faults: $(VENV)/.ready
-	$(BIN)/python -m tools.crashlab
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tools.crashlab
 
 sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.sizes

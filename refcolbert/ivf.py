@@ -32,7 +32,10 @@ def build(codes: NDArray[Any], offsets: Ints) -> InvertedLists:
     """Token codes [n_tokens] and document offsets [n_docs + 1] -> the inverted lists."""
     n_docs = len(offsets) - 1
     documents = np.repeat(np.arange(n_docs, dtype=np.uint64), np.diff(offsets))  # [n_tokens]
-    pairs = np.unique(codes.astype(np.uint64) * np.uint64(max(n_docs, 1)) + documents)  # [n_entries] by cell, document
+    tokens = np.sort(codes.astype(np.uint64) * np.uint64(max(n_docs, 1)) + documents)  # [n_tokens] by cell, document
+    first = np.ones(len(tokens), np.bool_)
+    first[1:] = tokens[1:] != tokens[:-1]
+    pairs = tokens[first]  # [n_entries] each once
     cell_of, document_of = np.divmod(pairs, np.uint64(max(n_docs, 1)))
     cells, starts = np.unique(cell_of, return_index=True)
     bounds = np.concatenate([starts, [len(pairs)]]).astype(np.int64)
