@@ -22,6 +22,7 @@ from .errors import RefColbertError
 from .evaluate import METRICS, evaluate, read_qrels, read_queries, run_of, write_run
 from .explain import Explanation
 from .hits import Hit
+from .importers import import_plaid
 from .index import NBITS, Index
 from .passages import read_documents
 from .rerank import rerank as rerank_texts
@@ -66,6 +67,7 @@ def main() -> None:
     """ColBERT retrieval in process, without torch."""
 
 
+BITS = "1, 2, 4, 8, float16 or float32."
 INDEX = click.argument("index", type=click.Path(path_type=Path))
 SOURCES = click.argument("documents", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 MODEL = click.option("--model", help="Model folder or hub id; default: the index's own, or the default model.")
@@ -81,12 +83,11 @@ EXACT = click.option("--exact", is_flag=True, help="Rank every document.")
 @INDEX
 @SOURCES
 @MODEL
-@click.option("--nbits", default=str(NBITS), show_default=True, help="1, 2, 4, 8, float16 or float32.")
+@click.option("--nbits", default=str(NBITS), show_default=True, help=BITS)
 def index(index: Path, documents: tuple[Path, ...], model: str | None, nbits: str) -> None:
     """Make INDEX from DOCUMENTS: BEIR folders, JSONL, TSV, text files, folders of text files."""
     encoder = Encoder.load(model)
-    bits = int(nbits) if nbits.isdigit() else nbits
-    built = Index.build(index, _read(documents), encoder, progress=True, nbits=bits)
+    built = Index.build(index, _read(documents), encoder, progress=True, nbits=_bits(nbits))
     _summary(built)
 
 
@@ -202,6 +203,26 @@ def compact(index: Path, refit: bool) -> None:
         _summary(opened)
 
 
+@main.command()
+@INDEX
+@click.argument("target", type=click.Path(path_type=Path))
+def snapshot(index: Path, target: Path) -> None:
+    """Copy INDEX to TARGET: consistent, also while another process writes."""
+    with Index.open(index) as opened:
+        opened.snapshot(target)
+    click.echo(f"{target}: copied")
+
+
+@main.command("import")
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@INDEX
+@click.option("--nbits", default=str(NBITS), show_default=True, help=BITS)
+def import_index(source: Path, index: Path, nbits: str) -> None:
+    """Make INDEX from SOURCE, an index folder of fast-plaid or next-plaid; it has vectors and no texts."""
+    with import_plaid(source, index, nbits=_bits(nbits)) as imported:
+        _summary(imported)
+
+
 @main.command("eval")
 @INDEX
 @click.option(
@@ -256,6 +277,10 @@ def demo(index: Path, model: str | None) -> None:
         click.secho(f"\nWhy {hit.id} answers {question!r}:", bold=True)
         click.echo(_table(hit.explain()))
     click.echo(f'\nTry your own: refcolbert search {index} "..."')
+
+
+def _bits(nbits: str) -> int | str:
+    return int(nbits) if nbits.isdigit() else nbits
 
 
 def _read(sources: tuple[Path, ...]) -> Iterator[Document]:

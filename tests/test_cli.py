@@ -513,3 +513,21 @@ def test_every_verb_has_help(run, verb):
     text = run(verb, "-h").stdout
     assert text.startswith(f"Usage: main {verb} ")
     assert re.search(r"^  \S.*\.$", text, re.MULTILINE)
+
+
+# ---- snapshot and import
+
+
+def test_a_snapshot_answers_like_its_index(index, run, tmp_path):
+    """The copy gives the same answers, and an existing target is not overwritten."""
+    run("snapshot", index, tmp_path / "copy")
+    assert run("search", tmp_path / "copy", "a date").stdout == run("search", index, "a date").stdout
+    assert "IndexExists" in run("snapshot", index, tmp_path / "copy", exit_code=1).stderr
+
+
+def test_importing_what_is_no_index_is_refused(run, tmp_path):
+    """A folder without the files of fast-plaid is named, and nothing is made."""
+    (tmp_path / "source").mkdir()
+    result = run("import", tmp_path / "source", tmp_path / "new", exit_code=1)
+    assert "InvalidInput" in result.stderr
+    assert not (tmp_path / "new").exists()
