@@ -372,9 +372,11 @@ def test_a_lock_is_not_held_between_operations(store):
     child = FORK.Process(target=lambda: (send.send(1), signal.pause()))
     child.start()
     receive.recv()
+    before = store.read().generation
     step(store)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
+    assert store.read().generation == before + 1
 
 
 DAMAGE = {
