@@ -175,7 +175,7 @@ def unpack(packed: Bytes, dim: int, nbits: int) -> Bytes:
 
 
 def _buckets(residuals: Floats, cutoffs: Floats) -> Bytes:
-    """How many cutoffs lie below each component, counted one cutoff at a time: much faster than bisection at up to 4 bits."""
+    """How many cutoffs lie below each component, counted one cutoff at a time: vectorized, unlike bisection."""
     buckets = np.zeros(residuals.shape, np.uint8)
     above = np.empty(residuals.shape, np.bool_)
     for cutoff in cutoffs:
