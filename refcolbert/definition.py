@@ -1,32 +1,54 @@
 """ColBERT as written down: plain loops over Python floats (IEEE float64), one function under each equation.
 
 This is the specification and the oracle of the tests. Nothing imports it but tests and documents, it imports nothing of
-the package, and nothing in it is fast. A vector is a sequence of numbers, a matrix a sequence of rows.
+the package, and nothing in it is fast. A vector is a sequence of numbers, a matrix a sequence of rows, a document a
+matrix with one row a token. What has no answer (a score of no tokens, NaN, k = 0) is a ValueError, never a number.
 
 Sources: ColBERT (Khattab and Zaharia, SIGIR 2020), ColBERTv2 (Santhanam et al., NAACL 2022), PLAID (Santhanam et al.,
-CIKM 2022).
+CIKM 2022), Margin-MSE (Hofstätter et al., 2020), Lloyd-Max quantization (Lloyd, IEEE IT 1982).
 """
 
+import itertools
 import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
 __all__ = [
+    "Index",
+    "assign",
+    "attention",
     "bucket",
+    "buckets",
     "candidates",
+    "check",
     "decode",
+    "distortion",
     "document_ids",
     "dot",
     "encode",
+    "fit",
+    "in_batch",
     "inverted_lists",
     "kept",
+    "kl_divergence",
+    "kmeans",
+    "margin_mse",
     "maxsim",
+    "maxsim_masked",
+    "n_way",
     "nearest",
+    "norm",
+    "normalized",
+    "objective",
     "pack",
+    "pairwise_hinge",
+    "pairwise_softmax",
     "probe",
     "query_ids",
+    "scores",
     "search",
+    "softmax",
     "top_k",
     "unpack",
 ]
@@ -56,12 +78,39 @@ def document_ids(body: Sequence[int], prefix: Sequence[int], suffix: Sequence[in
     return list(prefix) + list(body)[: length - len(prefix) - len(suffix)] + list(suffix)
 
 
+def attention(n_framed: int, length: int, expansion_attended: bool) -> list[bool]:
+    """Which of a query's tokens the others attend to: its own always, the expansion where the model was trained so."""
+    return [i < n_framed or expansion_attended for i in range(length)]
+
+
 def kept(ids: Sequence[int], skiplist: Collection[int]) -> list[bool]:
-    """Filter: which of a document's rows count. Punctuation does not."""
+    """Filter: which of a document's rows count. Punctuation does not. All rows of a query do."""
     return [token not in skiplist for token in ids]
 
 
+def norm(x: Vector) -> float:
+    """|x| = sqrt(x . x)."""
+    return math.sqrt(dot(x, x))
+
+
+def normalized(x: Vector) -> list[float]:
+    """x / |x|; the zero vector has no direction and stays what it is."""
+    length = norm(x)
+    return [float(v) / length if length > 0 else 0.0 for v in x]
+
+
 # ---- scoring (ColBERT, section 3.3, equation 3)
+
+
+def check(matrix: Matrix, dim: int | None = None) -> None:
+    """A matrix has at least one row, rows of one length, and finite numbers. Raises ValueError."""
+    if len(matrix) == 0 or len(matrix[0]) == 0:
+        raise ValueError("expected at least one vector")
+    dim = len(matrix[0]) if dim is None else dim
+    if any(len(row) != dim for row in matrix):
+        raise ValueError(f"expected vectors of dim {dim}")
+    if not all(math.isfinite(value) for row in matrix for value in row):
+        raise ValueError("expected finite numbers")
 
 
 def dot(x: Vector, y: Vector) -> float:
@@ -74,6 +123,8 @@ def dot(x: Vector, y: Vector) -> float:
 
 def maxsim(q: Matrix, d: Matrix) -> float:
     """S(q, d) = sum over i of max over j of q_i . d_j."""
+    check(q)
+    check(d, len(q[0]))
     score = 0.0
     for q_i in q:
         best = -math.inf
@@ -83,13 +134,25 @@ def maxsim(q: Matrix, d: Matrix) -> float:
     return score
 
 
+def maxsim_masked(q: Matrix, d: Matrix, mask: Sequence[bool]) -> float:
+    """S(q, d) over the rows j with mask_j: a masked row is not there, whatever numbers it holds."""
+    return maxsim(q, [d_j for d_j, counts in zip(d, mask, strict=True) if counts])
+
+
+def scores(q: Matrix, documents: Sequence[Matrix]) -> list[float]:
+    """S(q, d) for each document, which depends on no other document."""
+    return [maxsim(q, d) for d in documents]
+
+
 def top_k(scores: Vector, k: int, positions: Sequence[int] | None = None) -> list[int]:
-    """The first k by score descending, then position ascending."""
+    """The first k by score descending, then position ascending; all of them where there are fewer than k."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, found {k}")
     order = range(len(scores)) if positions is None else positions
     return sorted(range(len(scores)), key=lambda i: (-scores[i], order[i]))[:k]
 
 
-# ---- residual compression (ColBERTv2, section 3.3)
+# ---- clustering: spherical k-means
 
 
 def nearest(x: Vector, centroids: Matrix) -> int:
@@ -97,9 +160,71 @@ def nearest(x: Vector, centroids: Matrix) -> int:
     return max(range(len(centroids)), key=lambda c: (dot(x, centroids[c]), -c))
 
 
+def assign(vectors: Matrix, centroids: Matrix) -> list[int]:
+    """The nearest centroid of each vector."""
+    return [nearest(x, centroids) for x in vectors]
+
+
+def objective(vectors: Matrix, centroids: Matrix) -> float:
+    """Sum over n of max over c of x_n . centroid_c, which k-means maximizes over unit centroids.
+
+    For unit vectors the inertia, sum over n of |x_n - centroid|^2, is 2 n - 2 objective.
+    """
+    return sum(dot(x, centroids[nearest(x, centroids)]) for x in vectors)
+
+
+def kmeans(vectors: Matrix, n_centroids: int, iterations: int, seed: int) -> list[list[float]]:
+    """Start at drawn vectors; in each iteration centroid_c = sum of its vectors / |that sum|. Never lowers `objective`.
+
+    A centroid without vectors, or whose vectors cancel out, stays where it was.
+    """
+    drawn = np.random.default_rng(seed).choice(len(vectors), n_centroids, replace=False)
+    centroids = [normalized(vectors[i]) for i in drawn]
+    for _ in range(iterations):
+        codes = assign(vectors, centroids)
+        for c in range(n_centroids):
+            members = [x for x, code in zip(vectors, codes, strict=True) if code == c]
+            total = [sum(column) for column in zip(*members, strict=True)] if members else [0.0]
+            if norm(total) > 0:
+                centroids[c] = normalized(total)
+    return centroids
+
+
+# ---- residual compression (ColBERTv2, section 3.3)
+
+
 def bucket(value: float, cutoffs: Vector) -> int:
     """b(r) = how many cutoffs lie below r."""
     return sum(1 for cutoff in cutoffs if cutoff < value)
+
+
+def distortion(values: Vector, cutoffs: Vector, weights: Vector) -> float:
+    """Mean over r of (r - weights_b(r))^2: what a choice of cutoffs and weights costs."""
+    return sum((float(r) - weights[bucket(r, cutoffs)]) ** 2 for r in values) / len(values)
+
+
+def buckets(values: Vector, nbits: int, iterations: int) -> tuple[list[float], list[float]]:
+    """Cutoffs and weights, from the quantiles of the values on, by Lloyd's two conditions in turn.
+
+    A cutoff is the middle of the weights beside it: cutoff_i = (w_i + w_i+1) / 2. A weight is the mean of the values
+    in its bucket, or stays where its bucket is empty. Neither step raises `distortion`.
+    """
+    levels = 2**nbits
+    weights = [float(np.quantile(values, (i + 0.5) / levels)) for i in range(levels)]
+    for _ in range(iterations):
+        cutoffs = [(a + b) / 2 for a, b in itertools.pairwise(weights)]
+        for i in range(levels):
+            members = [float(r) for r in values if bucket(r, cutoffs) == i]
+            weights[i] = sum(members) / len(members) if members else weights[i]
+    return [(a + b) / 2 for a, b in itertools.pairwise(weights)], weights
+
+
+def fit(vectors: Matrix, n_centroids: int, nbits: int, seed: int) -> tuple[list[list[float]], list[float], list[float]]:
+    """Centroids by k-means on x / |x|, cutoffs and weights by Lloyd-Max on the residuals that they leave."""
+    units = [normalized(x) for x in vectors]
+    centroids = kmeans(units, n_centroids, 4, seed)
+    residuals = [v - c for x in units for v, c in zip(x, centroids[nearest(x, centroids)], strict=True)]
+    return centroids, *buckets(residuals, nbits, 8)
 
 
 def encode(x: Vector, centroids: Matrix, cutoffs: Vector, weights: Vector) -> tuple[int, list[int], float]:
@@ -107,13 +232,11 @@ def encode(x: Vector, centroids: Matrix, cutoffs: Vector, weights: Vector) -> tu
 
     The scale is stored as a float16.
     """
-    norm = math.sqrt(dot(x, x))
-    unit = [v / norm if norm > 0 else 0.0 for v in x]
+    unit = normalized(x)
     code = nearest(unit, centroids)
-    buckets = [bucket(v - c, cutoffs) for v, c in zip(unit, centroids[code], strict=True)]
-    y = [c + weights[b] for c, b in zip(centroids[code], buckets, strict=True)]
-    length = math.sqrt(dot(y, y))
-    return code, buckets, float(np.float16(norm / length)) if length > 0 else 0.0
+    numbers = [bucket(v - c, cutoffs) for v, c in zip(unit, centroids[code], strict=True)]
+    length = norm([c + weights[b] for c, b in zip(centroids[code], numbers, strict=True)])
+    return code, numbers, float(np.float16(norm(x) / length)) if length > 0 else 0.0
 
 
 def decode(code: int, buckets: Sequence[int], scale: float, centroids: Matrix, weights: Vector) -> list[float]:
@@ -123,7 +246,7 @@ def decode(code: int, buckets: Sequence[int], scale: float, centroids: Matrix, w
 
 def pack(buckets: Sequence[int], nbits: int) -> bytes:
     """Component k takes bits k * nbits ... of the row, counted from the low bit of the first byte."""
-    row = sum(b << (k * nbits) for k, b in enumerate(buckets))
+    row = sum(int(b) << (k * nbits) for k, b in enumerate(buckets))
     return row.to_bytes(-(-len(buckets) * nbits // 8), "little")
 
 
@@ -166,3 +289,89 @@ def search(
     chosen = sorted(found[i] for i in top_k(approximate, keep))
     scores = [maxsim(q, documents[i]) for i in chosen]
     return [(chosen[i], scores[i]) for i in top_k(scores, k)]
+
+
+class Index:
+    """What an index answers, however it does it: documents by id, in the order in which they were added.
+
+    A call that raises has changed nothing.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        self.documents: dict[str, Matrix] = {}
+
+    def add(self, ids: Sequence[str], documents: Sequence[Matrix]) -> None:
+        """New documents go to the end. Raises ValueError for an id that is there or occurs twice, or bad vectors."""
+        if len(ids) != len(documents) or len({*ids, *self.documents}) < len(ids) + len(self.documents):
+            raise ValueError("expected one new id for each document")
+        for d in documents:
+            check(d, self.dim)
+        self.documents.update(zip(ids, documents, strict=True))
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """The documents are gone, as if never added. Raises ValueError for an id that is not there."""
+        if not set(ids) <= set(self.documents):
+            raise ValueError("expected ids that are in the index")
+        for name in set(ids):
+            del self.documents[name]
+
+    def search(self, q: Matrix, k: int, ids: Collection[str] | None = None) -> list[tuple[str, float]]:
+        """The first k of all documents, or of those among `ids`, by MaxSim: (id, score)."""
+        names = [name for name in self.documents if ids is None or name in ids]
+        found = scores(q, [self.documents[name] for name in names])
+        return [(names[i], found[i]) for i in top_k(found, k)]
+
+
+# ---- training losses, on scores S and a teacher's scores T
+
+
+def softmax(values: Vector) -> list[float]:
+    """p_i = exp(s_i) / sum over j of exp(s_j), with the largest s taken off first, which changes nothing else."""
+    largest = max(values)
+    powers = [math.exp(s - largest) for s in values]
+    return [p / sum(powers) for p in powers]
+
+
+def _log_softmax(values: Vector) -> list[float]:
+    largest = max(values)
+    total = largest + math.log(sum(math.exp(s - largest) for s in values))
+    return [s - total for s in values]
+
+
+def pairwise_hinge(positive: float, negative: float) -> float:
+    """max(0, 1 - S+ + S-)."""
+    return max(0.0, 1.0 - positive + negative)
+
+
+def pairwise_softmax(positive: float, negative: float) -> float:
+    """-log(exp S+ / (exp S+ + exp S-)): pairwise softmax cross-entropy (ColBERT, section 3.3)."""
+    return n_way([positive, negative])
+
+
+def n_way(scores: Vector) -> float:
+    """-log softmax(S)_0: cross-entropy over one positive, which comes first, and n - 1 negatives."""
+    return -_log_softmax(scores)[0]
+
+
+def in_batch(scores: Matrix, temperature: float) -> float:
+    """Mean over queries i of -log softmax(S_i / temperature)_i: document i is query i's, all others are negatives."""
+    losses = [-_log_softmax([s / temperature for s in row])[i] for i, row in enumerate(scores)]
+    return sum(losses) / len(losses)
+
+
+def kl_divergence(scores: Matrix, teacher: Matrix) -> float:
+    """Mean over queries of sum over j of p_j (log p_j - log r_j), p = softmax(T), r = softmax(S) (ColBERTv2, 3.2)."""
+    total = 0.0
+    for s, t in zip(scores, teacher, strict=True):
+        log_p, log_r = _log_softmax(t), _log_softmax(s)
+        total += sum(math.exp(p) * (p - r) for p, r in zip(log_p, log_r, strict=True))
+    return total / len(scores)
+
+
+def margin_mse(scores: Matrix, teacher: Matrix) -> float:
+    """Mean over queries and negatives j of ((S_0 - S_j) - (T_0 - T_j))^2; document 0 is the positive."""
+    errors = []
+    for s, t in zip(scores, teacher, strict=True):
+        errors += [((s[0] - s[j]) - (t[0] - t[j])) ** 2 for j in range(1, len(s))]
+    return sum(errors) / len(errors)
