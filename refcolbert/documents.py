@@ -1,15 +1,17 @@
 """Documents: ids, texts and metadata, in SQLite.
 
-A segment's documents are one immutable database. `pack` makes its bytes, `DocumentFile` reads it without ever writing
-beside it. Row r of the table is document r of the segment.
+A segment's documents are one immutable database. `pack` fills the file that the store has made for it, `DocumentFile`
+reads it without ever writing beside it. Row r of the table is document r of the segment.
 """
 
+import errno
 import json
 import math
 import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CorruptIndexError, DuplicateId, InvalidInput
+from .errors import CorruptIndexError, DuplicateId, IndexFileError, InvalidInput
 from .filters import compile_filter
 from .tokens import check_texts
 
@@ -28,9 +30,8 @@ SCHEMA = (
     "CREATE TABLE documents "
     "(row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT, metadata TEXT NOT NULL) STRICT"
 )
-
-
 DEEPEST = 64  # levels of metadata; SQLite's own limit is 1,000
+CACHE_KIB = 16 << 10  # of a database that is being written; the rest of it is on disk already
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,20 +114,25 @@ def _check_json(value: Any, where: str, depth: int) -> None:
         raise InvalidInput(f"{where} must be plain JSON (text, finite numbers, true, false, null), found {value!r}")
 
 
-def pack(documents: Iterable[Document]) -> bytes:
-    """The bytes of a database that holds `documents` in order; equal documents give equal bytes."""
-    connection = sqlite3.connect(":memory:")
+def pack(documents: Iterable[Document], path: Path) -> None:
+    """Write a database that holds `documents` in order into the empty file at `path`, in bounded memory.
+
+    Equal documents give equal bytes. Raises `OSError` when SQLite cannot write.
+    """
+    rows = (
+        (i, d.id, d.text, json.dumps(d.metadata, allow_nan=False, ensure_ascii=False)) for i, d in enumerate(documents)
+    )
     try:
-        connection.execute(SCHEMA)
-        rows = (
-            (i, d.id, d.text, json.dumps(d.metadata, allow_nan=False, ensure_ascii=False))
-            for i, d in enumerate(documents)
-        )
-        connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?)", rows)
-        connection.commit()
-        return connection.serialize()
-    finally:
-        connection.close()
+        with closing(sqlite3.connect(_uri(path, "mode=rw&nolock=1"), uri=True, isolation_level=None)) as connection:
+            # A crash leaves a file that no manifest names, so it needs no journal; and the store syncs it.
+            for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
+                connection.execute(f"PRAGMA {setting}")
+            connection.execute("BEGIN")
+            connection.execute(SCHEMA)
+            connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?)", rows)
+            connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        raise OSError(errno.EIO, f"SQLite: {error}", str(path)) from error
 
 
 class DocumentFile:
@@ -134,7 +140,12 @@ class DocumentFile:
 
     def __init__(self, path: Path, n_docs: int) -> None:
         self.path, self.n_docs = path, n_docs
+        self._identity = _identity(path)
         self._local = threading.local()  # SQLite connections are not shared between threads
+
+    def in_place(self) -> bool:
+        """Whether the file that was there at first is still what the path leads to."""
+        return self._identity == _identity(self.path)
 
     def ids(self) -> list[str]:
         """Every id, in row order."""
@@ -172,18 +183,23 @@ class DocumentFile:
         self._check_rows(rows)
         return np.array(rows, dtype=np.int64)
 
-    def check(self) -> None:
-        """Raise `CorruptIndexError` unless every document can be read, and rows are 0, 1, ... n_docs - 1."""
+    def all(self) -> Iterator[Document]:
+        """Every document, in row order, one at a time. Raises `CorruptIndexError` where one cannot be read."""
         n_read = 0
         for row, name, text, metadata in self._execute(
             "SELECT row, id, text, metadata FROM documents ORDER BY row", ()
         ):
             if row != n_read or not name or not isinstance(name, str) or not (text is None or isinstance(text, str)):
                 raise self._corrupt(f"a document in row {n_read}", (row, name))
-            self._metadata(metadata)
+            yield Document(id=name, text=text, metadata=self._metadata(metadata))
             n_read += 1
         if n_read != self.n_docs:
             raise self._corrupt(f"{self.n_docs} documents", n_read)
+
+    def check(self) -> None:
+        """Raise `CorruptIndexError` unless every document can be read, and rows are 0, 1, ... n_docs - 1."""
+        for _ in self.all():
+            pass
 
     def close(self) -> None:
         """Close every thread's connection; another use opens a new one."""
@@ -219,12 +235,28 @@ class DocumentFile:
     def _connection(self) -> sqlite3.Connection:
         found: _Connection | None = getattr(self._local, "connection", None)
         if found is None or found.process != os.getpid():
-            found = _Connection(f"file:{quote(str(self.path))}?mode=ro&immutable=1")
+            found = _Connection(_uri(self.path, "mode=ro&immutable=1"))
             schema = found.sqlite.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+            if not self.in_place():
+                raise IndexFileError(f"{self.path} was replaced after the index was opened; open the index again")
             if schema != [("table", "documents", SCHEMA), ("index", "sqlite_autoindex_documents_1", None)]:
                 raise self._corrupt("the one table of a document file", schema)
             self._local.connection = found
         return found.sqlite
+
+
+def _uri(path: Path, how: str) -> str:
+    """What SQLite calls a file, whatever bytes its name is made of."""
+    return f"file:{quote(os.fsencode(path))}?{how}"
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from another one of the same name; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class _Connection:

@@ -5,6 +5,7 @@ which belongs to the open file, so a forked child shares its parent's. Windows k
 anyone has it open, and that alone is the shared lock there.
 """
 
+import errno
 import json
 import os
 import socket
@@ -20,10 +21,11 @@ from filelock import FileLock, Timeout
 
 from .errors import CorruptIndexError, IndexFileError, IndexLocked
 
-__all__ = ["Pin", "create_new", "only_writer", "open_plain", "overwrite_note", "remove_unpinned"]
+__all__ = ["Pin", "create_new", "is_link", "only_writer", "open_plain", "overwrite_note", "remove_unpinned"]
 
 BINARY = getattr(os, "O_BINARY", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+REPARSE_POINT = 0x400  # FILE_ATTRIBUTE_REPARSE_POINT: symbolic links and junctions
 NOTE_AT = 1  # Windows locks the first byte against readers too
 LONGEST_NOTE = 1024
 
@@ -51,6 +53,8 @@ def open_plain(path: Path) -> BinaryIO:
     A hard link cannot be told from the file it links to and is read like it; nothing is ever written through one.
     """
     try:
+        if sys.platform == "win32" and is_link(path):
+            raise OSError(errno.ELOOP, "it is a link", str(path))
         descriptor = os.open(path, os.O_RDONLY | NO_LINK | BINARY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise
@@ -60,6 +64,12 @@ def open_plain(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise CorruptIndexError(f"{path} is not a plain file; restore the index from a copy")
     return os.fdopen(descriptor, "rb")
+
+
+def is_link(path: Path) -> bool:
+    """Whether a path leads elsewhere: a symbolic link, or what Windows has of that kind."""
+    found = path.lstat()
+    return stat.S_ISLNK(found.st_mode) or bool(getattr(found, "st_file_attributes", 0) & REPARSE_POINT)
 
 
 def create_new(path: Path) -> BinaryIO:
@@ -107,7 +117,7 @@ def remove_unpinned(path: Path, remove: Callable[[Path], None]) -> bytes | None:
     """Remove a file that nobody has pinned, under a lock that keeps everybody from pinning it; else its content."""
     with open_plain(path) as file:
         if _lock(file.fileno(), shared=False):
-            if os.name == "nt":
+            if sys.platform == "win32":
                 file.close()  # our own handle, too, would keep the file from being deleted
             try:
                 remove(path)
@@ -143,6 +153,8 @@ def only_writer(path: Path, write_note: Callable[[Path, bytes], None]) -> Iterat
 
 def overwrite_note(path: Path, note: bytes) -> None:
     """Replace the note in a lock file, which nothing depends on; never through a link."""
+    if is_link(path):  # for Windows, which has no O_NOFOLLOW
+        return
     descriptor = os.open(path, os.O_WRONLY | NO_LINK | BINARY)
     try:
         found = os.fstat(descriptor)

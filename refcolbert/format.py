@@ -23,7 +23,7 @@ refuse, because it cannot know what the key changes.
 
     format_version     1. A larger number MUST be refused: the index is too new.
     reader_features    [] names of features a reader must know; an unknown one MUST be refused
-    writer_features    [] likewise for a writer
+    writer_features    [] names of features a writer must know: it MUST refuse an unknown one, a reader need not
     generation         >= 1, one more than that of the manifest it replaced
     dim                1 to 4096, columns of a token vector
     nbits              1, 2, 4 or 8: bits of a residual component; or "float16", "float32": vectors stay raw
@@ -70,8 +70,7 @@ import io
 import json
 import math
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,6 +78,7 @@ import numpy as np
 
 from .codec import NBITS, code_dtype, row_bytes
 from .errors import CorruptIndexError, IndexTooNewError
+from .strict import Rule, corrupt, count, is_size, is_text, obey, parse
 
 __all__ = [
     "FORMAT_VERSION",
@@ -184,10 +184,7 @@ class Manifest:
                 f"manifest.json: its last line must be the SHA-256 of what precedes it ({found.decode()}), "
                 f"found {expected[:64]!r}; the index is damaged: restore it from a copy"
             )
-        try:
-            parsed = json.loads(body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
-        except (ValueError, RecursionError) as error:
-            raise _corrupt("manifest.json", "strict JSON", error) from error
+        parsed = parse(body, "manifest.json")
         _refuse_newer(parsed)
         return _manifest(parsed)
 
@@ -237,62 +234,46 @@ def array_types(manifest: Manifest, owner: CodecEntry | SegmentEntry) -> dict[st
 
 # ---- strict parsing: every field has one rule, and an object has exactly the keys of its table
 
-Rule = Callable[[Any], bool]
-ROOM = 2**62  # above any count, below what int64 arithmetic could overflow
-
-
-def _count(least: int = 0, most: int = ROOM) -> Rule:
-    return lambda value: type(value) is int and least <= value <= most
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 4096 and not any("\ud800" <= c <= "\udfff" for c in value)
-
-
-def _size(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
-
-
 MANIFEST_RULES: dict[str, Rule] = {
-    "format_version": _count(1, FORMAT_VERSION),
+    "format_version": count(1, FORMAT_VERSION),
     "reader_features": lambda value: value == [],
-    "writer_features": lambda value: value == [],
-    "generation": _count(1),
-    "dim": _count(1, LARGEST_DIM),
+    "writer_features": lambda value: isinstance(value, list) and len(value) <= 64 and all(map(is_text, value)),
+    "generation": count(1),
+    "dim": count(1, LARGEST_DIM),
     "nbits": lambda value: (type(value) is int and value in NBITS) or (isinstance(value, str) and value in RAW),
-    "train_at": _count(1),
-    "seed": _count(0, 2**63 - 1),
-    "next_position": _count(),
+    "train_at": count(1),
+    "seed": count(0, 2**63 - 1),
+    "next_position": count(),
     "encoder": lambda value: value is None or isinstance(value, dict),
     "codec": lambda value: value is None or isinstance(value, dict),
     "segments": lambda value: isinstance(value, list) and len(value) <= 4096,
 }
 ENCODER_RULES: dict[str, Rule] = {
     "hash": lambda value: isinstance(value, str) and HASH.fullmatch(value) is not None,
-    "source": lambda value: value is None or _text(value),
+    "source": lambda value: value is None or is_text(value),
 }
-CODEC_RULES: dict[str, Rule] = {"n_centroids": _count(1, 2**32), "n_cells": _count(1, 2**32), "error": _size}
+CODEC_RULES: dict[str, Rule] = {"n_centroids": count(1, 2**32), "n_cells": count(1, 2**32), "error": is_size}
 SEGMENT_RULES: dict[str, Rule] = {
-    "n_docs": _count(1, 2**32),
-    "n_tokens": _count(1),
-    "n_deleted": _count(0, 2**32),
-    "n_cells": _count(),
-    "n_entries": _count(),
-    "largest_norm": _size,
-    "error": _size,
+    "n_docs": count(1, 2**32),
+    "n_tokens": count(1),
+    "n_deleted": count(0, 2**32),
+    "n_cells": count(),
+    "n_entries": count(),
+    "largest_norm": is_size,
+    "error": is_size,
 }
 FILE_RULES: dict[str, Rule] = {
     "name": lambda value: isinstance(value, str) and FILE_NAME.fullmatch(value) is not None,
-    "bytes": _count(1),
+    "bytes": count(1),
     "sha256": lambda value: isinstance(value, str) and HASH.fullmatch(value) is not None,
 }
 
 
 def _manifest(parsed: Any) -> Manifest:
-    _obey(parsed, MANIFEST_RULES, "manifest.json")
+    obey(parsed, MANIFEST_RULES, "manifest.json")
     encoder, codec = parsed["encoder"], parsed["codec"]
     if encoder is not None:
-        encoder = EncoderEntry(**_obey(encoder, ENCODER_RULES, "encoder"))
+        encoder = EncoderEntry(**obey(encoder, ENCODER_RULES, "encoder"))
     if codec is not None:
         codec = CodecEntry(**_owner(codec, CODEC_RULES, "codec"))
     segments = tuple(
@@ -306,75 +287,48 @@ def _manifest(parsed: Any) -> Manifest:
 
 def _owner(parsed: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
     """An object with `files`."""
-    _obey(parsed, {**rules, "files": lambda value: isinstance(value, dict)}, where)
-    files = {role: FileEntry(**_obey(f, FILE_RULES, f"{where}.files.{role}")) for role, f in parsed["files"].items()}
+    obey(parsed, {**rules, "files": lambda value: isinstance(value, dict)}, where)
+    files = {role: FileEntry(**obey(f, FILE_RULES, f"{where}.files.{role}")) for role, f in parsed["files"].items()}
     return {**parsed, "files": files}
 
 
 def _agree(manifest: Manifest) -> None:
     """What the fields must say about each other."""
     if manifest.codec and not isinstance(manifest.nbits, int):
-        raise _corrupt("codec", "null for raw vectors", "an object")
+        raise corrupt("codec", "null for raw vectors", "an object")
     owners: list[CodecEntry | SegmentEntry] = [*([manifest.codec] if manifest.codec else []), *manifest.segments]
     for owner in owners:
         types = array_types(manifest, owner)
         roles = set(types) | ({"documents"} if isinstance(owner, SegmentEntry) else set())
         if set(owner.files) != roles:
-            raise _corrupt("files", f"the roles {sorted(roles)}", sorted(owner.files))
+            raise corrupt("files", f"the roles {sorted(roles)}", sorted(owner.files))
         for role, file in owner.files.items():
             if file.name.endswith(".sqlite") != (role == "documents"):
-                raise _corrupt(f"files.{role}.name", "the ending of its kind", file.name)
+                raise corrupt(f"files.{role}.name", "the ending of its kind", file.name)
             if role in types and file.bytes != len(npy_header(types[role])) + _array_bytes(types[role]):
-                raise _corrupt(f"files.{role}.bytes", "the size of its dtype and shape", file.bytes)
+                raise corrupt(f"files.{role}.bytes", "the size of its dtype and shape", file.bytes)
     for segment in manifest.segments:
         if segment.n_deleted >= segment.n_docs or segment.n_tokens < segment.n_docs:
-            raise _corrupt("segments", "n_deleted < n_docs <= n_tokens", segment)
+            raise corrupt("segments", "n_deleted < n_docs <= n_tokens", segment)
     if sum(segment.n_docs for segment in manifest.segments) > manifest.next_position:
-        raise _corrupt("next_position", "at least the number of documents", manifest.next_position)
+        raise corrupt("next_position", "at least the number of documents", manifest.next_position)
     names = [file.name for file in manifest.files()]
     if len(set(names)) != len(names):
-        raise _corrupt("files", "distinct names", sorted(names))
+        raise corrupt("files", "distinct names", sorted(names))
 
 
 def _array_bytes(array_type: ArrayType) -> int:
     return math.prod(array_type[1]) * array_type[0].itemsize  # Python integers: no overflow
 
 
-def _obey(parsed: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
-    if not isinstance(parsed, dict) or set(parsed) != set(rules):
-        raise _corrupt(where, f"an object with exactly the keys {sorted(rules)}", parsed)
-    for key, rule in rules.items():
-        if not rule(parsed[key]):
-            raise _corrupt(f"{where}: {key}", "a value that the format allows", parsed[key])
-    return parsed
-
-
 def _refuse_newer(parsed: Any) -> None:
     if not isinstance(parsed, dict):
-        raise _corrupt("manifest.json", "one object", parsed)
+        raise corrupt("manifest.json", "one object", parsed)
     version = parsed.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise IndexTooNewError(
             f"the index has format version {version}, this refcolbert reads up to {FORMAT_VERSION}; upgrade refcolbert"
         )
-    for key in ("reader_features", "writer_features"):
-        names = parsed.get(key)
-        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-            raise IndexTooNewError(f"the index needs {key} {names}, which this refcolbert does not know; upgrade it")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key is repeated")
-    return found
-
-
-def _no_constants(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _corrupt(where: str, expected: str, found: Any) -> CorruptIndexError:
-    shown = repr(found)
-    shown = shown if len(shown) <= 200 else shown[:200] + "..."
-    return CorruptIndexError(f"{where}: expected {expected}, found {shown}; restore the index from a copy")
+    names = parsed.get("reader_features")
+    if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+        raise IndexTooNewError(f"the index needs the features {names}, which this refcolbert does not know; upgrade it")

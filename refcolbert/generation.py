@@ -54,7 +54,7 @@ class Generation:
         self.collection = Collection(manifest.dim, codec, tuple(s.segment for s in self.stored))
 
     def live_documents(self) -> Iterator[Document]:
-        """The documents that are not deleted, by position; some are read at a time."""
+        """The documents that are not deleted, by position, read one at a time."""
         return itertools.chain.from_iterable(stored.live_documents() for stored in self.stored)
 
     def quantization_error(self) -> dict[str, Any] | None:
@@ -124,7 +124,11 @@ def _shared(known: Generation | None, manifest: Manifest) -> dict[int, Stored]:
         return {}
     by_name = {stored.entry.files["documents"].name: stored for stored in known.stored}
     found = ((i, by_name.get(entry.files["documents"].name)) for i, entry in enumerate(manifest.segments))
-    return {i: stored for i, stored in found if stored is not None and stored.entry == manifest.segments[i]}
+    return {
+        i: stored
+        for i, stored in found
+        if stored is not None and stored.entry == manifest.segments[i] and stored.documents.in_place()
+    }
 
 
 def warn_of_drift(path: Path, manifest: Manifest, made: Made) -> None:

@@ -167,7 +167,7 @@ class Index:
                     raise InvalidInput(f"{staging} holds an interrupted build of other documents; remove it")
         index.compact()
         index.close()
-        staging.rename(target)
+        index._store.move(target)
         return cls.open(target, encoder)
 
     def snapshot(self, path: str | Path) -> None:

@@ -4,6 +4,7 @@ A segment is made from new documents or from other segments; either way position
 left out, so a merged segment equals one that had held its live documents from the start.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from . import codec as codecs
 from . import ivf, kmeans
 from .codec import Codec, Encoded, code_dtype, row_bytes
-from .documents import Document, DocumentFile, pack
+from .documents import Document, DocumentFile
 from .errors import CorruptIndexError, InvalidInput
 from .format import F2, RAW, U1, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types
 from .ragged import Ragged, offsets_of
@@ -38,7 +39,6 @@ __all__ = [
     "write_deleted",
 ]
 
-DOCUMENTS = 4096  # read from a database at once
 RUN = 1 << 17  # tokens merged or encoded at once
 ERROR_SAMPLE = 4096  # tokens whose quantization error is measured
 
@@ -52,10 +52,8 @@ class Stored:
     documents: DocumentFile
 
     def live_documents(self) -> Iterator[Document]:
-        """The documents that are not deleted, in row order; some are read at a time."""
-        rows = np.flatnonzero(self.segment.live).tolist()
-        for first in range(0, len(rows), DOCUMENTS):
-            yield from self.documents.get(rows[first : first + DOCUMENTS])
+        """The documents that are not deleted, in row order, read one at a time."""
+        return itertools.compress(self.documents.all(), self.segment.live)
 
     @property
     def error(self) -> float:
@@ -169,7 +167,7 @@ def write(
             ("cell_documents", lists.documents),
         ):
             files[role] = writer.array(role, values)
-    files["documents"] = writer.documents(pack(d for piece in pieces for d in piece.live_documents()))
+    files["documents"] = writer.documents(d for piece in pieces for d in piece.live_documents())
     return SegmentEntry(
         n_docs=len(positions),
         n_tokens=n_tokens,

@@ -16,20 +16,22 @@ import logging
 import mmap
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CorruptIndexError, IndexExists, IndexNotFound, IndexWriteError, InvalidInput
-from .files import Pin, create_new, only_writer, open_plain, overwrite_note, remove_unpinned
+from .disk import Bytes, FileSystem, NewFile
+from .documents import Document, pack
+from .errors import CorruptIndexError, IndexExists, IndexNotFound, IndexTooNewError, IndexWriteError, InvalidInput
+from .files import Pin, is_link, only_writer, open_plain, remove_unpinned
 from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, npy_header, own_copy
 
-__all__ = ["FileSystem", "Store", "Writer"]
+__all__ = ["Store", "Writer"]
 
 log = logging.getLogger("refcolbert")
 
@@ -37,51 +39,6 @@ MANIFEST, TEMPORARY, DATA, LOCK = "manifest.json", "manifest.json.tmp", "data", 
 OURS = re.compile(r"([0-9]{8,})-[0-9a-z-]+\.(npy|sqlite|json)")  # a file in data/: its generation comes first
 ATTEMPTS = 16  # to pin the newest generation; each failure takes two commits between two lines of `Store.pin`
 ABANDONED = "nothing was published and the index is as it was"
-Bytes = bytes | memoryview
-
-
-class FileSystem:
-    """The operations that change a disk. Tests replace it to crash, fail or record any of them."""
-
-    def create(self, path: Path) -> BinaryIO:
-        """Open a new file for writing. Raises `FileExistsError`."""
-        return create_new(path)
-
-    def append(self, file: BinaryIO, data: Bytes) -> None:
-        """Write all of `data`."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
-
-    def sync(self, file: BinaryIO) -> None:
-        """Make a file's content durable."""
-        os.fsync(file.fileno())
-
-    def replace(self, source: Path, target: Path) -> None:
-        """Rename over."""
-        os.replace(source, target)  # noqa: PTH105 - the one call whose atomicity everything rests on
-
-    def sync_folder(self, path: Path) -> None:
-        """Make the names in a folder durable. Windows has no such call and orders renames itself."""
-        if os.name == "nt":
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def make_folder(self, path: Path) -> None:
-        """Create a folder; one that exists is fine."""
-        path.mkdir(exist_ok=True)
-
-    def remove(self, path: Path) -> None:
-        """Delete a file."""
-        path.unlink()
-
-    def note(self, path: Path, text: bytes) -> None:
-        """Overwrite what a lock file says about its holder; not durable, and nothing depends on it."""
-        overwrite_note(path, text)
 
 
 class Writer:
@@ -114,11 +71,11 @@ class Writer:
                     files[role].append(_content(rows, types[role][0]))
             return {role: file.finish() for role, file in files.items()}
 
-    def documents(self, data: bytes) -> FileEntry:
-        """Stage a packed document database."""
+    def documents(self, documents: Iterable[Document]) -> FileEntry:
+        """Stage a document database, of which little is in memory at a time."""
         with self._store.refusals(ABANDONED), ExitStack() as stack:
             file = self._open("documents.sqlite", stack)
-            file.append(data)
+            file.fill(partial(pack, documents))
             return file.finish()
 
     def copy(self, entry: FileEntry, source: "Store") -> None:
@@ -148,43 +105,24 @@ class Writer:
             files.sync_folder(store.path)
         store.collect([m for m in (manifest, self.manifest) if m])
 
-    def _open(self, suffix: str, stack: ExitStack) -> "_NewFile":
+    def _open(self, suffix: str, stack: ExitStack) -> NewFile:
         name = f"{self.generation:08d}-{self._count:03d}-{suffix}"
         self._count += 1
-        return _NewFile(self._files, self._store.path / DATA / name, stack)
+        return NewFile(self._files, self._store.path / DATA / name, stack)
 
     def _write(self, path: Path, content: Bytes) -> None:
         """Make a new file, durably."""
         with self._store.refusals(ABANDONED), ExitStack() as stack:
-            file = _NewFile(self._files, path, stack)
+            file = NewFile(self._files, path, stack)
             file.append(content)
             file.finish()
-
-
-class _NewFile:
-    """A file that is being written; its size and SHA-256 grow with it."""
-
-    def __init__(self, files: FileSystem, path: Path, stack: ExitStack) -> None:
-        self._files, self._name = files, path.name
-        self._file = stack.enter_context(files.create(path))
-        self._size, self._digest = 0, hashlib.sha256()
-
-    def append(self, data: Bytes) -> None:
-        self._files.append(self._file, data)
-        self._digest.update(data)
-        self._size += len(data)
-
-    def finish(self) -> FileEntry:
-        """Make it durable."""
-        self._files.sync(self._file)
-        return FileEntry(self._name, self._size, self._digest.hexdigest())
 
 
 class Store:
     """An index folder."""
 
     def __init__(self, path: Path, file_system: FileSystem | None = None) -> None:
-        self.path = path
+        self.path = path.absolute()  # a process may change its folder while it has an index open
         self.file_system = file_system or FileSystem()
 
     def create(self) -> None:
@@ -202,6 +140,13 @@ class Store:
             for made in reversed(new):
                 self.file_system.make_folder(made)
                 self.file_system.sync_folder(made.parent)
+
+    def move(self, target: Path) -> "Store":
+        """Rename the whole folder, durably: an index that was made beside its place is published at once."""
+        with self.refusals(f"nothing is at {target}, or the whole index"):
+            self.file_system.replace(self.path, target)
+            self.file_system.sync_folder(target.absolute().parent)
+        return Store(target, self.file_system)
 
     def read(self) -> Manifest:
         """The current generation. Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`."""
@@ -253,6 +198,9 @@ class Store:
             if new and (self.path / MANIFEST).exists():
                 raise IndexExists(f"{self.path} exists already; choose another path or remove it first")
             writer = Writer(self, None if new else self.read())
+            if writer.manifest and writer.manifest.writer_features:
+                names = ", ".join(writer.manifest.writer_features)
+                raise IndexTooNewError(f"writing to {self.path} needs {names}, unknown here: upgrade; it can be read")
             with self.refusals("nothing was changed"):
                 self._remove_orphans(writer.manifest)
             yield writer
@@ -304,7 +252,7 @@ class Store:
         try:
             with open_plain(self.path / MANIFEST) as file:
                 content = file.read(LARGEST_MANIFEST + 1)
-            if not stat.S_ISDIR((self.path / DATA).lstat().st_mode):
+            if is_link(self.path / DATA) or not (self.path / DATA).is_dir():
                 raise CorruptIndexError(f"{self.path / DATA} is not a folder; restore the index from a copy")
         except FileNotFoundError:
             raise IndexNotFound(f"there is no index at {self.path}; make one with Index.create") from None

@@ -121,7 +121,8 @@ def file_of(tmp_path_factory):
 
     def make(metadatas):
         path = folder / "documents.sqlite"
-        path.write_bytes(pack(as_documents([{"metadata": metadata} for metadata in metadatas], 0, need_text=False)))
+        path.write_bytes(b"")
+        pack(as_documents([{"metadata": metadata} for metadata in metadatas], 0, need_text=False), path)
         return DocumentFile(path, len(metadatas))
 
     return make

@@ -4,26 +4,30 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from refcolbert import Index
+from refcolbert.disk import FileSystem
 from refcolbert.errors import (
     CorruptIndexError,
     IndexExists,
     IndexFileError,
     IndexLocked,
     IndexNotFound,
+    IndexTooNewError,
     IndexWriteError,
     InvalidInput,
 )
 from refcolbert.files import Pin, create_new, open_plain
 from refcolbert.format import EncoderEntry, FileEntry, Manifest
-from refcolbert.store import DATA, FileSystem, Store
+from refcolbert.store import DATA, Store
 
 FORK = multiprocessing.get_context("fork")
 EMPTY = Manifest(generation=1, dim=2, nbits="float16", train_at=10, seed=0)
@@ -46,6 +50,11 @@ class Recording(FileSystem):
         if self.calls[-1] != ("append",):
             self.calls.append(("append",))
         super().append(file, data)
+
+    def fill(self, path, write):
+        """Note that something was written."""
+        self.calls.append(("append",))
+        super().fill(path, write)
 
     def sync(self, file):
         """Note the sync."""
@@ -474,6 +483,78 @@ def test_a_manifest_that_no_reader_would_take_is_not_published(store):
     with store.writing() as writer, pytest.raises(InvalidInput, match="no reader would take"):
         writer.commit(wrong)
     assert store.read() == EMPTY
+
+
+def test_an_unknown_feature_of_writers_lets_read_and_not_write(index):
+    """Such an index answers and can be copied; every write is IndexTooNewError naming the feature."""
+    manifest = index._store.read()
+    newer = replace(manifest, generation=3, writer_features=("journal",))
+    with index._store.writing() as writer:
+        writer.commit(newer)
+    reader = Index.open(index.path, verify="full")
+    assert reader.search(np.eye(2), 1)[0].id == "0"
+    for write in (reader.compact, lambda: reader.delete(["0"])):
+        with pytest.raises(IndexTooNewError, match="journal"):
+            write()
+    reader.snapshot(index.path.with_name("copy"))
+    with pytest.raises(IndexTooNewError, match="journal"):
+        Index.open(index.path.with_name("copy")).compact()
+
+
+def test_a_process_may_change_its_folder(index, monkeypatch, tmp_path):
+    """An index that was opened by a relative path is still that one after chdir, in new threads and after refresh."""
+    monkeypatch.chdir(index.path.parent)
+    reader = Index.open("v")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(reader.get, ["1"]).result()[0].id == "1"
+    index.delete(["1"])
+    assert reader.refresh()
+    assert reader.ids() == ["0", "2"]
+
+
+def test_another_index_at_the_same_path_is_not_mistaken_for_this_one(index, tmp_path):
+    """After the folder was exchanged, what was open answers as before or says so, and refresh moves to the new one."""
+    reader = Index.open(index.path)
+    before = [hit.id for hit in reader.search(np.eye(2), 3)]
+    other = Index.create(tmp_path / "other", dim=2, nbits="float16")
+    other.add([{"id": f"other {i}"} for i in range(3)], vectors=[np.eye(2)] * 3)
+    index.path.rename(tmp_path / "away")
+    other.path.rename(index.path)
+    assert [hit.id for hit in reader.search(np.eye(2), 3)] == before
+    with ThreadPoolExecutor(1) as pool, pytest.raises(IndexFileError, match="replaced"):  # a new thread opens files
+        pool.submit(reader.search, np.eye(2)).result()
+    assert reader.refresh()
+    assert reader.ids() == ["other 0", "other 1", "other 2"]
+
+
+def test_a_copy_at_the_same_path_goes_on_after_refresh(index, tmp_path):
+    """A restored copy with one more commit: refresh loads it, in new threads too, although its files are equal."""
+    reader = Index.open(index.path)
+    shutil.copytree(index.path, tmp_path / "copy")
+    shutil.rmtree(index.path)
+    (tmp_path / "copy").rename(index.path)
+    Index.open(index.path).add([{"id": "3"}], vectors=[np.eye(2)])
+    assert reader.refresh()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(reader.ids).result() == ["0", "1", "2", "3"]
+
+
+def test_a_folder_of_any_name(tmp_path):
+    """Bytes that are no UTF-8, quotes and percent signs in a path are fine."""
+    path = tmp_path / os.fsdecode(b"\xff 100% a?b #c'")
+    index = Index.create(path, dim=2)
+    index.add([{"id": "0"}], vectors=[np.eye(2)])
+    assert Index.open(path).ids() == ["0"]
+
+
+def test_moving_is_durable(index, tmp_path):
+    """An index made beside its place is renamed, and the folder above is synced."""
+    index.close()
+    moved = Store(index.path, Recording()).move(tmp_path / "m")
+    assert moved.file_system.calls == [("replace", "v", "m"), ("sync_folder", tmp_path.name)]
+    assert Index.open(tmp_path / "m").ids() == ["0", "1", "2"]
 
 
 class Refusing(FileSystem):

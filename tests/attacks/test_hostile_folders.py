@@ -13,9 +13,11 @@ import resource
 import signal
 import socket
 import sqlite3
+import tempfile
 import zipfile
 import zlib
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +31,13 @@ from tools.faults.scenarios import SCENARIOS, vectors
 FORK = get_context("fork")
 ROOM, SECONDS = 256 << 20, 20
 F2, F4, I8, U1, U2, U4 = map(np.dtype, ("<f2", "<f4", "<i8", "u1", "<u2", "<u4"))
+
+
+def packed(documents):
+    """The bytes of a document file."""
+    with tempfile.NamedTemporaryFile() as file:
+        pack(documents, Path(file.name))
+        return Path(file.name).read_bytes()
 
 
 class Folder:
@@ -81,7 +90,7 @@ class Folder:
         """Replace the document database by what these statements make of it."""
         connection = sqlite3.connect(":memory:")
         if documents is not None:
-            connection.deserialize(pack(documents))
+            connection.deserialize(packed(documents))
         connection.executescript(";".join(statements))
         connection.commit()
         self.put("documents", connection.serialize())
@@ -425,7 +434,7 @@ def test_two_live_documents_with_one_id_are_found(tmp_path):
     segments = folder.manifest["segments"]
     assert len(segments) > 1
     names = ["d0"] + [f"other{i}" for i in range(1, segments[1]["n_docs"])]
-    content = pack([Document(id=name) for name in names])
+    content = packed([Document(id=name) for name in names])
     entry = segments[1]["files"]["documents"]
     (folder.path / "data" / entry["name"]).write_bytes(content)
     entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -20,8 +20,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from refcolbert.disk import FileSystem
 from refcolbert.errors import RefColbertError
-from refcolbert.store import FileSystem
 
 from .scenarios import Answer, Scenario, answers, fresh, on, proceed
 
@@ -59,6 +59,11 @@ class Recorder(FileSystem):
         """More content."""
         super().append(file, data)
         self.operations.append(Operation("append", self._paths[id(file)], data=bytes(data)))
+
+    def fill(self, path: Path, write: Callable[[Path], None]) -> None:
+        """All of the content at once."""
+        super().fill(path, write)
+        self.operations.append(Operation("append", self._relative(path), data=path.read_bytes()))
 
     def sync(self, file: BinaryIO) -> None:
         """Content becomes durable."""

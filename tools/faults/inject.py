@@ -13,7 +13,7 @@ import os
 import select
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,8 @@ from typing import BinaryIO
 import numpy as np
 
 from refcolbert import Index
+from refcolbert.disk import FileSystem
 from refcolbert.errors import IndexWriteError, RefColbertError
-from refcolbert.store import FileSystem
 
 from .scenarios import NOTHING, Scenario, answer_of, answers, fresh, on, proceed
 
@@ -68,6 +68,14 @@ class Stepping(FileSystem):
         half = self.at("append", self.paths[id(file)])
         super().append(file, data[: len(data) // 2] if half else data)
         if half:
+            self.halfway()
+
+    def fill(self, path: Path, write: Callable[[Path], None]) -> None:
+        """One step, which may end halfway."""
+        half = self.at("append", path)
+        super().fill(path, write)
+        if half:
+            os.truncate(path, path.stat().st_size // 2)
             self.halfway()
 
     def sync(self, file: BinaryIO) -> None:
@@ -151,6 +159,11 @@ class Swallowing(Failing):
         """Write what fits."""
         with suppress(OSError):
             super().append(file, data)
+
+    def fill(self, path: Path, write: Callable[[Path], None]) -> None:
+        """Write what fits."""
+        with suppress(OSError):
+            super().fill(path, write)
 
 
 class Unnoticing(Failing):

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Index
+from refcolbert.disk import FileSystem
 from refcolbert.errors import IndexNotFound
-from refcolbert.store import FileSystem
 
 __all__ = ["NOTHING", "SCENARIOS", "Answer", "Scenario", "answer_of", "answers", "fresh", "on", "proceed"]
 

@@ -1,0 +1,109 @@
+"""Changing a disk: the few operations that do it, and a file that is being written.
+
+Every change that the store makes goes through a `FileSystem`, so that a test can record, crash or fail any of them.
+Nothing else in the package changes an index folder, and only the store uses this.
+"""
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from .files import create_new, open_plain, overwrite_note
+from .format import FileEntry
+
+__all__ = ["FileSystem", "NewFile"]
+
+BLOCK = 1 << 20  # bytes read at once
+PATIENCE = 50  # times that Windows is asked again, a few hundredths of a second apart
+Bytes = bytes | memoryview
+
+
+class FileSystem:
+    """The operations that change a disk. Tests replace it to crash, fail or record any of them."""
+
+    def create(self, path: Path) -> BinaryIO:
+        """Open a new file for writing. Raises `FileExistsError`."""
+        return create_new(path)
+
+    def append(self, file: BinaryIO, data: Bytes) -> None:
+        """Write all of `data`."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+    def fill(self, path: Path, write: Callable[[Path], None]) -> None:
+        """Let `write` fill a new, empty file by its path, as SQLite does."""
+        write(path)
+
+    def sync(self, file: BinaryIO) -> None:
+        """Make a file's content durable."""
+        os.fsync(file.fileno())
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename over. Windows refuses while anyone has the target open, which readers do for a moment: asked again."""
+        for attempt in range(1, PATIENCE + 1):
+            try:
+                os.replace(source, target)  # noqa: PTH105 - the one call whose atomicity everything rests on
+            except PermissionError:
+                if sys.platform != "win32" or attempt == PATIENCE:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def sync_folder(self, path: Path) -> None:
+        """Make the names in a folder durable. Windows has no such call and orders renames itself."""
+        if sys.platform == "win32":
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def make_folder(self, path: Path) -> None:
+        """Create a folder; one that exists is fine."""
+        path.mkdir(exist_ok=True)
+
+    def remove(self, path: Path) -> None:
+        """Delete a file."""
+        path.unlink()
+
+    def note(self, path: Path, text: bytes) -> None:
+        """Overwrite what a lock file says about its holder; not durable, and nothing depends on it."""
+        overwrite_note(path, text)
+
+
+class NewFile:
+    """A file that is being written; its size and SHA-256 grow with it."""
+
+    def __init__(self, files: FileSystem, path: Path, stack: ExitStack) -> None:
+        self._files, self._path = files, path
+        self._file = stack.enter_context(files.create(path))
+        self._size, self._digest = 0, hashlib.sha256()
+
+    def append(self, data: Bytes) -> None:
+        """Write all of `data`."""
+        self._files.append(self._file, data)
+        self._count(data)
+
+    def fill(self, write: Callable[[Path], None]) -> None:
+        """Let `write` make the content, and read it once."""
+        self._files.fill(self._path, write)
+        with open_plain(self._path) as file:
+            while block := file.read(BLOCK):
+                self._count(block)
+
+    def finish(self) -> FileEntry:
+        """Make it durable."""
+        self._files.sync(self._file)
+        return FileEntry(self._path.name, self._size, self._digest.hexdigest())
+
+    def _count(self, data: Bytes) -> None:
+        self._digest.update(data)
+        self._size += len(data)
