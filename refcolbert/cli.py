@@ -22,7 +22,7 @@ from .errors import RefColbertError
 from .evaluate import METRICS, evaluate, read_qrels, read_queries, run_of, write_run
 from .explain import Explanation
 from .hits import Hit
-from .importers import import_plaid
+from .importers import export_vectors, import_plaid
 from .index import NBITS, Index
 from .passages import read_documents
 from .rerank import rerank as rerank_texts
@@ -217,10 +217,26 @@ def snapshot(index: Path, target: Path) -> None:
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
 @INDEX
 @click.option("--nbits", default=str(NBITS), show_default=True, help=BITS)
-def import_index(source: Path, index: Path, nbits: str) -> None:
-    """Make INDEX from SOURCE, an index folder of fast-plaid or next-plaid; it has vectors and no texts."""
-    with import_plaid(source, index, nbits=_bits(nbits)) as imported:
+@click.option("--model", help="The model that made the vectors; without it INDEX takes no text queries.")
+@click.option(
+    "--documents", type=click.Path(exists=True, path_type=Path), help="Their texts and ids, in the order of SOURCE."
+)
+def import_index(source: Path, index: Path, nbits: str, model: str | None, documents: Path | None) -> None:
+    """Make INDEX from SOURCE, an index folder of fast-plaid, next-plaid or, with the torch side, Stanford's ColBERT."""
+    encoder = None if model is None else Encoder.load(model)
+    texts = None if documents is None else _read((documents,))
+    with import_plaid(source, index, encoder=encoder, documents=texts, nbits=_bits(nbits)) as imported:
         _summary(imported)
+
+
+@main.command()
+@INDEX
+@click.argument("out", type=click.Path(path_type=Path))
+def vectors(index: Path, out: Path) -> None:
+    """Write the vectors of INDEX to OUT, an .npz or .safetensors file."""
+    with Index.open(index) as opened:
+        export_vectors(opened, out)
+    click.echo(f"{out}: {out.stat().st_size:,} bytes")
 
 
 @main.command("eval")

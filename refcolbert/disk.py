@@ -6,6 +6,7 @@ Nothing else in the package changes an index folder, and only the store uses thi
 
 import hashlib
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -73,6 +74,10 @@ class FileSystem:
     def remove(self, path: Path) -> None:
         """Delete a file."""
         path.unlink()
+
+    def remove_folder(self, path: Path) -> None:
+        """Delete a folder and all that is in it, as far as that can be done."""
+        shutil.rmtree(path, ignore_errors=True)
 
     def note(self, path: Path, text: bytes) -> None:
         """Overwrite what a lock file says about its holder; not durable, and nothing depends on it."""

@@ -1,140 +1,275 @@
-"""Vectors in and out: import of the `.npy` folders that fast-plaid and next-plaid write, export as `.npz`.
+"""Vectors in and out: import of PLAID indexes, export of vectors as `.npz` or `.safetensors`.
 
-Both keep PLAID's layout: metadata.json {"num_chunks", "nbits"}, centroids.npy [n_centroids, dim], bucket_weights.npy
-[2^nbits], and for each chunk i `i.codes.npy` [n_tokens], `i.residuals.npy` [n_tokens, dim * nbits / 8] uint8 and
-doclens.i.json. A vector is centroid + weight of each component's bucket, normalized; a bucket number takes nbits bits,
-the low one first, counted from the high bit of the first byte (our own `codec.pack` counts from the low bit).
+fast-plaid, next-plaid and Stanford's ColBERT share one layout: metadata.json with "num_chunks" and "nbits" (Stanford's
+has that in "config"), the centroids [n_centroids, dim], the weights [2^nbits] of the buckets, and for each chunk i
+`i.codes` [n_tokens], `i.residuals` [n_tokens, dim * nbits / 8] uint8 and doclens.i.json. A vector is centroid + weight
+of each component's bucket, normalized; a bucket number takes nbits bits, the low one first, counted from the high bit
+of the first byte (our own `codec.pack` counts from the low bit).
 
-`.npy` files are read without pickle; `buffer.npy`, which fast-plaid pickles, is refused. Stanford's `.pt` indexes are
-pickles throughout and are no matter for the core.
+The first two keep arrays as `.npy`, which are read here, without pickle; `buffer.npy`, which fast-plaid pickles, is
+refused. Stanford keeps them as `.pt`, for which another package registers a reader (`PT_READER`).
 """
 
 import json
+import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from io import BufferedWriter
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidInput
-from .files import open_plain
+from .encoder import Encoder
+from .errors import IndexExists, IndexWriteError, InvalidInput, MissingDependency
+from .files import create_new, open_plain
 from .format import F4, npy_header
-from .index import NBITS, Index
+from .generation import Generation
+from .index import NBITS, Documents, Index
 from .ragged import Ragged, offsets_of
 
-__all__ = ["export_vectors", "import_plaid", "read_plaid"]
+__all__ = ["Plaid", "checked_array", "export_vectors", "import_plaid", "open_plaid", "read_metadata"]
 
+PT_READER = ("refcolbert.importers", "plaid-pt")  # entry point group and name: folder -> Plaid
 LARGEST_JSON = 64 << 20
+LARGEST_HEADER = 100_000_000  # of a safetensors file, as its own readers have it
 EXPORT_BATCH = 1024  # documents decoded at once
 
 
-def import_plaid(
-    source: str | Path, target: str | Path, *, nbits: int | str = NBITS, ids: Sequence[str] | None = None
-) -> Index:
-    """Make an index at `target` of what a fast-plaid or next-plaid folder holds, and publish it complete.
+@dataclass(frozen=True, slots=True, eq=False)
+class Plaid:
+    """An index in PLAID's layout: its codec, and how to read an array of a chunk. Iterating decodes chunk by chunk."""
 
-    Documents get their decimal position as id unless `ids` names them, and have no text: those engines keep none. The
-    decoded vectors are encoded anew; `nbits="float16"` keeps them as they are.
-    Raises `InvalidInput` for a folder that is not such an index, `IndexExists`.
-    """
-    shapes = [
-        (len(chunk), chunk.dim) for chunk in read_plaid(Path(source))
-    ]  # all of it is checked before anything is made
-    n_docs = sum(n for n, _ in shapes)
-    if n_docs == 0 or (ids is not None and len(ids) != n_docs):
-        raise InvalidInput(
-            f"{source} holds {n_docs} documents; expected at least one, and as many ids if any are given"
-        )
-    names = [str(i) for i in range(n_docs)] if ids is None else list(ids)
-    index = Index.create(target, dim=shapes[0][1], nbits=nbits)
-    for chunk in read_plaid(Path(source)):
-        first = len(index)
-        index.add([{"id": name} for name in names[first : first + len(chunk)]], vectors=chunk)
-    return index
+    folder: Path
+    nbits: int
+    n_chunks: int
+    centroids: NDArray[Any]  # [n_centroids, dim]
+    weights: NDArray[Any]  # [2^nbits]
+    read: Callable[[str, str, int], NDArray[Any]]  # (name without ending, kinds of dtype, dimensions) -> array
 
+    def check(self) -> int:
+        """How many documents there are. Raises `InvalidInput` naming the file that is not as it must be."""
+        if self.nbits not in (1, 2, 4, 8):
+            raise InvalidInput(f"{self.folder / 'metadata.json'}: nbits must be 1, 2, 4 or 8, found {self.nbits}")
+        weights, centroids = np.asarray(self.weights, np.float32), np.asarray(self.centroids, np.float32)
+        if len(weights) != 2**self.nbits or not (np.isfinite(weights).all() and np.isfinite(centroids).all()):
+            raise InvalidInput(f"{self.folder}: expected {2**self.nbits} finite bucket weights and finite centroids")
+        return sum(len(self._chunk(i)[2]) for i in range(self.n_chunks))
 
-def export_vectors(index: Index, path: str | Path) -> None:
-    """Write the live documents' decoded vectors as an uncompressed `.npz` that `numpy.load` reads, some at a time.
+    def __iter__(self) -> Iterator[Ragged]:
+        """The documents' decoded vectors, unit rows."""
+        for i in range(self.n_chunks):
+            codes, residuals, lengths = self._chunk(i)
+            if lengths:
+                yield Ragged(self._decode(codes, residuals), offsets_of(lengths))
 
-    It holds `ids` [n_docs] text, `offsets` [n_docs + 1] int64 and `vectors` [n_tokens, dim] float32, as in `Ragged`.
-    """
-    ids = index.ids()
-    batches = [ids[i : i + EXPORT_BATCH] for i in range(0, len(ids), EXPORT_BATCH)]
-    info = index.info()
-    lengths = [0]
-    with zipfile.ZipFile(path, "w") as archive:
-        with archive.open("vectors.npy", "w", force_zip64=True) as member:
-            member.write(npy_header((F4, (info["tokens"], info["dim"]))))
-            for batch in batches:
-                ragged = index.vectors(batch)
-                lengths += ragged.lengths.tolist()
-                member.write(np.ascontiguousarray(ragged.vectors, F4).data)
-        for name, values in (
-            ("offsets.npy", np.cumsum(lengths, dtype=np.int64)),
-            ("ids.npy", np.array(ids, dtype=np.str_)),
-        ):
-            with archive.open(name, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, values, allow_pickle=False)
-
-
-def read_plaid(folder: Path) -> Iterator[Ragged]:
-    """The documents' decoded vectors, unit rows, chunk by chunk. Raises `InvalidInput` naming the wrong file."""
-    if (folder / "buffer.npy").exists():
-        raise InvalidInput(f"{folder / 'buffer.npy'} is a pickle, which is never read; rebuild that index without it")
-    metadata = _json(folder / "metadata.json")
-    n_chunks, nbits = (_field(folder, metadata, name) for name in ("num_chunks", "nbits"))
-    if nbits not in (1, 2, 4, 8):
-        raise InvalidInput(f"{folder / 'metadata.json'}: nbits must be 1, 2, 4 or 8, found {nbits}")
-    centroids = _array(folder / "centroids.npy", "f", 2)  # [n_centroids, dim]
-    weights = _array(folder / "bucket_weights.npy", "f", 1)  # [2^nbits]
-    if len(weights) != 2**nbits or not (np.isfinite(weights).all() and np.isfinite(centroids).all()):
-        raise InvalidInput(f"{folder / 'bucket_weights.npy'}: expected {2**nbits} finite weights and finite centroids")
-    for chunk in range(n_chunks):
-        codes = _array(folder / f"{chunk}.codes.npy", "iu", 1)  # [n_tokens]
-        residuals = _array(folder / f"{chunk}.residuals.npy", "u", 2)  # [n_tokens, dim * nbits / 8]
-        lengths = _lengths(folder / f"doclens.{chunk}.json")  # [n_docs]
-        width = centroids.shape[1] * nbits
+    def _chunk(self, i: int) -> tuple[NDArray[Any], NDArray[np.uint8], list[int]]:
+        codes = self.read(f"{i}.codes", "iu", 1)  # [n_tokens]
+        residuals = self.read(f"{i}.residuals", "u", 2)  # [n_tokens, dim * nbits / 8]
+        lengths = _lengths(self.folder / f"doclens.{i}.json")  # [n_docs]
+        width = self.centroids.shape[1] * self.nbits
         if (
             residuals.dtype != np.uint8
             or 8 * residuals.shape[1] != width
             or not len(codes) == len(residuals) == sum(lengths)
         ):
             raise InvalidInput(
-                f"{folder}: chunk {chunk} has {len(codes)} codes, residuals {residuals.shape} and documents of "
+                f"{self.folder}: chunk {i} has {len(codes)} codes, residuals {residuals.shape} and documents of "
                 f"{sum(lengths)} tokens; expected as many of each, with {width} bits a token"
             )
-        if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < len(centroids):
-            raise InvalidInput(f"{folder / f'{chunk}.codes.npy'}: expected codes below {len(centroids)}")
-        if lengths:
-            yield Ragged(_decode(codes, residuals, centroids, weights, nbits), offsets_of(lengths))
+        if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < len(self.centroids):
+            raise InvalidInput(f"{self.folder}: expected codes of chunk {i} below {len(self.centroids)}")
+        return codes, residuals, lengths
+
+    def _decode(self, codes: NDArray[Any], residuals: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """[n], [n, dim * nbits / 8] -> [n, dim] unit rows."""
+        bits = np.unpackbits(residuals, axis=1).reshape(len(codes), -1, self.nbits)  # [n, dim, nbits], low bit first
+        buckets = np.packbits(bits, axis=2, bitorder="little")[:, :, 0]  # [n, dim]
+        vectors: NDArray[np.float32] = self.centroids[codes].astype(np.float32)
+        vectors += self.weights.astype(np.float32)[buckets]
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # [n, 1]
+        units: NDArray[np.float32] = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+        return units
 
 
-def _decode(
-    codes: NDArray[Any], residuals: NDArray[np.uint8], centroids: NDArray[Any], weights: NDArray[Any], nbits: int
-) -> NDArray[np.float32]:
-    """[n], [n, dim * nbits / 8] -> [n, dim] unit rows."""
-    bits = np.unpackbits(residuals, axis=1).reshape(len(codes), -1, nbits)  # [n, dim, nbits], low bit first
-    buckets = np.packbits(bits, axis=2, bitorder="little")[:, :, 0]  # [n, dim]
-    vectors: NDArray[np.float32] = centroids[codes].astype(np.float32) + weights.astype(np.float32)[buckets]
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # [n, 1]
-    units: NDArray[np.float32] = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
-    return units
+def open_plaid(folder: Path) -> Plaid:
+    """An index folder of fast-plaid, next-plaid or Stanford's ColBERT, whose codec is read and nothing else yet.
+
+    Raises `InvalidInput` naming the wrong file, `MissingDependency` when `.pt` files cannot be read here.
+    """
+    if (folder / "centroids.pt").exists():
+        return _pt_reader(folder)(folder)
+    if (folder / "buffer.npy").exists():
+        raise InvalidInput(f"{folder / 'buffer.npy'} is a pickle, which is never read; rebuild that index without it")
+    metadata = read_metadata(folder)
+
+    def read(name: str, kinds: str, ndim: int) -> NDArray[Any]:
+        return _npy(folder / f"{name}.npy", kinds, ndim)
+
+    return Plaid(
+        folder,
+        metadata["nbits"],
+        metadata["num_chunks"],
+        read("centroids", "f", 2),
+        read("bucket_weights", "f", 1),
+        read,
+    )
 
 
-def _array(path: Path, kinds: str, ndim: int) -> NDArray[Any]:
+def import_plaid(
+    source: str | Path,
+    target: str | Path,
+    *,
+    encoder: Encoder | None = None,
+    documents: Documents | None = None,
+    nbits: int | str = NBITS,
+) -> Index:
+    """Make an index at `target` of what a PLAID folder holds, and publish it complete.
+
+    Such a folder keeps no texts: `documents` gives them, with ids and metadata if wanted, as many and in the same order
+    as they were indexed. `encoder` is the model that made the vectors; with it the new index takes text queries. The
+    decoded vectors are encoded anew; `nbits="float32"` keeps them as they are.
+    Raises `InvalidInput` for a folder that is not such an index, `MissingDependency`, `IndexExists`.
+    """
+    plaid, target = open_plaid(Path(source)), Path(target)
+    n_docs = plaid.check()  # all of it, before anything is made
+    if n_docs == 0:
+        raise InvalidInput(f"{source} holds no documents; expected at least one")
+    if target.exists() or target.is_symlink():
+        raise IndexExists(f"{target} exists already; choose another path or remove it first")
+    staging = target.with_name(target.name + ".importing")
+    index = Index.create(staging, encoder, dim=plaid.centroids.shape[1], nbits=nbits)
+    try:
+        rest: Iterator[Any] = iter([{}] * n_docs if documents is None else documents)
+        for chunk in plaid:
+            batch = list(islice(rest, len(chunk)))
+            if len(batch) < len(chunk):
+                raise InvalidInput(f"{source} holds {n_docs} documents, found {len(index) + len(batch)} texts for them")
+            index.add(batch, vectors=chunk)
+        if next(rest, None) is not None:
+            raise InvalidInput(f"{source} holds {n_docs} documents, found more texts than that")
+        index.compact()
+    except BaseException:
+        index.close()
+        index._store.discard()
+        raise
+    index.close()
+    return Index.open(index._store.move(target).path, encoder)
+
+
+def export_vectors(index: Index, path: str | Path) -> None:
+    """Write the live documents' decoded vectors, some at a time, to an `.npz` or a `.safetensors` file.
+
+    Either holds `vectors` [n_tokens, dim] float32 and `offsets` [n_docs + 1] int64, as in `Ragged`, by position, and
+    the ids: `.npz` as an array `ids` [n_docs] of text, `.safetensors` as JSON in its metadata. The file appears
+    complete or not at all. Raises `InvalidInput` for another ending, `IndexWriteError`.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise InvalidInput(f"expected a file ending in {' or '.join(FORMATS)}, found {path.name!r}")
+    part = path.with_name(path.name + ".part")
+    try:
+        part.unlink(missing_ok=True)
+        with BufferedWriter(create_new(part)) as file:
+            FORMATS[path.suffix](file, index._generation)
+        part.replace(path)
+    except OSError as error:
+        raise IndexWriteError(f"{path} could not be written ({error.strerror}); nothing is there") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _write_npz(file: BinaryIO, generation: Generation) -> None:
+    ids, offsets = _ids(generation), _offsets(generation)
+    with zipfile.ZipFile(file, "w") as archive:
+        with archive.open("vectors.npy", "w", force_zip64=True) as member:
+            member.write(npy_header((F4, (int(offsets[-1]), generation.manifest.dim))))
+            for rows in _rows(generation):
+                member.write(rows)
+        for name, values in (("offsets.npy", offsets), ("ids.npy", np.array(ids, dtype=np.str_))):
+            with archive.open(name, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, values, allow_pickle=False)
+
+
+def _write_safetensors(file: BinaryIO, generation: Generation) -> None:
+    """By hand, since the package's own writer wants all of it in memory: a JSON header, then the arrays."""
+    offsets = _offsets(generation)
+    shape = [int(offsets[-1]), generation.manifest.dim]
+    end = math.prod(shape) * 4
+    header: dict[str, Any] = {"__metadata__": {"ids": json.dumps(_ids(generation))}}
+    header["vectors"] = {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}
+    header["offsets"] = {"dtype": "I64", "shape": [len(offsets)], "data_offsets": [end, end + offsets.nbytes]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    if len(text) > LARGEST_HEADER:
+        raise InvalidInput(f"ids of {len(text):,} bytes are more than a safetensors file can hold; write an .npz")
+    file.write(len(text).to_bytes(8, "little") + text)
+    for rows in _rows(generation):
+        file.write(rows)
+    file.write(offsets.astype("<i8").tobytes())
+
+
+FORMATS = {".npz": _write_npz, ".safetensors": _write_safetensors}
+
+
+def _ids(generation: Generation) -> list[str]:
+    return [document.id for document in generation.live_documents()]
+
+
+def _offsets(generation: Generation) -> NDArray[np.int64]:
+    return offsets_of(generation.collection.lengths[generation.collection.live])
+
+
+def _rows(generation: Generation) -> Iterator[memoryview]:
+    """The bytes of the live documents' vectors, some documents at a time."""
+    live = np.flatnonzero(generation.collection.live)
+    for first in range(0, len(live), EXPORT_BATCH):
+        vectors = generation.collection.vectors(live[first : first + EXPORT_BATCH]).vectors
+        yield np.ascontiguousarray(vectors, F4).reshape(-1).view(np.uint8).data
+
+
+def read_metadata(folder: Path) -> dict[str, int]:
+    """The counts "num_chunks" and "nbits" of a metadata.json, wherever they stand in it."""
+    metadata = _json(folder / "metadata.json")
+    config = metadata.get("config") if isinstance(metadata, dict) else None
+    found = {**(config if isinstance(config, dict) else {}), **(metadata if isinstance(metadata, dict) else {})}
+    return {name: _count(folder, name, found.get(name)) for name in ("num_chunks", "nbits")}
+
+
+def checked_array(found: Any, path: Path, kinds: str, ndim: int) -> NDArray[Any]:
+    """`found`, if it is an array of so many dimensions whose dtype is of one of these kinds."""
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in kinds or found.ndim != ndim:
+        what = (found.dtype, found.shape) if isinstance(found, np.ndarray) else type(found).__name__
+        raise InvalidInput(f"{path}: expected {ndim} dimensions of kind {kinds!r}, found {what}")
+    return found
+
+
+def _pt_reader(folder: Path) -> Callable[[Path], Plaid]:
+    group, name = PT_READER
+    install = "is read with the torch side: pip install 'refcolbert[export]'"
+    for point in entry_points(group=group, name=name):
+        try:
+            reader: Callable[[Path], Plaid] = point.load()
+        except ModuleNotFoundError as error:
+            raise MissingDependency(f"{folder} needs {error.name} and {install}") from error
+        return reader
+    raise MissingDependency(f"{folder} {install}")
+
+
+def _npy(path: Path, kinds: str, ndim: int) -> NDArray[Any]:
     """One `.npy` file, mapped."""
     try:
         open_plain(path).close()
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InvalidInput(f"{path} cannot be read as a plain .npy array: {error}") from error
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in kinds or found.ndim != ndim:
-        raise InvalidInput(
-            f"{path}: expected {ndim} dimensions of kind {kinds!r}, found {getattr(found, 'dtype', found)}"
-        )
-    return found
+    return checked_array(found, path, kinds, ndim)
 
 
 def _json(path: Path) -> Any:
@@ -145,8 +280,7 @@ def _json(path: Path) -> Any:
         raise InvalidInput(f"{path} cannot be read as JSON: {error}") from error
 
 
-def _field(folder: Path, metadata: Any, name: str) -> int:
-    value = metadata.get(name) if isinstance(metadata, dict) else None
+def _count(folder: Path, name: str, value: Any) -> int:
     if type(value) is not int or value < 0:
         raise InvalidInput(f"{folder / 'metadata.json'}: expected a count as {name!r}, found {value!r}")
     return value

@@ -148,6 +148,10 @@ class Store:
             self.file_system.sync_folder(target.absolute().parent)
         return Store(target, self.file_system)
 
+    def discard(self) -> None:
+        """Remove the whole folder, of which nothing was published."""
+        self.file_system.remove_folder(self.path)
+
     def read(self) -> Manifest:
         """The current generation. Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`."""
         return Manifest.from_bytes(self._published())

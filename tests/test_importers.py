@@ -1,23 +1,29 @@
-"""Import of fast-plaid and next-plaid folders: written here bit by bit, as those engines lay them out."""
+"""Import of PLAID folders, written here bit by bit as fast-plaid and next-plaid lay them out, and export of vectors."""
 
+import importlib
 import json
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from strategies import unit
 
-from refcolbert import Index
-from refcolbert.errors import CorruptIndexError, IndexExists, InvalidInput
-from refcolbert.importers import export_vectors, import_plaid, read_plaid
+from refcolbert import Index, Ragged
+from refcolbert.errors import CorruptIndexError, IndexExists, IndexWriteError, InvalidInput
+from refcolbert.importers import LARGEST_HEADER, export_vectors, import_plaid, open_plaid
 
 DIM, LENGTHS = 8, ([3, 1, 5], [2, 2])
+resource = None if sys.platform == "win32" else importlib.import_module("resource")
+REAL = Path(__file__).parents[1] / "golden" / "plaid" / "2bits"
 
 
-def write_folder(folder, nbits, dtype=np.float16):
+def write_folder(folder, nbits, dtype=np.float16, dim=DIM):
     """A PLAID folder of two chunks; returns the vectors that it stands for, one array a document."""
     rng = np.random.default_rng(nbits)
-    centroids = unit(rng, 6, DIM).astype(dtype)
+    centroids = unit(rng, 6, dim).astype(dtype)
     weights = np.linspace(-0.2, 0.2, 2**nbits).astype(dtype)
     folder.mkdir()
     np.save(folder / "centroids.npy", centroids)
@@ -26,7 +32,7 @@ def write_folder(folder, nbits, dtype=np.float16):
     documents = []
     for chunk, lengths in enumerate(LENGTHS):
         codes = rng.integers(0, 6, sum(lengths))
-        buckets = rng.integers(0, 2**nbits, (sum(lengths), DIM))
+        buckets = rng.integers(0, 2**nbits, (sum(lengths), dim))
         rows = []
         for row in buckets:
             text = "".join(
@@ -47,29 +53,82 @@ def write_folder(folder, nbits, dtype=np.float16):
 def test_vectors_are_those_the_folder_stands_for(tmp_path, nbits, dtype):
     """Every document decodes to centroid plus bucket weights, normalized, at each number of bits and both dtypes."""
     expected = write_folder(tmp_path / "p", nbits, dtype)
-    found = [d for chunk in read_plaid(tmp_path / "p") for d in chunk]
+    found = [d for chunk in open_plaid(tmp_path / "p") for d in chunk]
     assert [d.shape for d in found] == [d.shape for d in expected]
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(found, expected, strict=True))
 
 
+def records(names):
+    """Documents with these ids."""
+    return [{"id": name, "text": f"text of {name}"} for name in names]
+
+
 def test_an_imported_index_answers(tmp_path):
-    """Ids are positions or those given, and a document's own vectors find it."""
+    """Ids are positions, or texts and ids are those given, and a document's own vectors find it."""
     expected = write_folder(tmp_path / "p", 4)
     index = import_plaid(tmp_path / "p", tmp_path / "a", nbits="float32")
     assert index.ids() == ["0", "1", "2", "3", "4"]
     assert index.search(expected[2], 1)[0].id == "2"
-    named = import_plaid(tmp_path / "p", tmp_path / "b", ids=list("vwxyz"))
-    assert named.search(expected[3], 1)[0].id == "y"
+    named = import_plaid(tmp_path / "p", tmp_path / "b", documents=iter(records("vwxyz")))
+    hit = named.search(expected[3], 1)[0]
+    assert (hit.id, hit.text) == ("y", "text of y")
+    assert named.info()["segments"] == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "p"]
     with pytest.raises(IndexExists):
         import_plaid(tmp_path / "p", tmp_path / "a")
 
 
-@pytest.mark.parametrize("ids", ["abcd", "abcdef"])
-def test_ids_must_be_as_many_as_documents(tmp_path, ids):
-    """One too few and one too many are refused."""
+def test_an_import_with_its_model_takes_text_queries(tmp_path, encoder):
+    """The index names the encoder, so that texts can be asked and added; one of another dim is refused."""
+    write_folder(tmp_path / "p", 4, dim=encoder.dim)
+    index = import_plaid(tmp_path / "p", tmp_path / "i", encoder=encoder, documents=[f"text {i}" for i in range(5)])
+    assert len(index.search("a text", 3)) == 3
+    assert index.info()["encoder"]["hash"] == encoder.hash
+    write_folder(tmp_path / "other", 4)
+    with pytest.raises(InvalidInput, match="dim"):
+        import_plaid(tmp_path / "other", tmp_path / "o", encoder=encoder)
+    assert not list(tmp_path.glob("o[!t]*"))
+
+
+@pytest.mark.parametrize("names", ["abcd", "abcdef", "abca"])
+def test_texts_must_be_as_many_as_documents(tmp_path, names):
+    """One too few, one too many and an id that comes twice are refused, and nothing is left."""
     write_folder(tmp_path / "p", 4)
-    with pytest.raises(InvalidInput, match="ids"):
-        import_plaid(tmp_path / "p", tmp_path / "i", ids=list(ids))
+    with pytest.raises(InvalidInput):
+        import_plaid(tmp_path / "p", tmp_path / "i", documents=records(names))
+    assert [p.name for p in tmp_path.iterdir()] == ["p"]
+
+
+def test_an_import_is_published_complete(tmp_path):
+    """While documents are still being read there is no index at the target."""
+    write_folder(tmp_path / "p", 4)
+
+    def watching():
+        for record in records("vwxyz"):
+            assert not (tmp_path / "i").exists()
+            yield record
+
+    assert len(import_plaid(tmp_path / "p", tmp_path / "i", documents=watching())) == 5
+
+
+HIDDEN = """
+import sys
+sys.modules["torch"] = None
+from refcolbert.errors import MissingDependency
+from refcolbert.importers import import_plaid
+try:
+    import_plaid(sys.argv[1], sys.argv[2])
+except MissingDependency as error:
+    print(error)
+"""
+
+
+def test_without_the_torch_side_pt_files_name_the_extra(tmp_path):
+    """Stanford's index folders are a MissingDependency that says what to install."""
+    arguments = [sys.executable, "-c", HIDDEN, str(REAL), str(tmp_path / "i")]
+    found = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120)
+    assert "refcolbert[export]" in found.stdout
+    assert not (tmp_path / "i").exists()
 
 
 def resave(folder, name, array):
@@ -113,22 +172,91 @@ def test_a_folder_that_is_no_such_index_is_refused(tmp_path, name):
     assert not (tmp_path / "i").exists()
 
 
-def test_exported_vectors_are_those_held(tmp_path, monkeypatch):
-    """numpy.load reads ids, offsets and vectors of the live documents, whatever the batch."""
+def as_specified(path):
+    """A .safetensors file read as its specification says: (tensors, metadata)."""
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    dtypes = {"F32": "<f4", "I64": "<i8"}
+    metadata = header.pop("__metadata__")
+    assert start % 8 == 0
+    assert sorted(bound for t in header.values() for bound in t["data_offsets"])[-1] == len(data) - start
+    return {
+        name: np.frombuffer(data[start:][slice(*t["data_offsets"])], dtypes[t["dtype"]]).reshape(t["shape"])
+        for name, t in header.items()
+    }, metadata
+
+
+def read_export(path):
+    """ids, offsets and vectors of an export."""
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as found:
+            return found["ids"].tolist(), found["offsets"], found["vectors"]
+    tensors, metadata = as_specified(path)
+    return json.loads(metadata["ids"]), tensors["offsets"], tensors["vectors"]
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_exported_vectors_are_those_held(tmp_path, monkeypatch, suffix):
+    """ids, offsets and vectors of the live documents, whatever the batch, and an index made of them answers alike."""
     expected = write_folder(tmp_path / "p", 4)
-    index = import_plaid(tmp_path / "p", tmp_path / "i", nbits="float32", ids=list("vwxyz"))
-    index.delete(["w"])
+    index = import_plaid(tmp_path / "p", tmp_path / "i", nbits="float32", documents=records(["v", "ü", "x", "y", "z"]))
+    index.delete(["ü"])
     del expected[1]
     monkeypatch.setattr("refcolbert.importers.EXPORT_BATCH", 3)
-    export_vectors(index, tmp_path / "out.npz")
-    with np.load(tmp_path / "out.npz", allow_pickle=False) as found:
-        assert found["ids"].tolist() == ["v", "x", "y", "z"]
-        assert found["offsets"].tolist() == [0, 3, 8, 10, 12]
-        assert np.allclose(found["vectors"], np.concatenate(expected), atol=1e-6)
-    empty = Index.create(tmp_path / "empty", dim=3)
-    export_vectors(empty, tmp_path / "empty.npz")
-    with np.load(tmp_path / "empty.npz", allow_pickle=False) as found:
-        assert found["vectors"].shape == (0, 3)
+    export_vectors(index, tmp_path / f"out.{suffix}")
+    ids, offsets, vectors = read_export(tmp_path / f"out.{suffix}")
+    assert (ids, offsets.tolist()) == (["v", "x", "y", "z"], [0, 3, 8, 10, 12])
+    assert np.allclose(vectors, np.concatenate(expected), atol=1e-6)
+    again = Index.create(tmp_path / "again", dim=DIM, nbits="float32")
+    again.add([{"id": name} for name in ids], vectors=Ragged(vectors, offsets))
+    answers = [[(h.id, h.score) for h in i.search(expected[2], 4)] for i in (index, again)]
+    assert answers[0] == answers[1]
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_an_empty_index_exports_no_vectors(tmp_path, suffix):
+    """Arrays of no rows, still of the right width."""
+    export_vectors(Index.create(tmp_path / "empty", dim=3), tmp_path / f"empty.{suffix}")
+    ids, offsets, vectors = read_export(tmp_path / f"empty.{suffix}")
+    assert (ids, offsets.tolist(), vectors.shape) == ([], [0], (0, 3))
+
+
+def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    """Another ending is InvalidInput, a full disk IndexWriteError; ids beyond a safetensors header say so."""
+    index = Index.create(tmp_path / "i", dim=3)
+    index.add([{"id": "x" * 1000}], vectors=[np.eye(3)])
+    with pytest.raises(InvalidInput, match=r"\.npz or \.safetensors"):
+        export_vectors(index, tmp_path / "out.pt")
+    with pytest.raises(IndexWriteError, match="nowhere"):
+        export_vectors(index, tmp_path / "nowhere" / "out.npz")
+    monkeypatch.setattr("refcolbert.importers.LARGEST_HEADER", 900)
+    with pytest.raises(InvalidInput, match="npz"):
+        export_vectors(index, tmp_path / "out.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["i"]
+    assert LARGEST_HEADER == 100_000_000
+
+
+@pytest.mark.skipif(resource is None, reason="this system does not limit the size of files")
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_an_export_that_finds_no_room_leaves_what_was_there(tmp_path, suffix):
+    """A file that may not grow is IndexWriteError; an earlier export and what a link leads to keep their content."""
+    index = Index.create(tmp_path / "i", dim=64)
+    index.add([{"id": "0"}], vectors=[np.ones((100, 64))])
+    out, victim = tmp_path / f"out.{suffix}", tmp_path / "victim"
+    out.write_bytes(b"earlier")
+    victim.write_bytes(b"precious")
+    out.with_name(out.name + ".part").symlink_to(victim)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, limits[1]))
+    try:
+        with pytest.raises(IndexWriteError, match=f"out.{suffix}"):
+            export_vectors(index, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (out.read_bytes(), victim.read_bytes()) == (b"earlier", b"precious")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["i", out.name, "victim"]
 
 
 def test_vectors_come_in_the_order_asked_for(tmp_path):

@@ -5,6 +5,7 @@
     pylate       the layout of PyLate
     multivector  the layout of Sentence-Transformers' MultiVectorEncoder
     xtr          the layout of XTR
+    plaid        indexes of Stanford's ColBERT, with pickled tensors
     next_plaid   folders of next-plaid's exporter, which hold a graph instead of weights
     modules      modules.json and Dense folders, which the last three share
     backbones    the transformer, built from config.json and filled tensor by tensor

@@ -1,0 +1,56 @@
+"""Indexes of Stanford's ColBERT: PLAID's layout in `.pt` files, which are pickles and read with weights_only.
+
+centroids.pt is the centroids [n_centroids, dim], buckets.pt the pair of the buckets' cutoffs and weights, i.codes.pt
+and i.residuals.pt the arrays of chunk i. avg_residual.pt is a statistic and ivf.pid.pt follows from the codes: neither
+is read. Decompression is that of colbert-ai on a CPU, in float32; on a GPU colbert-ai rounds it to float16.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from refcolbert.errors import InvalidInput
+from refcolbert.files import open_plain
+from refcolbert.importers import Plaid, checked_array, read_metadata
+
+__all__ = ["open_plaid"]
+
+
+def open_plaid(folder: Path) -> Plaid:
+    """The index in a folder that colbert-ai wrote, for `refcolbert.importers.import_plaid`. Raises `InvalidInput`."""
+    metadata = read_metadata(folder)
+    buckets = _load(folder / "buckets.pt")
+    if not isinstance(buckets, tuple | list) or len(buckets) != 2:
+        raise InvalidInput(f"{folder / 'buckets.pt'}: expected a pair of cutoffs and weights, found {type(buckets)}")
+    weights = _array(buckets[1], folder / "buckets.pt", "f", 1)
+
+    def read(name: str, kinds: str, ndim: int) -> NDArray[Any]:
+        path = folder / f"{name}.pt"
+        return _array(_load(path), path, kinds, ndim)
+
+    return Plaid(folder, metadata["nbits"], metadata["num_chunks"], read("centroids", "f", 2), weights, read)
+
+
+def _load(path: Path) -> Any:
+    """What a file holds, if that is tensors and plain containers of them."""
+    try:
+        with open_plain(path) as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever damaged bytes lead it to
+        raise InvalidInput(f"{path} cannot be read as tensors: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _array(tensor: Any, path: Path, kinds: str, ndim: int) -> NDArray[Any]:
+    """A plain tensor whose every element is in the file."""
+    if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
+        raise InvalidInput(f"{path}: expected a dense tensor, found {type(tensor).__name__}")
+    if not tensor.is_contiguous():
+        raise InvalidInput(
+            f"{path}: expected a contiguous tensor of {ndim} dimensions, found strides {tensor.stride()}"
+        )
+    tensor = tensor.detach()
+    found = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return checked_array(np.asarray(found), path, kinds, ndim)
