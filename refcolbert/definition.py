@@ -8,7 +8,6 @@ Sources: ColBERT (Khattab and Zaharia, SIGIR 2020), ColBERTv2 (Santhanam et al.,
 CIKM 2022), Margin-MSE (Hofstätter et al., 2020), Lloyd-Max quantization (Lloyd, IEEE IT 1982).
 """
 
-import itertools
 import math
 from collections.abc import Collection, Sequence
 
@@ -19,7 +18,6 @@ __all__ = [
     "assign",
     "attention",
     "bucket",
-    "buckets",
     "candidates",
     "check",
     "decode",
@@ -49,8 +47,12 @@ __all__ = [
     "scores",
     "search",
     "softmax",
+    "spread",
+    "spread_number",
+    "steps",
     "top_k",
     "unpack",
+    "weight",
 ]
 
 Vector = Sequence[float]
@@ -193,55 +195,78 @@ def kmeans(vectors: Matrix, n_centroids: int, iterations: int, seed: int) -> lis
 # ---- residual compression (ColBERTv2, section 3.3)
 
 
-def bucket(value: float, cutoffs: Vector) -> int:
-    """b(r) = how many cutoffs lie below r."""
-    return sum(1 for cutoff in cutoffs if cutoff < value)
+def spread_number(length: float) -> int:
+    """n, 0 <= n < 256, with 2^(1/2 - n/32) next to the norm of a residual, on the scale of logarithms."""
+    exponent = math.log2(max(length, 2.0**-8))
+    return min(range(256), key=lambda n: abs(0.5 - n / 32 - exponent))
 
 
-def distortion(values: Vector, cutoffs: Vector, weights: Vector) -> float:
-    """Mean over r of (r - weights_b(r))^2: what a choice of cutoffs and weights costs."""
-    return sum((float(r) - weights[bucket(r, cutoffs)]) ** 2 for r in values) / len(values)
+def spread(number: int) -> float:
+    """s = 2^(1/2 - n/32)."""
+    return math.exp2(0.5 - number / 32)
 
 
-def buckets(values: Vector, nbits: int, iterations: int) -> tuple[list[float], list[float]]:
-    """Cutoffs and weights, from the quantiles of the values on, by Lloyd's two conditions in turn.
-
-    A cutoff is the middle of the weights beside it: cutoff_i = (w_i + w_i+1) / 2. A weight is the mean of the values
-    in its bucket, or stays where its bucket is empty. Neither step raises `distortion`.
-    """
-    levels = 2**nbits
-    weights = [float(np.quantile(values, (i + 0.5) / levels)) for i in range(levels)]
-    for _ in range(iterations):
-        cutoffs = [(a + b) / 2 for a, b in itertools.pairwise(weights)]
-        for i in range(levels):
-            members = [float(r) for r in values if bucket(r, cutoffs) == i]
-            weights[i] = sum(members) / len(members) if members else weights[i]
-    return [(a + b) / 2 for a, b in itertools.pairwise(weights)], weights
+def bucket(value: float, step: float, nbits: int) -> int:
+    """b(r) = floor(r / step + L / 2), kept within 0 .. L - 1, with L = 2^nbits; the middle where nothing varies."""
+    levels: int = 2**nbits
+    number = math.floor(value / step + levels / 2) if step > 0 else levels // 2
+    return min(max(number, 0), levels - 1)
 
 
-def fit(vectors: Matrix, n_centroids: int, nbits: int, seed: int) -> tuple[list[list[float]], list[float], list[float]]:
-    """Centroids by k-means on x / |x|, cutoffs and weights by Lloyd-Max on the residuals that they leave."""
+def weight(number: int, step: float, nbits: int) -> float:
+    """step * (b - (L - 1) / 2): the middle of a bucket."""
+    middle: float = (2**nbits - 1) / 2
+    return step * (number - middle)
+
+
+def distortion(residuals: Matrix, steps: Vector, nbits: int) -> float:
+    """Sum over residuals r and components of (r_k - weight of its bucket)^2: what a choice of steps costs."""
+    total = 0.0
+    for r in residuals:
+        s = spread(spread_number(norm(r)))
+        for value, step in zip(r, steps, strict=True):
+            total += (value - weight(bucket(value, s * step, nbits), s * step, nbits)) ** 2
+    return total
+
+
+def steps(residuals: Matrix, nbits: int, reaches: Vector) -> list[float]:
+    """step_k = 2 reach sigma_k / L, sigma_k^2 the mean of (r_k / s)^2, with the reach that makes `distortion` least."""
+    spreads = [spread(spread_number(norm(r))) for r in residuals]
+    columns = zip(*([v / s for v in r] for r, s in zip(residuals, spreads, strict=True)), strict=True)
+    sigmas = [math.sqrt(sum(v * v for v in column) / len(residuals)) for column in columns]
+    tried = [[2 * reach * sigma / 2**nbits for sigma in sigmas] for reach in reaches]
+    return min(tried, key=lambda these: distortion(residuals, these, nbits))
+
+
+def fit(vectors: Matrix, n_centroids: int, nbits: int, seed: int) -> tuple[list[list[float]], list[float]]:
+    """Centroids by k-means on x / |x|, steps for the residuals that they leave."""
     units = [normalized(x) for x in vectors]
     centroids = kmeans(units, n_centroids, 4, seed)
-    residuals = [v - c for x in units for v, c in zip(x, centroids[nearest(x, centroids)], strict=True)]
-    return centroids, *buckets(residuals, nbits, 8)
+    residuals = [[v - c for v, c in zip(x, centroids[nearest(x, centroids)], strict=True)] for x in units]
+    return centroids, steps(residuals, nbits, [0.5 * 1.25**i for i in range(12)])
 
 
-def encode(x: Vector, centroids: Matrix, cutoffs: Vector, weights: Vector) -> tuple[int, list[int], float]:
-    """x -> (code, buckets, scale): nearest centroid, bucketed residual of x / |x|, and |x| over the decoded norm.
+def encode(x: Vector, centroids: Matrix, steps: Vector, nbits: int) -> tuple[int, list[int], float, int]:
+    """x -> (code, buckets, scale, spread number): nearest centroid, bucketed residual of x / |x|, |x| over its norm.
 
     The scale is stored as a float16.
     """
     unit = normalized(x)
     code = nearest(unit, centroids)
-    numbers = [bucket(v - c, cutoffs) for v, c in zip(unit, centroids[code], strict=True)]
-    length = norm([c + weights[b] for c, b in zip(centroids[code], numbers, strict=True)])
-    return code, numbers, float(np.float16(norm(x) / length)) if length > 0 else 0.0
+    residual = [v - c for v, c in zip(unit, centroids[code], strict=True)]
+    number = spread_number(norm(residual))
+    numbers = [bucket(r, spread(number) * step, nbits) for r, step in zip(residual, steps, strict=True)]
+    length = norm(decode(code, numbers, 1.0, number, centroids, steps, nbits))
+    return code, numbers, float(np.float16(norm(x) / length)) if length > 0 else 0.0, number
 
 
-def decode(code: int, buckets: Sequence[int], scale: float, centroids: Matrix, weights: Vector) -> list[float]:
-    """x' = scale * (centroid + weights of the buckets)."""
-    return [scale * (c + weights[b]) for c, b in zip(centroids[code], buckets, strict=True)]
+def decode(
+    code: int, buckets: Sequence[int], scale: float, number: int, centroids: Matrix, steps: Vector, nbits: int
+) -> list[float]:
+    """x' = scale * (centroid + s * step * (b - (L - 1) / 2))."""
+    s = spread(number)
+    weights = [weight(b, s * step, nbits) for b, step in zip(buckets, steps, strict=True)]
+    return [scale * (c + w) for c, w in zip(centroids[code], weights, strict=True)]
 
 
 def pack(buckets: Sequence[int], nbits: int) -> bytes:

@@ -31,7 +31,7 @@ refuse, because it cannot know what the key changes.
     seed               of every random choice
     next_position      the position that the next document gets; larger than any in use
     encoder            null, or {"hash": content hash of the model, "source": null or where it was found}
-    codec              null while vectors are raw, or {"n_centroids", "n_cells", "error", "files"}
+    codec              null while vectors are raw, or {"n_centroids", "n_cells", "error", "files"}, n_centroids <= 65536
     segments           list of {"n_docs", "n_tokens", "n_deleted", "n_cells", "n_entries", "largest_norm", "error",
                        "files"}
 
@@ -44,19 +44,20 @@ lies in data/; it is a plain file, no link. The roles, with n_cells and n_entrie
     codec       centroids [n_centroids, dim] float32    unit rows
                 coarse [n_cells, dim] float32           unit rows
                 starts [n_cells + 1] int64              fine centroids of each coarse cell, from 0 to n_centroids
-                cutoffs [2^nbits - 1] float32           ascending
-                weights [2^nbits] float32               ascending
+                steps [dim] float32                     >= 0, width of a bucket for a residual of norm 1
     segment     positions [n_docs] int64                strictly ascending, below next_position
                 offsets [n_docs + 1] int64              strictly ascending from 0 to n_tokens
                 deleted [n_deleted] uint32              rows, strictly ascending; present only when n_deleted > 0
                 documents                               SQLite, one table: see `documents.SCHEMA`; row r is document r
       raw       vectors [n_tokens, dim]                 float32 if nbits is "float32", else float16
-      encoded   codes [n_tokens]                        uint16 if n_centroids <= 65536, else uint32; below n_centroids
+      encoded   codes [n_tokens] uint16                 below n_centroids
                 residuals [n_tokens, ceil(dim*nbits/8)] uint8, packed as `codec` says
                 scales [n_tokens] float16               finite, >= 0
+                spreads [n_tokens] uint8                numbers into `codec.SPREADS`
                 cells [n_cells] uint32                  strictly ascending, below n_centroids
                 cell_offsets [n_cells + 1] int64        strictly ascending from 0 to n_entries
-                cell_documents [n_entries] uint32       rows, strictly ascending within a list
+                cell_documents [n_entries]              rows, strictly ascending within a list; uint16 if
+                                                        n_docs <= 65536, else uint32
 
 All numbers are little-endian, arrays C-ordered. An array file is NumPy's .npy version 1.0, and its header MUST be byte
 for byte what `npy_header` gives for the dtype and shape above: a reader compares it and parses nothing.
@@ -76,8 +77,9 @@ from typing import Any
 
 import numpy as np
 
-from .codec import NBITS, code_dtype, row_bytes
+from .codec import NBITS, row_bytes
 from .errors import CorruptIndexError, IndexTooNewError
+from .kmeans import MAX_CENTROIDS
 from .strict import Rule, corrupt, count, is_size, is_text, obey, parse
 
 __all__ = [
@@ -92,6 +94,7 @@ __all__ = [
     "array_types",
     "npy_header",
     "own_copy",
+    "row_type",
 ]
 
 FORMAT_VERSION = 1
@@ -100,7 +103,7 @@ LARGEST_DIM = 4096
 FILE_NAME = re.compile(r"[0-9a-z-]{1,64}\.(npy|sqlite)")
 HASH = re.compile(r"[0-9a-f]{64}")
 DType = np.dtype[Any]
-U1, U4, I8, F2, F4 = (DType(code) for code in ("u1", "<u4", "<i8", "<f2", "<f4"))
+U1, U2, U4, I8, F2, F4 = (DType(code) for code in ("u1", "<u2", "<u4", "<i8", "<f2", "<f4"))
 RAW = {"float16": F2, "float32": F4}
 
 ArrayType = tuple[np.dtype[Any], tuple[int, ...]]  # dtype and shape
@@ -204,31 +207,34 @@ def npy_header(array_type: ArrayType) -> bytes:
     return buffer.getvalue()
 
 
+def row_type(n_docs: int) -> DType:
+    """The type of row numbers in the lists of a segment."""
+    return U2 if n_docs <= 1 << 16 else U4
+
+
 def array_types(manifest: Manifest, owner: CodecEntry | SegmentEntry) -> dict[str, ArrayType]:
     """Role -> dtype and shape of every array file of a codec or segment of `manifest`."""
     dim = manifest.dim
     if isinstance(owner, CodecEntry):
-        levels = 2 ** int(manifest.nbits)
         return {
             "centroids": (F4, (owner.n_centroids, dim)),
             "coarse": (F4, (owner.n_cells, dim)),
             "starts": (I8, (owner.n_cells + 1,)),
-            "cutoffs": (F4, (levels - 1,)),
-            "weights": (F4, (levels,)),
+            "steps": (F4, (dim,)),
         }
     types: dict[str, ArrayType] = {"positions": (I8, (owner.n_docs,)), "offsets": (I8, (owner.n_docs + 1,))}
     if owner.n_deleted:
         types["deleted"] = (U4, (owner.n_deleted,))
     if manifest.codec is None:
         return types | {"vectors": (RAW.get(str(manifest.nbits), RAW["float16"]), (owner.n_tokens, dim))}
-    codes: DType = code_dtype(manifest.codec.n_centroids).newbyteorder("<")
     return types | {
-        "codes": (codes, (owner.n_tokens,)),
+        "codes": (U2, (owner.n_tokens,)),
         "residuals": (U1, (owner.n_tokens, row_bytes(dim, int(manifest.nbits)))),
         "scales": (F2, (owner.n_tokens,)),
+        "spreads": (U1, (owner.n_tokens,)),
         "cells": (U4, (owner.n_cells,)),
         "cell_offsets": (I8, (owner.n_cells + 1,)),
-        "cell_documents": (U4, (owner.n_entries,)),
+        "cell_documents": (row_type(owner.n_docs), (owner.n_entries,)),
     }
 
 
@@ -252,7 +258,11 @@ ENCODER_RULES: dict[str, Rule] = {
     "hash": lambda value: isinstance(value, str) and HASH.fullmatch(value) is not None,
     "source": lambda value: value is None or is_text(value),
 }
-CODEC_RULES: dict[str, Rule] = {"n_centroids": count(1, 2**32), "n_cells": count(1, 2**32), "error": is_size}
+CODEC_RULES: dict[str, Rule] = {
+    "n_centroids": count(1, MAX_CENTROIDS),
+    "n_cells": count(1, MAX_CENTROIDS),
+    "error": is_size,
+}
 SEGMENT_RULES: dict[str, Rule] = {
     "n_docs": count(1, 2**32),
     "n_tokens": count(1),

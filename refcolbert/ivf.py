@@ -25,7 +25,7 @@ class InvertedLists:
 
     cells: NDArray[np.uint32]  # [n_cells] centroid numbers, ascending
     offsets: Ints  # [n_cells + 1]
-    documents: NDArray[np.uint32]  # [n_entries] each list ascending, without repetition
+    documents: NDArray[Any]  # [n_entries] uint16 or uint32; each list ascending, without repetition
 
 
 def build(codes: NDArray[Any], offsets: Ints) -> InvertedLists:
@@ -77,7 +77,7 @@ def _best_of_many(scores: NDArray[np.float32], nprobe: int) -> NDArray[np.bool_]
     return chosen
 
 
-def entries(lists: InvertedLists, cells: Ints) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+def entries(lists: InvertedLists, cells: Ints) -> tuple[NDArray[Any], NDArray[np.uint32]]:
     """The lists of `cells` (ascending), one after the other: documents and their cells, [n] each."""
     found = np.searchsorted(lists.cells, cells)  # [n_cells] where each would stand
     found = found[(found < len(lists.cells)) & (lists.cells[np.minimum(found, len(lists.cells) - 1)] == cells)]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .errors import InvalidInput
 
-__all__ = ["Centroids", "assign", "assign_exact", "centroid_count", "fit"]
+__all__ = ["MAX_CENTROIDS", "Centroids", "assign", "assign_exact", "centroid_count", "fit"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -26,6 +26,7 @@ CHUNK = 1 << 22  # similarities held at once (16 MiB of float32)
 COARSE_POINTS = 256  # vectors looked at for each coarse centroid
 PROBES = 4  # coarse cells compared for each vector
 ITERATIONS = 6
+MAX_CENTROIDS = 1 << 16  # so that a code takes two bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,8 +42,11 @@ class Centroids:
 
 
 def centroid_count(n_tokens: int) -> int:
-    """K = 2^floor(log2(16 sqrt(n_tokens))), at most n_tokens: PLAID's rule (CIKM 2022, section 4.1 and its code)."""
-    return max(1, min(n_tokens, 1 << int(math.log2(16 * math.sqrt(n_tokens)))))
+    """K = 2^floor(log2(16 sqrt(n_tokens))): PLAID's rule (CIKM 2022, section 4.1 and its code).
+
+    But at most n_tokens, and at most MAX_CENTROIDS: PLAID goes on beyond 16.8 million tokens, where lists grow instead.
+    """
+    return max(1, min(n_tokens, MAX_CENTROIDS, 1 << int(math.log2(16 * math.sqrt(n_tokens)))))
 
 
 def fit(vectors: Floats, n_centroids: int, seed: int) -> Centroids:

@@ -28,15 +28,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ivf
-from .codec import Codec, Encoded
+from .codec import Asked, Codec, Encoded
 from .errors import InvalidInput
-from .maxsim import contenders, score, score_bound, scores
+from .maxsim import contenders, score, score_bound
 from .ragged import Ragged, offsets_of, rows_of
 from .topk import check_k, top_k
 
-__all__ = ["Collection", "Result", "Segment", "Stage", "find", "prune", "rank", "round_to_levels", "search"]
+__all__ = [
+    "Collection",
+    "Result",
+    "Segment",
+    "Stage",
+    "find",
+    "prune",
+    "rank",
+    "rough_scores",
+    "round_to_levels",
+    "search",
+]
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Levels = NDArray[np.uint8]
@@ -143,7 +155,7 @@ class Result:
     """Documents of a collection, best first."""
 
     documents: Ints  # [n_hits]
-    scores: NDArray[np.float64]  # [n_hits]
+    scores: Doubles  # [n_hits]
     trace: tuple[Stage, ...]
 
 
@@ -183,40 +195,33 @@ def search(
         raise InvalidInput(f"nprobe must be an integer >= 1, found {nprobe!r}")
     trace = _Trace()
     eligible = collection.live if allowed is None else collection.live & allowed  # [n_docs]
-    if exact or collection.codec is None or eligible.sum() <= keep:
+    asked = collection.codec.ask(q) if collection.codec else None
+    if exact or asked is None or eligible.sum() <= keep:
         chosen = np.flatnonzero(eligible)
     else:
-        chosen = _choose(q, collection, collection.codec, eligible, k, int(nprobe), keep, trace)
+        chosen = _choose(asked, collection, eligible, k, int(nprobe), keep, trace)
     with trace.stage("rank") as count:
-        documents, hit_scores = rank(q, collection, chosen, k)
+        documents, hit_scores = rank(q, asked, collection, chosen, k)
         count.append(len(chosen))
     return Result(documents, hit_scores, tuple(trace.stages))
 
 
 def _choose(
-    q: Floats,
-    collection: Collection,
-    codec: Codec,
-    eligible: Bools,
-    k: int,
-    nprobe: int,
-    keep: int,
-    trace: _Trace,
+    asked: Asked, collection: Collection, eligible: Bools, k: int, nprobe: int, keep: int, trace: _Trace
 ) -> Ints:
     """The documents to rank, ascending: at least k of them, or all that are eligible."""
     with trace.stage("cells") as count:
-        similarities = q @ codec.centroids.T  # [n_q, n_centroids]
-        table = round_to_levels(similarities)  # [n_centroids, n_q]
+        table = round_to_levels(asked.centroids)  # [n_centroids, n_q]
         n_eligible = int(eligible.sum())
         # A filter that leaves one document in ten leaves one candidate in ten: probe as much more.
         nprobe *= -(-len(eligible) // n_eligible)
-        cells = ivf.probe(similarities, nprobe)
+        cells = ivf.probe(asked.centroids.T, nprobe)
         count.append(len(cells))
     with trace.stage("candidates") as count:
         found, scores = find(table, collection, cells, eligible)
         while len(found) < min(k, n_eligible):
             nprobe *= 4
-            found, scores = find(table, collection, ivf.probe(similarities, nprobe), eligible)
+            found, scores = find(table, collection, ivf.probe(asked.centroids.T, nprobe), eligible)
         count.append(len(found))
     with trace.stage("prune") as count:
         chosen = found[top_k(scores, PRUNED * keep)] if len(found) > PRUNED * keep else found
@@ -226,9 +231,9 @@ def _choose(
 
 
 def round_to_levels(similarities: Floats) -> Levels:
-    """[n_q, n_centroids] -> [n_centroids, n_q] in steps of largest / 255; what is negative counts as 0."""
+    """[n_centroids, n_q] similarities in steps of largest / 255; what is negative counts as 0."""
     largest = max(float(similarities.max()), 1e-30)
-    return np.ascontiguousarray((np.maximum(similarities, 0) * (LEVELS / largest)).astype(np.uint8).T)
+    return (np.maximum(similarities, 0) * np.float32(LEVELS / largest)).astype(np.uint8)
 
 
 def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) -> tuple[Ints, Ints]:
@@ -237,13 +242,13 @@ def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) ->
     for segment, start in zip(collection.segments, collection.starts, strict=False):
         if segment.lists is not None:
             rows, entries = ivf.entries(segment.lists, cells)  # [n_entries] each: document, cell
-            rows = rows.astype(np.int64) + start
-            mine = eligible[rows]
-            if mine.any():
-                order = np.argsort(rows[mine], kind="stable")
-                found, starts = np.unique(rows[mine][order], return_index=True)  # [n_found]
-                documents.append(found)
-                scores.append(_sum_of_maxima(table, entries[mine][order], starts))
+            mine = eligible[start : start + len(segment)][rows]  # [n_entries]
+            pairs = np.sort(rows[mine].astype(np.uint64) << np.uint64(32) | entries[mine])  # by document
+            if len(pairs):
+                found = (pairs >> np.uint64(32)).astype(np.int64)
+                starts = np.flatnonzero(np.diff(found, prepend=-1))  # [n_found]
+                documents.append(found[starts] + start)
+                scores.append(_sum_of_maxima(table, pairs.astype(np.uint32), starts))
     return np.concatenate(documents), np.concatenate(scores)
 
 
@@ -266,18 +271,31 @@ def _sum_of_maxima(table: Levels, cells: NDArray[Any], starts: Ints) -> Ints:
     return sums
 
 
-def rank(q: Floats, collection: Collection, documents: Ints, k: int) -> tuple[Ints, NDArray[np.float64]]:
+def rank(q: Floats, asked: Asked | None, collection: Collection, documents: Ints, k: int) -> tuple[Ints, Doubles]:
     """The k best of `documents` (ascending numbers) by canonical MaxSim: their numbers and scores."""
-    rough = [scores(q, collection.vectors(part)) for part in _chunks(collection, documents)]
-    near = documents[contenders(np.concatenate([np.empty(0), *rough]), k, _bound(q, collection))]
+    rough, bound = rough_scores(q, asked, collection, documents)
+    near = documents[contenders(rough, k, bound)]
     vectors = collection.vectors(near)
     exact = np.array([score(q, vectors[i]) for i in range(len(near))])  # [n_near]
     order = top_k(exact, k, collection.positions[near])
     return near[order], exact[order]
 
 
-def _bound(q: Floats, collection: Collection) -> float:
-    return score_bound(q, collection.dim, collection.largest_norm)
+def rough_scores(q: Floats, asked: Asked | None, collection: Collection, documents: Ints) -> tuple[Doubles, float]:
+    """MaxSim with each of `documents` (ascending numbers), [n], and how far one of them can be from the canonical."""
+    found, bound = [np.empty(0)], 0.0
+    for chunk in _chunks(collection, documents):
+        for segment, rows in collection.parts(chunk):
+            tokens, starts = segment.tokens(rows), offsets_of(np.diff(segment.offsets)[rows])[:-1]
+            if asked is not None and segment.encoded is not None:
+                encoded = segment.encoded.take(tokens)
+                similarities = asked.similarities(encoded)  # [n, n_q]
+                bound = max(bound, asked.bound(float(encoded.scales.max())))
+            else:
+                similarities = segment.decode(tokens, None) @ q.T  # [n, n_q]
+                bound = max(bound, score_bound(q, collection.dim, segment.largest_norm))
+            found.append(np.maximum.reduceat(similarities, starts, axis=0).sum(axis=1, dtype=np.float64))
+    return np.concatenate(found), bound
 
 
 def _chunks(collection: Collection, documents: Ints) -> Iterator[Ints]:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from . import codec as codecs
 from . import ivf, kmeans
-from .codec import Codec, Encoded, code_dtype, row_bytes
+from .codec import Codec, Encoded, row_bytes
 from .documents import Document, DocumentFile
 from .errors import CorruptIndexError, InvalidInput
-from .format import F2, RAW, U1, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types
+from .format import F2, RAW, U1, U2, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types, row_type
 from .ragged import Ragged, offsets_of
 from .search import Segment
 from .store import Store, Writer
@@ -155,16 +155,17 @@ def write(
         runs = _Runs(pieces, old, new)
         width = (n_tokens, row_bytes(new.dim, new.nbits))
         types = {
-            "codes": (code_dtype(len(new.centroids)), (n_tokens,)),
+            "codes": (U2, (n_tokens,)),
             "residuals": (U1, width),
             "scales": (F2, (n_tokens,)),
+            "spreads": (U1, (n_tokens,)),
         }
         files |= writer.streams(types, runs)
         lists, error = join_lists(runs.lists), runs.error
         for role, values in (
             ("cells", lists.cells),
             ("cell_offsets", lists.offsets),
-            ("cell_documents", lists.documents),
+            ("cell_documents", lists.documents.astype(row_type(len(positions)))),
         ):
             files[role] = writer.array(role, values)
     files["documents"] = writer.documents(d for piece in pieces for d in piece.live_documents())
@@ -216,7 +217,7 @@ class _Runs:
             self.lists.append(replace(lists, documents=lists.documents + np.uint32(first)))
             self._errors.append((error, len(encoded.codes)))
             first += len(rows)
-            yield {"codes": encoded.codes, "residuals": encoded.residuals, "scales": encoded.scales}
+            yield {name: getattr(encoded, name) for name in Encoded.__slots__}
 
     def _encode(self, piece: Piece, rows: NDArray[np.int64]) -> tuple[Encoded, float]:
         s = piece.segment
@@ -258,8 +259,7 @@ def write_codec(writer: Writer, codec: Codec, error: float) -> CodecEntry:
         "centroids": codec.centroids,
         "coarse": codec.coarse,
         "starts": codec.starts,
-        "cutoffs": codec.cutoffs,
-        "weights": codec.weights,
+        "steps": codec.steps,
     }
     files = {role: writer.array(role, array) for role, array in arrays.items()}
     return CodecEntry(len(codec.centroids), len(codec.coarse), error, files)
@@ -272,12 +272,11 @@ def load_codec(store: Store, manifest: Manifest, *, verify: bool) -> Codec | Non
     types = array_types(manifest, manifest.codec)
     a = {role: store.array(manifest.codec.files[role], t, verify=verify) for role, t in types.items()}
     expect = partial(_expect, manifest.codec.files)
-    for role in ("centroids", "coarse", "cutoffs", "weights"):
+    for role in ("centroids", "coarse", "steps"):
         expect(role, bool(np.isfinite(a[role]).all()), "finite values")
     expect("starts", _rises(a["starts"], manifest.codec.n_centroids), "a strict rise from 0 to n_centroids")
-    for role in ("cutoffs", "weights"):
-        expect(role, bool((np.diff(a[role]) >= 0).all()), "ascending values")
-    return Codec(**a)
+    expect("steps", bool((a["steps"] >= 0).all()), "values >= 0")
+    return Codec(**a, nbits=int(manifest.nbits))
 
 
 def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool) -> Stored:
@@ -296,7 +295,7 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
         live[deleted] = False
     encoded = lists = None
     if manifest.codec is not None:
-        encoded = Encoded(a["codes"], a["residuals"], a["scales"])
+        encoded = Encoded(**{name: a[name] for name in Encoded.__slots__})
         lists = ivf.InvertedLists(a["cells"], a["cell_offsets"], a["cell_documents"])
         expect("cell_offsets", _rises(lists.offsets, entry.n_entries), "a strict rise from 0 to n_entries")
         expect("cells", bool((np.diff(lists.cells.astype(np.int64)) > 0).all()), "strictly ascending cells")

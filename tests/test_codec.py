@@ -27,34 +27,42 @@ def test_pack_is_a_bijection_and_the_documented_one(nbits, dim, n, seed):
 
 @pytest.mark.parametrize("nbits", codec.NBITS)
 def test_encode_and_decode_equal_definition(nbits):
-    """Codes, buckets, scales and decoded vectors are those of the plain loops, for vectors of any norm."""
+    """Codes, spreads, buckets, scales and decoded vectors are those of the plain loops, for vectors of any norm."""
     fitted = CODECS[nbits]
     vectors = np.concatenate([VECTORS[:40], 7 * VECTORS[40:45], np.zeros((1, 12), np.float32)])
     encoded = fitted.encode(vectors)
     decoded = fitted.decode(encoded)
     buckets = codec.unpack(encoded.residuals, 12, nbits)
-    exact = codec.kmeans.assign(vectors / np.maximum(np.linalg.norm(vectors, axis=1), 1e-9)[:, None], fitted._cells, 99)
     agree = 0
     for i, x in enumerate(vectors.tolist()):
-        code, expected, scale = definition.encode(x, fitted.centroids, fitted.cutoffs, fitted.weights)
-        y = definition.decode(
-            int(encoded.codes[i]), buckets[i].tolist(), float(encoded.scales[i]), fitted.centroids, fitted.weights
-        )
+        code, expected, scale, number = definition.encode(x, fitted.centroids, fitted.steps, nbits)
+        held = (int(encoded.codes[i]), buckets[i].tolist(), float(encoded.scales[i]), int(encoded.spreads[i]))
+        y = definition.decode(*held, fitted.centroids, fitted.steps, nbits)
         assert np.abs(np.array(y) - decoded[i]).max() <= 1e-5 * max(1, np.linalg.norm(vectors[i]))
-        if encoded.codes[i] == code:
+        if (encoded.codes[i], encoded.spreads[i]) == (code, number):
             agree += 1
-            near_cutoff = (
-                np.abs(
-                    vectors[i][:, None] / max(np.linalg.norm(vectors[i]), 1e-9)
-                    - fitted.centroids[code][:, None]
-                    - fitted.cutoffs
-                ).min(1)
-                < 1e-6
-            )
-            assert (buckets[i] == np.array(expected))[~near_cutoff].all()
+            unit = np.array(x) / max(np.linalg.norm(x), 1e-9)
+            numbers = (unit - fitted.centroids[code]) / (definition.spread(number) * fitted.steps)
+            clear = np.abs(numbers - np.rint(numbers)) > 1e-4
+            assert (buckets[i] == np.array(expected))[clear].all()
             assert float(encoded.scales[i]) == pytest.approx(scale, rel=2e-3)
     assert agree >= 0.9 * len(vectors)
-    assert exact[0] == definition.nearest(vectors[0].tolist(), fitted.centroids)
+
+
+@pytest.mark.parametrize("nbits", codec.NBITS)
+@pytest.mark.parametrize("dim", [5, 12])
+def test_similarities_are_those_of_the_decoded_vectors(nbits, dim):
+    """What a query is told of encoded tokens is the product with the decoded ones, within the bound, at any norm."""
+    rng = np.random.default_rng(1)
+    vectors = unit(rng, 60, dim) * rng.choice([1, 0.01, 300], (60, 1)).astype(np.float32)
+    fitted = codec.fit(vectors, 7, nbits, seed=0)
+    encoded = fitted.encode(vectors)
+    q = rng.standard_normal((4, dim)).astype(np.float32)
+    exact = fitted.decode(encoded).astype(np.float64) @ q.T.astype(np.float64)  # [n, n_q]
+    found = fitted.ask(q).similarities(encoded)
+    bounds = np.array([fitted.ask(q).bound(float(scale)) for scale in encoded.scales])
+    assert (np.abs(found - exact).sum(axis=1) <= bounds).all()
+    assert (bounds <= 1e-3 * (1 + np.linalg.norm(vectors, axis=1)) * np.linalg.norm(q, axis=1).sum()).all()
 
 
 @pytest.mark.parametrize("nbits", codec.NBITS)
@@ -68,19 +76,17 @@ def test_decoded_vectors_keep_their_norm(nbits):
 
 
 @pytest.mark.parametrize("nbits", codec.NBITS)
-def test_error_is_bounded_inside_the_fitted_range(nbits):
-    """Each component is off by no more than its bucket is wide (23)."""
+def test_error_is_bounded_by_half_a_bucket(nbits):
+    """A component that lies within the buckets is off by at most half of one's width before it is scaled (23)."""
     fitted = CODECS[nbits]
     encoded = fitted.encode(VECTORS)
+    widths = codec.SPREADS[encoded.spreads][:, None] * fitted.steps  # [n, dim]
     residuals = VECTORS - fitted.centroids[encoded.codes]
-    edges = np.concatenate([[residuals.min()], fitted.cutoffs, [residuals.max()]])
-    widest = np.maximum(edges[1:] - fitted.weights, fitted.weights - edges[:-1])  # [2^nbits]
-    buckets = codec.unpack(encoded.residuals, 12, nbits)
-    error = np.abs(residuals - fitted.weights[buckets])
-    assert (error <= widest[buckets] + 1e-6).all()
-    per_vector = np.sqrt((widest[buckets] ** 2).sum(axis=1))
-    decoded = fitted.decode(encoded)
-    assert (np.linalg.norm(VECTORS - decoded, axis=1) <= 2 * per_vector + 2e-3).all()
+    held = (codec.unpack(encoded.residuals, 12, nbits) - fitted.middle) * widths
+    inside = np.abs(residuals) <= widths * 2 ** (nbits - 1)
+    assert inside.mean() > 0.6
+    assert (np.abs(residuals - held) <= widths / 2 + 1e-6)[inside].all()
+    assert (np.abs(held) <= np.abs(residuals) + 1e-6)[~inside].all()
 
 
 def test_more_bits_are_more_exact():
@@ -91,13 +97,34 @@ def test_more_bits_are_more_exact():
 
 
 @pytest.mark.parametrize("nbits", codec.NBITS)
-def test_buckets_are_monotone_and_weights_lie_in_theirs(nbits):
-    """Cutoffs and weights ascend and each weight falls into its own bucket (21, 22)."""
-    fitted = CODECS[nbits]
-    assert (np.diff(fitted.cutoffs) >= 0).all()
-    assert (np.diff(fitted.weights) >= 0).all()
-    assert [definition.bucket(w, fitted.cutoffs.tolist()) for w in fitted.weights.tolist()] == list(range(2**nbits))
-    assert fitted.nbits == nbits
+def test_buckets_are_monotone_and_the_middle_of_one_falls_into_it(nbits):
+    """Bucket numbers ascend with the value, reach both ends, and keep the middle of each bucket (21, 22)."""
+    steps, spreads = np.full(1, 0.25, np.float32), np.ones(999, np.float32)
+    values = np.linspace(-40, 40, 999, dtype=np.float32)[:, None]
+    numbers = codec._buckets(values, steps, spreads, nbits)[:, 0]
+    assert (np.diff(numbers.astype(int)) >= 0).all()
+    assert (numbers[0], numbers[-1]) == (0, 2**nbits - 1)
+    assert numbers.tolist() == [definition.bucket(float(v), 0.25, nbits) for v in values[:, 0]]
+    middles = np.array([[definition.weight(b, 0.25, nbits)] for b in range(2**nbits)], np.float32)
+    assert codec._buckets(middles, steps, spreads[: 2**nbits], nbits)[:, 0].tolist() == list(range(2**nbits))
+
+
+def test_spreads_are_the_nearest_powers():
+    """A residual norm gets the spread next to it on the scale of logarithms, and what is out of range the last one."""
+    norms = np.concatenate([codec.SPREADS, np.geomspace(1e-4, 3, 200), [0.0]]).astype(np.float32)
+    numbers = codec._spread_numbers(norms)
+    assert numbers.tolist() == [definition.spread_number(float(norm)) for norm in norms]
+    assert codec.SPREADS[numbers[:256]].tolist() == codec.SPREADS.tolist()
+
+
+@pytest.mark.parametrize("nbits", codec.NBITS)
+def test_steps_are_those_of_least_error(nbits):
+    """The fitted steps are the best of the ladder by the definition's own count, and 0 where nothing varies."""
+    residuals = np.random.default_rng(2).standard_normal((30, 4)).astype(np.float32) * np.float32([0.3, 0.1, 0.2, 0])
+    fitted = codec._fit_steps(residuals, nbits)
+    expected = definition.steps(residuals.tolist(), nbits, codec.REACHES.tolist())
+    assert np.allclose(fitted, expected, rtol=1e-6)
+    assert fitted[3] == 0
 
 
 def test_same_seed_same_bytes():
@@ -125,9 +152,3 @@ def test_bad_input_is_refused():
         codec.fit(np.zeros((4, 12), np.float32), 4, 2, 0)
     with pytest.raises(InvalidInput, match="norm"):
         CODECS[4].encode(np.full((1, 12), 1e5, np.float32))
-
-
-def test_codes_take_the_smallest_dtype():
-    """Up to 65,536 centroids a code is two bytes."""
-    assert codec.code_dtype(65536) == np.uint16
-    assert codec.code_dtype(65537) == np.uint32

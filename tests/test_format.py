@@ -311,24 +311,23 @@ def test_array_types_are_those_of_the_specification(nbits, row, encoded):
         "codes": (U2, (50,)),
         "residuals": (U1, (50, row)),
         "scales": (F2, (50,)),
+        "spreads": (U1, (50,)),
         "cells": (U4, (9,)),
         "cell_offsets": (I8, (10,)),
-        "cell_documents": (U4, (60,)),
+        "cell_documents": (U2, (60,)),
     }
     assert array_types(manifest, manifest.codec) == {
         "centroids": (F4, (64, 16)),
         "coarse": (F4, (8, 16)),
         "starts": (I8, (9,)),
-        "cutoffs": (F4, (2**nbits - 1,)),
-        "weights": (F4, (2**nbits,)),
+        "steps": (F4, (16,)),
     }
 
 
-def test_wide_codes_and_float32_vectors():
-    """More than 65,536 centroids take uint32 codes; nbits "float32" keeps float32."""
-    manifest = replace(GOOD, codec=replace(GOOD.codec, n_centroids=2**16 + 1))
-    assert array_types(manifest, manifest.segments[0])["codes"][0] == U4
-    assert array_types(GOOD, GOOD.segments[0])["codes"][0] == U2
+def test_wide_lists_and_float32_vectors():
+    """Lists of more than 65,536 documents take uint32 rows; nbits "float32" keeps float32."""
+    assert array_types(GOOD, replace(GOOD.segments[0], n_docs=2**16 + 1))["cell_documents"][0] == U4
+    assert array_types(GOOD, replace(GOOD.segments[0], n_docs=2**16))["cell_documents"][0] == U2
     manifest = example("float32", encoded=False)
     assert array_types(manifest, manifest.segments[0])["vectors"] == (F4, (100, 16))
 

@@ -79,7 +79,7 @@ def test_two_phase_search_equals_definition(q):
 def test_pruning_scores_are_centroid_maxsim_rounded(q):
     """The scores that pruning goes by are MaxSim with the centroids, each maximum off by less than one level."""
     similarities = q @ CODEC.centroids.T
-    table, largest = round_to_levels(similarities), similarities.max()
+    table, largest = round_to_levels(similarities.T), similarities.max()
     everyone = np.arange(N_DOCS)
     kept = prune(table, WHOLE, everyone, 30)
     exact = np.array([definition.maxsim(q, CODEC.centroids[c]) for c in CODES]) * 255 / largest
