@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import CorruptIndexError
 
-__all__ = ["Rule", "corrupt", "count", "is_size", "is_text", "obey", "parse"]
+__all__ = ["Rule", "anything", "corrupt", "count", "is_size", "is_text", "obey", "parse"]
 
 Rule = Callable[[Any], bool]
 ROOM = 2**62  # above any count, below what int64 arithmetic could overflow
@@ -39,6 +39,11 @@ def obey(parsed: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
 def count(least: int = 0, most: int = ROOM) -> Rule:
     """An integer between two others, which true and 1.0 are not."""
     return lambda value: type(value) is int and least <= value <= most
+
+
+def anything(value: Any) -> bool:
+    """For a value that is looked at elsewhere."""
+    return True
 
 
 def is_text(value: Any) -> bool:
