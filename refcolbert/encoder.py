@@ -6,7 +6,10 @@ A model folder holds
     tokenizer.json   a `tokenizers` file
     encoding.json    the `EncodingSpec`
 
-and is named by one content hash over the three. `refcolbert export` writes such folders.
+and is named by one content hash over the three. `refcolbert export` writes such folders. The weights of a model too
+large for one ONNX file lie beside it, in the safetensors format, and are part of the hash:
+
+    weights.safetensors   the initializers that model.onnx only names
 
 Texts are run in batches of equal token length, so nothing is padded: no arithmetic is spent on padding, and a text's
 vectors do not depend on what else was in its batch beyond float rounding.
@@ -14,6 +17,7 @@ vectors do not depend on what else was in its batch beyond float rounding.
 
 import ctypes
 import hashlib
+import json
 import logging
 import os
 import weakref
@@ -32,7 +36,7 @@ from .ragged import Ragged, offsets_of, rows_of
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens, check_texts
 
-__all__ = ["MODEL_FILES", "Encoder", "Progress", "cache_folder", "default_model_folder"]
+__all__ = ["MODEL_FILES", "WEIGHTS", "Encoder", "Progress", "cache_folder", "default_model_folder"]
 
 log = logging.getLogger("refcolbert")
 
@@ -40,6 +44,8 @@ Floats = NDArray[np.float32]
 Progress = Callable[[int], object]
 
 MODEL_FILES = ("model.onnx", "tokenizer.json", "encoding.json")
+WEIGHTS = "weights.safetensors"
+WEIGHT_TYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8, "I64": np.int64}
 BATCH_TOKENS = 2048  # tokens of one run: enough for full matrix products, little enough to stay in the caches
 UNIT_TOLERANCE = 1e-3  # a row this far from norm 1 is no rounding error: the graph does not normalize
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -74,11 +80,11 @@ class Encoder:
         self.folder = folder
         self.source = source  # what `load` was given; None for the default model
         self._device, self._threads = device, threads
-        model, tokenizer, encoding = _read_folder(folder)
-        self.hash = _content_hash(model, tokenizer, encoding)
+        model, tokenizer, encoding, *weights = _read_folder(folder)
+        self.hash = _content_hash(model, tokenizer, encoding, *weights)
         self.spec = EncodingSpec.from_json(_text(encoding, "encoding.json"))
         self.tokenizer = TextTokenizer(_text(tokenizer, "tokenizer.json"), self.spec)
-        self._start(model)
+        self._start(model, *weights)
         _watch_forks(self)
         _check_signature(self._session, self.spec)
 
@@ -168,7 +174,7 @@ class Encoder:
     def _run(self, ids: NDArray[np.int64], attention: NDArray[np.int64]) -> Floats:
         """[n_batch, length] twice -> [n_batch, length, dim]."""
         if self._process != os.getpid():  # the threads of a session do not survive a fork
-            self._start(self._reread())
+            self._start(*self._reread())
         try:
             (vectors,) = self._session.run(None, {"input_ids": ids, "attention_mask": attention})
         except Exception as error:
@@ -183,14 +189,17 @@ class Encoder:
             )
         return np.asarray(vectors)
 
-    def _start(self, model: bytes) -> None:
-        """Make the session. ONNX Runtime refuses external data in a model that is loaded from bytes."""
+    def _start(self, model: bytes, weights: bytes | None = None) -> None:
+        """Make the session from bytes that were hashed. So ONNX Runtime may open no file: it is handed the weights."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: warnings about the machine are not the caller's
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         providers = _providers(self._device)
+        arrays = {} if weights is None else _arrays(weights)
+        self._weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
         try:
+            options.add_external_initializers(list(arrays), self._weights)
             self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:
             raise InvalidModel(f"{self.folder / 'model.onnx'} cannot be loaded by ONNX Runtime: {error}") from error
@@ -201,11 +210,11 @@ class Encoder:
             log.warning("CUDA did not start, the encoder runs on the CPU")
         self._process = os.getpid()
 
-    def _reread(self) -> bytes:
-        parts = _read_folder(self.folder)
-        if _content_hash(*parts) != self.hash:
+    def _reread(self) -> list[bytes]:
+        model, tokenizer, encoding, *weights = _read_folder(self.folder)
+        if _content_hash(model, tokenizer, encoding, *weights) != self.hash:
             raise InvalidModel(f"{self.folder} changed since it was loaded; load the encoder again")
-        return parts[0]
+        return [model, *weights]
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -294,25 +303,44 @@ def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download  # takes a second to import, and few need it
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=list(MODEL_FILES)))
+        return Path(snapshot_download(hub_id, allow_patterns=[*MODEL_FILES, WEIGHTS]))
     except Exception as error:
         raise ModelNotFound(f"no folder {hub_id!r} here, and the hub gave: {error}") from error
 
 
-def _read_folder(folder: Path) -> tuple[bytes, bytes, bytes]:
+def _read_folder(folder: Path) -> list[bytes]:
+    """The bytes of MODEL_FILES in their order, and of WEIGHTS where there is one."""
     missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
     if missing:
         hint = "a PyTorch checkpoint becomes a model folder with 'refcolbert export CHECKPOINT OUT'"
         if not folder.is_dir():
             raise ModelNotFound(f"there is no model folder {folder}; {hint}")
         raise InvalidModel(f"{folder} must hold {', '.join(MODEL_FILES)}; missing: {', '.join(missing)}; {hint}")
-    model, tokenizer, encoding = ((folder / name).read_bytes() for name in MODEL_FILES)
-    return model, tokenizer, encoding
+    return [(folder / name).read_bytes() for name in (*MODEL_FILES, WEIGHTS) if (folder / name).is_file()]
 
 
 def _content_hash(*parts: bytes) -> str:
     """sha256 over the sha256 of each file: the name of a model, wherever it lies."""
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def _arrays(data: bytes) -> dict[str, NDArray[Any]]:
+    """The tensors of a safetensors file, without a copy. Raises `InvalidModel`.
+
+    The format: length of the header (8 bytes, little endian), a JSON header {name: {dtype, shape, data_offsets}}, data.
+    """
+    try:
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        out = {}
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                values = np.frombuffer(memoryview(data)[start + begin : start + end], WEIGHT_TYPES[entry["dtype"]])
+                out[name] = values.reshape(entry["shape"])
+        return out
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidModel(f"{WEIGHTS} is no safetensors file of weights: {error!r}") from error
 
 
 def _text(data: bytes, name: str) -> str:

@@ -25,7 +25,7 @@ from refcolbert.encoder import Encoder
 from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.folder import export_checkpoint
 from refcolbert_export.origins import reference_for
-from refcolbert_export.to_onnx import to_onnx
+from refcolbert_export.to_onnx import to_onnx, write_model
 
 __all__ = ["write_checkpoint"]
 
@@ -76,7 +76,7 @@ def main(length: int, hidden: int, layers: int, heads: int, gate: bool) -> None:
         checkpoint = write_checkpoint(Path(scratch) / "checkpoint", length, hidden, layers, heads)
         source, out = read_checkpoint(checkpoint), Path(scratch) / "out"
         out.mkdir()
-        (out / "model.onnx").write_bytes(to_onnx(source.model))
+        write_model(to_onnx(source.model), out)
         (out / "tokenizer.json").write_text(source.tokenizer_json)
         (out / "encoding.json").write_text(source.spec.to_json())
         click.echo(f"{'tokens':>8}{'max-abs':>10}{'seconds':>9}{'peak MiB':>10}")

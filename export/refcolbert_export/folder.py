@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 import transformers
+from onnx import ModelProto
 
-from refcolbert.errors import ExportError, ParityError
+from refcolbert.errors import ExportError, InvalidModel, ParityError
 from refcolbert.spec import EncodingSpec
 
 from .card import model_card
@@ -19,11 +20,18 @@ from .next_plaid import LAYOUT as NEXT_PLAID
 from .next_plaid import NextPlaidReference, is_next_plaid, read_next_plaid
 from .origins import reference_for
 from .parity import REPORT, Origin, check_report, measure, read_report
+from .rounding import samples
 from .speed import measure_speed
-from .to_onnx import to_onnx
+from .to_onnx import LARGEST_FILE, to_onnx, write_model
 from .variants import VARIANTS
 
 __all__ = ["export_checkpoint", "verify_against"]
+
+
+NO_DIRECTION = (
+    "the exported model cannot encode every text: {error}. A checkpoint whose head ends in an activation such as ReLU "
+    "gives some tokens a vector of zeros, which has no direction and cannot be scored"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +41,7 @@ class Source:
     layout: str
     spec: EncodingSpec
     tokenizer_json: str
-    graph: bytes  # float32 ONNX
+    graph: ModelProto  # float32
     notes: tuple[str, ...]  # what the user must know of where it came from
 
 
@@ -90,14 +98,18 @@ def _origin(checkpoint: Path, layout: str, trust_remote_code: bool) -> Origin:
 
 
 def _write(source: Source, staged: Path, variant: str) -> None:
-    (staged / "model.onnx").write_bytes(VARIANTS[variant].make(source.graph))
+    sample = samples(source.spec, source.tokenizer_json) if "int8" in variant else []
+    write_model(VARIANTS[variant].make(source.graph, sample), staged, LARGEST_FILE)
     _save(staged / "tokenizer.json", source.tokenizer_json)
     _save(staged / "encoding.json", source.spec.to_json())
 
 
 def _prove(folder: Path, checkpoint: Path, layout: str, trust_remote_code: bool, variant: str) -> dict[str, Any]:
     tolerance = VARIANTS[variant].tolerance
-    report = measure(folder, _origin(checkpoint, layout, trust_remote_code))
+    try:
+        report = measure(folder, _origin(checkpoint, layout, trust_remote_code))
+    except InvalidModel as error:
+        raise ParityError(NO_DIRECTION.format(error=error)) from error
     check_report(report, tolerance)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     return {"layout": layout, "variant": variant, "tolerance": asdict(tolerance), **versions, **report}

@@ -6,6 +6,7 @@ graph is adapted to ours: token types become zeros inside it, and its one output
 """
 
 import logging
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from refcolbert.spec import EncodingSpec
 
 from .frames import frame_of_json, plain_tokenizer
 from .tensors import Account, read_json
-from .to_onnx import check_size
+from .to_onnx import scratch_file
 
 __all__ = ["CONFIG", "LAYOUT", "NextPlaidReference", "Parts", "is_next_plaid", "read_next_plaid"]
 
@@ -43,7 +44,7 @@ FALSE_MASK = "onnx_config.json expands queries with id {id}, which is no special
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 NORM_TOLERANCE = 1e-3
 
-Parts = tuple[bytes, EncodingSpec, str, tuple[str, ...]]  # graph, how it encodes, its tokenizer.json, what is lost
+Parts = tuple[ModelProto, EncodingSpec, str, tuple[str, ...]]  # graph, how it encodes, its tokenizer.json, what is lost
 
 
 def is_next_plaid(folder: Path) -> bool:
@@ -130,14 +131,12 @@ def _word_id(tokenizer: Tokenizer, word: str) -> int:
 
 def _load(path: Path) -> ModelProto:
     try:
-        proto = onnx.load(path)  # weights in files beside it are read in
+        return onnx.load(path)  # weights in files beside it are read in
     except Exception as error:
         raise UnsupportedCheckpoint(f"{path.name} cannot be read as ONNX: {error}") from error
-    check_size(sum(len(t.raw_data) for t in proto.graph.initializer))
-    return proto
 
 
-def _adapted(proto: ModelProto, dim: int) -> bytes:
+def _adapted(proto: ModelProto, dim: int) -> ModelProto:
     """The graph with our two inputs and one output of `dim` columns. Raises `UnsupportedCheckpoint`."""
     graph = proto.graph
     stored = {t.name for t in graph.initializer}
@@ -156,15 +155,17 @@ def _adapted(proto: ModelProto, dim: int) -> bytes:
     graph.output[0].CopyFrom(
         helper.make_tensor_value_info(output.name, output.type.tensor_type.elem_type, ["batch", "length", dim])
     )
-    return bytes(proto.SerializeToString())
+    return proto
 
 
-def _try(graph: bytes, spec: EncodingSpec) -> None:
+def _try(graph: ModelProto, spec: EncodingSpec) -> None:
     """Run the longest text there may be. Raises `UnsupportedCheckpoint` unless unit float32 rows come out."""
     length = max(spec.query_length, spec.document_length)
     ids = np.full((1, length), spec.document_prefix_ids[0] if spec.document_prefix_ids else 0)  # [1, length]
     try:
-        session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory() as scratch:
+            path = scratch_file(graph, Path(scratch))
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         (found,) = session.run(None, {INPUTS[0]: ids, INPUTS[1]: np.ones_like(ids)})
     except Exception as error:
         raise UnsupportedCheckpoint(f"the graph cannot run a text of {length} tokens: {error}") from error

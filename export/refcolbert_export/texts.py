@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 from refcolbert.spec import EncodingSpec
 
-__all__ = ["REPETITIVE", "awkward_texts"]
+__all__ = ["FIXED", "awkward_texts"]
 
 FIXED = {
     "plain": "what color is amber urine",
@@ -37,10 +37,6 @@ FIXED = {
     "long repetition": "late interaction scores every query token against every document token. " * 400,
     "long without spaces": "x" * 5000,
 }
-
-# One unit over and over: nothing but the position tells its tokens apart, and a rounding can flip one to another. Only
-# float32 is held to its limit there; no stored precision is that good, and no document looks like that.
-REPETITIVE = frozenset({"long word", "long repetition", "long without spaces"})
 
 
 def awkward_texts(spec: EncodingSpec, tokenizer: Tokenizer, words: Sequence[str] = ()) -> dict[str, str]:

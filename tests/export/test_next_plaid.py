@@ -12,10 +12,11 @@ from onnx import helper
 
 from refcolbert.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
-from refcolbert_export import next_plaid, to_onnx
+from refcolbert_export import next_plaid
 from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.folder import export_checkpoint, verify_against
 from refcolbert_export.frames import load_tokenizer
+from refcolbert_export.to_onnx import to_onnx
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
 CHECKPOINT = GOLDEN / "pylate-unexpanded" / "checkpoint"
@@ -23,7 +24,7 @@ CHECKPOINT = GOLDEN / "pylate-unexpanded" / "checkpoint"
 
 def _graph(types):
     """The checkpoint's graph as next-plaid writes it: other output name, and for BERT a token_type_ids input."""
-    proto = onnx.load_from_string(to_onnx.to_onnx(read_checkpoint(CHECKPOINT).model))
+    proto = to_onnx(read_checkpoint(CHECKPOINT).model)
     proto.graph.node.append(helper.make_node("Identity", ["vectors"], ["output"]))
     shape = ["batch_size", "sequence_length", 8]
     proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("output", onnx.TensorProto.FLOAT, shape))
@@ -171,12 +172,3 @@ def test_a_wrong_skiplist_is_refused(made, tmp_path, monkeypatch):
     monkeypatch.setattr(next_plaid, "_word_id", lambda t, word: right(t, "!" if word == "." else word))
     with pytest.raises(ParityError, match="kept"):
         export_checkpoint(made, tmp_path / "out")
-
-
-def test_weights_beyond_one_file_are_refused(made, checkpoint, tmp_path, monkeypatch):
-    """The message says how large the weights are when they do not fit into one ONNX file."""
-    monkeypatch.setattr(to_onnx, "LARGEST_FILE", 10_000)
-    for source in (checkpoint, made):
-        with pytest.raises(UnsupportedCheckpoint, match="one ONNX file holds at most"):
-            export_checkpoint(source, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

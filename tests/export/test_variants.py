@@ -1,6 +1,7 @@
 """Stored and computed precisions of an exported model."""
 
 import json
+import logging
 
 import numpy as np
 import onnx
@@ -9,8 +10,10 @@ import pytest
 
 from refcolbert.encoder import Encoder
 from refcolbert.errors import ExportError, ParityError
+from refcolbert.spec import EncodingSpec
 from refcolbert_export.folder import export_checkpoint, verify_against
 from refcolbert_export.parity import recheck
+from refcolbert_export.rounding import nearest, rounded, samples
 from refcolbert_export.variants import VARIANTS, store_int8
 
 
@@ -41,8 +44,10 @@ def test_int8_storage_computes_in_float32(exported, tmp_path):
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    stored = store_int8((exported / "model.onnx").read_bytes())
-    onnxruntime.InferenceSession(stored, options, providers=["CPUExecutionProvider"])
+    tokenizer_json, spec = ((exported / name).read_text() for name in ("tokenizer.json", "encoding.json"))
+    sample = samples(EncodingSpec.from_json(spec), tokenizer_json)
+    stored = store_int8(onnx.load(exported / "model.onnx"), sample)
+    onnxruntime.InferenceSession(stored.SerializeToString(), options, providers=["CPUExecutionProvider"])
     graph = onnx.load(tmp_path / "optimized.onnx").graph
     kinds = {node.op_type for node in graph.node}
     assert not kinds & {"MatMulNBits", "MatMulInteger", "DequantizeLinear", "QLinearMatMul", "DynamicQuantizeMatMul"}
@@ -54,12 +59,50 @@ def test_int8_storage_computes_in_float32(exported, tmp_path):
     assert gathered, "the token embeddings must stay int8 in memory"
 
 
+def test_rounding_together_loses_less():
+    """The product changes less when losses are made up by later inputs, if the inputs are correlated."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((500, 64)) @ rng.standard_normal((64, 64))).astype(np.float32)  # [n, in]
+    weight = rng.standard_normal((64, 16)).astype(np.float32)  # [in, out]
+
+    def loss(stored, scale):
+        back = (stored * scale.astype(np.float32)).reshape(weight.shape)
+        return np.linalg.norm(x @ (back - weight))
+
+    assert loss(*rounded(weight, x.T @ x, 32)) < 0.8 * loss(*nearest(weight, 32))
+
+
+def test_inputs_that_never_vary_are_rounded_to_the_nearest():
+    """A moment of zeros, as of a layer that is never reached, gives finite weights within half a step."""
+    weight = np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32)
+    stored, scale = rounded(weight, np.zeros((64, 64), np.float32), 32)
+    back = (stored * scale.astype(np.float32)).reshape(weight.shape)
+    assert (np.abs(back - weight) <= 0.51 * np.repeat(scale[:, 0].astype(np.float32), 32, 0)).all()
+
+
+def test_dynamic_int8_is_quiet(checkpoint, tmp_path, caplog):
+    """Nothing is logged, and the root logger is as before, when the quantizer has run."""
+    before = list(logging.getLogger().filters)
+    with caplog.at_level(logging.WARNING):
+        export_checkpoint(checkpoint, tmp_path / "out", variant="dynamic-int8")
+    assert caplog.text == ""
+    assert logging.getLogger().filters == before
+
+
+def test_every_text_and_shape_is_held_to_the_bound():
+    """No entry of a report is exempt from the smallest cosine, whatever its text or shape."""
+    tolerance = VARIANTS["int8"].tolerance
+    for name in ({"text": "long repetition"}, {"text": "plain"}, {"shape": [1, 512]}):
+        assert tolerance.refuses({**name, "max_abs": 0.1, "min_cosine": 0.9989})
+        assert not tolerance.refuses({**name, "max_abs": 0.1, "min_cosine": 0.9991})
+
+
 def test_a_variant_that_loses_too_much_is_refused(checkpoint, tmp_path, monkeypatch):
     """Parity refuses int8 storage when its values are coarser than they should be."""
     from refcolbert_export import variants
 
-    right = variants._quantize
-    monkeypatch.setattr(variants, "_quantize", lambda blocks, axis: _coarser(*right(blocks, axis)))
+    right = variants.rounded
+    monkeypatch.setattr(variants, "rounded", lambda *given: _coarser(*right(*given)))
     with pytest.raises(ParityError):
         export_checkpoint(checkpoint, tmp_path / "out", variant="int8")
     assert list(tmp_path.iterdir()) == []

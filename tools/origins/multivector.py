@@ -16,7 +16,7 @@ from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from tokenizers import AddedToken
 from torch import nn
 
-from .common import Answer, answer, run
+from .common import Answer, alter, answer, run
 
 
 def write(case: dict[str, Any], folder: Path) -> None:
@@ -49,6 +49,7 @@ def write(case: dict[str, Any], folder: Path) -> None:
 def encode(case: dict[str, Any], folder: Path) -> dict[str, list[Answer]]:
     """Each text alone, as encode_query and encode_document do it."""
     write(case, folder)
+    alter(folder, case["options"].get("alter", []))
     model = MultiVectorEncoder(str(folder), device="cpu")
     names = {"query": ("query",), "document": ("document", "passage", "corpus")}
     out: dict[str, list[Answer]] = {"query": [], "document": []}

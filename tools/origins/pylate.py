@@ -13,9 +13,9 @@ from pylate import models
 from sentence_transformers.models import Transformer
 from torch import nn
 
-from .common import Answer, answer, run
+from .common import Answer, alter, answer, run
 
-OWN = ("dense", "lowercase", "remove")
+OWN = ("dense", "lowercase", "remove", "alter")
 
 
 def write(case: dict[str, Any], folder: Path) -> None:
@@ -44,6 +44,7 @@ def write(case: dict[str, Any], folder: Path) -> None:
 def encode(case: dict[str, Any], folder: Path) -> dict[str, list[Answer]]:
     """Each text alone, as ColBERT.encode does it."""
     write(case, folder)
+    alter(folder, case["options"].get("alter", []))
     model = models.ColBERT(str(folder), device="cpu")
     prompt = model.prompts.get(model.default_prompt_name) or ""
     out: dict[str, list[Answer]] = {"query": [], "document": []}

@@ -12,7 +12,7 @@ from colbert.infra import ColBERTConfig
 from colbert.modeling.base_colbert import BaseColBERT
 from colbert.modeling.checkpoint import Checkpoint
 
-from .common import Answer, answer, run
+from .common import Answer, alter, answer, run
 
 VOLATILE = ("meta", "root", "experiment", "name", "checkpoint", "index_root", "overwrite", "rank", "nranks", "gpus")
 
@@ -44,6 +44,7 @@ def write(case: dict[str, Any], folder: Path) -> None:
 def encode(case: dict[str, Any], folder: Path) -> dict[str, list[Answer]]:
     """Each text alone, as Checkpoint encodes it."""
     write(case, folder)
+    alter(folder, case["options"].get("alter", []))
     checkpoint = Checkpoint(str(folder), colbert_config=ColBERTConfig(), verbose=0)
     queries, documents = [], []
     for text in case["texts"]["query"]:
