@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from . import codec as codecs
 from . import segments
 from .codec import Codec
+from .collection import Collection
 from .documents import Document
 from .errors import InvalidInput, UnknownId
 from .files import Pin
 from .format import Manifest, SegmentEntry
-from .search import Collection
 from .segments import Made, Piece, Stored
 from .store import Store, Writer
 

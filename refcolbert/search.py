@@ -3,7 +3,8 @@
 Each stage is a function; `search` strings them together and keeps a trace of what each one did. With q_i the query
 tokens, c the centroids, code_j the cell of document token j and x_j its stored vector:
 
-    cells       q_i . c for every centroid, and the nprobe best cells of each query token
+    centroids   q_i . c for every centroid
+    cells       the nprobe best cells of each query token
     candidates  documents with a token in a probed cell, by sum over i of max over its probed cells of q_i . c
     prune       the best of these, by sum over i of max over all j of q_i . c[code_j]
     rank        the best of these, by sum over i of max over j of q_i . x_j: exact MaxSim
@@ -18,26 +19,24 @@ be ranked anyway, and `exact=True` skip the choosing.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import ivf
-from .codec import Asked, Codec, Encoded
-from .errors import InvalidInput
+from .codec import Asked
+from .collection import Collection, Segment
 from .maxsim import contenders, score, score_bound
-from .ragged import Ragged, offsets_of, rows_of
+from .ragged import offsets_of
 from .topk import check_k, top_k
 
 __all__ = [
-    "Collection",
     "Result",
-    "Segment",
     "Stage",
     "find",
     "prune",
@@ -57,88 +56,10 @@ NPROBE = 16
 CANDIDATES = 512  # documents ranked exactly
 PRUNED = 4  # documents that pruning looks at, for each one that is ranked
 LEVELS = 255  # of a similarity while choosing
-CHUNK_TOKENS = 1 << 11  # decoded at once: 1 MiB at dim 128, which stays in the second-level cache
+CHUNK_TOKENS = 1 << 11  # ranked at once: 1 MiB at dim 128, which stays in the second-level cache
+PRUNE_TOKENS = 1 << 14  # pruned at once: 32 bytes each for a query of 32 vectors
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Segment:
-    """Documents that were written together: raw vectors, or encoded ones with their inverted lists."""
-
-    positions: Ints  # [n_docs] ascending; a document's place in the one total order
-    offsets: Ints  # [n_docs + 1] into the token arrays
-    live: Bools  # [n_docs] False once deleted
-    largest_norm: float  # of its vectors
-    raw: NDArray[Any] | None  # [n_tokens, dim] float16 or float32
-    encoded: Encoded | None  # or this
-    lists: ivf.InvertedLists | None  # with this
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def tokens(self, rows: Ints) -> Ints | slice:
-        """Where the tokens of these documents (ascending rows) are: a slice, which copies nothing, for neighbours."""
-        if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
-            return slice(int(self.offsets[rows[0]]), int(self.offsets[rows[-1] + 1]))
-        return rows_of(self.offsets, rows)
-
-    def decode(self, tokens: Ints | slice, codec: Codec | None) -> Floats:
-        """[n] token rows -> [n, dim] their vectors."""
-        if self.raw is not None:
-            return np.asarray(self.raw[tokens], dtype=np.float32)
-        if self.encoded is None or codec is None:
-            raise InvalidInput("a segment must hold raw vectors, or encoded ones with a codec")
-        return codec.decode(self.encoded.take(tokens))
-
-
-@dataclass(frozen=True, eq=False)
-class Collection:
-    """What is searched: segments in order, and the codec they share (None while vectors are raw).
-
-    Documents are numbered through the segments: the rows of the first one, then those of the second, ...
-    """
-
-    dim: int
-    codec: Codec | None
-    segments: tuple[Segment, ...]
-
-    @cached_property
-    def starts(self) -> Ints:
-        """[n_segments + 1] number of each segment's first document."""
-        return offsets_of([len(s) for s in self.segments])
-
-    @cached_property
-    def positions(self) -> Ints:
-        """[n_docs] in the one total order."""
-        return np.concatenate([np.empty(0, np.int64), *(s.positions for s in self.segments)])
-
-    @cached_property
-    def live(self) -> Bools:
-        """[n_docs] False once deleted."""
-        return np.concatenate([np.empty(0, np.bool_), *(s.live for s in self.segments)])
-
-    @cached_property
-    def lengths(self) -> Ints:
-        """[n_docs] token vectors of each document."""
-        return np.concatenate([np.empty(0, np.int64), *(np.diff(s.offsets) for s in self.segments)])
-
-    @cached_property
-    def largest_norm(self) -> float:
-        """Of all vectors."""
-        return max((s.largest_norm for s in self.segments), default=0.0)
-
-    def parts(self, documents: Ints) -> Iterator[tuple[Segment, Ints]]:
-        """Ascending document numbers -> each segment that holds some, and their rows in it."""
-        bounds = np.searchsorted(documents, self.starts)
-        for i, segment in enumerate(self.segments):
-            if bounds[i] < bounds[i + 1]:
-                yield segment, documents[bounds[i] : bounds[i + 1]] - self.starts[i]
-
-    def vectors(self, documents: Ints) -> Ragged:
-        """The vectors of the listed documents (ascending numbers), decoded."""
-        arrays = [s.decode(s.tokens(rows), self.codec) for s, rows in self.parts(documents)]
-        if not arrays:
-            return Ragged(np.empty((0, self.dim), np.float32), np.zeros(1, np.int64))
-        return Ragged(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], offsets_of(self.lengths[documents]))
+Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,33 +102,38 @@ def search(
     nprobe: int | None = None,
     candidates: int | None = None,
     exact: bool = False,
+    threads: int = 1,
 ) -> Result:
     """The k best live and allowed documents, fewer only when there are no more.
 
     `nprobe` cells are probed for each query token and at most `candidates` documents (never fewer than k) are ranked;
-    both are widened as far as it takes to find k. `exact=True` ranks every allowed document.
-    Raises `InvalidInput` for k, nprobe or candidates below 1.
+    both are widened as far as it takes to find k. `exact=True` ranks every allowed document. `threads` share pruning
+    and ranking; the answer does not depend on their number.
+    Raises `InvalidInput` for k, nprobe, candidates or threads below 1.
     """
     k = check_k(k)
-    nprobe = NPROBE if nprobe is None else nprobe
-    keep = max(check_k(candidates) if candidates is not None else CANDIDATES, k)
-    if isinstance(nprobe, bool) or not isinstance(nprobe, int | np.integer) or nprobe < 1:
-        raise InvalidInput(f"nprobe must be an integer >= 1, found {nprobe!r}")
-    trace = _Trace()
+    nprobe = check_k(NPROBE if nprobe is None else nprobe, "nprobe")
+    keep = max(check_k(CANDIDATES if candidates is None else candidates, "candidates"), k)
+    trace, asked = _Trace(), None
     eligible = collection.live if allowed is None else collection.live & allowed  # [n_docs]
-    asked = collection.codec.ask(q) if collection.codec else None
-    if exact or asked is None or eligible.sum() <= keep:
-        chosen = np.flatnonzero(eligible)
-    else:
-        chosen = _choose(asked, collection, eligible, k, int(nprobe), keep, trace)
-    with trace.stage("rank") as count:
-        documents, hit_scores = rank(q, asked, collection, chosen, k)
-        count.append(len(chosen))
+    with ThreadPoolExecutor(threads) if check_k(threads, "threads") > 1 else nullcontext() as pool:
+        each = pool.map if pool else map
+        if collection.codec is not None:
+            with trace.stage("centroids") as count:
+                asked = collection.codec.ask(q)
+                count.append(len(collection.codec.centroids))
+        if exact or asked is None or eligible.sum() <= keep:
+            chosen = np.flatnonzero(eligible)
+        else:
+            chosen = _choose(asked, collection, eligible, k, nprobe, keep, trace, each)
+        with trace.stage("rank") as count:
+            documents, hit_scores = rank(q, asked, collection, chosen, k, each)
+            count.append(len(chosen))
     return Result(documents, hit_scores, tuple(trace.stages))
 
 
 def _choose(
-    asked: Asked, collection: Collection, eligible: Bools, k: int, nprobe: int, keep: int, trace: _Trace
+    asked: Asked, collection: Collection, eligible: Bools, k: int, nprobe: int, keep: int, trace: _Trace, each: Each
 ) -> Ints:
     """The documents to rank, ascending: at least k of them, or all that are eligible."""
     with trace.stage("cells") as count:
@@ -225,7 +151,7 @@ def _choose(
         count.append(len(found))
     with trace.stage("prune") as count:
         chosen = found[top_k(scores, PRUNED * keep)] if len(found) > PRUNED * keep else found
-        chosen = prune(table, collection, np.sort(chosen), keep)
+        chosen = prune(table, collection, np.sort(chosen), keep, each)
         count.append(len(chosen))
     return chosen
 
@@ -252,16 +178,21 @@ def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) ->
     return np.concatenate(documents), np.concatenate(scores)
 
 
-def prune(table: Levels, collection: Collection, documents: Ints, keep: int) -> Ints:
+def prune(table: Levels, collection: Collection, documents: Ints, keep: int, each: Each = map) -> Ints:
     """The `keep` documents of highest MaxSim between query and centroids, ascending by number."""
     if len(documents) <= keep:
         return documents
-    scores = [
-        _sum_of_maxima(table, s.encoded.codes[s.tokens(rows)], offsets_of(np.diff(s.offsets)[rows])[:-1])
-        for s, rows in collection.parts(documents)
-        if s.encoded is not None
-    ]
-    return np.sort(documents[top_k(np.concatenate(scores), keep)])
+
+    def of_chunk(chunk: Ints) -> Ints:
+        parts = [
+            _sum_of_maxima(table, s.encoded.codes[s.tokens(rows)], _starts(s, rows))
+            for s, rows in collection.parts(chunk)
+            if s.encoded is not None
+        ]
+        return np.concatenate(parts)
+
+    scores = np.concatenate(list(each(of_chunk, _chunks(collection, documents, PRUNE_TOKENS))))
+    return np.sort(documents[top_k(scores, keep)])
 
 
 def _sum_of_maxima(table: Levels, cells: NDArray[Any], starts: Ints) -> Ints:
@@ -271,9 +202,11 @@ def _sum_of_maxima(table: Levels, cells: NDArray[Any], starts: Ints) -> Ints:
     return sums
 
 
-def rank(q: Floats, asked: Asked | None, collection: Collection, documents: Ints, k: int) -> tuple[Ints, Doubles]:
+def rank(
+    q: Floats, asked: Asked | None, collection: Collection, documents: Ints, k: int, each: Each = map
+) -> tuple[Ints, Doubles]:
     """The k best of `documents` (ascending numbers) by canonical MaxSim: their numbers and scores."""
-    rough, bound = rough_scores(q, asked, collection, documents)
+    rough, bound = rough_scores(q, asked, collection, documents, each)
     near = documents[contenders(rough, k, bound)]
     vectors = collection.vectors(near)
     exact = np.array([score(q, vectors[i]) for i in range(len(near))])  # [n_near]
@@ -281,29 +214,41 @@ def rank(q: Floats, asked: Asked | None, collection: Collection, documents: Ints
     return near[order], exact[order]
 
 
-def rough_scores(q: Floats, asked: Asked | None, collection: Collection, documents: Ints) -> tuple[Doubles, float]:
+def rough_scores(
+    q: Floats, asked: Asked | None, collection: Collection, documents: Ints, each: Each = map
+) -> tuple[Doubles, float]:
     """MaxSim with each of `documents` (ascending numbers), [n], and how far one of them can be from the canonical."""
-    found, bound = [np.empty(0)], 0.0
-    for chunk in _chunks(collection, documents):
-        for segment, rows in collection.parts(chunk):
-            tokens, starts = segment.tokens(rows), offsets_of(np.diff(segment.offsets)[rows])[:-1]
-            if asked is not None and segment.encoded is not None:
-                encoded = segment.encoded.take(tokens)
-                similarities = asked.similarities(encoded)  # [n, n_q]
-                bound = max(bound, asked.bound(float(encoded.scales.max())))
-            else:
-                similarities = segment.decode(tokens, None) @ q.T  # [n, n_q]
-                bound = max(bound, score_bound(q, collection.dim, segment.largest_norm))
-            found.append(np.maximum.reduceat(similarities, starts, axis=0).sum(axis=1, dtype=np.float64))
-    return np.concatenate(found), bound
+
+    def of_chunk(chunk: Ints) -> list[tuple[Doubles, float]]:
+        return [_rough_part(q, asked, segment, rows) for segment, rows in collection.parts(chunk)]
+
+    parts = [part for found in each(of_chunk, _chunks(collection, documents, CHUNK_TOKENS)) for part in found]
+    return np.concatenate([np.empty(0), *(scores for scores, _ in parts)]), max((b for _, b in parts), default=0.0)
 
 
-def _chunks(collection: Collection, documents: Ints) -> Iterator[Ints]:
-    """Runs of documents of about CHUNK_TOKENS tokens, so that a scan holds little at a time."""
+def _rough_part(q: Floats, asked: Asked | None, s: Segment, rows: Ints) -> tuple[Doubles, float]:
+    tokens = s.tokens(rows)
+    if asked is not None and s.encoded is not None:
+        encoded = s.encoded.take(tokens)
+        similarities = asked.similarities(encoded)  # [n, n_q]
+        bound = asked.bound(float(encoded.scales.max()))
+    else:
+        similarities = s.decode(tokens, None) @ q.T  # [n, n_q]
+        bound = score_bound(q, q.shape[1], s.largest_norm)
+    return np.maximum.reduceat(similarities, _starts(s, rows), axis=0).sum(axis=1, dtype=np.float64), bound
+
+
+def _starts(s: Segment, rows: Ints) -> Ints:
+    """[n_rows] where each document begins among the tokens of all of them."""
+    return offsets_of(s.offsets[rows + 1] - s.offsets[rows])[:-1]
+
+
+def _chunks(collection: Collection, documents: Ints, size: int) -> Iterator[Ints]:
+    """Runs of documents of about `size` tokens, so that a scan holds little at a time."""
     ends = np.cumsum(collection.lengths[documents])  # [n]
     first = 0
     while first < len(documents):
-        reach = CHUNK_TOKENS + (int(ends[first - 1]) if first else 0)
+        reach = size + (int(ends[first - 1]) if first else 0)
         last = max(int(np.searchsorted(ends, reach, side="right")), first + 1)
         yield documents[first:last]
         first = last

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from . import codec as codecs
 from . import ivf, kmeans
 from .codec import Codec, Encoded, row_bytes
+from .collection import Segment
 from .documents import Document, DocumentFile
 from .errors import CorruptIndexError, InvalidInput
 from .format import F2, RAW, U1, U2, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types, row_type
 from .ragged import Ragged, offsets_of
-from .search import Segment
 from .store import Store, Writer
 
 __all__ = [

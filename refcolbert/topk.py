@@ -12,10 +12,10 @@ from .errors import InvalidInput
 __all__ = ["check_k", "top_k"]
 
 
-def check_k(k: object) -> int:
-    """Return `k` if it is an integer >= 1, else raise `InvalidInput`."""
+def check_k(k: object, what: str = "k") -> int:
+    """Return `k` if it is an integer >= 1, else raise `InvalidInput`; `what` names it there."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InvalidInput(f"k must be an integer >= 1, found {k!r}")
+        raise InvalidInput(f"{what} must be an integer >= 1, found {k!r}")
     return int(k)
 
 

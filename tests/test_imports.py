@@ -15,7 +15,7 @@ PACKAGE = Path(refcolbert.__file__).parent
 ORDER = [
     "_version", "errors", "spec",
     "topk", "tokens", "ragged", "maxsim", "kmeans", "codec", "ivf", "strict", "format", "files", "disk",
-    "filters", "documents", "encoder", "store", "search",
+    "filters", "documents", "encoder", "store", "collection", "search",
     "explain", "passages", "docstrings", "segments", "generation",
     "hits", "rerank", "index", "importers",
     "evaluate",

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from strategies import topical, unit
 
 from refcolbert import codec, definition, ivf
+from refcolbert.collection import Collection, Segment
 from refcolbert.errors import InvalidInput
 from refcolbert.maxsim import score
 from refcolbert.ragged import offsets_of
-from refcolbert.search import Collection, Segment, find, prune, round_to_levels, search
+from refcolbert.search import find, prune, round_to_levels, search
 
 DIM, N_DOCS = 16, 150
 RNG = np.random.default_rng(11)
