@@ -2,7 +2,7 @@
 #   make demo   environment, install, default model, index real text, answer questions
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint nightly faults sizes clean
+.PHONY: help demo test lint nightly faults fuzz sizes clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -50,6 +50,11 @@ nightly: $(VENV)/.ready
 #   make faults    the crash, kill, disk-full and damage campaign, with its figures
 faults: $(VENV)/.ready
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tools.crashlab
+
+#   make fuzz      random damage to everything that is parsed: SECONDS=300 by default
+SECONDS ?= 300
+fuzz: $(VENV)/.ready
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tools.faults.fuzz --seconds $(SECONDS)
 
 sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.sizes

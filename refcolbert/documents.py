@@ -211,7 +211,7 @@ class DocumentFile:
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
         try:
             yield from self._connection().execute(sql, parameters)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter for damaged bytes in a message
             raise CorruptIndexError(f"{self.path}: {error}; restore the index from a copy") from error
 
     def _metadata(self, text: Any) -> dict[str, Any]:

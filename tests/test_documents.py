@@ -329,13 +329,14 @@ SQL = f"CREATE TABLE documents ({COLUMNS}) STRICT"
         b"not a database at all" * 100,
         lambda path: path.read_bytes()[:2048],
         lambda path: path.read_bytes().replace(b"CREATE TABLE documents", b"CREATE TABLE documentz"),
+        lambda path: path.read_bytes().replace(b"CREATE TABLE documents", b"CREATE TABLE \xff\xfeuments"),
         other_schema("CREATE TABLE other (a)"),
         other_schema("CREATE VIEW documents AS SELECT 0 AS row, 'a' AS id, '' AS text, '{}' AS metadata"),
         other_schema(SQL + "; CREATE TRIGGER t AFTER INSERT ON documents BEGIN SELECT 1; END"),
         other_schema(SQL + "; CREATE VIEW v AS SELECT 1"),
         other_schema(SQL.replace(" STRICT", "")),
     ],
-    ids=["empty", "text", "cut", "renamed", "other table", "view", "trigger", "more", "not strict"],
+    ids=["empty", "text", "cut", "renamed", "renamed to bytes", "other table", "view", "trigger", "more", "not strict"],
 )
 @pytest.mark.parametrize(
     "use", [lambda f: f.ids(), lambda f: f.get([0]), lambda f: f.rows(["a"]), lambda f: f.matching({"n": 1})]

@@ -147,6 +147,11 @@ WRONG = {
     "pickled centroids": lambda f: resave(f, "centroids.npy", np.array([{}], object)),
     "centroids of integers": lambda f: resave(f, "centroids.npy", np.ones((6, DIM), int)),
     "centroids of NaN": lambda f: resave(f, "centroids.npy", np.full((6, DIM), np.nan)),
+    "infinite centroids": lambda f: resave(f, "centroids.npy", np.full((6, DIM), np.inf)),
+    "centroids whose norm overflows": lambda f: resave(f, "centroids.npy", np.full((6, DIM), 1e30)),
+    "a header that does not end": lambda f: (f / "centroids.npy").write_bytes(
+        b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f4', 'shape': (6L, ".ljust(117) + b"\n" + bytes(192)
+    ),
     "flat centroids": lambda f: resave(f, "centroids.npy", np.ones(6)),
     "codes out of range": lambda f: resave(f, "0.codes.npy", np.full(9, 6)),
     "negative codes": lambda f: resave(f, "0.codes.npy", np.full(9, -1)),

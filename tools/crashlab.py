@@ -1,4 +1,4 @@
-"""The fault campaign: crashes, kills, full disks, damaged bytes, readers beside a writer. Prints a table of figures.
+"""The fault campaign: crashes, kills, full disks, damage, attacks, readers beside a writer. Prints a table of figures.
 
     python -m tools.crashlab [--every N] [--only NAME]
 
@@ -6,6 +6,7 @@ Each row says what was done, how often, what the aim was, and what went wrong (n
 broken stores that the harness must catch. Ends with code 1 when a row is bad. `tools/faults/` has the machinery.
 """
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -17,17 +18,19 @@ from pathlib import Path
 
 import click
 
-from .faults import crash, inject
-from .faults.damage import cuts, flips, small_index, swaps
+from .faults import attacks, crash, inject, manifests
+from .faults.damage import careless, cuts, flips, small_index, swaps, without_sizes
+from .faults.fuzz import TARGETS, fuzz
 from .faults.inject import Report
-from .faults.races import races, real_limits
-from .faults.readers import read_while_writing
+from .faults.races import full_disk, races, real_limits, small_disk
+from .faults.readers import lying, read_while_writing
 from .faults.scenarios import SCENARIOS
 
 __all__ = ["CAMPAIGN", "Row", "main"]
 
 RAM = Path("/dev/shm")  # noqa: S108 - crash states are written to memory where there is such a disk
 COMMITS = 500
+FUZZ_SECONDS = 60
 
 
 @dataclass(slots=True)
@@ -65,7 +68,7 @@ def kills(scratch: Path, every: int) -> Row:
 
 def random_kills(scratch: Path, every: int) -> Row:
     """SIGKILL at random moments; that children are sometimes done by then is why there are more."""
-    n = max(60 // every, 1)
+    n = max(90 // every, 1)
     found = (inject.random_kills(s, scratch / "k", n, 0.02) for s in SCENARIOS)
     return _sum(found, 200 // every, "show the new generation")
 
@@ -128,6 +131,63 @@ def writers(scratch: Path, every: int) -> Row:
     return _sum([races(path, 200 // every)], 200, "winners were killed while they wrote")
 
 
+def full(scratch: Path, every: int) -> Row:
+    """A small file system of its own on which little is free."""
+    with small_disk(scratch / "f", 1 << 20) as disk:
+        if disk is None:
+            return Row(0, 0, "this process may not mount a file system")
+        rooms = range(0, 90_000, 4_096 * every)
+        return _sum((full_disk(s, disk, rooms) for s in SCENARIOS[1:7]), 100 // every, "fitted")
+
+
+def attacked(scratch: Path, every: int) -> Row:
+    """Folders made by an attacker."""
+    return _sum([attacks.attacks(scratch / "a")], 25, "let through")
+
+
+def attack_mutants(scratch: Path, every: int) -> Row:
+    """Each reader that checks less must let some attack through."""
+    missed = []
+    for number, (name, mutant) in enumerate(attacks.MUTANTS.items()):
+        with mutant():
+            if not attacks.attacks(scratch / f"am{number}", until_bad=True).bad:
+                missed.append(name)
+    return Row(len(attacks.MUTANTS) - len(missed), len(attacks.MUTANTS), "careless readers caught", missed)
+
+
+def resigned(scratch: Path, every: int) -> Row:
+    """Every field of a manifest with every wrong value."""
+    return _sum([manifests.manifests()], 300, "more are allowed and were read")
+
+
+def manifest_mutants(scratch: Path, every: int) -> Row:
+    """Each rule of the format that allows anything must be noticed."""
+    n, missed = len(list(manifests.rules())), manifests.missed()
+    return Row(n - len(missed), n, "missing rules caught", missed)
+
+
+def damage_mutants(scratch: Path, every: int) -> Row:
+    """A reader that verifies no hash, one that looks at no size, and one that mixes generations must be caught."""
+    path, missed = small_index(scratch / "d"), []
+    if not flips(path, every=97, opener=careless).bad:
+        missed.append("no hash is verified")
+    with without_sizes():
+        if not swaps(path, opener=careless).bad:
+            missed.append("no size is compared")
+    with lying():
+        if not read_while_writing(scratch / "rm", readers=2, commits=6, queries=50).bad:
+            missed.append("generations are mixed")
+    return Row(3 - len(missed), 3, "careless readers caught", missed)
+
+
+def fuzzed(scratch: Path, every: int) -> Row:
+    """Random damage to whatever is parsed."""
+    names = [name for name in TARGETS if name != "PLAID .pt" or importlib.util.find_spec("torch")]
+    found = [fuzz(name, scratch / "z" / str(i), FUZZ_SECONDS / every / len(names)) for i, name in enumerate(names)]
+    note = f"of {len(names)} kinds, {sum(f.kinds for f in found):,} different answers"
+    return Row(sum(f.inputs for f in found), 0, note, [b for f in found for b in f.bad])
+
+
 CAMPAIGN: dict[str, Callable[[Path, int], Row]] = {
     "crash states": crashes,
     "crash mutants": crash_mutants,
@@ -136,10 +196,17 @@ CAMPAIGN: dict[str, Callable[[Path, int], Row]] = {
     "failed operations": injections,
     "failure mutants": injection_mutants,
     "limits of the kernel": limits,
+    "full disk": full,
     "writers that race": writers,
     "flipped bits": flipped,
     "cut files": cut,
     "swapped files": swapped,
+    "damage mutants": damage_mutants,
+    "re-signed manifests": resigned,
+    "manifest mutants": manifest_mutants,
+    "attack folders": attacked,
+    "attack mutants": attack_mutants,
+    "fuzzed inputs": fuzzed,
     "queries beside a writer": readers,
 }
 

@@ -6,15 +6,21 @@ answer and any other exception are findings.
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+from unittest import mock
 
 from refcolbert import Index
 from refcolbert.errors import CorruptIndexError
+from refcolbert.files import open_plain
+from refcolbert.format import FileEntry
+from refcolbert.store import Store
 
 from .inject import Report
 from .scenarios import SCENARIOS, Answer, answer_of
 
-__all__ = ["cuts", "flips", "small_index", "swaps"]
+__all__ = ["careless", "cuts", "flips", "small_index", "swaps", "without_sizes"]
 
 Opener = Callable[[Path], Answer]
 
@@ -23,6 +29,25 @@ def full(path: Path) -> Answer:
     """Open with full verification and ask."""
     with Index.open(path, verify="full") as index:
         return answer_of(index)
+
+
+def careless(path: Path) -> Answer:
+    """Open without reading every byte, and ask."""
+    with Index.open(path, verify="fast") as index:
+        return answer_of(index)
+
+
+@contextmanager
+def without_sizes() -> Iterator[None]:
+    """A store that takes a file of any size."""
+
+    @contextmanager
+    def opened(self: Store, entry: FileEntry) -> Iterator[BinaryIO]:
+        with open_plain(self.path / "data" / entry.name) as file:
+            yield file
+
+    with mock.patch.object(Store, "opened", opened):
+        yield
 
 
 def small_index(folder: Path, name: str = "compact") -> Path:

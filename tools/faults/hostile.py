@@ -62,8 +62,12 @@ class Folder:
 
     def put(self, role: str, content: bytes) -> None:
         """Replace a file, and sign it."""
-        self.file(role).write_bytes(content)
-        self.entry(role).update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+        self.put_entry(self.entry(role), content)
+
+    def put_entry(self, entry: dict[str, Any], content: bytes) -> None:
+        """Replace the file that the manifest speaks of here, and sign it."""
+        (self.path / "data" / entry["name"]).write_bytes(content)
+        entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
     def array(self, role: str, change: Callable[[Any], Any]) -> None:
         """Replace an array by another of the same header."""

@@ -19,7 +19,19 @@ from refcolbert.strict import anything
 
 from .inject import Report
 
-__all__ = ["ALLOWED", "EXAMPLE", "PATHS", "PLAIN", "VALUES", "changed", "example", "manifests", "missed", "sign"]
+__all__ = [
+    "ALLOWED",
+    "EXAMPLE",
+    "PATHS",
+    "PLAIN",
+    "VALUES",
+    "changed",
+    "example",
+    "manifests",
+    "missed",
+    "rules",
+    "sign",
+]
 
 Path_ = tuple[str | int, ...]
 

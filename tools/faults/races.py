@@ -1,15 +1,21 @@
-"""Writers that start at once, and a disk that is really full.
+"""Writers that start at once, and what the kernel itself refuses.
 
 `races`: of sixteen processes that reach for the lock together exactly one writes, the others are told at once; every
 third winner is killed while it writes, and the next one must win all the same.
 
-`real_limits`: the kernel itself refuses to make a file larger than a limit, for many limits, in a child.
+`real_limits`: the kernel refuses to make a file larger than a limit, for many limits, in a child.
+
+`full_disk`: a small file system of its own, filled up to so many bytes before each operation.
 """
 
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +25,7 @@ from refcolbert.store import Store
 from .inject import Report
 from .scenarios import Scenario, answers, fresh, proceed
 
-__all__ = ["races", "real_limits"]
+__all__ = ["full_disk", "races", "real_limits", "small_disk"]
 
 FORK = multiprocessing.get_context("fork")
 WRITERS = 16
@@ -64,21 +70,60 @@ def real_limits(scenario: Scenario, scratch: Path, limits: range) -> Report:
     old = answers(prepared / "i")
     for limit in limits:
         path = fresh(scenario, prepared, scratch / "work")
-        child = os.fork()
-        if child == 0:
-            os._exit(_limited(scenario, path, limit))
-        _, status = os.waitpid(child, 0)
-        code, found = os.waitstatus_to_exitcode(status), answers(path)
-        report.cases += 1
-        report.new += found != old
-        if (code, found == old) not in ((0, False), (3, True)):
-            report.bad.append(f"{scenario.name}, limit {limit}: ended with {code}, answers as before: {found == old}")
+        _judge(report, scenario, path, old, f"limit {limit}", limit)
         proceed(path)
     return report
 
 
-def _limited(scenario: Scenario, path: Path, limit: int) -> int:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path | None]:
+    """A file system in memory of `size` bytes, mounted at `folder`; None where one may not mount."""
+    folder.mkdir(parents=True)
+    mount = shutil.which("mount")
+    command = [mount or "", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if mount is None or subprocess.run(command, check=False, capture_output=True).returncode:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def full_disk(scenario: Scenario, disk: Path, rooms: range) -> Report:
+    """Run a scenario on a disk on which so many bytes are free, for each number."""
+    report = Report()
+    for room in rooms:
+        shutil.rmtree(disk / "work", ignore_errors=True)
+        path = disk / "work" / "i"
+        path.parent.mkdir()
+        scenario.prepare(path)
+        old = answers(path)
+        filler = disk / "filler"
+        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+        filler.write_bytes(bytes(max(free - room, 0)))
+        _judge(report, scenario, path, old, f"{room} bytes free")
+        filler.unlink()
+        proceed(path)
+    return report
+
+
+def _judge(report: Report, scenario: Scenario, path: Path, old: Any, where: str, limit: int | None = None) -> None:
+    """Run a scenario in a child: it must be done, or refused with the index as it was."""
+    child = os.fork()
+    if child == 0:
+        os._exit(_limited(scenario, path, limit))
+    _, status = os.waitpid(child, 0)
+    code, found = os.waitstatus_to_exitcode(status), answers(path)
+    report.cases += 1
+    report.new += found != old
+    if (code, found == old) not in ((0, False), (3, True)):
+        report.bad.append(f"{scenario.name}, {where}: ended with {code}, answers as before: {found == old}")
+
+
+def _limited(scenario: Scenario, path: Path, limit: int | None) -> int:
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
         scenario.operate(path)
     except IndexWriteError:

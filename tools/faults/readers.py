@@ -9,10 +9,13 @@ import hashlib
 import multiprocessing
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -20,7 +23,7 @@ from refcolbert import Index
 
 from .scenarios import DIM, add, vectors
 
-__all__ = ["Mixture", "read_while_writing"]
+__all__ = ["Mixture", "lying", "read_while_writing"]
 
 FORK = multiprocessing.get_context("fork")
 CLAIM = 4  # answers a reader gives for each refresh
@@ -66,6 +69,19 @@ def read_while_writing(path: Path, *, readers: int = 8, commits: int = 60, queri
         if child.exitcode:
             found.bad.append(f"a reader ended with {child.exitcode}")
     return found
+
+
+@contextmanager
+def lying() -> Iterator[None]:
+    """Readers that now and then say that they see the generation before."""
+    real = Index.info
+
+    def info(self: Index) -> dict[str, Any]:
+        found = real(self)
+        return {**found, "generation": found["generation"] - int(np.random.default_rng().random() < 0.5)}
+
+    with mock.patch.object(Index, "info", info):
+        yield
 
 
 def _write(index: Index, commits: int) -> Any:
