@@ -29,6 +29,7 @@ refuse, because it cannot know what the key changes.
     nbits              1, 2, 4 or 8: bits of a residual component; or "float16", "float32": vectors stay raw
     train_at           tokens at which a raw index with 1, 2, 4 or 8 bits fits its codec
     seed               of every random choice
+    pool_factor        1 to 64: a document's vectors are pooled to one in so many (`pooling`) before they are added
     next_position      the position that the next document gets; larger than any in use
     encoder            null, or {"hash": content hash of the model, "source": null or where it was found}
     codec              null while vectors are raw, or {"n_centroids", "n_cells", "error", "files"}, n_centroids <= 65536
@@ -100,6 +101,7 @@ __all__ = [
 FORMAT_VERSION = 1
 LARGEST_MANIFEST = 1 << 20
 LARGEST_DIM = 4096
+LARGEST_POOL_FACTOR = 64
 FILE_NAME = re.compile(r"[0-9a-z-]{1,64}\.(npy|sqlite)")
 HASH = re.compile(r"[0-9a-f]{64}")
 DType = np.dtype[Any]
@@ -159,6 +161,7 @@ class Manifest:
     nbits: int | str
     train_at: int
     seed: int
+    pool_factor: int = 1
     next_position: int = 0
     encoder: EncoderEntry | None = None
     codec: CodecEntry | None = None
@@ -249,6 +252,7 @@ MANIFEST_RULES: dict[str, Rule] = {
     "nbits": lambda value: (type(value) is int and value in NBITS) or (isinstance(value, str) and value in RAW),
     "train_at": count(1),
     "seed": count(0, 2**63 - 1),
+    "pool_factor": count(1, LARGEST_POOL_FACTOR),
     "next_position": count(),
     "encoder": anything,  # null, or an object with a table of its own
     "codec": anything,

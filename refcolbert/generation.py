@@ -26,6 +26,7 @@ __all__ = ["Generation", "publish", "warn_of_drift"]
 log = logging.getLogger("refcolbert")
 
 DRIFT = 1.25  # quantization error of new documents over that of those the codec was fitted to
+STAGED = 256  # segments of a build before they are merged: three open files each
 ENOUGH = 256  # tokens from which on their mean error means something
 REMEDY = "compact(refit=True) fits the codec to what is there; best is to index the texts anew"
 
@@ -56,6 +57,13 @@ class Generation:
     def live_documents(self) -> Iterator[Document]:
         """The documents that are not deleted, by position, read one at a time."""
         return itertools.chain.from_iterable(stored.live_documents() for stored in self.stored)
+
+    def ids(self) -> Iterator[str]:
+        """Ids of the live documents, by position."""
+        for stored in self.stored:
+            for name, live in zip(stored.documents.ids(), stored.segment.live, strict=True):
+                if live:
+                    yield name
 
     def quantization_error(self) -> dict[str, Any] | None:
         """How well the codec fits: its error when it was fitted, that of what is held, what to do; None while raw."""
@@ -151,17 +159,21 @@ def publish(
     *,
     merge_all: bool = False,
     refit: bool = False,
+    staging: bool = False,
 ) -> Manifest:
     """Commit the generation of `kept` segments, whose tombstones may be new, followed by `made` ones.
 
     Vectors stay raw until `train_at` live tokens; then, or when `refit` asks for it, a codec is fitted and everything
-    becomes one segment encoded with it. Otherwise segments are merged from the end, see `_merge_small`.
+    becomes one segment encoded with it. Otherwise segments are merged from the end, see `_merge_small`. While `staging`
+    no codec is fitted, and segments are only merged when they become too many to be open at once.
     """
     manifest, old = generation.manifest, generation.collection.codec
     pieces: list[Piece] = [*kept, *made]
     tokens = sum(int(segments.live_lengths(p.segment).sum()) for p in pieces)
     new, groups = old, _merge_small(pieces, merge_all)
-    if pieces and isinstance(manifest.nbits, int) and (refit or (old is None and tokens >= manifest.train_at)):
+    if staging:
+        groups = [pieces] if len(pieces) > STAGED else [[piece] for piece in pieces]
+    elif pieces and isinstance(manifest.nbits, int) and (refit or (old is None and tokens >= manifest.train_at)):
         new, groups = codecs.fit(*segments.sample(pieces, old, manifest.seed), manifest.nbits, manifest.seed), [pieces]
     entries = [_entry(writer, group, manifest.nbits, old, new, drop=merge_all) for group in groups]
     if new is not None and new is not old:

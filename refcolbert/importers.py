@@ -30,7 +30,8 @@ from .errors import IndexExists, IndexWriteError, InvalidInput, MissingDependenc
 from .files import create_new, open_plain
 from .format import F4, npy_header
 from .generation import Generation
-from .index import NBITS, Documents, Index
+from .index import NBITS, Index
+from .inputs import Documents
 from .ragged import Ragged, offsets_of
 
 __all__ = ["Plaid", "checked_array", "export_vectors", "import_plaid", "open_plaid", "read_metadata"]

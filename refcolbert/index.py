@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from . import codec as codecs
 from . import segments
+from .answers import hits_of
+from .building import Building
 from .documents import Document, as_documents
 from .encoder import Encoder, Progress
 from .errors import (
@@ -31,23 +31,18 @@ from .errors import (
     InvalidInput,
     ModelError,
 )
-from .explain import Explanation, explain
-from .format import RAW, EncoderEntry, Manifest
+from .format import EncoderEntry, Manifest
 from .generation import Generation, publish, warn_of_drift
 from .hits import Hit
+from .inputs import Documents, Query, Vectors, batches, first_manifest, id_list, ragged_of
 from .ragged import Ragged, check_vectors
-from .search import Result, search
+from .search import search, search_many
 from .segments import Made, Stored
 from .store import Store, Writer
-from .topk import check_k
 
 __all__ = ["Index"]
 
 Floats = NDArray[np.float32]
-Vectors = Ragged | Sequence[ArrayLike]
-Documents = Iterable[str | Mapping[str, Any] | Document]
-Query = str | ArrayLike
-
 NBITS = 4
 TRAIN_AT = 1 << 17  # tokens: below, scanning every raw vector takes a few hundredths of a second
 FULL_VERIFY_BYTES = 256 << 20  # up to this size, verify="auto" checks every byte when opening
@@ -93,31 +88,21 @@ class Index:
         nbits: int | str = NBITS,
         train_at: int = TRAIN_AT,
         seed: int = 0,
+        pool_factor: int = 1,
     ) -> Self:
         """Make an empty index in a new folder.
 
         With neither `encoder` nor `dim` the default model is loaded; with `dim` alone the index takes ready-made
         vectors and array queries only. `nbits` is 1, 2, 4 or 8 bits for each component of a residual, or "float16" or
         "float32" to keep vectors raw. Vectors stay float16 until the index holds `train_at` tokens; the add that
-        crosses it fits the codec, with `seed`, and converts what is there.
+        crosses it fits the codec, with `seed`, and converts what is there. `pool_factor` f keeps one vector for every
+        f tokens of a document (`pooling`): f times smaller and faster, and less exact.
         Raises `IndexExists`, `InvalidInput`, and `ModelNotFound` when there is no default model.
         """
         if encoder is None and dim is None:
             encoder = Encoder.load()
-        if encoder is not None and dim not in (None, encoder.dim):
-            raise InvalidInput(f"dim is {dim}, the encoder gives vectors of dim {encoder.dim}; leave dim out")
-        if nbits not in (*codecs.NBITS, *RAW) or isinstance(nbits, bool):
-            raise InvalidInput(f"nbits must be one of {[*codecs.NBITS, *RAW]}, found {nbits!r}")
         store = Store(Path(path))
-        entry = EncoderEntry(encoder.hash, encoder.source) if encoder else None
-        manifest = Manifest(
-            generation=1,
-            dim=check_k(encoder.dim if encoder else dim),
-            nbits=nbits,
-            train_at=check_k(train_at),
-            seed=check_k(seed + 1) - 1,
-            encoder=entry,
-        )
+        manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor)
         store.create()
         with store.writing(new=True) as writer:
             writer.commit(manifest)
@@ -140,34 +125,39 @@ class Index:
         documents: Documents,
         encoder: Encoder | None = None,
         *,
+        vectors: Iterable[ArrayLike] | None = None,
+        dim: int | None = None,
+        nbits: int | str = NBITS,
+        train_at: int = TRAIN_AT,
+        seed: int = 0,
+        pool_factor: int = 1,
         progress: bool = False,
-        **options: Any,
     ) -> Self:
         """Index a large collection in bounded memory and publish it once, complete.
 
         Documents are encoded and staged by the thousand beside `path`; after an interruption the same call goes on
-        where it stopped, provided `documents` yields the same ones in the same order. `options` are those of `create`.
+        where it stopped, provided `documents` yields the same ones in the same order. `vectors` are ready-made ones,
+        an array [n_d, dim] for each document; the other options are those of `create`. `building` says how much memory
+        and disk it takes.
         """
         target = Path(path)
-        staging = target.with_name(target.name + ".building")
         if target.exists():
             raise IndexExists(f"{target} exists already; choose another path or remove it first")
-        index = cls.open(staging, encoder) if staging.exists() else cls.create(staging, encoder, **options)
-        manifest = index._generation.manifest
-        done = manifest.next_position
-        same = all(getattr(manifest, name) == value for name, value in options.items())
-        if not same or (encoder and manifest.encoder and encoder.hash != manifest.encoder.hash):
-            raise InvalidInput(f"{staging} holds an interrupted build with another model or other options; remove it")
+        if encoder is None and dim is None:
+            encoder = Encoder.load()
+        given = None if vectors is None else iter(vectors)
+        manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor)
+        building = Building(Store(target.with_name(target.name + ".building")), manifest)
         total = len(documents) if isinstance(documents, Sized) else None
-        with tqdm(desc="index", unit="doc", initial=done, total=total, disable=not progress) as bar:
-            for first, batch in _batches(documents, BUILD_BATCH):
-                if first >= done:
-                    index.add(batch, progress=bar.update)
-                elif not all(document.id in index for document in as_documents(batch, first, need_text=True)):
-                    raise InvalidInput(f"{staging} holds an interrupted build of other documents; remove it")
-        index.compact()
-        index.close()
-        index._store.move(target)
+        with tqdm(desc="index", unit="doc", initial=building.done, total=total, disable=not progress) as bar:
+            for first, some in batches(documents, BUILD_BATCH):
+                batch = as_documents(some, first, need_text=given is None)
+                mine = None if given is None else list(itertools.islice(given, len(batch)))
+                if not building.holds(first, batch):
+                    building.stage(batch, ragged_of(batch, mine, encoder, manifest, bar.update))
+        if given is not None and next(given, None) is not None:
+            raise InvalidInput(f"expected vectors for {building.done} documents, found more")
+        building.finish(target)
         return cls.open(target, encoder)
 
     def snapshot(self, path: str | Path) -> None:
@@ -217,25 +207,19 @@ class Index:
 
     def ids(self) -> list[str]:
         """Ids of the live documents, by position."""
-        generation = self._generation
-        return [
-            name
-            for stored in generation.stored
-            for name, live in zip(stored.documents.ids(), stored.segment.live, strict=True)
-            if live
-        ]
+        return list(self._generation.ids())
 
     def get(self, ids: Iterable[str]) -> list[Document]:
         """The documents with these ids, in that order. Raises `UnknownId` naming those that are not here."""
         generation = self._generation
-        places = generation.places(_id_list(ids))
+        places = generation.places(id_list(ids))
         return [generation.stored[i].documents.get([row])[0] for i, row in places]
 
     def vectors(self, ids: Iterable[str]) -> Ragged:
         """The vectors that are held of the documents with these ids, decoded, in that order. Raises `UnknownId`."""
         generation = self._generation
         starts = generation.collection.starts
-        numbers = np.array([starts[i] + row for i, row in generation.places(_id_list(ids))], np.int64)
+        numbers = np.array([starts[i] + row for i, row in generation.places(id_list(ids))], np.int64)
         order = np.argsort(numbers)
         return generation.collection.vectors(numbers[order]).take(np.argsort(order))
 
@@ -249,6 +233,7 @@ class Index:
             "tokens": int(collection.lengths[collection.live].sum()),
             "dim": manifest.dim,
             "nbits": manifest.nbits,
+            "pool_factor": manifest.pool_factor,
             "centroids": len(collection.codec.centroids) if collection.codec else None,
             "quantization_error": self._generation.quantization_error(),
             "segments": len(manifest.segments),
@@ -269,15 +254,30 @@ class Index:
         nprobe: int | None = None,
         candidates: int | None = None,
         exact: bool = False,
+        threads: int = 1,
     ) -> list[Hit]:
         """The k best documents for a text or for query vectors [n_q, dim]: score descending, then position ascending.
 
         `where` is a metadata filter (`filters`), `ids` a list of ids to search among (unknown ones match nothing);
         both are applied before candidates are chosen, and an empty choice gives an empty answer. `nprobe` cells are
-        probed for each query token and `candidates` documents ranked exactly; `exact=True` ranks all.
+        probed for each query token and `candidates` documents ranked exactly; `exact=True` ranks all. `threads` share
+        the work of one query; they gain most where BLAS has one thread itself (OPENBLAS_NUM_THREADS=1).
         Scores are exact for the stored vectors whatever the parameters. Raises `InvalidInput`, `EncoderMismatch`.
         """
-        return self.search_many([query], k, where=where, ids=ids, nprobe=nprobe, candidates=candidates, exact=exact)[0]
+        generation = self._generation
+        allowed = generation.allowed(where, ids)
+        (q,) = self._vectors_of([query], generation.manifest)
+        found = search(
+            q,
+            generation.collection,
+            k,
+            allowed=allowed,
+            nprobe=nprobe,
+            candidates=candidates,
+            exact=exact,
+            threads=threads,
+        )
+        return hits_of(generation, self._encoder_for, query, q, found)
 
     def search_many(
         self,
@@ -289,17 +289,27 @@ class Index:
         nprobe: int | None = None,
         candidates: int | None = None,
         exact: bool = False,
+        threads: int = 1,
     ) -> list[list[Hit]]:
-        """`search` for each query, all on the same generation; text queries are encoded together."""
+        """`search` for each query, all on the same generation. Texts are encoded together, filters applied once.
+
+        `threads` queries are searched at a time.
+        """
         generation = self._generation
         allowed = generation.allowed(where, ids)
-        hits = []
-        for query, q in zip(queries, self._vectors_of(queries, generation.manifest), strict=True):
-            found = search(
-                q, generation.collection, k, allowed=allowed, nprobe=nprobe, candidates=candidates, exact=exact
-            )
-            hits.append(self._hits(generation, query, q, found))
-        return hits
+        arrays = self._vectors_of(queries, generation.manifest)
+        results = search_many(
+            arrays,
+            generation.collection,
+            k,
+            allowed=allowed,
+            nprobe=nprobe,
+            candidates=candidates,
+            exact=exact,
+            threads=threads,
+        )
+        found = zip(queries, arrays, results, strict=True)
+        return [hits_of(generation, self._encoder_for, query, q, result) for query, q, result in found]
 
     def check(self) -> dict[str, Any]:
         """Verify every byte of the newest generation and everything that can be derived again; returns `info()`.
@@ -337,7 +347,7 @@ class Index:
 
     def delete(self, ids: Iterable[str]) -> None:
         """Delete documents. Raises `UnknownId` naming those that are not here, and then deletes none."""
-        wanted = _id_list(ids)
+        wanted = id_list(ids)
         with self._writing() as (writer, generation):
             kept = generation.without(generation.places(wanted))
             self._publish(writer, generation, kept, [])
@@ -358,8 +368,8 @@ class Index:
             positions = generation.collection.positions[generation.collection.live]
             staged = []
             with tqdm(desc="reencode", unit="doc", total=len(positions), disable=not progress) as bar:
-                for first, batch in _batches(generation.live_documents(), BUILD_BATCH):
-                    vectors = encoder.encode_documents([d.text or "" for d in batch], bar.update)
+                for first, batch in batches(generation.live_documents(), BUILD_BATCH):
+                    vectors = ragged_of(batch, None, encoder, manifest, bar.update)
                     made = segments.encode(vectors, batch, positions[first : first + len(batch)], None, manifest.nbits)
                     written = segments.write(writer, [made], manifest.nbits, None, None)
                     staged.append(segments.load(self._store, manifest, written, verify=False))
@@ -381,10 +391,8 @@ class Index:
             found = generation.find(names)
             if found and not replacing:
                 raise DuplicateId(f"id {next(iter(found))!r} is in the index already; use upsert to replace it")
-            if vectors is None:
-                texts = [document.text or "" for document in batch]
-                vectors = self._encoder_for(manifest).encode_documents(texts, progress)
-            ragged = _check_ragged(vectors, len(batch), manifest.dim)
+            encoder = self._encoder_for(manifest) if vectors is None else None
+            ragged = ragged_of(batch, vectors, encoder, manifest, progress)
             positions = manifest.next_position + np.arange(len(batch))
             made = segments.encode(ragged, batch, positions, generation.collection.codec, manifest.nbits)
             self._publish(writer, generation, generation.without(found.values()), [made])
@@ -443,57 +451,6 @@ class Index:
         texts = [query for query in queries if isinstance(query, str)]
         encoded = iter(self._encoder_for(manifest).encode_queries(texts) if texts else [])
         return [next(encoded) if isinstance(q, str) else check_vectors(q, "query", manifest.dim) for q in queries]
-
-    def _hits(self, generation: Generation, query: Query, q: Floats, found: Result) -> list[Hit]:
-        documents = generation.documents(found.documents)
-        rows = zip(documents, found.documents, found.scores, strict=True)
-        return [
-            Hit(
-                rank=rank,
-                score=float(score),
-                id=document.id,
-                text=document.text,
-                metadata=document.metadata,
-                _explain=partial(self._explain, generation, query, q, int(number), document.text),
-            )
-            for rank, (document, number, score) in enumerate(rows, start=1)
-        ]
-
-    def _explain(self, generation: Generation, query: Query, q: Floats, number: int, text: str | None) -> Explanation:
-        d = generation.collection.vectors(np.array([number]))[0]
-        encoder = self._encoder_for(generation.manifest) if generation.manifest.encoder else None
-        query_labels = encoder.query_labels(query) if encoder and isinstance(query, str) else []
-        labels, spans = encoder.document_labels(text) if encoder and text is not None else ([], [])
-        if len(query_labels) != len(q):
-            query_labels = [f"query {i}" for i in range(len(q))]
-        if len(labels) != len(d):  # the vectors are not this encoder's
-            labels, spans = [f"row {j}" for j in range(len(d))], [None] * len(d)
-        return explain(q, d, query_labels, labels, spans, text)
-
-
-def _check_ragged(vectors: Vectors, n_docs: int, dim: int) -> Ragged:
-    """The vectors of `n_docs` documents, checked."""
-    ragged = vectors if isinstance(vectors, Ragged) else Ragged.from_list(vectors, dim)
-    if len(ragged) != n_docs:
-        raise InvalidInput(f"expected vectors for {n_docs} documents, found {len(ragged)}")
-    return Ragged(check_vectors(ragged.vectors, "vectors", dim), ragged.offsets)
-
-
-def _id_list(ids: Iterable[str]) -> list[str]:
-    """The ids, each once."""
-    if isinstance(ids, str):
-        raise InvalidInput("ids must be a list of ids, found one string; pass [id]")
-    return list(dict.fromkeys(ids))
-
-
-def _batches(documents: Documents, size: int) -> Iterator[tuple[int, list[Any]]]:
-    """Lists of up to `size` documents, each with the number of its first."""
-    rest = iter(documents)
-    for first in itertools.count(step=size):
-        batch = list(itertools.islice(rest, size))
-        if not batch:
-            return
-        yield first, batch
 
 
 def _name(entry: EncoderEntry) -> str:

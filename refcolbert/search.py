@@ -19,7 +19,7 @@ be ranked anyway, and `exact=True` skip the choosing.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -44,6 +44,7 @@ __all__ = [
     "rough_scores",
     "round_to_levels",
     "search",
+    "search_many",
 ]
 
 Floats = NDArray[np.float32]
@@ -130,6 +131,20 @@ def search(
             documents, hit_scores = rank(q, asked, collection, chosen, k, each)
             count.append(len(chosen))
     return Result(documents, hit_scores, tuple(trace.stages))
+
+
+def search_many(
+    queries: Sequence[Floats], collection: Collection, k: int, *, threads: int = 1, **how: Any
+) -> list[Result]:
+    """`search` for each of the queries, `threads` of them at a time; `how` are the other options of `search`."""
+
+    def one(q: Floats) -> Result:
+        return search(q, collection, k, **how)
+
+    if check_k(threads, "threads") == 1:
+        return [one(q) for q in queries]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, queries))
 
 
 def _choose(

@@ -14,10 +14,10 @@ PACKAGE = Path(refcolbert.__file__).parent
 # Rooms in the order in which data flows: a module imports only what stands before it.
 ORDER = [
     "_version", "errors", "spec",
-    "topk", "tokens", "ragged", "maxsim", "kmeans", "codec", "ivf", "strict", "format", "files", "disk",
+    "topk", "tokens", "ragged", "maxsim", "pooling", "kmeans", "codec", "ivf", "strict", "format", "files", "disk",
     "filters", "documents", "encoder", "store", "collection", "search",
-    "explain", "passages", "docstrings", "segments", "generation",
-    "hits", "rerank", "index", "importers",
+    "explain", "passages", "docstrings", "segments", "generation", "building",
+    "hits", "rerank", "inputs", "answers", "index", "importers",
     "evaluate",
     "cli",
 ]  # fmt: skip

@@ -233,6 +233,44 @@ def test_build_publishes_once_and_resumes(tmp_path, encoder, monkeypatch):
     assert built.info()["segments"] == 1
 
 
+def test_build_takes_vectors_and_fits_one_codec_in_the_end(tmp_path, monkeypatch):
+    """Staged batches stay raw, many or few at once, and the codec is fitted to a sample of all of them."""
+    rng = np.random.default_rng(0)
+    vectors = [unit(rng, int(n), 8) for n in rng.integers(2, 9, 60)]
+    names = [{"id": f"d{i}"} for i in range(60)]
+    with Index.create(tmp_path / "at once", dim=8, train_at=100) as index:
+        index.add(names, vectors=vectors)
+        expected = index.vectors(index.ids()).vectors
+    monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 4)
+    for staged in (1000, 3):
+        monkeypatch.setattr("refcolbert.generation.STAGED", staged)
+        built = Index.build(tmp_path / f"{staged}", iter(names), dim=8, train_at=100, vectors=iter(vectors))
+        assert built.ids() == [f"d{i}" for i in range(60)]
+        assert built.info()["segments"] == 1
+        # Staged vectors are rounded to float16 first, so a few fall into the next bucket.
+        assert np.abs(built.vectors(built.ids()).vectors - expected).mean() < 1e-2
+        built.check()
+
+
+@pytest.mark.parametrize("n_vectors", [3, 5])
+def test_build_wants_as_many_vectors_as_documents(tmp_path, n_vectors):
+    """Too few arrays and too many are errors, and nothing stands at the target."""
+    vectors = [np.ones((2, 4), np.float32)] * n_vectors
+    with pytest.raises(InvalidInput, match="vectors"):
+        Index.build(tmp_path / "b", ["a", "b", "c", "d"], dim=4, vectors=vectors)
+    assert not (tmp_path / "b").exists()
+
+
+def test_build_refuses_an_id_that_comes_again(tmp_path, encoder, monkeypatch):
+    """An id of an earlier batch is found at once, in a resumed build too."""
+    monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 2)
+    documents = [{"id": name, "text": "t"} for name in ("a", "b", "c", "a")]
+    for _ in range(2):
+        with pytest.raises(DuplicateId, match="'a'"):
+            Index.build(tmp_path / "b", documents, encoder)
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize("change", ["other documents", "other options"])
 def test_build_does_not_resume_something_else(tmp_path, encoder, monkeypatch, change):
     """A staging folder of other documents or options is an error that names it."""

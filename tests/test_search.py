@@ -13,7 +13,7 @@ from refcolbert.collection import Collection, Segment
 from refcolbert.errors import InvalidInput
 from refcolbert.maxsim import score
 from refcolbert.ragged import offsets_of
-from refcolbert.search import find, prune, round_to_levels, search
+from refcolbert.search import find, prune, round_to_levels, search, search_many
 
 DIM, N_DOCS = 16, 150
 RNG = np.random.default_rng(11)
@@ -92,6 +92,20 @@ def test_pruning_scores_are_centroid_maxsim_rounded(q):
     assert found.tolist() == everyone.tolist()
     clipped = [definition.maxsim(np.maximum(similarities.T[c], 0).T.tolist(), np.eye(len(c)).tolist()) for c in CODES]
     assert np.abs(scores - np.array(clipped) * 255 / largest).max() <= len(q)
+
+
+@pytest.mark.parametrize("how", [{"exact": True}, {"nprobe": 2, "candidates": 20}])
+def test_threads_change_nothing(how, monkeypatch):
+    """One query shared by threads, many queries in threads and one after the other give the same answers."""
+    monkeypatch.setattr("refcolbert.search.CHUNK_TOKENS", 40)
+    monkeypatch.setattr("refcolbert.search.PRUNE_TOKENS", 90)
+    split = collection((30, 77))
+    expected = [answer(search(q, split, 7, **how)) for q in QUERIES]
+    assert [answer(search(q, split, 7, threads=3, **how)) for q in QUERIES] == expected
+    assert [answer(found) for found in search_many(QUERIES, split, 7, threads=4, **how)] == expected
+    assert [answer(found) for found in search_many(QUERIES, split, 7, **how)] == expected
+    with pytest.raises(InvalidInput, match="threads"):
+        search(QUERIES[0], split, 7, threads=0)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 6), st.integers(1, 40))

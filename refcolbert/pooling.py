@@ -1,0 +1,89 @@
+"""Token pooling: fewer vectors a document, each the mean of tokens that say nearly the same.
+
+Hierarchical pooling (Clavié, Chaffin and Adams 2024, "Reducing the Footprint of Multi-Vector Retrieval with Minimal
+Performance Impact via Token Pooling", section 2): Ward's method joins, again and again, the two clusters whose union
+raises the sum of squared distances to the cluster means least,
+
+    cost(A, B) = |A| |B| / (|A| + |B|) * |mean(A) - mean(B)|^2
+
+until ceil(n / factor) are left. A document's clusters are replaced by their means, scaled to the mean norm of their
+members (unit vectors stay unit vectors), in the order of their first tokens. The paper keeps the first token apart;
+here it may join others like any token.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .ragged import Ragged, offsets_of
+
+__all__ = ["clusters", "pool", "pool_documents"]
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def pool_documents(documents: Ragged, factor: int) -> Ragged:
+    """Each document of n_d vectors with ceil(n_d / factor) of them; `factor` 1 gives the documents back as they are."""
+    if factor == 1 or not len(documents):
+        return documents
+    pooled = [pool(d, clusters(d, factor)) for d in documents]
+    return Ragged(np.concatenate(pooled), offsets_of([len(d) for d in pooled]))
+
+
+def pool(d: Floats, labels: Ints) -> Floats:
+    """[n_d, dim] vectors and their clusters [n_d], numbered from 0 -> [n_clusters, dim]."""
+    counts = np.bincount(labels)  # [n_clusters]
+    member = np.zeros((len(counts), len(d)))  # [n_clusters, n_d]
+    member[labels, np.arange(len(d))] = 1 / counts[labels]
+    means = member @ d.astype(np.float64)  # [n_clusters, dim]
+    norms = np.linalg.norm(means, axis=1)  # [n_clusters] 0 where vectors cancel out: that mean stays 0
+    wanted = member @ np.linalg.norm(d.astype(np.float64), axis=1)
+    return np.asarray(means * np.divide(wanted, norms, out=np.ones_like(norms), where=norms > 0)[:, None], np.float32)
+
+
+def clusters(d: Floats, factor: int) -> Ints:
+    """[n_d, dim] -> [n_d] Ward clusters, ceil(n_d / factor) of them, numbered in the order of their first tokens."""
+    pairs, costs = _dendrogram(d)
+    kept = np.argsort(costs, kind="stable")[: len(d) - -(-len(d) // factor)]  # the cheapest unions
+    root = np.arange(len(d))
+    for a, b in pairs[kept]:  # costs never fall from a union to one that contains it, so parts come before the whole
+        root[root == root[b]] = root[a]
+    _, first, labels = np.unique(root, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[labels]
+
+
+def _dendrogram(d: Floats) -> tuple[Ints, Doubles]:
+    """The n_d - 1 unions of Ward's method: a token of each side [n_d - 1, 2], and the cost of each [n_d - 1].
+
+    Found along chains of nearest neighbours (Murtagh 1983): two clusters that are each other's nearest are joined at
+    once, which gives the same unions as always joining the nearest two of all, in another order.
+    """
+    n = len(d)
+    x = d.astype(np.float64)
+    squares = (x * x).sum(axis=1)  # [n]
+    cost = np.maximum(squares[:, None] + squares - 2 * (x @ x.T), 0) / 2  # [n, n] of joining two, inf once one is gone
+    np.fill_diagonal(cost, np.inf)
+    size = np.ones(n)
+    pairs, costs, chain = np.empty((n - 1, 2), np.int64), np.empty(n - 1), [0]
+    for union in range(n - 1):
+        if not chain:
+            chain = [int(np.argmax(size > 0))]
+        while True:
+            here = chain[-1]
+            nearest = int(cost[here].argmin())
+            # Among equals the previous link wins, or the chain would never end.
+            if len(chain) > 1 and cost[here, chain[-2]] <= cost[here, nearest]:
+                break
+            chain.append(nearest)
+        a, b = sorted((chain.pop(), chain.pop()))
+        pairs[union], costs[union] = (a, b), cost[a, b]
+        # Lance and Williams' rule for Ward's cost; what is gone stays infinitely far.
+        joined = (size[a] + size) * cost[a] + (size[b] + size) * cost[b] - size * cost[a, b]
+        joined /= size[a] + size[b] + size
+        size[a], size[b] = size[a] + size[b], 0
+        cost[a], cost[:, a] = joined, joined
+        cost[b], cost[:, b], cost[a, a] = np.inf, np.inf, np.inf
+    return pairs, costs
