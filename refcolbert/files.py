@@ -25,6 +25,7 @@ __all__ = ["Pin", "create_new", "is_link", "only_writer", "open_plain", "overwri
 
 BINARY = getattr(os, "O_BINARY", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for a pipe
 REPARSE_POINT = 0x400  # FILE_ATTRIBUTE_REPARSE_POINT: symbolic links and junctions
 NOTE_AT = 1  # Windows locks the first byte against readers too
 LONGEST_NOTE = 1024
@@ -55,7 +56,7 @@ def open_plain(path: Path) -> BinaryIO:
     try:
         if sys.platform == "win32" and is_link(path):
             raise OSError(errno.ELOOP, "it is a link", str(path))
-        descriptor = os.open(path, os.O_RDONLY | NO_LINK | BINARY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT | BINARY)
     except FileNotFoundError:
         raise
     except OSError as error:

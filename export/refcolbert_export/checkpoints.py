@@ -4,7 +4,7 @@ Nothing after this module knows a layout's name but `reference`, which must not 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from refcolbert.spec import EncodingSpec
 
 from .backbones import longest_input
 from .colbert import ColbertModel
+from .modules import named_prompt
 from .multivector import is_multivector, read_multivector
 from .pylate import is_pylate, read_pylate
 from .stanford import is_stanford, read_stanford
@@ -69,10 +70,17 @@ def layout_of(folder: Path) -> Layout:
     )
 
 
-def read_checkpoint(folder: Path, trust_remote_code: bool = False) -> Checkpoint:
-    """Read the folder with the reader of its layout. Raises `UnsupportedCheckpoint`."""
+def read_checkpoint(
+    folder: Path, trust_remote_code: bool = False, prompts: Mapping[str, str] | None = None
+) -> Checkpoint:
+    """Read the folder with the reader of its layout. Raises `UnsupportedCheckpoint`.
+
+    `prompts` names the checkpoint's prompt of a side ("query", "document") where its own choice is not wanted.
+    """
     layout = layout_of(folder)
     model, spec, tokenizer_json = layout.read(folder, trust_remote_code)
+    texts: dict[str, Any] = {f"{side}_prompt": named_prompt(folder, name) for side, name in (prompts or {}).items()}
+    spec = replace(spec, **texts)
     _check_vocabulary(model, tokenizer_json)
     spec = _within_positions(model, spec)
     return Checkpoint(layout.name, model.eval(), spec, tokenizer_json)

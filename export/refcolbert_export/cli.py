@@ -23,11 +23,22 @@ __all__ = ["export", "verify"]
     show_default=True,
     help="float16 and int8 store less and compute in float32; dynamic-int8 computes in int8: fast, less exact.",
 )
+@click.option("--query-prompt", metavar="NAME", help="The checkpoint's prompt for queries, if not its own choice.")
+@click.option("--document-prompt", metavar="NAME", help="The same for documents.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint brings along.")
-def export(checkpoint: Path, out: Path, variant: str, trust_remote_code: bool) -> None:
+def export(
+    checkpoint: Path,
+    out: Path,
+    variant: str,
+    query_prompt: str | None,
+    document_prompt: str | None,
+    trust_remote_code: bool,
+) -> None:
     """Turn a trained ColBERT CHECKPOINT into the ONNX model folder OUT, and prove that both agree."""
+    named = {"query": query_prompt, "document": document_prompt}
+    prompts = {side: name for side, name in named.items() if name is not None}
     convert = _torch_side("folder").export_checkpoint
-    report = convert(checkpoint, out, variant=variant, trust_remote_code=trust_remote_code)
+    report = convert(checkpoint, out, variant=variant, trust_remote_code=trust_remote_code, prompts=prompts)
     click.echo(f"{out}: {_summary(report)}")
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 import transformers
 from onnx import ModelProto
 
-from refcolbert.errors import ExportError, InvalidModel, ParityError
+from refcolbert.errors import ExportError, InvalidModel, ParityError, UnsupportedCheckpoint
 from refcolbert.spec import EncodingSpec
 
 from .card import model_card
@@ -46,9 +47,16 @@ class Source:
 
 
 def export_checkpoint(
-    checkpoint: Path, out: Path, *, variant: str = "float32", trust_remote_code: bool = False
+    checkpoint: Path,
+    out: Path,
+    *,
+    variant: str = "float32",
+    trust_remote_code: bool = False,
+    prompts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write the model folder `out` and return the parity report. `variant` is a key of `VARIANTS`.
+
+    `prompts` names the prompt of a side, {"query": name}, where the checkpoint's own choice is not wanted.
 
     Raises `ExportError` when `out` exists, `UnsupportedCheckpoint`, and `ParityError` when the model differs from its
     checkpoint; then there is nothing at `out`.
@@ -58,12 +66,12 @@ def export_checkpoint(
     if out.exists() or out.is_symlink():
         raise ExportError(f"there is already something at {out}; remove it or choose another place")
     out.parent.mkdir(parents=True, exist_ok=True)
-    source = _read(checkpoint, trust_remote_code)
+    source = _read(checkpoint, trust_remote_code, prompts or {})
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         staged.chmod(0o755)
         _write(source, staged, variant)
-        report = _prove(staged, checkpoint, source.layout, trust_remote_code, variant)
+        report = _prove(staged, checkpoint, source.layout, trust_remote_code, variant, prompts or {})
         report["speed"] = measure_speed(staged)
         _save(staged / REPORT, json.dumps(report, indent=1) + "\n")
         _save(staged / "README.md", model_card(checkpoint.name, source.spec, report, source.notes))
@@ -76,25 +84,28 @@ def export_checkpoint(
 
 def verify_against(folder: Path, checkpoint: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:
     """Compare an exported folder with a checkpoint anew. Raises `ParityError`."""
-    variant = read_report(folder)["variant"] if (folder / REPORT).is_file() else "float32"
+    report: dict[str, Any] = read_report(folder) if (folder / REPORT).is_file() else {"variant": "float32"}
+    variant = report["variant"]
     if variant not in VARIANTS:
         raise ParityError(f"{REPORT} says variant {variant!r}; expected one of {', '.join(VARIANTS)}")
     layout = NEXT_PLAID if is_next_plaid(checkpoint) else layout_of(checkpoint).name
-    return _prove(folder, checkpoint, layout, trust_remote_code, variant)
+    return _prove(folder, checkpoint, layout, trust_remote_code, variant, report.get("prompts", {}))
 
 
-def _read(checkpoint: Path, trust_remote_code: bool) -> Source:
+def _read(checkpoint: Path, trust_remote_code: bool, prompts: Mapping[str, str]) -> Source:
     if is_next_plaid(checkpoint):
+        if prompts:
+            raise UnsupportedCheckpoint("a next-plaid folder has no prompts")
         graph, spec, tokenizer_json, notes = read_next_plaid(checkpoint)
         return Source(NEXT_PLAID, spec, tokenizer_json, graph, notes)
-    found = read_checkpoint(checkpoint, trust_remote_code)
+    found = read_checkpoint(checkpoint, trust_remote_code, prompts)
     return Source(found.layout, found.spec, found.tokenizer_json, to_onnx(found.model), ())
 
 
-def _origin(checkpoint: Path, layout: str, trust_remote_code: bool) -> Origin:
+def _origin(checkpoint: Path, layout: str, trust_remote_code: bool, prompts: Mapping[str, str]) -> Origin:
     if layout == NEXT_PLAID:
         return NextPlaidReference(checkpoint)
-    return reference_for(checkpoint, layout, trust_remote_code)
+    return reference_for(checkpoint, layout, trust_remote_code, prompts)
 
 
 def _write(source: Source, staged: Path, variant: str) -> None:
@@ -104,15 +115,18 @@ def _write(source: Source, staged: Path, variant: str) -> None:
     _save(staged / "encoding.json", source.spec.to_json())
 
 
-def _prove(folder: Path, checkpoint: Path, layout: str, trust_remote_code: bool, variant: str) -> dict[str, Any]:
+def _prove(
+    folder: Path, checkpoint: Path, layout: str, trust_remote_code: bool, variant: str, prompts: Mapping[str, str]
+) -> dict[str, Any]:
     tolerance = VARIANTS[variant].tolerance
     try:
-        report = measure(folder, _origin(checkpoint, layout, trust_remote_code))
+        report = measure(folder, _origin(checkpoint, layout, trust_remote_code, prompts))
     except InvalidModel as error:
         raise ParityError(NO_DIRECTION.format(error=error)) from error
     check_report(report, tolerance)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {"layout": layout, "variant": variant, "tolerance": asdict(tolerance), **versions, **report}
+    about = {"layout": layout, "variant": variant, "prompts": dict(prompts), "tolerance": asdict(tolerance)}
+    return {**about, **versions, **report}
 
 
 def _save(path: Path, text: str) -> None:

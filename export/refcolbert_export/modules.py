@@ -15,7 +15,7 @@ from refcolbert.errors import UnsupportedCheckpoint
 from .colbert import Dense
 from .tensors import Account, read_json, read_json_list, read_tensors
 
-__all__ = ["CONFIG", "Module", "as_texts", "check_head", "read_dense", "read_modules", "read_settings"]
+__all__ = ["CONFIG", "Module", "as_texts", "check_head", "named_prompt", "read_dense", "read_modules", "read_settings"]
 
 CONFIG = "config_sentence_transformers.json"
 TRANSFORMER_SETTINGS = (
@@ -113,3 +113,15 @@ def as_texts(value: Any, what: str) -> dict[str, str]:
     if not all(isinstance(text, str) for text in prompts.values()):
         raise UnsupportedCheckpoint(f"{what}: prompts must be texts, found {value!r}")
     return prompts
+
+
+def named_prompt(folder: Path, name: str) -> str:
+    """The text of one of the checkpoint's prompts, as `prompt_name` chooses it in both packages.
+
+    Raises `UnsupportedCheckpoint` naming those that there are.
+    """
+    prompts = as_texts(read_json(folder / CONFIG).get("prompts"), CONFIG) if (folder / CONFIG).is_file() else {}
+    if name not in prompts:
+        known = ", ".join(map(repr, prompts)) or "none"
+        raise UnsupportedCheckpoint(f"the checkpoint has no prompt named {name!r}; it has {known}")
+    return prompts[name]

@@ -1,6 +1,7 @@
 """How each origin encodes a text, one class a layout, after its source: the second path of every parity report."""
 
 import string
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class ChainReference(Reference):
         self.transformer = read_json(bert) if bert.is_file() else {}
         dense = [folder / e["path"] for e in entries if e["type"].endswith(".Dense")]
         self.chain = [raw_dense(path, self.default_activation) for path in dense]
+        self.chosen: dict[str, str] = {}  # side -> name of the prompt to use, as `prompt_name` says it
         self.modules = {e["type"].rsplit(".", 1)[-1]: folder / e["path"] for e in entries}
 
     def head(self, states: torch.Tensor) -> torch.Tensor:
@@ -107,6 +109,7 @@ class PyLateReference(ChainReference):
         expand = self.settings.get("do_query_expansion")
         expand = True if expand is None else expand
         length = self.settings.get("query_length") or 32
+        text = self._prompt("query") + text
         ids, attention = self._framed(text, self.markers[0], length, "max_length" if expand else True)
         if expand and self.settings.get("attend_to_expansion_tokens"):
             attention[:] = 1
@@ -115,12 +118,15 @@ class PyLateReference(ChainReference):
     def document(self, text: str) -> ReferenceTokens:
         """Marker after the first token; skiplist ids do not count."""
         length = self.settings.get("document_length") or 180
-        ids, attention = self._framed(text, self.markers[1], length, True)
+        ids, attention = self._framed(self._prompt("document") + text, self.markers[1], length, True)
         return ReferenceTokens(ids, attention, ~np.isin(ids, self.skiplist) & attention.astype(bool))
 
+    def _prompt(self, side: str) -> str:
+        name = self.chosen.get(side, self.settings.get("default_prompt_name"))
+        return (self.settings.get("prompts") or {}).get(name) or ""
+
     def _framed(self, text: str, marker: str, length: int, padding: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        prompt = (self.settings.get("prompts") or {}).get(self.settings.get("default_prompt_name"))
-        text = ((prompt or "") + text).strip()
+        text = text.strip()
         text = text.lower() if self.transformer.get("do_lower_case") else text
         length = min(length, self.positions)
         limit = length - 1 if marker else length
@@ -193,6 +199,8 @@ class MultiVectorReference(ChainReference):
 
     def _prompt(self, side: str) -> str:
         prompts = self.settings.get("prompts") or {}
+        if side in self.chosen:
+            return prompts[self.chosen[side]] or ""
         for name in (side, *(("passage", "corpus") if side == "document" else ())):
             if name in prompts:
                 return prompts[name] or ""
@@ -233,6 +241,11 @@ REFERENCES: dict[str, type[Reference]] = {
 }
 
 
-def reference_for(folder: Path, layout: str, trust_remote_code: bool = False) -> Reference:
+def reference_for(
+    folder: Path, layout: str, trust_remote_code: bool = False, prompts: Mapping[str, str] | None = None
+) -> Reference:
     """The second path for a checkpoint of that layout."""
-    return REFERENCES[layout](folder, trust_remote_code)
+    reference = REFERENCES[layout](folder, trust_remote_code)
+    if prompts and isinstance(reference, ChainReference):
+        reference.chosen = dict(prompts)
+    return reference

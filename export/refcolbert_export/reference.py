@@ -16,11 +16,13 @@ import numpy as np
 import torch
 import transformers
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer, T5EncoderModel
+from transformers import AutoModel, AutoTokenizer, MT5EncoderModel, T5EncoderModel
 
 from .tensors import read_json, read_tensors
 
 __all__ = ["Reference", "ReferenceTokens", "raw_dense"]
+
+ENCODERS: dict[str, Any] = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}  # AutoModel would ask for a decoder's input
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ class Reference(ABC):
 
     def load_backbone(self, trust_remote_code: bool) -> Any:
         """The transformer as its library loads it."""
-        kind = T5EncoderModel if read_json(self.folder / "config.json").get("model_type") == "t5" else AutoModel
+        kind = ENCODERS.get(str(read_json(self.folder / "config.json").get("model_type")), AutoModel)
         return kind.from_pretrained(self.folder, dtype=torch.float32, trust_remote_code=trust_remote_code)
 
     def _positions(self) -> int:

@@ -39,6 +39,9 @@ FIXED = {
 }
 
 
+MOST_ADDED = 100  # some vocabularies add hundreds that nobody uses
+
+
 def awkward_texts(spec: EncodingSpec, tokenizer: Tokenizer, words: Sequence[str] = ()) -> dict[str, str]:
     """The fixed texts, and those that this model makes awkward: special tokens, markers, skipped tokens.
 
@@ -46,6 +49,7 @@ def awkward_texts(spec: EncodingSpec, tokenizer: Tokenizer, words: Sequence[str]
     """
     ids = {*spec.query_prefix_ids, *spec.document_prefix_ids, *spec.query_suffix_ids, spec.pad_id}
     ids |= {spec.expansion_id} if spec.expansion_id is not None else set()
+    ids |= set(sorted(tokenizer.get_added_tokens_decoder())[:MOST_ADDED])
     texts = dict(FIXED)
     for token_id in sorted(ids):
         texts[f"literal id {token_id}"] = f"{tokenizer.id_to_token(token_id)} and {tokenizer.id_to_token(token_id)}x"

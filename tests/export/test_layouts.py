@@ -13,7 +13,7 @@ from refcolbert.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
 from refcolbert_export import colbert, modules, multivector, pylate, xtr
 from refcolbert_export.checkpoints import read_checkpoint
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.folder import export_checkpoint, verify_against
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
 CHAIN = GOLDEN / "pylate-chain" / "checkpoint"
@@ -175,3 +175,28 @@ def test_lowercasing_is_the_tokenizers_in_multivector_models():
     assert not found.spec.lowercase
     assert json.loads(found.tokenizer_json)["normalizer"]["normalizers"][0] == {"type": "Lowercase"}
     assert multivector._lowercasing(found.tokenizer_json) == found.tokenizer_json
+
+
+@pytest.mark.parametrize("case", ["pylate-prompted", "multivector-prompted"])
+def test_named_prompts_are_exported(tmp_path, case):
+    """Each side has the prompt that was named for it, and the folder verifies with the same, when names are given."""
+    source, out = GOLDEN / case / "checkpoint", tmp_path / "out"
+    prompts = json.loads((source / "config_sentence_transformers.json").read_text())["prompts"]
+    names = dict(zip(("document", "query"), prompts, strict=False))  # the other way round
+    export_checkpoint(source, out, prompts=names)
+    spec = Encoder.load(out).spec
+    assert (spec.query_prompt, spec.document_prompt) == (prompts[names["query"]], prompts[names["document"]])
+    verify_against(out, source)
+    report = json.loads((out / "parity.json").read_text())
+    (out / "parity.json").write_text(json.dumps({**report, "prompts": {}}))
+    with pytest.raises(ParityError):
+        verify_against(out, source)
+
+
+@pytest.mark.parametrize(
+    ("source", "known"), [(MARKED, "'document', 'query'"), (GOLDEN / "stanford-bert" / "checkpoint", "none")]
+)
+def test_an_unknown_prompt_is_refused(tmp_path, source, known):
+    """The message lists the prompts that there are when the named one is not among them."""
+    with pytest.raises(UnsupportedCheckpoint, match=f"no prompt named 'nowhere'; it has {known}"):
+        export_checkpoint(source, tmp_path / "out", prompts={"query": "nowhere"})

@@ -39,8 +39,15 @@ QUERIES = ["how do I parse a date", "remove a file", "parse command line argumen
 @click.option("--threads", default=2, show_default=True)
 @click.option("--documents", default=256, show_default=True)
 @click.option("--variant", "variants", multiple=True, default=["float32", "int8", "dynamic-int8"], show_default=True)
+@click.option("--models", type=click.Path(path_type=Path), help="Keep the exported models here, and use them again.")
 def main(
-    checkpoint: Path, pylate: Path | None, st: Path | None, threads: int, documents: int, variants: tuple[str, ...]
+    checkpoint: Path,
+    pylate: Path | None,
+    st: Path | None,
+    threads: int,
+    documents: int,
+    variants: tuple[str, ...],
+    models: Path | None,
 ) -> None:
     """Measure and print one table."""
     found = [document.text or "" for document in standard_library_docstrings()]
@@ -50,8 +57,9 @@ def main(
         path.write_text(json.dumps(texts))
         ways: dict[str, tuple[str, Path, Path]] = {}  # row -> implementation, interpreter, model
         for variant in variants:
-            folder = Path(scratch) / variant
-            export_checkpoint(checkpoint, folder, variant=variant)
+            folder = (models or Path(scratch)) / variant
+            if not folder.is_dir():
+                export_checkpoint(checkpoint, folder, variant=variant)
             ways[f"refcolbert {variant}"] = ("refcolbert", Path(sys.executable), folder)
         peers = {"pylate": pylate, "sentence-transformers": st}
         ways |= {name: (name, python, checkpoint) for name, python in peers.items() if python is not None}
