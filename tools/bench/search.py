@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Encoder, Index, Ragged
+from refcolbert.collection import Collection
 from refcolbert.maxsim import scores
 from refcolbert.ragged import offsets_of
-from refcolbert.search import Collection, search
+from refcolbert.search import search
 from refcolbert.topk import top_k
 from tools.collections import DATA, load
 
