@@ -124,8 +124,8 @@ def _join(collections: Sequence[Collection], folder: Path, work: Path, n_queries
         first += len(number)
         share = n_queries // len(collections) + (i < n_queries % len(collections))
         queries.append(np.load(encoded / QUERIES)[:share])  # [n, n_q, dim]
-        for query in _sample(collection)[:share]:
-            judged.append({number[d]: grade for d, grade in collection.qrels[query].items() if d in number})
+        grades = [collection.qrels[query] for query in _sample(collection)[:share]]
+        judged += [{number[d]: grade for d, grade in known.items() if d in number} for known in grades]
     lengths = np.concatenate([np.diff(part["offsets"]) for part in parts])  # [n_docs]
     documents = Ragged(np.concatenate([part["vectors"] for part in parts]), offsets_of(lengths))
     return write_corpus(folder, documents, np.concatenate(queries), judged)
