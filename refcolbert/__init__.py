@@ -13,6 +13,7 @@ from .maxsim import maxsim
 from .ragged import Ragged
 from .rerank import rerank
 from .spec import EncodingSpec
+from .tune import Tuning, tune
 
 __all__ = [
     "Document",
@@ -23,10 +24,12 @@ __all__ = [
     "Index",
     "Match",
     "Ragged",
+    "Tuning",
     "__version__",
     "errors",
     "maxsim",
     "rerank",
+    "tune",
 ]
 
 logging.getLogger("refcolbert").addHandler(logging.NullHandler())

@@ -4,11 +4,10 @@ Answers go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 a ref
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import entry_points
-from itertools import chain, groupby
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from .documents import Document
 from .encoder import Encoder
 from .errors import RefColbertError
 from .evaluate import METRICS, evaluate, read_qrels, read_queries, run_of, write_run
-from .explain import Explanation
-from .hits import Hit
 from .importers import export_vectors, import_plaid
 from .index import NBITS, Index
 from .passages import read_documents
 from .rerank import rerank as rerank_texts
+from .terminal import curve, dump, show_hits, summary, table
+from .tune import N_QUERIES, tune
 
 __all__ = ["main"]
 
@@ -84,11 +83,12 @@ EXACT = click.option("--exact", is_flag=True, help="Rank every document.")
 @SOURCES
 @MODEL
 @click.option("--nbits", default=str(NBITS), show_default=True, help=BITS)
-def index(index: Path, documents: tuple[Path, ...], model: str | None, nbits: str) -> None:
+@click.option("--pool-factor", default=1, show_default=True, help="Keep one vector for so many tokens of a document.")
+def index(index: Path, documents: tuple[Path, ...], model: str | None, nbits: str, pool_factor: int) -> None:
     """Make INDEX from DOCUMENTS: BEIR folders, JSONL, TSV, text files, folders of text files."""
     encoder = Encoder.load(model)
-    built = Index.build(index, _read(documents), encoder, progress=True, nbits=_bits(nbits))
-    _summary(built)
+    built = Index.build(index, _read(documents), encoder, progress=True, nbits=_bits(nbits), pool_factor=pool_factor)
+    summary(built)
 
 
 @main.command()
@@ -99,7 +99,7 @@ def add(index: Path, documents: tuple[Path, ...], upsert: bool) -> None:
     """Add DOCUMENTS to INDEX in one transaction."""
     with Index.open(index) as opened:
         (opened.upsert if upsert else opened.add)(list(_read(documents)))
-        _summary(opened)
+        summary(opened)
 
 
 @main.command()
@@ -109,7 +109,7 @@ def delete(index: Path, ids: tuple[str, ...]) -> None:
     """Delete documents from INDEX by id."""
     with Index.open(index) as opened:
         opened.delete(ids)
-        _summary(opened)
+        summary(opened)
 
 
 @main.command()
@@ -136,7 +136,7 @@ def search(
     """The K best documents of INDEX for QUERY."""
     with _open(index, model) as opened:
         hits = opened.search(query, k, where=_json(where), nprobe=nprobe, candidates=candidates, exact=exact)
-    _show_hits(hits, as_json)
+    show_hits(hits, as_json)
 
 
 @main.command()
@@ -147,7 +147,7 @@ def search(
 @AS_JSON
 def rerank(query: str, texts: tuple[str, ...], k: int, model: str | None, as_json: bool) -> None:
     """Sort TEXTS by how well they answer QUERY; no index involved."""
-    _show_hits(rerank_texts(query, texts, Encoder.load(model), k), as_json)
+    show_hits(rerank_texts(query, texts, Encoder.load(model), k), as_json)
 
 
 @main.command()
@@ -166,10 +166,10 @@ def explain(index: Path, query: str, document_id: str | None, model: str | None,
             explanation = hit.explain()
             if as_json:
                 click.echo(
-                    _dump({"id": hit.id, "score": hit.score, "matches": [asdict(m) for m in explanation.matches]})
+                    dump({"id": hit.id, "score": hit.score, "matches": [asdict(m) for m in explanation.matches]})
                 )
             else:
-                click.echo(f"{hit.id}\n{_table(explanation)}")
+                click.echo(f"{hit.id}\n{table(explanation)}")
 
 
 @main.command()
@@ -200,7 +200,7 @@ def compact(index: Path, refit: bool) -> None:
     """Merge the segments of INDEX and drop deleted documents."""
     with Index.open(index) as opened:
         opened.compact(refit)
-        _summary(opened)
+        summary(opened)
 
 
 @main.command()
@@ -226,7 +226,7 @@ def import_index(source: Path, index: Path, nbits: str, model: str | None, docum
     encoder = None if model is None else Encoder.load(model)
     texts = None if documents is None else _read((documents,))
     with import_plaid(source, index, encoder=encoder, documents=texts, nbits=_bits(nbits)) as imported:
-        _summary(imported)
+        summary(imported)
 
 
 @main.command()
@@ -270,7 +270,25 @@ def evaluate_index(
     if run_file:
         write_run(run, run_file)
     found = evaluate(run, judged, metrics)
-    click.echo(_dump(found) if as_json else "\n".join(f"{name:10} {value:.4f}" for name, value in found.items()))
+    click.echo(dump(found) if as_json else "\n".join(f"{name:10} {value:.4f}" for name, value in found.items()))
+
+
+@main.command("tune")
+@INDEX
+@click.option("--queries", type=click.Path(exists=True, path_type=Path), help="Real ones; else sentences are drawn.")
+@click.option("--target", default=0.95, show_default=True, help="Recall of the exact answer that is wanted.")
+@click.option("--sample", "n_queries", default=N_QUERIES, show_default=True, help="How many queries at most.")
+@K
+@MODEL
+@AS_JSON
+def tune_index(
+    index: Path, queries: Path | None, target: float, n_queries: int, k: int, model: str | None, as_json: bool
+) -> None:
+    """Measure recall and latency of searches in INDEX, and recommend nprobe and candidates."""
+    texts = None if queries is None else list(islice(read_queries(queries).values(), n_queries))
+    with _open(index, model) as opened:
+        found = tune(opened, texts, k=k, target=target, n_queries=n_queries)
+    click.echo(dump(asdict(found)) if as_json else curve(found))
 
 
 @main.command()
@@ -284,14 +302,14 @@ def demo(index: Path, model: str | None) -> None:
         click.echo(f"{len(documents)} docstrings of Python's standard library -> {index}")
         Index.build(index, documents, encoder, progress=True).close()
     with Index.open(index, encoder) as opened:
-        _summary(opened)
+        summary(opened)
         for question in DEMO_QUESTIONS:
             click.secho(f"\n? {question}", bold=True)
-            _show_hits(opened.search(question, 3), as_json=False)
+            show_hits(opened.search(question, 3), as_json=False)
         question = DEMO_QUESTIONS[0]
         hit = opened.search(question, 1)[0]
         click.secho(f"\nWhy {hit.id} answers {question!r}:", bold=True)
-        click.echo(_table(hit.explain()))
+        click.echo(table(hit.explain()))
     click.echo(f'\nTry your own: refcolbert search {index} "..."')
 
 
@@ -312,41 +330,3 @@ def _json(text: str | None) -> Any:
         return None if text is None else json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--where") from error
-
-
-def _summary(opened: Index) -> None:
-    found = opened.info()
-    click.echo(
-        f"{found['path']}: {found['documents']:,} documents, {found['tokens']:,} token vectors, "
-        f"{found['bytes']:,} bytes"
-    )
-
-
-def _show_hits(hits: list[Hit], as_json: bool) -> None:
-    for hit in hits:
-        if as_json:
-            click.echo(_dump({name: getattr(hit, name) for name in ("rank", "score", "id", "text", "metadata")}))
-        else:
-            click.echo(f"{hit.rank:>3}  {hit.score:8.4f}  {hit.id}  {_shorten(hit.text or '')}")
-
-
-def _table(explanation: Explanation) -> str:
-    """One line a query token: similarity, a bar of that length, the document's word; expansion tokens on one line."""
-    lines = []
-    for token, run in groupby(explanation.matches, key=lambda match: match.query_token):
-        matches = list(run)
-        similarity = sum(match.similarity for match in matches) / len(matches)
-        words = Counter(match.text or match.document_token for match in matches)
-        found = ", ".join(word if count == 1 else f"{word} x{count}" for word, count in words.most_common(4))
-        label = token if len(matches) == 1 else f"{token} x{len(matches)}"
-        lines.append(f"{label:>16}  {similarity:6.3f} {'#' * max(round(20 * similarity), 0):20} {found}")
-    return "\n".join([*lines, f"{'sum':>16} {explanation.score:7.3f}"])
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _shorten(text: str, width: int = 90) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 3] + "..."

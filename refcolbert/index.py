@@ -20,6 +20,7 @@ from tqdm import tqdm
 from . import segments
 from .answers import hits_of
 from .building import Building
+from .collection import Collection
 from .documents import Document, as_documents
 from .encoder import Encoder, Progress
 from .errors import (
@@ -75,6 +76,15 @@ class Index:
     def path(self) -> Path:
         """The folder of the index."""
         return self._store.path
+
+    @property
+    def collection(self) -> Collection:
+        """The token vectors that this object sees: what `search.search` takes. Immutable."""
+        return self._generation.collection
+
+    def query_vectors(self, queries: Sequence[Query]) -> list[Floats]:
+        """Queries as arrays [n_q, dim]: texts encoded together, arrays checked. Raises as `search` does."""
+        return self._vectors_of(queries, self._generation.manifest)
 
     # ---- life
 

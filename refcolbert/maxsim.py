@@ -59,10 +59,10 @@ def scores(q: Floats, documents: Ragged) -> Doubles:  # [n_q, dim], n_docs docum
     first = 0
     for last in _cuts(documents.offsets, max(CHUNK // len(q), 1)):
         rows = slice(documents.offsets[first], documents.offsets[last])
-        similarities = q @ documents.vectors[rows].T  # [n_q, n_rows]
+        similarities = documents.vectors[rows] @ q.T  # [n_rows, n_q]
         starts = documents.offsets[first:last] - rows.start  # [n_chunk_docs]
-        per_token = np.maximum.reduceat(similarities, starts, axis=1)  # [n_q, n_chunk_docs]
-        out[first:last] = per_token.sum(axis=0, dtype=np.float64)
+        per_token = np.maximum.reduceat(similarities, starts, axis=0)  # [n_chunk_docs, n_q]
+        out[first:last] = per_token.sum(axis=1, dtype=np.float64)
         first = last
     return out
 

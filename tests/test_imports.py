@@ -18,8 +18,8 @@ ORDER = [
     "filters", "documents", "encoder", "store", "collection", "search",
     "explain", "passages", "docstrings", "segments", "generation", "building",
     "hits", "rerank", "inputs", "answers", "index", "importers",
-    "evaluate",
-    "cli",
+    "evaluate", "tune",
+    "terminal", "cli",
 ]  # fmt: skip
 STANDALONE = {"definition"}  # the oracle: imports nothing of the package, nothing imports it
 
@@ -31,7 +31,7 @@ THIRD_PARTY = {
     "huggingface_hub": {"encoder"},
     "tqdm": {"encoder", "index"},
     "filelock": {"files"},
-    "click": {"cli"},
+    "click": {"cli", "terminal"},
     "ir_measures": {"evaluate"},
 }
 
