@@ -74,7 +74,7 @@ class Folder:
         content = self.file(role).read_bytes()
         header = content.index(b"\n") + 1
         dtype = {"positions": I8, "offsets": I8, "starts": I8, "cell_offsets": I8, "vectors": F2, "scales": F2}
-        dtype |= {"codes": U2, "residuals": U1, "cells": U4, "cell_documents": U4, "deleted": U4}
+        dtype |= {"codes": U2, "residuals": U1, "cells": U4, "cell_documents": U2, "spreads": U1, "deleted": U4}
         values = np.frombuffer(content, dtype.get(role, F4), offset=header).copy()
         values = change(values)
         self.put(role, content[:header] + values.tobytes())
@@ -299,8 +299,8 @@ ENCODED: Attacks = {
     "a scale of NaN": lambda f: f.array("scales", lambda a: a * F2.type(np.nan)),
     "cells that jump": lambda f: f.array("starts", lambda a: np.roll(a, 1)),
     "lists of another order": lambda f: f.array("cells", lambda a: a[::-1]),
-    "lists that miss documents": lambda f: f.array("cell_documents", lambda a: a * U4.type(0)),
-    "lists of documents that are not there": lambda f: f.array("cell_documents", lambda a: a + U4.type(10**6)),
+    "lists that miss documents": lambda f: f.array("cell_documents", lambda a: a * U2.type(0)),
+    "lists of documents that are not there": lambda f: f.array("cell_documents", lambda a: a + U2.type(60_000)),
     "lists beyond their end": lambda f: f.array("cell_offsets", lambda a: a * 1000),
     "deleted rows that are not there": lambda f: f.array("deleted", lambda a: a + U4.type(10**6)),
     "nbits of another codec": lambda f: f.manifest.update(nbits=2),
