@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from refcolbert import Encoder, Index
-
 TINY_MODEL = Path(__file__).parent / "models" / "tiny"
 
 # "dev" while writing, "ci" repeatable, "nightly" and "release" to search deeper: HYPOTHESIS_PROFILE=nightly make test
@@ -20,15 +18,22 @@ settings.register_profile("release", max_examples=50_000, deadline=None, suppres
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
+# The package is imported where it is used: tests/conformance runs without ONNX Runtime and tokenizers.
+
+
 @pytest.fixture(scope="session")
-def encoder() -> Encoder:
+def encoder():
     """The tiny committed model: seeded random weights, dim 16, any English text."""
+    from refcolbert import Encoder
+
     return Encoder.load(TINY_MODEL)
 
 
 @pytest.fixture(autouse=True)
 def every_index_is_sound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Verify whatever index a test has created, at its end; a test that damages one on purpose removes it."""
+    from refcolbert import Index
+
     created: list[Path] = []
     create = Index.create.__func__  # type: ignore[attr-defined]
 

@@ -1,0 +1,99 @@
+"""Cases of two-phase retrieval: inverted lists, probing, candidates, ranking."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import strategies as st
+
+from .oracle import definition
+from .pairs import Pair, g, unit
+from .registry import case
+from .scoring import plain, refused
+
+SEEDS = st.integers(0, 2**32 - 1)
+CODES = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=5), min_size=1, max_size=8)
+
+
+@case("26", "inverted_lists", codes=CODES)
+def a_list_holds_the_documents_of_its_cell(impl, codes):
+    """List c holds exactly the documents with a token in cell c, once each, ascending."""
+    lists = [plain(documents) for documents in impl.inverted_lists(codes, 7)]
+    assert lists == [[i for i, document in enumerate(codes) if c in document] for c in range(7)]
+
+
+@case("27", "probe", seed=SEEDS, n=st.integers(1, 24), nprobe=st.integers(1, 26))
+def the_probed_cells_are_those_of_the_definition(impl, seed, n, nprobe):
+    """The best nprobe of each query token, the lower number among equals, on the grid."""
+    rng = np.random.default_rng(seed)
+    q, centroids = ((rng.integers(-2, 3, (m, 3)) / 8).astype(np.float32) for m in (3, n))
+    assert set(plain(impl.probe(q, centroids, nprobe))) == definition.probe(q, centroids, nprobe)
+
+
+@case("27", "probe", "candidates", "inverted_lists", codes=CODES, seed=SEEDS)
+def more_probes_never_lose_a_candidate(impl, codes, seed):
+    """candidates(nprobe) is a subset of candidates(nprobe + 1), and probing every cell gives all documents."""
+    rng = np.random.default_rng(seed)
+    q, centroids = unit(rng, 2, 4), unit(rng, 7, 4)
+    lists = impl.inverted_lists(codes, 7)
+    found = [plain(impl.candidates(lists, impl.probe(q, centroids, n))) for n in range(1, 8)]
+    assert all(set(a) <= set(b) for a, b in pairwise(found))
+    assert found[-1] == list(range(len(codes)))
+    assert all(some == sorted(set(some)) for some in found)
+
+
+@case("27", "candidates", "inverted_lists", codes=CODES, cells=st.sets(st.integers(0, 6)))
+def candidates_are_the_union_of_the_lists(impl, codes, cells):
+    """Every document with a token in a probed cell, no other, ascending."""
+    found = plain(impl.candidates(impl.inverted_lists(codes, 7), cells))
+    assert found == [i for i, document in enumerate(codes) if cells & set(document)]
+
+
+@case("27", "probe", nprobe=st.sampled_from([0, -1]))
+def probing_nothing_is_refused(impl, nprobe):
+    """At least one cell."""
+    refused(impl.probe, np.ones((1, 2), np.float32), np.ones((3, 2), np.float32), nprobe)
+
+
+def collection(seed, exact):
+    """A query, documents, their codes, centroids: on the grid with many ties, or of unit vectors."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 4, int(rng.integers(1, 12)))
+    if exact:
+        q, centroids = ((rng.integers(-1, 2, (n, 2)) / 8).astype(np.float32) for n in (2, 5))
+        documents = [(rng.integers(-1, 2, (n, 2)) / 8).astype(np.float32) for n in lengths]
+    else:
+        q, centroids, documents = unit(rng, 3, 16), unit(rng, 5, 16), [unit(rng, n, 16) for n in lengths]
+    return q, documents, [definition.assign(d, centroids) for d in documents], centroids
+
+
+@case("28", "search", seed=SEEDS, k=st.integers(1, 14), exact=st.booleans())
+def probing_everything_is_a_full_scan(impl, seed, k, exact):
+    """With every cell probed and nothing pruned: the first k by MaxSim, ties by position, ids and scores."""
+    q, documents, codes, centroids = collection(seed, exact)
+    found = impl.search(q, documents, codes, centroids, k, len(centroids), len(documents))
+    scores = definition.scores(q, documents)
+    assert [int(i) for i, _ in found] == definition.top_k(scores, k)
+    held = Pair(q, np.concatenate(documents), q, seed, exact)
+    held.same([score for _, score in found], [scores[int(i)] for i, _ in found])
+
+
+@case(
+    "29",
+    "search",
+    seed=SEEDS,
+    k=st.integers(1, 6),
+    nprobe=st.integers(1, 5),
+    keep=st.integers(1, 12),
+    exact=st.booleans(),
+)
+def every_returned_score_is_true(impl, seed, k, nprobe, keep, exact):
+    """Whatever was pruned: scores are S(q, d), documents unique and in the one total order, at most k of them."""
+    q, documents, codes, centroids = collection(seed, exact)
+    found = [(int(i), float(s)) for i, s in impl.search(q, documents, codes, centroids, k, nprobe, max(keep, k))]
+    assert len({i for i, _ in found}) == len(found) <= k
+    assert len(found) >= 1
+    held = Pair(q, np.concatenate(documents), q, seed, exact)
+    held.same([s for _, s in found], [definition.maxsim(q, documents[i]) for i, _ in found])
+    slack = 0 if exact else 2 * len(q) * g(32)
+    assert all(a[1] >= b[1] - slack for a, b in pairwise(found))
+    assert all(a[0] < b[0] for a, b in pairwise(found) if a[1] == b[1])

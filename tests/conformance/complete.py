@@ -1,0 +1,101 @@
+"""An implementation that offers everything: the definition, an index with files, an encoder of toys.
+
+It shows what an adapter may offer, and is what `broken` breaks. Nothing in it is fast, and its encoder knows no model:
+a word's vector is drawn with the word's checksum.
+"""
+
+import hashlib
+import json
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+
+from .oracle import definition
+
+
+class Index(definition.Index):
+    """The definition's index, kept as two files: documents, and their checksum."""
+
+    def compact(self):
+        """Nothing is left behind by a deletion."""
+
+    def reader(self):
+        """A view of now."""
+        copy = type(self)(self.dim)
+        copy.documents = dict(self.documents)
+        return copy
+
+    def files(self):
+        """All bytes, by name."""
+        held = {name: np.asarray(d, np.float64).tolist() for name, d in self.documents.items()}
+        content = json.dumps([self.dim, held]).encode()
+        return {"documents.json": content, "sha256": hashlib.sha256(content).hexdigest().encode()}
+
+    @classmethod
+    def from_files(cls, files) -> "Index":
+        """The index that wrote them. Raises ValueError when a byte has changed."""
+        if hashlib.sha256(files["documents.json"]).hexdigest().encode() != files["sha256"]:
+            raise ValueError("documents.json does not have its checksum")
+        dim, held = json.loads(files["documents.json"])
+        index = cls(dim)
+        index.add(list(held), list(held.values()))
+        return index
+
+
+class Encoder:
+    """Words to ids by checksum, ids to seeded unit vectors; the frame and the filter are the definition's."""
+
+    dim = 16
+    marks = {"query": 1, "document": 2}  # noqa: RUF012 - a constant
+    lengths = {"query": 16, "document": 24}  # noqa: RUF012 - a constant
+    punctuation = range(10, 42)
+
+    def frame(self, side):
+        """The switches of one side."""
+        return {
+            "prefix": [101, self.marks[side]],
+            "suffix": [102],
+            "length": self.lengths[side],
+            "expansion": 103 if side == "query" else None,
+            "skiplist": list(self.punctuation) if side == "document" else [],
+        }
+
+    def body(self, text):
+        """Ids of the words."""
+        symbols = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
+        words = "".join(f" {c} " if c in symbols else c for c in text).split()
+        return [10 + symbols.index(w) if w in symbols else 200 + zlib.crc32(w.encode()) % 800 for w in words]
+
+    def tokens(self, text, side):
+        """Ids and which rows count."""
+        f = self.frame(side)
+        if side == "query":
+            ids = definition.query_ids(self.body(text), f["prefix"], f["suffix"], f["length"], f["expansion"])
+        else:
+            ids = definition.document_ids(self.body(text), f["prefix"], f["suffix"], f["length"])
+        return ids, definition.kept(ids, f["skiplist"])
+
+    def vector(self, token, place):
+        """[dim] the unit vector of a token at a place."""
+        x = np.random.default_rng([token, place]).standard_normal(self.dim)
+        return (x / np.linalg.norm(x)).astype(np.float32)
+
+    def encode(self, text, side):
+        """[n, dim] the kept rows."""
+        ids, kept = self.tokens(text, side)
+        return np.array([self.vector(t, i) for i, (t, keep) in enumerate(zip(ids, kept, strict=True)) if keep])
+
+    def queries(self, texts):
+        """One array a text."""
+        return [self.encode(text, "query") for text in texts]
+
+    def documents(self, texts):
+        """One array a text."""
+        return [self.encode(text, "document") for text in texts]
+
+
+def complete(name="complete", index=Index, encoder=Encoder, **changes):
+    """Everything of the protocol, some of it replaced."""
+    offered = {f: getattr(definition, f) for f in definition.__all__}
+    return SimpleNamespace(**{**offered, "__name__": name, "Index": index, "Encoder": encoder(), **changes})

@@ -1,0 +1,69 @@
+"""`--impl package.module`: which implementation the cases face. Without it, those of this repository."""
+
+import importlib.util
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from . import registry
+
+OWN = ("refcolbert.definition", "tools.conformance.core", "conformance.complete")
+RESULTS = pytest.StashKey()
+
+
+def pytest_addoption(parser):
+    """The options of this suite."""
+    parser.addoption(
+        "--impl", action="append", metavar="MODULE", help="implementation(s) that the conformance cases face"
+    )
+    parser.addoption("--examples", type=int, help="drawn for each case; else what the Hypothesis profile says")
+    parser.addoption("--conformance-json", metavar="FILE", help="write passed, failed and not offered there, by case")
+
+
+def chosen(config):
+    """Names of the implementations to face."""
+    given = config.getoption("--impl", None)
+    whole = importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("tokenizers")
+    return given or (OWN if whole else (OWN[0], OWN[2]))
+
+
+def pytest_configure(config):
+    """A place for the results."""
+    config.stash[RESULTS] = {}
+
+
+def pytest_generate_tests(metafunc):
+    """One test for each implementation and case."""
+    if "conformance_case" in metafunc.fixturenames:
+        pairs = [(name, case) for name in chosen(metafunc.config) for case in registry.all_cases().values()]
+        metafunc.parametrize(("implementation_name", "conformance_case"), pairs, ids=lambda v: getattr(v, "name", v))
+
+
+@pytest.fixture(autouse=True)
+def every_index_is_sound():
+    """Replaces the fixture of the same name one folder up, which needs the whole package."""
+
+
+@pytest.fixture
+def max_examples(request):
+    """How many examples of each case."""
+    return request.config.getoption("--examples", None)
+
+
+@pytest.fixture
+def record(request):
+    """A dictionary implementation -> case -> result."""
+    return request.config.stash[RESULTS]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """How many cases each implementation passes, fails, and does not offer."""
+    results = config.stash[RESULTS]
+    for name, found in results.items():
+        counts = Counter(kind for kind, _ in found.values())
+        text = ", ".join(f"{counts[kind]} {kind}" for kind in ("passed", "failed", "not offered"))
+        terminalreporter.write_line(f"conformance of {name}: {text}")
+    if config.getoption("--conformance-json", None):
+        Path(config.getoption("--conformance-json")).write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,25 @@
+"""Committed outputs of independent implementations: golden/<suite>/<case>.json beside <case>.npz."""
+
+import json
+
+import numpy as np
+
+from .oracle import ROOT
+
+GOLDEN = ROOT / "golden"
+
+
+def names(suite):
+    """The cases of a suite."""
+    return sorted(path.stem for path in (GOLDEN / suite).glob("*.json"))
+
+
+def arrays_of(suite, name):
+    """The arrays of a case, by name."""
+    with np.load(GOLDEN / suite / f"{name}.npz") as held:
+        return dict(held)
+
+
+def tolerance_of(suite, name, array):
+    """The absolute tolerance that the case states for an array; 0 is exact."""
+    return json.loads((GOLDEN / suite / f"{name}.json").read_text())["tolerance"][array]

@@ -1,0 +1,254 @@
+"""Cases of MaxSim and of the one total order. S is MaxSim, (+) is concatenation of rows."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from .oracle import definition
+from .pairs import Pair, unit
+from .registry import case
+
+NEGATIVE = Pair(
+    np.array([[1, 0], [0.5, 0.5]], np.float32),
+    np.array([[-1, 0], [-0.5, -0.25]], np.float32),
+    np.array([[-0.75, -1]], np.float32),
+    0,
+    True,
+)
+SCORES = st.lists(st.integers(-3, 3), max_size=30)
+
+
+@case("1", "maxsim", twice=True)
+def document_tokens_in_any_order(impl, pair):
+    """S(q, pi d) = S(q, d)."""
+    d = np.concatenate([pair.d, pair.more])
+    pair.same(impl.maxsim(pair.q, pair.rng.permutation(d)), impl.maxsim(pair.q, d))
+
+
+@case("2", "maxsim", twice=True)
+def query_tokens_in_any_order(impl, pair):
+    """S(pi q, d) = S(q, d)."""
+    pair.same(impl.maxsim(pair.rng.permutation(pair.q), pair.d), impl.maxsim(pair.q, pair.d))
+
+
+@case("3", "maxsim", twice=True)
+def repeated_document_tokens_add_nothing(impl, pair):
+    """S(q, d (+) d[J]) = S(q, d)."""
+    again = pair.d[pair.rng.integers(0, len(pair.d), 3)]
+    pair.same(impl.maxsim(pair.q, np.concatenate([pair.d, again])), impl.maxsim(pair.q, pair.d))
+
+
+@case("4", "maxsim", twice=True)
+def more_document_tokens_never_lower_the_score(impl, pair):
+    """S(q, d (+) t) >= S(q, d)."""
+    longer = impl.maxsim(pair.q, np.concatenate([pair.d, pair.more]))
+    assert longer >= impl.maxsim(pair.q, pair.d) - pair.tolerance()
+
+
+@case("5", "maxsim", twice=True)
+def a_union_takes_the_larger_of_each_query_token(impl, pair):
+    """S(q, d1 (+) d2) = sum over i of max(S(q_i, d1), S(q_i, d2)), so documents may be scored in chunks."""
+    parts = [max(impl.maxsim(q[None], pair.d), impl.maxsim(q[None], pair.more)) for q in pair.q]
+    pair.same(impl.maxsim(pair.q, np.concatenate([pair.d, pair.more])), math.fsum(parts))
+
+
+@case("6", "maxsim", twice=True)
+def queries_add_up(impl, pair):
+    """S(q1 (+) q2, d) = S(q1, d) + S(q2, d)."""
+    both = impl.maxsim(np.concatenate([pair.q, pair.more]), pair.d)
+    pair.same(both, impl.maxsim(pair.q, pair.d) + impl.maxsim(pair.more, pair.d), factor=2 + 2 * len(pair.more))
+
+
+@case("7", "maxsim", twice=True)
+def scores_are_bounded_by_norms(impl, pair):
+    """|S| <= sum |q_i| max |d_j|."""
+    q, d = pair.q.astype(np.float64), pair.d.astype(np.float64)
+    bound = np.linalg.norm(q, axis=1).sum() * np.linalg.norm(d, axis=1).max()
+    assert abs(impl.maxsim(pair.q, pair.d)) <= bound * (1 + 1e-12) + pair.tolerance()
+
+
+@case("8", "maxsim", n_q=st.integers(1, 6), seed=st.integers(0, 2**32 - 1))
+def a_document_that_holds_the_query_scores_its_length(impl, n_q, seed):
+    """S(q, d) = n_q for unit rows with every q_i in d; exactly so for signed basis vectors."""
+    rng = np.random.default_rng(seed)
+    basis = np.eye(6, dtype=np.float32)[rng.integers(0, 6, n_q)] * rng.choice([-1, 1], (n_q, 1)).astype(np.float32)
+    assert impl.maxsim(basis, rng.permutation(basis)) == n_q
+    q = unit(rng, n_q, 32)
+    d = rng.permutation(np.concatenate([q, unit(rng, 3, 32)]))
+    Pair(q, d, d, seed, False).same(impl.maxsim(q, d), n_q, factor=4)
+
+
+@case(
+    "9", "maxsim_masked", twice=True, examples=[{"pair": NEGATIVE, "scale": 2**14}], scale=st.sampled_from([1, 2**14])
+)
+def masked_rows_are_not_there(impl, pair, scale):
+    """S(q, pad(d), mask) = S(q, d), also if all similarities are negative, and very negative."""
+    q = np.float32(scale) * pair.q  # a power of two: exact, and below any sentinel
+    d, mask = padded(pair, pair.more)
+    pair.same(impl.maxsim_masked(q, d, mask), scale * definition.maxsim(pair.q, pair.d), factor=2 * scale)
+
+
+@case("9", "maxsim_masked", twice=True, examples=[{"pair": NEGATIVE}])
+def negative_similarities_survive_a_mask(impl, pair):
+    """Where every similarity of the document is negative, so is its score, whatever is masked."""
+    q, d = np.abs(pair.q), -np.abs(pair.d)
+    rows, mask = padded(Pair(q, d, pair.more, pair.seed, pair.exact), np.zeros_like(pair.more))
+    pair.same(impl.maxsim_masked(q, rows, mask), definition.maxsim(q, d))
+
+
+@case("9", "maxsim_masked", twice=True, filler=st.sampled_from([np.nan, np.inf, -np.inf, 1e30]))
+def padding_may_hold_anything(impl, pair, filler):
+    """NaN, infinity and huge numbers in masked rows change nothing."""
+    d, mask = padded(pair, np.full_like(pair.more, filler))
+    pair.same(impl.maxsim_masked(pair.q, d, mask), definition.maxsim(pair.q, pair.d))
+
+
+def padded(pair, filler):
+    """The document's rows among filler rows, and which are its own."""
+    rows = np.concatenate([pair.d, filler])
+    order = pair.rng.permutation(len(rows))
+    return rows[order], (order < len(pair.d)).tolist()
+
+
+@case("10", "maxsim", twice=True, power=st.integers(-20, 20))
+def powers_of_two_scale_exactly(impl, pair, power):
+    """S(2^k q, d) = 2^k S(q, d), to the bit."""
+    assert impl.maxsim(np.ldexp(pair.q, power), pair.d) == np.ldexp(np.float64(impl.maxsim(pair.q, pair.d)), power)
+
+
+@case("11", "maxsim", twice=True)
+def rotating_both_sides_changes_nothing(impl, pair):
+    """S(q R, d R) = S(q, d): exactly for signed permutations of the columns, to rounding for rotations."""
+    dim = pair.q.shape[1]
+    if pair.exact:
+        order, signs = pair.rng.permutation(dim), pair.rng.choice([-1, 1], dim).astype(np.float32)
+        rotated = impl.maxsim(pair.q[:, order] * signs, pair.d[:, order] * signs)
+    else:
+        r, _ = np.linalg.qr(pair.rng.standard_normal((dim, dim)))
+        rotated = impl.maxsim((pair.q @ r).astype(np.float32), (pair.d @ r).astype(np.float32))
+    pair.same(rotated, impl.maxsim(pair.q, pair.d), factor=6)
+
+
+@case("12", "scores", twice=True)
+def a_document_scores_the_same_in_any_batch(impl, pair):
+    """Batch composition, order and lengths change no score."""
+    documents = [pair.d, pair.more, pair.d[:1], np.concatenate([pair.more, pair.d])]
+    alone = [impl.scores(pair.q, [d])[0] for d in documents]
+    order = pair.rng.permutation(len(documents))
+    pair.same(impl.scores(pair.q, documents), alone)
+    pair.same(impl.scores(pair.q, [documents[i] for i in order]), np.array(alone)[order])
+    pair.same(
+        impl.scores(-np.abs(pair.q), [np.abs(d) for d in documents])[2:3],
+        [definition.maxsim(-np.abs(pair.q), np.abs(pair.d[:1]))],
+    )
+
+
+@case("13", "maxsim", twice=True, step=st.sampled_from([2.0**-12, 2.0**-6, 0.25]))
+def moving_tokens_moves_the_score_no_further(impl, pair, step):
+    """|S(q, d) - S(q, d')| <= sum |q_i| max |d_j - d'_j|."""
+    moved = pair.d + (pair.rng.integers(-1, 2, pair.d.shape) * step).astype(np.float32)
+    farthest = np.linalg.norm(moved.astype(np.float64) - pair.d, axis=1).max()
+    reach = np.linalg.norm(pair.q.astype(np.float64), axis=1).sum() * farthest
+    found = abs(impl.maxsim(pair.q, pair.d) - impl.maxsim(pair.q, moved))
+    assert found <= reach * (1 + 1e-12) + 2 * pair.tolerance()
+
+
+@case("14", "maxsim", twice=True, examples=[{"pair": NEGATIVE}])
+def the_score_is_the_definition(impl, pair):
+    """S(q, d) = sum over i of max over j of q_i . d_j, in float64 loops."""
+    pair.same(impl.maxsim(pair.q, pair.d), definition.maxsim(pair.q, pair.d), factor=1)
+
+
+@case("14", "maxsim", seed=st.integers(0, 2**32 - 1), examples=[{"seed": 0}])
+def a_score_of_usual_size_is_the_definition(impl, seed):
+    """32 query tokens of 128 columns on the grid: no bit is lost where float32 has room."""
+    rng = np.random.default_rng(seed)
+    q, d = ((rng.integers(-8, 9, (n, 128)) / 8).astype(np.float32) for n in (32, 50))
+    expected = (q.astype(np.float64) @ d.T.astype(np.float64)).max(axis=1).sum()  # exact as well
+    assert impl.maxsim(q, d) == expected
+
+
+@case("15", "maxsim", twice=True)
+def zero_query_rows_add_nothing(impl, pair):
+    """A row of zeros contributes 0, not a sentinel."""
+    q = np.concatenate([pair.q, np.zeros_like(pair.q[:2])])
+    pair.same(impl.maxsim(q, pair.d), impl.maxsim(pair.q, pair.d))
+
+
+@case("15", "maxsim", side=st.sampled_from(["query", "document"]))
+def nothing_has_no_score(impl, side):
+    """An empty query or document is refused: never 0, never minus infinity."""
+    rows = {"query": np.ones((2, 3), np.float32), "document": np.ones((2, 3), np.float32)}
+    rows[side] = rows[side][:0]
+    refused(impl.maxsim, rows["query"], rows["document"])
+
+
+@case(
+    "16",
+    "maxsim",
+    side=st.sampled_from([0, 1]),
+    value=st.sampled_from([np.nan, np.inf, -np.inf]),
+    row=st.integers(0, 2),
+)
+def numbers_that_are_none_are_refused(impl, side, value, row):
+    """NaN or infinity anywhere is an error, not a score."""
+    both = [np.ones((3, 4), np.float32), np.ones((3, 4), np.float32)]
+    both[side][row, 3 - row] = value
+    refused(impl.maxsim, *both)
+
+
+def refused(function, *arguments):
+    """Assert that a call raises instead of answering."""
+    try:
+        found = function(*arguments)
+    except Exception:  # noqa: BLE001 - any error is a refusal; which one is the implementation's own business
+        return
+    pytest.fail(f"answered {found!r}, an error was expected")
+
+
+# ---- the one total order
+
+
+@case("17", "top_k", scores=SCORES, k=st.integers(1, 40), seed=st.integers(0, 99))
+def top_k_is_the_head_of_a_full_sort(impl, scores, k, seed):
+    """Score descending, then position ascending; all of them where k is larger."""
+    positions = (100 + np.random.default_rng(seed).permutation(len(scores))).tolist()
+    array = np.array(scores, np.float64)
+    assert plain(impl.top_k(array, k)) == definition.top_k(scores, k)
+    assert plain(impl.top_k(array, k, np.array(positions, np.int64))) == definition.top_k(scores, k, positions)
+
+
+@case("17", "top_k", k=st.sampled_from([0, -1]))
+def a_k_below_one_is_refused(impl, k):
+    """There is no first nought."""
+    refused(impl.top_k, np.zeros(3), k)
+
+
+@case("17", "top_k", n=st.integers(1, 300), k=st.integers(1, 30))
+def equal_scores_go_by_position(impl, n, k):
+    """Where all scores are equal, the answer is the first k."""
+    assert plain(impl.top_k(np.ones(n), k)) == list(range(min(k, n)))
+
+
+@case("18", "top_k", scores=SCORES, k=st.integers(1, 30))
+def a_shorter_answer_begins_the_longer(impl, scores, k):
+    """top_k(k) is a prefix of top_k(k + 1)."""
+    array = np.array(scores, np.float64)
+    assert plain(impl.top_k(array, k)) == plain(impl.top_k(array, k + 1))[:k]
+
+
+@case("19", "top_k", a=SCORES, b=SCORES, k=st.integers(1, 20))
+def shards_merge(impl, a, b, k):
+    """The top k of two shards' top k is the top k of both."""
+    whole = np.array(a + b, np.float64)
+    chosen = np.array(plain(impl.top_k(np.array(b, np.float64), k)), np.int64) + len(a)
+    chosen = np.concatenate([chosen, np.array(plain(impl.top_k(np.array(a, np.float64), k)), np.int64)])
+    merged = [int(chosen[i]) for i in impl.top_k(whole[chosen], k, chosen)]
+    assert merged == plain(impl.top_k(whole, k))
+
+
+def plain(indices):
+    """A list of Python integers."""
+    return [int(i) for i in indices]

@@ -1,0 +1,214 @@
+"""Cases of an index that is added to, deleted from, compacted, reopened and damaged. The model is `definition.Index`.
+
+Vectors are raw, on the grid, so an answer is compared with `==`: ids, order and scores.
+"""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from .oracle import definition
+from .registry import case, offers
+from .scoring import refused
+
+DIM = 4
+SEEDS = st.integers(0, 2**32 - 1)
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["add", "delete", "compact", "restore"]), SEEDS), min_size=1, max_size=5
+)
+
+
+def grid(rng, n):
+    """[n, DIM] float32 on a coarse grid, where scores tie often and float16 is exact."""
+    return (rng.integers(-2, 3, (n, DIM)) / 4).astype(np.float32)
+
+
+def documents(seed, n=5):
+    """n documents of 1 to 3 rows."""
+    rng = np.random.default_rng(seed)
+    return [grid(rng, int(rng.integers(1, 4))) for _ in range(n)]
+
+
+def fresh(impl):
+    """An empty index of the implementation, and the model."""
+    return impl.Index(DIM), definition.Index(DIM)
+
+
+def ids(first, n):
+    """Ids from a running number."""
+    return [f"d{i}" for i in range(first, first + n)]
+
+
+def same(index, model, seed=0, k=20):
+    """Assert that index and model answer alike, for a few queries."""
+    rng = np.random.default_rng(seed)
+    for n in (1, 2, 3):
+        q = grid(rng, n)
+        found = [(name, float(score)) for name, score in index.search(q, k)]
+        assert found == model.search(q, k)
+
+
+@case("31", "Index", heavy=True, seed=SEEDS, cut=st.integers(0, 5))
+def adding_in_two_calls_is_adding_in_one(impl, seed, cut):
+    """add(A); add(B) answers as add(A (+) B)."""
+    some, (once, model), (twice, _) = documents(seed), fresh(impl), fresh(impl)
+    once.add(ids(0, 5), some)
+    model.add(ids(0, 5), some)
+    for part in (slice(0, cut), slice(cut, 5)):
+        if some[part]:
+            twice.add(ids(0, 5)[part], some[part])
+    same(once, model, seed)
+    same(twice, model, seed)
+
+
+@case("32", "Index", "Index.delete", heavy=True, seed=SEEDS, gone=st.sets(st.integers(0, 4), min_size=1))
+def a_deleted_document_was_never_there(impl, seed, gone):
+    """delete(x) answers as an index that never had x; adding x again puts it last."""
+    some, (index, model) = documents(seed), fresh(impl)
+    index.add(ids(0, 5), some)
+    model.add(
+        *zip(*[(f"d{i}", some[i]) for i in range(5) if i not in gone], strict=True) if len(gone) < 5 else ([], [])
+    )
+    index.delete([f"d{i}" for i in sorted(gone)])
+    same(index, model, seed)
+    refused(index.delete, [f"d{min(gone)}"])
+    index.add([f"d{min(gone)}"], [some[min(gone)]])
+    model.add([f"d{min(gone)}"], [some[min(gone)]])
+    same(index, model, seed)
+
+
+@case("28", "Index", heavy=True, seed=SEEDS, chosen=st.sets(st.integers(0, 6), max_size=5), k=st.integers(1, 8))
+def a_choice_of_ids_is_searched_alone(impl, seed, chosen, k):
+    """The first k of those documents; unknown ids match nothing, no ids give no answer."""
+    some, (index, model) = documents(seed), fresh(impl)
+    index.add(ids(0, 5), some)
+    model.add(ids(0, 5), some)
+    wanted, q = [f"d{i}" for i in sorted(chosen)], grid(np.random.default_rng(seed), 2)
+    assert [(name, float(score)) for name, score in index.search(q, k, wanted)] == model.search(q, k, wanted)
+
+
+@case("33", "Index", "Index.delete", heavy=True, operations=OPERATIONS)
+def an_index_answers_as_a_dictionary_would(impl, operations):
+    """Any sequence of additions, deletions, compactions and restored copies leaves the model's answers, bitwise."""
+    (index, model), number = fresh(impl), 0
+    for what, seed in operations:
+        held = list(model.documents)
+        if what == "add":
+            some = documents(seed, 1 + seed % 3)
+            index.add(ids(number, len(some)), some)
+            model.add(ids(number, len(some)), some)
+            number += len(some)
+        elif what == "delete" and held:
+            index.delete([held[seed % len(held)]])
+            model.delete([held[seed % len(held)]])
+        elif what == "compact" and offers(index, "compact"):
+            index.compact()
+        elif what == "restore" and offers(index, "files"):
+            index = impl.Index.from_files(index.files())
+        same(index, model, seed)
+
+
+@case("33", "Index", "Index.compact", heavy=True, seed=SEEDS)
+def compaction_changes_no_answer(impl, seed):
+    """compact() is the identity on every search result."""
+    index, model = filled(impl, seed)
+    index.compact()
+    same(index, model, seed)
+
+
+@case("33", "Index", "Index.files", "Index.from_files", heavy=True, seed=SEEDS)
+def a_restored_index_answers_alike(impl, seed):
+    """from_files(files()) is the identity on every search result."""
+    index, model = filled(impl, seed)
+    restored = impl.Index.from_files(index.files())
+    same(restored, model, seed)
+    restored.add(["new"], [np.ones((1, DIM), np.float32)])
+    model.add(["new"], [np.ones((1, DIM), np.float32)])
+    same(restored, model, seed)
+
+
+@case("34", "Index", "Index.files", heavy=True, seed=SEEDS)
+def the_same_inputs_give_the_same_bytes(impl, seed):
+    """Twice the same calls, twice the same files."""
+    first, second = (filled(impl, seed)[0].files() for _ in range(2))
+    assert sorted(first) == sorted(second)
+    assert all(first[name] == second[name] for name in first)
+
+
+@case(
+    "35",
+    "Index",
+    "Index.delete",
+    heavy=True,
+    seed=SEEDS,
+    wrong=st.sampled_from(["known", "twice", "dim", "nan", "unknown"]),
+)
+def a_call_that_fails_has_changed_nothing(impl, seed, wrong):
+    """Neither the answers nor, where there are any, the files."""
+    index, model = filled(impl, seed)
+    before = dict(index.files()) if offers(index, "files") else None
+    good, bad = np.ones((1, DIM), np.float32), np.ones((1, DIM), np.float32)
+    if wrong == "nan":
+        bad[0, 1] = np.nan
+    names = {"known": ["n1", "d0"], "twice": ["n1", "n1"]}.get(wrong, ["n1", "n2"])
+    if wrong == "unknown":
+        refused(index.delete, ["d0", "nowhere"])
+    else:
+        refused(index.add, names, [good, bad[:, :-1] if wrong == "dim" else bad])
+    same(index, model, seed)
+    assert before is None or dict(index.files()) == before
+
+
+@case("36", "Index", "Index.delete", "Index.reader", heavy=True, seed=SEEDS)
+def a_reader_keeps_its_answers(impl, seed):
+    """What reader() returned goes on answering as it did, whatever is committed later."""
+    index, model = filled(impl, seed)
+    reader = index.reader()
+    index.delete(["d0"])
+    index.add(["new"], [np.ones((2, DIM), np.float32)])
+    if offers(index, "compact"):
+        index.compact()
+    same(reader, model, seed)
+    assert "new" in {name for name, _ in index.search(np.ones((1, DIM), np.float32), 20)}
+
+
+@case(
+    "37",
+    "Index",
+    "Index.files",
+    "Index.from_files",
+    seed=SEEDS,
+    place=st.floats(0, 1),
+    flip=st.integers(1, 255),
+    heavy=True,
+)
+def a_damaged_byte_is_an_error_or_harmless(impl, seed, place, flip):
+    """Any byte of any file changed: an error, or the same answers; never other ones."""
+    index, model = filled(impl, seed % 16)
+    files = {name: bytearray(content) for name, content in index.files().items() if content}
+    name = sorted(files)[seed % len(files)]
+    files[name][min(int(place * len(files[name])), len(files[name]) - 1)] ^= flip
+    try:
+        damaged = impl.Index.from_files({name: bytes(content) for name, content in files.items()})
+    except Exception:  # noqa: BLE001 - refusing is what is asked for
+        return
+    same(damaged, model, seed)
+
+
+@case("37", "Index", "Index.files", "Index.from_files", heavy=True, seed=st.integers(0, 15))
+def a_missing_or_shortened_file_is_an_error(impl, seed):
+    """Of each file in turn."""
+    files = filled(impl, seed)[0].files()
+    for name in files:
+        refused(impl.Index.from_files, {other: content for other, content in files.items() if other != name})
+        if files[name]:
+            refused(impl.Index.from_files, {**files, name: files[name][:-1]})
+
+
+def filled(impl, seed):
+    """An index of eight documents in two additions, one of them deleted, and its model."""
+    index, model = fresh(impl)
+    for target in (index, model):
+        target.add(ids(0, 5), documents(seed))
+        target.add(ids(5, 3), documents(seed + 1, 3))
+        target.delete(["d3"])
+    return index, model

@@ -1,0 +1,21 @@
+"""Every case of the suite against each implementation chosen with --impl."""
+
+import pytest
+
+from .registry import NotOffered, load
+
+
+def test_case(implementation_name, conformance_case, record, max_examples):
+    """An implementation behaves as the case states when it offers what the case needs."""
+    results = record.setdefault(implementation_name, {})
+    implementation = load(implementation_name)
+    results[conformance_case.name] = "failed", "see the failure"
+    try:
+        conformance_case.check(implementation, max_examples)
+    except NotOffered as missing:
+        results[conformance_case.name] = "not offered", str(missing)
+        pytest.skip(f"{implementation_name}: not offered: {missing}")
+    except Exception as error:
+        results[conformance_case.name] = "failed", f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise
+    results[conformance_case.name] = "passed", ""

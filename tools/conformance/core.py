@@ -1,0 +1,117 @@
+"""The vectorized core behind the functions that tests/conformance/README.md lists."""
+
+from collections.abc import Iterable, Sequence
+from unittest import mock
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from refcolbert import codec, ivf
+from refcolbert import kmeans as _kmeans
+from refcolbert import maxsim as maxsim
+from refcolbert.maxsim import scores as _scores
+from refcolbert.ragged import Ragged, check_vectors, offsets_of
+from refcolbert.topk import top_k as top_k
+
+from .core_index import Encoder as _Encoder
+from .core_index import Index as Index
+from .core_index import search as search
+
+Floats = NDArray[np.float32]
+Encoder = _Encoder()
+
+
+def maxsim_masked(q: ArrayLike, d: ArrayLike, mask: Sequence[bool]) -> float:
+    """A row that does not count is not there."""
+    return float(maxsim(q, np.asarray(d)[np.asarray(mask)]))
+
+
+def scores(q: ArrayLike, documents: Sequence[ArrayLike]) -> list[float]:
+    """All documents in one product."""
+    found: list[float] = _scores(check_vectors(q, "query"), Ragged.from_list(documents)).tolist()
+    return found
+
+
+def _codec(centroids: ArrayLike, steps: ArrayLike, nbits: int) -> codec.Codec:
+    """A codec with these centroids in one coarse cell."""
+    fine = np.asarray(centroids, np.float32)
+    return codec.Codec(fine, fine[:1], offsets_of([len(fine)]), np.asarray(steps, np.float32), nbits)
+
+
+def fit(vectors: Floats, n_centroids: int, nbits: int, seed: int) -> tuple[Floats, Floats]:
+    """Centroids and steps."""
+    fitted = codec.fit(vectors, n_centroids, nbits, seed)
+    return fitted.centroids, fitted.steps
+
+
+def encode(x: Floats, centroids: ArrayLike, steps: ArrayLike, nbits: int) -> tuple[int, list[int], float, int]:
+    """Code, buckets, scale, spread number."""
+    held = _codec(centroids, steps, nbits).encode(np.asarray(x, np.float32)[None])
+    buckets = codec.unpack(held.residuals, np.size(x), nbits)[0]
+    return int(held.codes[0]), buckets.tolist(), float(held.scales[0]), int(held.spreads[0])
+
+
+def decode(
+    code: int, buckets: Sequence[int], scale: float, number: int, centroids: ArrayLike, steps: ArrayLike, nbits: int
+) -> Floats:
+    """[dim] the vector."""
+    packed = codec.pack(np.array([buckets], np.uint8), nbits)
+    kept = np.array([code], np.uint16), packed, np.array([scale], np.float16), np.array([number], np.uint8)
+    found: Floats = _codec(centroids, steps, nbits).decode(codec.Encoded(*kept))[0]
+    return found
+
+
+def pack(buckets: Sequence[int], nbits: int) -> bytes:
+    """One row."""
+    return codec.pack(np.array([buckets], np.uint8), nbits).tobytes()
+
+
+def unpack(packed: bytes, dim: int, nbits: int) -> list[int]:
+    """One row."""
+    found: list[int] = codec.unpack(np.frombuffer(packed, np.uint8)[None], dim, nbits)[0].tolist()
+    return found
+
+
+def bucket(value: float, step: float, nbits: int) -> int:
+    """Of a residual whose spread is 1."""
+    row, width, one = np.array([[value]], np.float32), np.array([step], np.float32), np.ones(1, np.float32)
+    return int(codec._buckets(row, width, one, nbits)[0, 0])
+
+
+def weight(number: int, step: float, nbits: int) -> float:
+    """The middle of a bucket, as decoding gives it."""
+    zero = np.zeros((1, 1), np.float32)
+    return float(decode(0, [number], 1.0, 16, zero, [step], nbits)[0])  # spread number 16 is 2^0
+
+
+def assign(vectors: ArrayLike, centroids: ArrayLike) -> list[int]:
+    """The nearest centroids."""
+    found: list[int] = _kmeans.assign_exact(np.asarray(vectors, np.float32), np.asarray(centroids, np.float32)).tolist()
+    return found
+
+
+def kmeans(vectors: Floats, n_centroids: int, iterations: int, seed: int) -> Floats:
+    """One level of it."""
+    with mock.patch.object(_kmeans, "ITERATIONS", iterations):
+        return _kmeans._lloyd(vectors, n_centroids, np.random.default_rng(seed))
+
+
+def inverted_lists(codes: Sequence[Sequence[int]], n_centroids: int) -> list[list[int]]:
+    """One list a cell."""
+    built = ivf.build(np.concatenate([np.array(c, np.uint16) for c in codes]), offsets_of([len(c) for c in codes]))
+    cells = [np.array([c]) for c in range(n_centroids)]
+    return [ivf.candidates(built, cell).tolist() for cell in cells]
+
+
+def candidates(lists: Sequence[Sequence[int]], cells: Iterable[int]) -> list[int]:
+    """From the lists of the probed cells."""
+    documents = np.concatenate([np.array(documents, np.uint32) for documents in lists])
+    held = ivf.InvertedLists(np.arange(len(lists), dtype=np.uint32), offsets_of([len(d) for d in lists]), documents)
+    found: list[int] = ivf.candidates(held, np.array(sorted(cells), np.int64)).tolist()
+    return found
+
+
+def probe(q: Floats, centroids: Floats, nprobe: int) -> list[int]:
+    """Of all query tokens."""
+    found: list[int] = ivf.probe(q @ centroids.T, nprobe).tolist()
+    return found
