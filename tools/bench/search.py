@@ -1,82 +1,229 @@
-"""Recall and latency of search on real token vectors, over a grid of parameters, beside brute force.
+"""Engines of late interaction on the same vectors: what building costs, and recall against latency over their grids.
 
-    OPENBLAS_NUM_THREADS=1 python -m tools.bench.search cranfield cisi medline --data DIR
+    python -m tools.bench.search [COLLECTIONS ...] --data DIR [--only ENGINE] [--work DIR]
 
-All collections are indexed together. `own` is recall@10 against the exact scan of the same index, `true` against exact
-MaxSim on the float32 vectors; the difference is what compression costs. Times are one query's, in this process.
+Each engine builds and searches in processes of its own with two threads on two cores, one engine after the other; what
+was measured lies as JSON in the work folder and is not measured again. `--only` measures engines afresh (its index
+stays, unless --rebuild), `--show` only prints. Recall is against exact MaxSim on the float32 vectors.
 """
 
-import tempfile
-import time
-from collections import Counter
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from refcolbert import Encoder, Index, Ragged
-from refcolbert.collection import Collection
 from refcolbert.maxsim import scores
-from refcolbert.ragged import offsets_of
-from refcolbert.search import search
 from refcolbert.topk import top_k
-from tools.collections import DATA, load
+from tools.bench.engines import ENGINES, Engine, run
+from tools.bench.figures import TOLERANCE, Line, lines_of, matches
+from tools.bench.peers.protocol import Job
+from tools.bench.vectors import NAMES, WORK, Corpus, gather
+from tools.collections import DATA
 
-K = 10
-GRID = [(1, 32), (2, 64), (4, 64), (4, 128), (8, 256), (16, 256), (8, 512), (16, 512), (16, 1024)]
+__all__ = ["Bench", "report"]
 
-Queries = list[NDArray[np.float32]]
+THREADS = 2
+DEPTH = 100  # of the truth
+OURS = "refcolbert"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Engines on one corpus with a sample of its queries."""
+
+    corpus: Corpus
+    nbits: int = 4
+    n_queries: int = 100
+
+    @property
+    def folder(self) -> Path:
+        """Where everything measured lies."""
+        return self.corpus.folder / f"{self.nbits}bits-{self.n_queries}queries"
+
+    @property
+    def sample(self) -> NDArray[np.int64]:
+        """[n] numbers of the queries, drawn with a seed."""
+        drawn = np.random.default_rng(0).permutation(len(self.corpus.queries))[: self.n_queries]
+        return np.sort(drawn)
+
+    def truth(self) -> NDArray[np.int64]:
+        """[n, DEPTH] the best documents of each query by exact MaxSim on float32; computed once."""
+        path = self.folder / "truth.npy"
+        if not path.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            queries = self.corpus.queries[self.sample]  # [n, n_q, dim]
+            np.save(self.folder / "queries.npy", queries)
+            np.save(path, np.stack([top_k(scores(q, self.corpus.documents), DEPTH) for q in queries]))
+        found: NDArray[np.int64] = np.load(path)
+        return found
+
+    def measure(self, engine: Engine, *, again: bool = False, rebuild: bool = False) -> None:
+        """Build and search where that is not yet done."""
+        self.truth()
+        if engine.index and (rebuild or not self._file(engine.index, "build").is_file()):
+            run(engine, "build", self._job(engine, "build"))
+        if again or not self._file(engine.name, "search").is_file():
+            run(engine, "search", self._job(engine, "search"))
+
+    def built(self, engine: Engine) -> dict[str, Any] | None:
+        """What the build of an engine's index measured."""
+        return _read(self._file(engine.index, "build")) if engine.index else None
+
+    def searched(self, engine: Engine) -> dict[str, Any] | None:
+        """What its searches measured."""
+        return _read(self._file(engine.name, "search"))
+
+    def lines(self, engine: Engine) -> list[Line]:
+        """A line for each point it was measured at."""
+        judgements = [self.corpus.judgements[i] for i in self.sample]
+        result = self.searched(engine)
+        return lines_of(engine.name, result, self.truth(), judgements) if result else []
+
+    def _file(self, name: str, stage: str) -> Path:
+        return self.folder / f"{name.replace(', ', '-').replace(' ', '-')}.{stage}.json"
+
+    def _job(self, engine: Engine, stage: str) -> Job:
+        name = engine.index if stage == "build" and engine.index else engine.name
+        return Job(
+            corpus=str(self.corpus.folder.absolute()),
+            queries=str((self.folder / "queries.npy").absolute()),
+            truth=str((self.folder / "truth.npy").absolute()),
+            index=str((self.folder / f"{engine.index or 'none'}.index").absolute()),
+            nbits=self.nbits,
+            threads=THREADS,
+            points=engine.points,
+            out=str(self._file(name, stage).absolute()),
+        )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return found
+
+
+def report(bench: Bench, engines: Mapping[str, Engine] = ENGINES) -> list[str]:
+    """The tables: building, searching, reranking, notes, verdict; of engines that have been measured."""
+    done = {engine: bench.lines(engine) for engine in engines.values()}
+    done = {engine: lines for engine, lines in done.items() if lines}
+    corpus = bench.corpus
+    return [
+        f"{len(corpus.documents):,} documents, {len(corpus.documents.vectors):,} tokens of dim {corpus.documents.dim}, "
+        f"{len(bench.sample)} queries; {bench.nbits} bits, {THREADS} threads",
+        *_build_table(bench, done),
+        *_search_table({engine: lines for engine, lines in done.items() if engine.kind == "search"}),
+        *_rerank_table(bench, {engine: lines for engine, lines in done.items() if engine.kind == "rerank"}),
+        "",
+        *(f"{engine.name}: {engine.note}" for engine in done),
+        *_verdict(bench, done),
+    ]
+
+
+def _build_table(bench: Bench, done: Mapping[Engine, Sequence[Line]]) -> list[str]:
+    rows = [
+        "",
+        "| engine | build s | bytes a token | build peak MiB | search peak MiB | of it private |",
+        "|---|" + "--:|" * 5,
+    ]
+    for engine in done:
+        built, searched = bench.built(engine), bench.searched(engine)
+        memory = searched["memory"] if searched else {}
+        tokens = len(bench.corpus.documents.vectors)
+        build = (
+            f"{built['seconds']:.1f} | {built['bytes'] / tokens:.1f} | {built['memory']['peak']:.0f}"
+            if built
+            else "| |"
+        )
+        rows.append(f"| {engine.name} | {build} | {memory['peak']:.0f} | {memory['private']:.0f} |")
+    return rows
+
+
+def _search_table(done: Mapping[Engine, Sequence[Line]]) -> list[str]:
+    head = "| engine | setting | recall@10 | recall@100 | nDCG@10 | p50 ms | p95 ms | queries/s in a batch |"
+    rows = [
+        f"| {line.engine} | {_setting(line.point)} | {line.recall10:.3f} | {line.recall100:.3f} | {line.ndcg10:.3f} | "
+        f"{line.p50:.1f} | {line.p95:.1f} | {line.rate:.1f} |"
+        for lines in done.values()
+        for line in lines
+    ]
+    return ["", head, "|---|---|" + "--:|" * 6, *rows]
+
+
+def _rerank_table(bench: Bench, done: Mapping[Engine, Sequence[Line]]) -> list[str]:
+    pool = np.unique(bench.truth()[:, :10])  # [n_pool]
+    tokens = int(bench.corpus.documents.lengths[pool].sum())
+    rows = [
+        f"| {line.engine} | {line.recall10:.3f} | {line.p50:.1f} | {line.p95:.1f} |"
+        for x in done.values()
+        for line in x
+    ]
+    head = f"| rerank {len(pool):,} documents, {tokens:,} tokens | recall@10 | p50 ms | p95 ms |"
+    return ["", head, "|---|--:|--:|--:|", *rows] if rows else []
+
+
+def _setting(point: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in point.items() if name != "threads")
+
+
+def _verdict(bench: Bench, done: Mapping[Engine, Sequence[Line]]) -> list[str]:
+    """Our fastest setting against each setting of each peer, and the times of building."""
+    ours = [line for engine, lines in done.items() for line in lines if engine.index == OURS]
+    rows = ["", f"Against each setting the fastest of ours with recall@10 no more than {TOLERANCE} below:"]
+    for engine, lines in done.items():
+        if engine.index and engine.index != OURS and ours:
+            rows += _against(engine, lines, ours)
+    mine = bench.built(ENGINES[OURS])
+    for engine in done:
+        built = bench.built(engine)
+        if mine and built and engine.index != OURS:
+            rows.append(f"{engine.name} builds in {built['seconds'] / mine['seconds']:.1f} x our time")
+    return rows
+
+
+def _against(engine: Engine, lines: Sequence[Line], ours: Sequence[Line]) -> list[str]:
+    rows, ratios = [], []
+    for line, mine in matches(lines, ours):
+        what = f"  {engine.name} ({_setting(line.point)}) recall {line.recall10:.3f} p50 {line.p50:.1f} ms"
+        if mine is None:
+            rows.append(f"{what}: none of ours reaches it")
+            ratios.append(float("inf"))
+        else:
+            ratios.append(mine.p50 / line.p50)
+            setting = f"{mine.engine} ({_setting(mine.point)}) recall {mine.recall10:.3f} p50 {mine.p50:.1f} ms"
+            rows.append(f"{what}: {setting}, ratio {ratios[-1]:.2f}")
+    return [*rows, f"{engine.name}: p50 ratio at worst {max(ratios):.2f}, at best {min(ratios):.2f}"]
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1)
 @DATA
+@WORK
 @click.option("--model", help="Model folder or hub id; default: the default model.")
 @click.option("--nbits", default=4, show_default=True)
-@click.option("--queries", "n_queries", default=60, show_default=True, help="Sampled from all collections, seeded.")
-def main(names: tuple[str, ...], data: Path, model: str | None, nbits: int, n_queries: int) -> None:
-    """Index collections NAMES together and search them over the grid."""
-    vectors, queries = _encode(names, data, Encoder.load(model), n_queries)
-    with tempfile.TemporaryDirectory() as folder:
-        index = Index.create(Path(folder) / "index", dim=vectors.dim, nbits=nbits, train_at=1)
-        start = time.perf_counter()
-        index.add([{"id": str(i)} for i in range(len(vectors))], vectors=vectors)
-        info = index.info()
-        click.echo(
-            f"{info['documents']:,} documents, {info['tokens']:,} tokens, {info['centroids']:,} centroids; built in "
-            f"{time.perf_counter() - start:.1f} s, {info['bytes'] / info['tokens']:.1f} bytes a token"
-        )
-        _table(index._generation.collection, vectors, queries)
-
-
-def _encode(names: tuple[str, ...], data: Path, encoder: Encoder, n_queries: int) -> tuple[Ragged, Queries]:
-    collections = [load(data, name) for name in names]
-    parts = [encoder.encode_documents(collection.texts, progress=True) for collection in collections]
-    joined = Ragged(np.concatenate([p.vectors for p in parts]), offsets_of(np.concatenate([p.lengths for p in parts])))
-    texts = [text for collection in collections for text in collection.queries.values()]
-    chosen = np.random.default_rng(0).permutation(len(texts))[:n_queries]
-    return joined, encoder.encode_queries([texts[i] for i in chosen])
-
-
-def _table(collection: Collection, vectors: Ragged, queries: Queries) -> None:
-    start = time.perf_counter()
-    true = [set(top_k(scores(q, vectors), K).tolist()) for q in queries]
-    click.echo(f"brute force on float32: {(time.perf_counter() - start) / len(queries) * 1e3:.1f} ms a query")
-    own = [set(search(q, collection, K, exact=True).documents.tolist()) for q in queries]
-    click.echo(f"{'nprobe':>6} {'candidates':>10} {'own':>6} {'true':>6} {'p50 ms':>7} {'p95 ms':>7}  stages (mean ms)")
-    for nprobe, candidates in GRID:
-        found, times, stages = [], [], Counter[str]()
-        for q in queries:
-            start = time.perf_counter()
-            result = search(q, collection, K, nprobe=nprobe, candidates=candidates)
-            times.append((time.perf_counter() - start) * 1e3)
-            found.append(set(result.documents.tolist()))
-            stages.update({stage.name: stage.milliseconds for stage in result.trace})
-        recalls = [np.mean([len(f & t) / K for f, t in zip(found, truth, strict=True)]) for truth in (own, true)]
-        shown = ", ".join(f"{name} {total / len(queries):.1f}" for name, total in stages.items())
-        p50, p95 = np.percentile(times, [50, 95])
-        click.echo(f"{nprobe:>6} {candidates:>10} {recalls[0]:6.3f} {recalls[1]:6.3f} {p50:7.1f} {p95:7.1f}  {shown}")
+@click.option("--queries", "n_queries", default=100, show_default=True, help="Drawn from all collections, seeded.")
+@click.option("--only", multiple=True, type=click.Choice(list(ENGINES)), help="Measure these afresh, and no other.")
+@click.option("--rebuild", is_flag=True, help="Build their indexes afresh, too.")
+@click.option("--show", is_flag=True, help="Measure nothing.")
+def main(
+    names: tuple[str, ...],
+    data: Path,
+    work: Path,
+    model: str | None,
+    nbits: int,
+    n_queries: int,
+    only: tuple[str, ...],
+    rebuild: bool,
+    show: bool,
+) -> None:
+    """Measure the engines on collections NAMES (default: all) together, and print the tables."""
+    bench = Bench(gather(names or NAMES, data, work, model), nbits, n_queries)
+    for name in () if show else only or ENGINES:
+        bench.measure(ENGINES[name], again=bool(only), rebuild=rebuild)
+    click.echo("\n".join(report(bench)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,139 @@
+"""The engines that are compared: where each runs, over which grid, and the processes that build and search."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tools.bench.peers.protocol import Job
+
+__all__ = ["ENGINES", "ENVIRONMENTS", "Engine", "python_of", "run"]
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENTS = {  # what pip installs, in .venv-NAME
+    "peers": ["torch==2.13.0", "fast-plaid==1.4.6.2110", "xtr-warp-rs==2.0.3.2110", "maxsim-cpu==0.1.0"],
+    "stanford": ["torch==2.13.0", "colbert-ai==0.2.22", "faiss-cpu", "transformers<4.50", "ninja", "setuptools"],
+}
+POOLS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+
+Points = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Engine:
+    """One line of the comparison."""
+
+    name: str
+    module: str  # of tools.bench.peers
+    environment: str | None  # one of ENVIRONMENTS; None: this interpreter
+    points: Points = field(default_factory=lambda: [{}])
+    index: str | None = None  # whose index it searches; None: it has none
+    settings: dict[str, str] = field(default_factory=dict)  # environment variables of its searches
+    kind: str = "search"  # or "rerank"
+    note: str = ""
+
+
+def _grid(names: str, *values: tuple[Any, ...]) -> Points:
+    return [dict(zip(names.split(), point, strict=True)) for point in values]
+
+
+OURS = ((1, 32), (1, 64), (2, 64), (2, 128), (4, 128), (4, 256), (8, 512), (16, 512), (16, 1024), (32, 2048))
+FAST_PLAID = ((8, 4096), (8, 1024), (4, 1024), (4, 512), (2, 512), (1, 256))  # the first is its default
+COLBERT_AI = ((1, 0.5, 256), (2, 0.45, 1024), (4, 0.4, 4096), (2, 0.4, 512), (4, 0.4, 1024))  # k = 10, 100, 1000, ...
+ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+CUT = "k-means cut to 2 iterations on 24 points for each centroid (its defaults: 4 on 256)"
+
+_LIST = (
+    Engine("brute force", "brute", None, note="float32 in NumPy: the truth"),
+    Engine(
+        "refcolbert",
+        "refcolbert",
+        None,
+        [{**point, "threads": 2} for point in _grid("nprobe candidates", *OURS)],
+        "refcolbert",
+        ONE_BLAS_THREAD,
+        note="2 threads share a query, in a batch 2 queries run at a time; BLAS has one thread",
+    ),
+    Engine(
+        "refcolbert, 1 thread",
+        "refcolbert",
+        None,
+        [{**point, "threads": 1} for point in _grid("nprobe candidates", *OURS)],
+        "refcolbert",
+        ONE_BLAS_THREAD,
+        note="all in one thread",
+    ),
+    Engine(
+        "fast-plaid",
+        "fast_plaid",
+        "peers",
+        _grid("n_ivf_probe n_full_scores", *FAST_PLAID),
+        "fast-plaid",
+        note=f"1.4.6; {CUT}; its first line is its defaults",
+    ),
+    Engine(
+        "colbert-ai",
+        "colbert_ai",
+        "stanford",
+        _grid("ncells centroid_score_threshold ndocs", *COLBERT_AI),
+        "colbert-ai",
+        note="0.2.22, C++ on a CPU; its first three lines are its defaults at k = 10, 100 and 1000",
+    ),
+    Engine(
+        "xtr-warp-rs",
+        "xtr_warp",
+        "peers",
+        [{"num_threads": 1}, {"num_threads": 2}, *_grid("nprobe num_threads", (8, 2), (16, 2), (32, 2), (64, 2))],
+        "xtr-warp-rs",
+        note=f"2.0.3; {CUT}; its first line is its defaults",
+    ),
+    Engine("maxsim-cpu", "maxsim_cpu", "peers", kind="rerank", note="0.1.0"),
+    Engine("refcolbert.maxsim", "refcolbert_maxsim", None, kind="rerank", note="float32 as it is"),
+)
+ENGINES = {engine.name: engine for engine in _LIST}
+
+
+def python_of(environment: str | None) -> Path:
+    """The interpreter of an environment, which is made where it is not yet there."""
+    if environment is None:
+        return Path(sys.executable)
+    folder = ROOT / f".venv-{environment}"
+    python = folder / "bin" / "python"
+    if not (folder / ".ready").is_file():
+        click.echo(f"making {folder.name}: {' '.join(ENVIRONMENTS[environment])}", err=True)
+        if not python.is_file():
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *ENVIRONMENTS[environment]], check=True)
+        (folder / ".ready").touch()
+    return python
+
+
+def run(engine: Engine, stage: str, job: Job) -> None:
+    """One stage in a process of its own, with `job.threads` threads for whatever pool it has."""
+    python = python_of(engine.environment)
+    index, out = Path(job.index), Path(job.out)
+    if stage == "build":
+        shutil.rmtree(index, ignore_errors=True)
+    index.mkdir(parents=True, exist_ok=True)
+    job = replace(job, out=f"{out}.part")
+    variables = {name: str(job.threads) for name in POOLS}
+    variables |= {
+        "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": "",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    variables |= engine.settings if stage == "search" else {}
+    command: list[str | Path] = [
+        python,
+        "-m",
+        f"tools.bench.peers.{engine.module}",
+        stage,
+        job.write(out.with_suffix(".job")),
+    ]
+    subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **variables})
+    Path(job.out).rename(out)

@@ -1,0 +1,38 @@
+"""fast-plaid: PLAID in Rust over libtorch. Its k-means is cut to 2 iterations on 24 points for each centroid."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from fast_plaid import search
+
+from tools.bench.peers.protocol import Floats, Job, Many, One, main
+
+
+def build(job: Job) -> float:
+    """Index tensors that are in memory."""
+    documents = [torch.from_numpy(np.array(document)) for document in job.documents()]
+    index = search.FastPlaid(job.index, device="cpu")
+    start = time.perf_counter()
+    index.create(documents, nbits=job.nbits, kmeans_niters=2, max_points_per_centroid=24)
+    return time.perf_counter() - start
+
+
+def opened(job: Job) -> tuple[One, Many]:
+    """The index as its own default opens it."""
+    index = search.FastPlaid(job.index, device="cpu")
+
+    def one(q: Floats, k: int, **point: Any) -> list[int]:
+        return many(q[None], k, n_processes=1, **point)[0]
+
+    def many(queries: Floats, k: int, n_processes: int = job.threads, **point: Any) -> list[list[int]]:
+        given = torch.from_numpy(np.ascontiguousarray(queries))
+        found = index.search(given, top_k=k, show_progress=False, n_processes=n_processes, **point)
+        return [[document for document, _ in answer] for answer in found]
+
+    return one, many
+
+
+if __name__ == "__main__":
+    main(build, opened)

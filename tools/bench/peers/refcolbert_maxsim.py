@@ -1,0 +1,23 @@
+"""Our exact MaxSim, of documents that another system found."""
+
+import numpy as np
+
+from refcolbert import Ragged, maxsim
+from tools.bench.peers.protocol import Floats, Job, Many, One, main
+
+
+def opened(job: Job) -> tuple[One, Many]:
+    """The pool in memory."""
+    numbers, documents = job.pool()
+    pool = Ragged.from_list(documents)
+
+    def one(q: Floats, k: int) -> list[int]:
+        scores = np.asarray(maxsim(q, pool))  # [n_pool]
+        best: list[int] = numbers[np.argsort(-scores, kind="stable")[:k]].tolist()
+        return best
+
+    return one, lambda queries, k: [one(q, k) for q in queries]
+
+
+if __name__ == "__main__":
+    main(None, opened)
