@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from . import registry
 
@@ -48,8 +49,10 @@ def every_index_is_sound():
 
 @pytest.fixture
 def max_examples(request):
-    """How many examples of each case."""
-    return request.config.getoption("--examples", None)
+    """How many examples of each case: a fifth of the profile's where the everyday tests run all implementations."""
+    return request.config.getoption("--examples", None) or (
+        None if request.config.getoption("--impl", None) else settings().max_examples // 5
+    )
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ class Case:
     examples: tuple[dict[str, Any], ...] = ()
     heavy: bool = False  # a tenth of the examples, for cases whose single run is dear
 
-    def check(self, implementation, max_examples=None):
+    def check(self, implementation, max_examples=None, **how):
         """Run the case. Raises `NotOffered`, or what the failing assertion raised, with a reproducer attached."""
         missing = [name for name in self.needs if not offers(implementation, name)]
         if missing:
@@ -55,7 +55,8 @@ class Case:
         run = self._prepared(implementation)
         if self.strategies:
             examples = max_examples or settings().max_examples
-            run = settings(max_examples=max(examples // 10, 3) if self.heavy else examples, deadline=None)(run)
+            n = max(examples // 10, 3) if self.heavy else examples
+            run = settings(max_examples=n, deadline=None, **how)(run)
         run()
 
     def _prepared(self, implementation):

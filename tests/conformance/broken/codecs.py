@@ -1,0 +1,109 @@
+"""Wrong clustering and compression."""
+
+import numpy as np
+
+from ..oracle import definition
+from .faults import fault
+
+
+@fault("20", "pack")
+def residual_bits_reversed(buckets, nbits):
+    """Each bucket's bits in the other order, as packing by unpackbits does."""
+    return definition.pack([int(f"{int(b):0{nbits}b}"[::-1], 2) for b in buckets], nbits)
+
+
+@fault("20", "pack")
+def first_bucket_in_the_high_bits(buckets, nbits):
+    """Counted from the high bit of each byte."""
+    packed = definition.pack(buckets, nbits)
+    return bytes(int("".join(f"{byte:08b}"[i : i + nbits] for i in range(8 - nbits, -1, -nbits)), 2) for byte in packed)
+
+
+@fault("20", "unpack")
+def tail_of_a_byte_lost(packed, dim, nbits):
+    """Components of a byte that is not full come back as 0."""
+    whole = (
+        len(packed) * 8 // nbits // (8 // nbits) * (8 // nbits)
+        if dim % (8 // nbits) == 0
+        else dim // (8 // nbits) * (8 // nbits)
+    )
+    return definition.unpack(packed, dim, nbits)[:whole] + [0] * (dim - whole)
+
+
+@fault("21", "bucket")
+def bucket_rounded(value, step, nbits):
+    """Rounded instead of floored: borders lie half a bucket away."""
+    return min(max(round(value / step + 2 ** (nbits - 1)) if step else 2 ** (nbits - 1), 0), 2**nbits - 1)
+
+
+@fault("21", "bucket")
+def bucket_wraps_around(value, step, nbits):
+    """A byte overflows: what lies above the last bucket falls into the first."""
+    return int(value // step + 2 ** (nbits - 1)) % 2**nbits if step else 2 ** (nbits - 1)
+
+
+@fault("22", "weight")
+def weight_at_the_upper_border(number, step, nbits):
+    """A bucket stands for its upper border, which is the next bucket's."""
+    return step * (number + 1 - 2 ** (nbits - 1))
+
+
+@fault("23", "encode")
+def norm_forgotten(x, centroids, steps, nbits):
+    """Decoded vectors are unit vectors."""
+    code, buckets, scale, number = definition.encode(x, centroids, steps, nbits)
+    length = definition.norm(x)
+    return code, buckets, scale / length if length else 0.0, number
+
+
+@fault("23", "encode")
+def farthest_centroid(x, centroids, steps, nbits):
+    """argmin for argmax."""
+    order = list(reversed(range(len(centroids))))
+    code = min(order, key=lambda c: definition.dot(x, centroids[c]))
+    _, buckets, scale, number = definition.encode(x, [centroids[code]], steps, nbits)
+    return code, buckets, scale, number
+
+
+@fault("23", "decode")
+def residual_added_twice(code, buckets, scale, number, centroids, steps, nbits):
+    """x' = scale (centroid + 2 residual)."""
+    return definition.decode(code, buckets, scale, number, centroids, [2 * step for step in steps], nbits)
+
+
+@fault("24", "fit")
+def steps_for_one_bit(vectors, n_centroids, nbits, seed):
+    """Buckets as wide as for one bit, whatever the bits."""
+    return definition.fit(vectors, n_centroids, 1, seed)
+
+
+@fault("25", "assign")
+def ties_to_the_last_centroid(vectors, centroids):
+    """argmax from the other end."""
+    backwards = definition.assign(vectors, centroids[::-1])
+    return [len(centroids) - 1 - c for c in backwards]
+
+
+@fault("25", "assign")
+def low_centroids_preferred(vectors, centroids):
+    """A prior on the centroid's number."""
+    similar = np.asarray(vectors, np.float64) @ np.asarray(centroids, np.float64).T
+    return (similar - 0.2 * np.arange(len(centroids))).argmax(axis=1)
+
+
+@fault("30", "kmeans")
+def centroids_not_normalized(vectors, n_centroids, iterations, seed):
+    """Means instead of directions."""
+    return [[0.5 * v for v in centroid] for centroid in definition.kmeans(vectors, n_centroids, iterations, seed)]
+
+
+@fault("30", "kmeans")
+def global_random_state(vectors, n_centroids, iterations, seed):
+    """Starts where the process's random numbers happen to be."""
+    return definition.kmeans(vectors, n_centroids, iterations, int(np.random.default_rng().integers(2**31)))
+
+
+@fault("30", "kmeans")
+def centroids_drawn_anew(vectors, n_centroids, iterations, seed):
+    """Every iteration starts over from other vectors."""
+    return definition.kmeans(vectors, n_centroids, 0, seed + iterations)

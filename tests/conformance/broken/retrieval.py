@@ -1,0 +1,63 @@
+"""Wrong lists, wrong candidates, wrong answers."""
+
+from ..oracle import definition
+from .faults import fault
+
+
+@fault("26", "inverted_lists")
+def document_listed_for_each_token(codes, n_centroids):
+    """A document with two tokens in a cell is listed twice."""
+    return [[i for i, document in enumerate(codes) for code in document if code == c] for c in range(n_centroids)]
+
+
+@fault("26", "inverted_lists")
+def only_the_first_token_listed(codes, n_centroids):
+    """A document stands in the list of its first token alone."""
+    return [[i for i, document in enumerate(codes) if document[0] == c] for c in range(n_centroids)]
+
+
+@fault("27", "probe")
+def only_the_first_query_token_probes(q, centroids, nprobe):
+    """The other tokens' cells are not looked at."""
+    return definition.probe(q[:1], centroids, nprobe)
+
+
+@fault("27", "probe")
+def probes_beyond_all_fail_short(q, centroids, nprobe):
+    """argpartition wants nprobe < n, so one cell is always left out."""
+    return definition.probe(q, centroids, min(nprobe, max(len(centroids) - 1, 1)) if nprobe > 0 else nprobe)
+
+
+@fault("27", "candidates")
+def last_of_each_list_lost(lists, cells):
+    """The end offset of a list is one too small."""
+    return definition.candidates([documents[:-1] for documents in lists], cells)
+
+
+@fault("28", "search")
+def ties_latest_first(q, documents, codes, centroids, k, nprobe, keep):
+    """Equal scores go to the later document."""
+    found = definition.search(q, documents, codes, centroids, len(documents), nprobe, keep)
+    return sorted(found, key=lambda hit: (-hit[1], -hit[0]))[:k]
+
+
+@fault("28", "search")
+def first_cell_never_searched(q, documents, codes, centroids, k, nprobe, keep):
+    """Cell 0 is taken for padding."""
+    found = [i for i, document in enumerate(codes) if any(document)] or [0]
+    scores = definition.scores(q, [documents[i] for i in found])
+    return [(found[i], scores[i]) for i in definition.top_k(scores, k)]
+
+
+@fault("29", "search")
+def centroid_scores_returned(q, documents, codes, centroids, k, nprobe, keep):
+    """The approximate score of pruning is given out as the document's."""
+    found = definition.search(q, documents, codes, centroids, k, nprobe, keep)
+    scores = [definition.maxsim(q, [centroids[c] for c in codes[i]]) for i, _ in found]
+    return [(found[i][0], scores[i]) for i in definition.top_k(scores, k)]
+
+
+@fault("29", "search")
+def more_than_k_returned(q, documents, codes, centroids, k, nprobe, keep):
+    """One hit too many."""
+    return definition.search(q, documents, codes, centroids, k + 1, nprobe, keep)
