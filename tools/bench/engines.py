@@ -16,7 +16,8 @@ __all__ = ["ENGINES", "ENVIRONMENTS", "Engine", "python_of", "run"]
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = {  # what pip installs, in .venv-NAME
-    "peers": ["torch==2.13.0", "fast-plaid==1.4.6.2110", "xtr-warp-rs==2.0.3.2110", "maxsim-cpu==0.1.0"],
+    # Both bring the torch that they were compiled for, 2.11 with CUDA: on 2.13 they crash, a CPU build lacks a library.
+    "peers": ["fast-plaid==1.4.6.2110", "xtr-warp-rs==2.0.3.2110", "maxsim-cpu==0.1.0"],
     "stanford": ["torch==2.13.0", "colbert-ai==0.2.22", "faiss-cpu", "transformers<4.50", "ninja", "setuptools"],
 }
 POOLS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
