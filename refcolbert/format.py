@@ -175,6 +175,14 @@ class Manifest:
         owners = ([self.codec] if self.codec else []) + list(self.segments)
         return [entry for owner in owners for entry in owner.files.values()]
 
+    def bytes_of(self) -> dict[str, int]:
+        """Bytes of each role in all segments and the codec: what takes how much."""
+        owners = ([self.codec] if self.codec else []) + list(self.segments)
+        found: dict[str, int] = {}
+        for role, file in (item for owner in owners for item in owner.files.items()):
+            found[role] = found.get(role, 0) + file.bytes
+        return found
+
     def to_bytes(self) -> bytes:
         """The manifest file; equal manifests give equal bytes."""
         body = json.dumps(asdict(self), sort_keys=True, indent=1, allow_nan=False).encode()

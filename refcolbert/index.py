@@ -250,6 +250,7 @@ class Index:
             "deleted": int((~collection.live).sum()),
             "generation": manifest.generation,
             "bytes": sum(file.bytes for file in manifest.files()),
+            "bytes_of": manifest.bytes_of(),
             "format_version": manifest.format_version,
             "encoder": {"hash": entry.hash, "source": entry.source} if entry else None,
         }

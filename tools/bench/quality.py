@@ -24,6 +24,8 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "4 bits, exact": ({"nbits": 4, "train_at": 1}, {"exact": True}),
     "4 bits, IVF": ({"nbits": 4, "train_at": 1}, {}),
     "2 bits, IVF": ({"nbits": 2, "train_at": 1}, {}),
+    "4 bits, pooled 2": ({"nbits": 4, "train_at": 1, "pool_factor": 2}, {}),
+    "4 bits, pooled 3": ({"nbits": 4, "train_at": 1, "pool_factor": 3}, {}),
 }
 
 
@@ -41,7 +43,7 @@ def main(names: tuple[str, ...], data: Path, model: str | None, split: str) -> N
 
 
 def _measure(collection: Collection, encoder: Encoder) -> None:
-    vectors = encoder.encode_documents(collection.texts, progress=True)
+    vectors = encoder.encode_documents(collection.texts)
     queries = encoder.encode_queries(list(collection.queries.values()))
     for way, (holding, searching) in WAYS.items():
         with tempfile.TemporaryDirectory() as folder:
