@@ -33,6 +33,7 @@ def encoder():
 def every_index_is_sound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Verify whatever index a test has created, at its end; a test that damages one on purpose removes it."""
     from refcolbert import Index
+    from refcolbert.store import Store
 
     created: list[Path] = []
     create = Index.create.__func__  # type: ignore[attr-defined]
@@ -42,6 +43,9 @@ def every_index_is_sound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return create(cls, path, *args, **kwargs)
 
     monkeypatch.setattr(Index, "create", classmethod(recording))
+    move, snapshot = Store.move, Index.snapshot  # builds, imports and copies lie where these say
+    monkeypatch.setattr(Store, "move", lambda self, path: (created.append(Path(path)), move(self, path))[1])
+    monkeypatch.setattr(Index, "snapshot", lambda self, path: (created.append(Path(path)), snapshot(self, path))[1])
     yield
     for path in created:
         if (path / "manifest.json").exists():
