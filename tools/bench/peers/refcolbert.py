@@ -13,10 +13,9 @@ def build(job: Job) -> float:
     _, offsets = job.vectors()
     documents = [Document(id=str(i)) for i in range(len(offsets) - 1)]
     vectors = job.documents()
+    path, dim = Path(job.index) / "index", next(job.documents()).shape[1]
     start = time.perf_counter()
-    Index.build(
-        Path(job.index) / "index", documents, vectors=vectors, dim=next(job.documents()).shape[1], nbits=job.nbits
-    )
+    Index.build(path, documents, vectors=vectors, dim=dim, nbits=job.nbits, train_at=1)  # however few they are
     return time.perf_counter() - start
 
 

@@ -1,0 +1,106 @@
+"""The benchmarks' own parts: figures, verdict, engines in processes of their own, the corpus that grows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from strategies import topical, unit
+
+from refcolbert import Ragged
+from refcolbert.maxsim import scores
+from refcolbert.topk import top_k
+from tools.bench import grown
+from tools.bench.engines import ENGINES
+from tools.bench.figures import Line, matches, ndcg, recall
+from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
+from tools.bench.search import Bench, report
+from tools.bench.vectors import write_corpus
+
+DIM, N_DOCS = 16, 300
+DOCUMENTS = topical(np.random.default_rng(4), N_DOCS, DIM)
+QUERIES = np.stack([unit(np.random.default_rng(i), 6, DIM) for i in range(12)])  # [n_queries, n_q, dim]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A tiny corpus whose only relevant document is each query's best."""
+    best = [int(top_k(scores(q, DOCUMENTS), 1)[0]) for q in QUERIES]
+    return write_corpus(tmp_path_factory.mktemp("bench"), DOCUMENTS, QUERIES, [{number: 1} for number in best])
+
+
+def line(recall10, p50, engine="x"):
+    """A line with nothing but what the verdict looks at."""
+    return Line(engine, {}, p50, 0.0, 0.0, recall10, 0.0, 0.0)
+
+
+def test_recall_and_ndcg_by_hand():
+    """Recall counts the first k of both sides, nDCG discounts by rank, when the answers are written down."""
+    truth = np.array([[1, 2, 3], [4, 5, 6]])
+    assert recall([[2, 9, 1], [7, 8, 9]], truth, 2) == pytest.approx(1 / 4)
+    assert recall([[3, 2, 1], [4]], truth, 3) == pytest.approx(4 / 6)
+    assert ndcg([[9, 1], [4]], [{1: 1}, {4: 1}]) == pytest.approx((1 / np.log2(3) + 1) / 2)
+
+
+def test_a_peer_meets_our_fastest_setting_that_is_as_good():
+    """A line meets the fastest of ours that is at most the tolerance below, or none, when ours are of many kinds."""
+    ours = [line(0.80, 1.0), line(0.896, 5.0), line(0.90, 4.0), line(0.95, 9.0)]
+    found = [mine and mine.p50 for _, mine in matches([line(0.90, 0), line(0.905, 0), line(0.906, 0)], ours)]
+    assert found == [4.0, 4.0, 9.0]
+    assert matches([line(0.96, 0)], ours)[0][1] is None
+
+
+def test_engines_run_in_processes_of_their_own(corpus):
+    """Brute force finds the truth and our index, asked for every document, too, when both are run by the tool."""
+    bench = Bench(corpus, nbits=8, n_queries=8)
+    brute = ENGINES["brute force"]
+    ours = replace(ENGINES["refcolbert"], points=[{"nprobe": 1, "candidates": 10}, {"exact": True}])
+    for engine in (brute, ours):
+        bench.measure(engine)
+    (exact,) = bench.lines(brute)
+    assert (exact.recall10, exact.recall100, exact.ndcg10) == (1, 1, 1)
+    little, much = bench.lines(ours)
+    assert little.recall10 < much.recall10
+    assert much.recall10 > 0.9  # 8 bits lose next to nothing
+    built = bench.built(ours)
+    assert built["seconds"] > 0
+    assert built["bytes"] > len(DOCUMENTS.vectors) * DIM  # 8 bits a component, and what comes on top
+    text = "\n".join(report(bench, {"brute force": brute, "refcolbert": ours}))
+    assert f"{N_DOCS} documents" in text
+    assert "| refcolbert | nprobe 1, candidates 10 |" in text
+
+
+def test_what_is_measured_is_not_measured_again(corpus):
+    """A result on disk stands when the engine is measured again without asking for it afresh."""
+    bench = Bench(corpus, nbits=8, n_queries=4)
+    bench.measure(ENGINES["brute force"])
+    first = bench.searched(ENGINES["brute force"])
+    bench.measure(ENGINES["brute force"])
+    assert bench.searched(ENGINES["brute force"]) == first
+    bench.measure(ENGINES["brute force"], again=True)
+    assert bench.searched(ENGINES["brute force"]) != first  # times differ in some digit
+
+
+def test_a_grown_corpus_is_the_same_at_every_call(corpus):
+    """Blocks are unit vectors near real tokens and repeat, and other seeds give others, when made twice."""
+    some = Grown(corpus, BLOCK + 7)
+    block = some.block(1)
+    assert block.shape == (7, TOKENS, DIM)
+    assert np.array_equal(block, some.block(1))
+    assert not np.array_equal(block, Grown(corpus, BLOCK + 7, seed=1).block(1))
+    np.testing.assert_allclose(np.linalg.norm(block, axis=2), 1, atol=1e-6)
+    nearest = (block.reshape(-1, DIM) @ DOCUMENTS.vectors.T).max(axis=1)  # [7 * TOKENS]
+    assert nearest.mean() > 0.9
+
+
+def test_an_interrupted_scan_goes_on(corpus, tmp_path, monkeypatch):
+    """The exact answer is that of one scan over everything when the scan stops after its first block."""
+    monkeypatch.setattr(grown, "SAVE_EVERY", 1)
+    some = Grown(corpus, BLOCK + 50)
+    stopped = Scan(Grown(corpus, BLOCK), QUERIES[:3], tmp_path / "truth.npz")
+    stopped.run()
+    resumed = Scan(some, QUERIES[:3], tmp_path / "truth.npz")
+    assert resumed.done == 1
+    everything = Ragged.from_list(list(some.vectors()))
+    assert len(everything) == BLOCK + 50
+    expected = [top_k(scores(q, everything), 10) for q in QUERIES[:3]]
+    assert np.array_equal(resumed.run()[:, :10], expected)
