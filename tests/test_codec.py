@@ -152,3 +152,14 @@ def test_bad_input_is_refused():
         codec.fit(np.zeros((4, 12), np.float32), 4, 2, 0)
     with pytest.raises(InvalidInput, match="norm"):
         CODECS[4].encode(np.full((1, 12), 1e5, np.float32))
+
+
+@pytest.mark.parametrize("nbits", codec.NBITS)
+def test_encoding_does_not_depend_on_the_batch(nbits):
+    """A vector alone and among others is stored in the same bytes, unless two centroids are equally near."""
+    fitted, together = CODECS[nbits], CODECS[nbits].encode(VECTORS[:60])
+    alone = codec.join([fitted.encode(x[None]) for x in VECTORS[:60]])
+    same = together.codes == alone.codes
+    assert same.mean() > 0.95
+    for name in ("residuals", "scales", "spreads"):
+        assert getattr(together, name)[same].tobytes() == getattr(alone, name)[same].tobytes()

@@ -91,9 +91,37 @@ def every_returned_score_is_true(impl, seed, k, nprobe, keep, exact):
     q, documents, codes, centroids = collection(seed, exact)
     found = [(int(i), float(s)) for i, s in impl.search(q, documents, codes, centroids, k, nprobe, max(keep, k))]
     assert len({i for i, _ in found}) == len(found) <= k
-    assert len(found) >= 1
     held = Pair(q, np.concatenate(documents), q, seed, exact)
     held.same([s for _, s in found], [definition.maxsim(q, documents[i]) for i, _ in found])
     slack = 0 if exact else 2 * len(q) * g(32)
     assert all(a[1] >= b[1] - slack for a, b in pairwise(found))
     assert all(a[0] < b[0] for a, b in pairwise(found) if a[1] == b[1])
+
+
+@case("29", "held", heavy=True, seed=SEEDS, k=st.integers(1, 30), negative=st.booleans())
+def an_index_scores_what_it_holds(impl, seed, k, negative):
+    """Searched without pruning: every score is S(q, held document), min(k, n) documents, each once, best first."""
+    rng = np.random.default_rng(seed)
+    documents = [unit(rng, int(n), 16) for n in rng.integers(3, 9, 24)]
+    q = unit(rng, 4, 16)
+    if negative:
+        q, documents = np.abs(q), [-np.abs(d) for d in documents]
+    hits, vectors = impl.held(documents, q, k)
+    numbers, scores = [int(i) for i, _ in hits], [float(s) for _, s in hits]
+    expected = [definition.maxsim(q, vectors[i]) for i in numbers]
+    assert len(set(numbers)) == len(numbers) == min(k, len(documents))
+    rounding = len(q) * 2.0**-10  # held and multiplied in float16: two roundings of a product of unit vectors
+    assert np.abs(np.array(scores) - expected).max() <= rounding, "scores of other vectors"
+    assert scores == sorted(scores, reverse=True)
+
+
+@case("23", "held", heavy=True, seed=SEEDS)
+def an_index_holds_what_it_was_given(impl, seed):
+    """Unit rows come back with norm 1 to float16, nearer to what they were than half the distance of random ones."""
+    rng = np.random.default_rng(seed)
+    documents = [unit(rng, int(n), 16) for n in rng.integers(3, 9, 24)]
+    _, vectors = impl.held(documents, unit(rng, 4, 16), 1)
+    for d, kept in zip(documents, vectors, strict=True):
+        assert np.shape(kept) == d.shape
+        assert np.abs(np.linalg.norm(np.asarray(kept, np.float64), axis=1) - 1).max() <= 2.0**-10
+        assert np.square(np.asarray(kept, np.float64) - d).sum(axis=1).mean() < 0.5

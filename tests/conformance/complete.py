@@ -95,7 +95,23 @@ class Encoder:
         return [self.encode(text, "document") for text in texts]
 
 
+def held(documents, q, k):
+    """A codec over all tokens, and a full scan of what it gives back."""
+    rows = np.concatenate(documents)
+    centroids = rows[:: max(len(rows) // 8, 1)]
+    residuals = [x - centroids[c] for x, c in zip(rows, definition.assign(rows, centroids), strict=True)]
+    steps = definition.steps(residuals, 4, [2.0])
+    kept = [
+        [definition.decode(*definition.encode(x, centroids, steps, 4), centroids, steps, 4) for x in d]
+        for d in documents
+    ]
+    scores = definition.scores(q, kept)
+    return [(i, scores[i]) for i in definition.top_k(scores, k)], kept
+
+
 def complete(name="complete", index=Index, encoder=Encoder, **changes):
     """Everything of the protocol, some of it replaced."""
     offered = {f: getattr(definition, f) for f in definition.__all__}
-    return SimpleNamespace(**{**offered, "__name__": name, "Index": index, "Encoder": encoder(), **changes})
+    return SimpleNamespace(
+        **{**offered, "__name__": name, "Index": index, "held": held, "Encoder": encoder(), **changes}
+    )

@@ -22,7 +22,7 @@ CASES: dict[str, "Case"] = {}
 PROTOCOL = (
     *("maxsim", "maxsim_masked", "scores", "top_k"),
     *("kmeans", "nearest", "bucket", "weight", "pack", "unpack", "Codec", "Codec.encode", "Codec.decode"),
-    *("inverted_lists", "probe", "candidates", "search"),
+    *("inverted_lists", "probe", "candidates", "search", "held"),
     *("Index", "Index.add", "Index.delete", "Index.search", "Index.compact", "Index.reader"),
     *("Index.files", "Index.from_files"),
     *("query_ids", "document_ids", "attention", "kept"),

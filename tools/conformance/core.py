@@ -15,6 +15,7 @@ from refcolbert.topk import top_k as top_k
 
 from .core_index import Encoder as _Encoder
 from .core_index import Index as Index
+from .core_index import held as held
 from .core_index import search as search
 
 Floats = NDArray[np.float32]

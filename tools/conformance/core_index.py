@@ -46,6 +46,15 @@ def search(
     return list(zip(found.tolist(), scores.tolist(), strict=True))
 
 
+def held(documents: Sequence[Floats], q: Floats, k: int) -> tuple[list[tuple[int, float]], list[Floats]]:
+    """A compressed index, probed in full."""
+    with tempfile.TemporaryDirectory() as scratch:
+        index = refcolbert.Index.create(Path(scratch) / "i", dim=q.shape[1], train_at=1)
+        names = index.add([{} for _ in documents], vectors=list(documents))
+        hits = index.search(q, k, nprobe=1 << 16, candidates=len(documents))
+        return [(int(hit.id), hit.score) for hit in hits], list(index.vectors(names))
+
+
 class Index:
     """An index in a folder that goes with it."""
 

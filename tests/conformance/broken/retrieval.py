@@ -1,5 +1,8 @@
 """Wrong lists, wrong candidates, wrong answers."""
 
+import numpy as np
+
+from ..complete import held
 from ..oracle import definition
 from .faults import fault
 
@@ -61,3 +64,27 @@ def centroid_scores_returned(q, documents, codes, centroids, k, nprobe, keep):
 def more_than_k_returned(q, documents, codes, centroids, k, nprobe, keep):
     """One hit too many."""
     return definition.search(q, documents, codes, centroids, k + 1, nprobe, keep)
+
+
+@fault("29", "held")
+def padded_search_of_an_index(documents, q, k):
+    """Documents are padded with zeros when they are scored."""
+    _, kept = held(documents, q, k)
+    longest = max(len(d) for d in kept)
+    scores = definition.scores(q, [d + [[0.0] * len(d[0])] * (longest - len(d)) for d in kept])
+    return [(i, scores[i]) for i in definition.top_k(scores, k)], kept
+
+
+@fault("29", "held")
+def scores_of_the_originals(documents, q, k):
+    """The index scores what it was given, and holds something else."""
+    scores = definition.scores(q, documents)
+    return [(i, scores[i]) for i in definition.top_k(scores, k)], held(documents, q, k)[1]
+
+
+@fault("23", "held")
+def held_without_residuals(documents, q, k):
+    """Only the centroid is kept of a token."""
+    rows = np.concatenate(documents)
+    centroids = rows[:: max(len(rows) // 4, 1)]
+    return [], [[centroids[c] for c in definition.assign(d, centroids)] for d in documents]

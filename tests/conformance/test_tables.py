@@ -1,0 +1,44 @@
+"""The tables of ARCHITECTURE.md are what the suite and the kept results say."""
+
+import json
+
+import pytest
+
+from .registry import all_cases
+
+tables = pytest.importorskip("tools.conformance.tables", reason="the tables are of this repository, not of an engine")
+invariants = pytest.importorskip("tools.conformance.invariants")
+
+
+def between(name):
+    """The lines between the markers of a table."""
+    _, found, rest = tables.DOCUMENT.read_text().partition(f"<!-- {name}:")
+    assert found, f"no table {name}"
+    return rest.partition("\n")[2].partition(f"<!-- end {name} -->")[0].strip()
+
+
+@pytest.mark.parametrize(("name", "make"), [("engines", tables.engines), ("invariants", invariants.invariants)])
+def test_table_is_the_generated_one(name, make):
+    """A table equals what its command writes; run `python -m tools.conformance tables` when it does not."""
+    assert between(name) == make()
+
+
+def test_all_invariants_have_a_line():
+    """1 to 47, and whatever else the suite numbers."""
+    assert {str(n) for n in range(1, 48)} | {case.invariant for case in all_cases().values()} <= set(
+        invariants.STATEMENTS
+    )
+
+
+def test_kept_results_are_of_these_cases():
+    """The results of every engine name exactly the cases that there are (`python -m tools.conformance` makes them)."""
+    for engine, found in json.loads(tables.RESULTS.read_text()).items():
+        assert set(found["cases"]) == set(all_cases()), engine
+
+
+def test_our_own_pass_all_that_they_offer():
+    """The definition and the core fail no case, and PyLate's mask does not hold negative similarities."""
+    results = json.loads(tables.RESULTS.read_text())
+    for engine in ("definition", "refcolbert"):
+        assert {kind for kind, _ in results[engine]["cases"].values()} == {"passed", "not offered"}
+    assert results["PyLate"]["cases"]["negative similarities survive a mask (grid)"][0] == "failed"

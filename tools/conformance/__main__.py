@@ -1,0 +1,106 @@
+"""Run the conformance suite against every engine, keep the results, and write the tables of ARCHITECTURE.md.
+
+    python -m tools.conformance [run [NAMES ...] | tables]
+
+`run` makes the environments that are missing, by the recipes of `tools.golden` and `tools.bench.engines`, runs the
+suite in each, and writes golden/conformance.json; `tables` writes the tables from it, without any environment.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from tools.bench.engines import python_of as peers_python
+from tools.golden import ENVIRONMENTS
+
+from .tables import RESULTS, ROOT, write
+
+ENGINES = {  # name in the table: adapter, environment, the package whose version is noted
+    "definition": ("refcolbert.definition", None, None),
+    "refcolbert": ("tools.conformance.core", None, None),
+    "PyLate": ("tools.conformance.pylate", "pylate", "pylate"),
+    "colbert-ai": ("tools.conformance.colbert_ai", "stanford", "colbert-ai"),
+    "Sentence-Transformers": ("tools.conformance.multivector", "multivector", "sentence-transformers"),
+    "maxsim-cpu": ("tools.conformance.maxsim_cpu", "peers", "maxsim-cpu"),
+    "fast-plaid": ("tools.conformance.fast_plaid", "peers", "fast-plaid"),
+}
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS")
+
+
+def python_of(environment: str | None) -> Path:
+    """The interpreter of an environment, with pytest and hypothesis, made where it is not there."""
+    if environment is None:
+        return Path(sys.executable)
+    if environment == "peers":
+        python = peers_python(environment)
+    else:
+        python = ROOT / f".venv-{environment}" / "bin" / "python"
+        if not python.is_file():
+            subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
+            path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+            subprocess.run(ENVIRONMENTS[environment], shell=True, check=True, env={**os.environ, "PATH": path})  # noqa: S602
+    if subprocess.run([python, "-c", "import pytest, hypothesis"], capture_output=True).returncode:
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "pytest", "hypothesis"], check=True)
+    return python
+
+
+def face(name: str) -> dict[str, object]:
+    """One engine's results: version, and of each case whether it passed, failed or was not offered, and why."""
+    module, environment, package = ENGINES[name]
+    python = python_of(environment)
+    ask = f"from importlib.metadata import version; print(version({package!r}))"
+    version = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout if package else ""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "results.json"
+        command: list[str | Path] = [
+            python,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "tests/conformance/test_conformance.py",
+        ]
+        command += ["--impl", module, "--examples", "50", "--tb=no", "--conformance-json", out]
+        variables = dict.fromkeys(THREADS, "1") | {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "CI": "true"}
+        subprocess.run(command, cwd=ROOT, env={**os.environ, **variables}, stdout=subprocess.DEVNULL)
+        if not out.exists():
+            raise click.ClickException(f"{name}: the run ended without results")
+        return {"version": version.strip(), "cases": json.loads(out.read_text())[module]}
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Write what each engine passes and fails."""
+    if context.invoked_subcommand is None:
+        context.invoke(run)
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(ENGINES)))
+def run(names: tuple[str, ...]) -> None:
+    """Run these engines, or all, and write the tables."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in names or ENGINES:
+        results[name] = face(name)
+        counts = [kind for kind, _ in results[name]["cases"].values()]
+        click.echo(f"{name}: " + ", ".join(f"{counts.count(kind)} {kind}" for kind in dict.fromkeys(counts)))
+    ordered = {name: results[name] for name in ENGINES if name in results}
+    RESULTS.write_text(json.dumps(ordered, indent=1, sort_keys=False) + "\n")
+    write()
+
+
+@main.command()
+def tables() -> None:
+    """Write the tables from the results that are kept."""
+    write()
+
+
+if __name__ == "__main__":
+    main()

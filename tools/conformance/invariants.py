@@ -1,0 +1,91 @@
+"""The invariants: what must hold, which test says so, and what wrong code that test has caught."""
+
+from .tables import ROOT, suite, table
+
+STATEMENTS = {
+    "1": "document tokens in any order give the same score",
+    "2": "query tokens in any order give the same score",
+    "3": "repeated document tokens add nothing",
+    "4": "more document tokens never lower the score",
+    "5": "a union of tokens takes the larger maximum; documents may be scored in chunks",
+    "6": "queries add up",
+    "7": "a score is bounded by the norms",
+    "8": "a document that holds every query token scores n_q",
+    "9": "masked rows are not there, whatever they hold",
+    "10": "powers of two scale exactly",
+    "11": "rotating both sides changes nothing",
+    "12": "a document scores the same in any batch, order and chunk",
+    "13": "moving tokens moves the score no further",
+    "14": "the score is the definition",
+    "15": "zero query rows add 0; no rows have no score",
+    "15b": "empty, blank, NUL and over-long texts are encoded",
+    "16": "NaN and infinity are refused before anything changes",
+    "17": "top-k is the head of a full sort, ties by position",
+    "18": "a shorter answer begins the longer",
+    "19": "shards merge",
+    "20": "packing is a bijection of known bytes",
+    "21": "buckets ascend and stay in range",
+    "22": "the middle of a bucket falls into it",
+    "23": "a decoded vector is off by half a bucket, a score by no more than its tokens",
+    "24": "more bits are more exact",
+    "25": "the nearest centroid is the first of equals, whatever the numbering",
+    "26": "inverted lists hold exactly the documents of a cell",
+    "27": "more probes never lose a candidate",
+    "28": "probing everything is a full scan; a choice of ids is searched alone",
+    "29": "every returned score is true; live, unique, sorted, at most k",
+    "30": "k-means never lowers its objective; same seed, same bytes",
+    "31": "adding in two calls is adding in one",
+    "32": "a deleted document was never there",
+    "33": "compaction, reopening and copies change no answer",
+    "34": "same inputs, same bytes",
+    "35": "a call that fails has changed nothing",
+    "36": "a reader keeps its answers",
+    "37": "a damaged byte is an error or harmless",
+    "38": "queries and documents are framed, filled and cut as the model was trained",
+    "39": "a batch gives what each text gives alone, in order",
+    "40": "what is cut is the end",
+    "41": "any text is encoded or refused",
+    "42": "the filter drops exactly the skiplist, of documents alone",
+    "43": "vectors have norm one, float32, finite",
+    "44": "padding and batch change no vector",
+    "45": "encoding again gives the same bits",
+    "46": "exported models give the originals' vectors",
+    "47": "losses and their gradients are torch's",
+    # what the code adds
+    "48": "the rough scores of search are within their bound of the canonical ones",
+    "49": "the canonical score has the same bits wherever its rows lie and however many threads there are",
+    "50": "similarities computed without decoding are those of the decoded vectors, within their bound",
+    "51": "a vector is encoded to the same bits whatever is in its batch",
+    "52": "the answer does not depend on the number of threads that share it",
+    "53": "reading changes no file; what is open stays readable",
+}
+# What is tested outside the conformance suite, or under another number: file, test, what it has caught.
+ELSEWHERE = {
+    "15b": ("tests/conformance/texts.py", "any_text_is_encoded", "blank_text_fails"),
+    "46": ("tests/export/test_golden.py", "test_the_export_equals_the_original", "every mutant of tools.mutations"),
+    "48": ("tests/test_maxsim.py", "test_contenders_hold_the_true_best", "tools.mutate: maxsim"),
+    "49": ("tests/test_maxsim.py", "test_canonical_bits_do_not_depend_on_place_or_threads", "tools.mutate: maxsim"),
+    "50": ("tests/test_codec.py", "test_similarities_are_those_of_the_decoded_vectors", "tools.mutate: codec"),
+    "51": ("tests/test_codec.py", "test_encoding_does_not_depend_on_the_batch", "tools.mutate: codec"),
+    "52": ("tests/test_search.py", "test_threads_change_nothing", "tools.mutate: search"),
+    "53": ("tests/test_golden_index.py", "test_reading_changes_nothing", "tools.crashlab's broken stores"),
+}
+
+
+def invariants() -> str:
+    """A line for each invariant."""
+    cases, broken = suite()
+    rows = []
+    for number, statement in STATEMENTS.items():
+        if number in ELSEWHERE:
+            file, test, caught = ELSEWHERE[number]
+            if test not in (ROOT / file).read_text():
+                raise ValueError(f"{file} has no {test}")
+            rows.append([number, statement, f"`{file}` {test}", caught])
+        else:
+            mine = list(dict.fromkeys(c.name.split(" (")[0] for c in cases.values() if c.invariant == number))
+            faults = sorted(b.name for b in broken.values() if b.invariant == number)
+            if not mine or not faults:
+                raise ValueError(f"invariant {number} has {mine} and {faults}")
+            rows.append([number, statement, "; ".join(mine), ", ".join(faults)])
+    return table(["", "invariant", "conformance cases, or test", "rejected"], rows)
