@@ -18,8 +18,6 @@ def held(documents: Sequence[Floats], q: Floats, k: int) -> tuple[list[tuple[int
         index = FastPlaid(scratch, device="cpu")
         index.create([torch.tensor(d) for d in documents], nbits=4)
         cells = len(np.load(Path(scratch) / "centroids.npy"))  # to probe more than there are is a panic
-            "num_partitions"
-        ]  # more than there are: panic
         given = torch.tensor(q)[None]
         (found,) = index.search(given, top_k=k, n_ivf_probe=cells, n_full_scores=1 << 12, show_progress=False)
         kept = [np.asarray(e.float()) for e in index.get_embeddings(list(range(len(documents))))]
