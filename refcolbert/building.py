@@ -17,7 +17,7 @@ import numpy as np
 
 from . import segments
 from .documents import Document
-from .errors import DuplicateId, InvalidInput
+from .errors import DuplicateId, IndexNotFound, InvalidInput
 from .format import Manifest
 from .generation import Generation, publish
 from .ragged import Ragged
@@ -32,17 +32,18 @@ class Building:
     def __init__(self, store: Store, manifest: Manifest) -> None:
         """`manifest` is the empty generation to begin with. Raises `InvalidInput` when another is under way."""
         self._store = store
-        if store.path.exists():
+        try:
             found = store.read()
+        except IndexNotFound:  # nothing was begun, or it died before its first manifest
+            store.create()
+            with store.writing(new=True) as writer:
+                writer.commit(manifest)
+        else:
             empty = replace(found, generation=manifest.generation, next_position=0, codec=None, segments=())
             if empty != manifest:
                 raise InvalidInput(
                     f"{store.path} holds an interrupted build with another model or other options; remove it"
                 )
-        else:
-            store.create()
-            with store.writing(new=True) as writer:
-                writer.commit(manifest)
         self._generation = Generation(store, store.read(), verify=False)
         self._staged = self._generation.ids()  # of an earlier attempt, to be met again
         self._seen = {hash(name) for name in self._generation.ids()}  # 64 bits each; what they say is checked

@@ -298,9 +298,10 @@ def test_a_filter_that_is_not_json_is_wrong_usage(index, run, where):
     "args", [["search", "none", "q"], ["explain", "none", "q"], ["check", "none"], ["compact", "none"]], ids=" ".join
 )
 def test_a_path_without_an_index_is_named(run, args):
-    """Exit code 1 and the path; nothing is created there."""
-    assert "IndexNotFound: there is no index at none" in run(*args, exit_code=1).stderr
+    """Exit code 1 and the whole path; nothing is created there."""
+    assert f"IndexNotFound: there is no index at {Path('none').absolute()};" in run(*args, exit_code=1).stderr
     assert "IndexNotFound" in run("delete", "none", "a", exit_code=1).stderr
+    assert not Path("none").exists()
 
 
 # ---- explain and rerank

@@ -22,7 +22,8 @@ def test_a_crash_leaves_the_old_or_the_new_generation(name, scratch):
 def test_a_broken_commit_order_is_caught(name, scratch):
     """Each seeded mutant of the order of writes makes some state of the smallest commits fail."""
     mutant = crash.MUTANTS[name]
-    assert any(crash.lab(BY_NAME[s], scratch, mutant, until_bad=True).bad for s in ("create", "add", "fit the codec"))
+    smallest = ("create", "add", "fit the codec", "build")
+    assert any(crash.lab(BY_NAME[s], scratch, mutant, until_bad=True).bad for s in smallest)
 
 
 @pytest.mark.parametrize("name", BY_NAME)
@@ -47,12 +48,14 @@ def test_wrong_error_handling_is_caught(name, scratch):
     assert inject.injections(BY_NAME["add"], scratch, every=3, disk_type=inject.MUTANTS[name]).bad
 
 
-def test_a_create_that_fails_can_be_done_again(scratch):
-    """After a full disk there is no index, and create succeeds where it failed."""
+@pytest.mark.parametrize("step", range(1, 12))
+@pytest.mark.parametrize("name", ["create", "build"])
+def test_what_fails_at_the_beginning_can_be_done_again(name, step, scratch):
+    """After a full disk there is no index, and create and build succeed where they failed."""
     scratch.mkdir()
     path = scratch / "i"
-    with on(inject.Failing(3, "ENOSPC", persistent=True)), pytest.raises(IndexWriteError):
-        BY_NAME["create"].operate(path)
+    with on(inject.Failing(step, "ENOSPC", persistent=True)), pytest.raises(IndexWriteError):
+        BY_NAME[name].operate(path)
     assert answers(path) == NOTHING
-    BY_NAME["create"].operate(path)
+    BY_NAME[name].operate(path)
     assert answers(path) != NOTHING

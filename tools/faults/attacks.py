@@ -4,6 +4,7 @@ A folder is opened in a forked child with 256 MiB of new address space and 20 se
 documents and filters. `MUTANTS` are readers that check less; each must let some attack through.
 """
 
+import os
 import resource
 import signal
 from collections.abc import Callable
@@ -27,6 +28,7 @@ ROOM, SECONDS = 256 << 20, 20
 def visit(path: Path, verify: str, pipe: Any) -> None:
     """In a child: open, search, read, filter, check; report what was raised."""
     signal.alarm(SECONDS)
+    os.chdir(path.parent)  # where the canary of an attack that knows no path would be
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: PTH123, SIM115
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, used + ROOM))
     try:

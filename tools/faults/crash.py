@@ -179,6 +179,9 @@ def _apply(names: dict[str, File | None], change: tuple[str, str, str, File | No
         return
     if kind == "rename":
         names.pop(source, None)
+    if kind == "rename" and what is None:  # a folder goes with all that is in it
+        for child in [n for n in names if n.startswith(f"{source}/")]:
+            names[name + child[len(source) :]] = names.pop(child)
     if not (what is None and name in names):
         names[name] = what
 
@@ -268,8 +271,10 @@ def lab(
         scenario.operate(work)
     new = answers(work)
     found, seen = Findings(), dict[bytes, str]()
-    states = enumerate_states(prepared, mutate(recorder.operations), seed)
-    for number, (returned, image) in enumerate(states):
+    record = mutate(recorder.operations)
+    if until_bad and record == recorder.operations:
+        record = []  # this operation has nothing that the mutant breaks
+    for number, (returned, image) in enumerate(enumerate_states(prepared, record, seed)):
         if number % every and not returned:
             continue
         found.states += 1
@@ -350,6 +355,7 @@ MUTANTS: dict[str, Callable[[list[Operation]], list[Operation]]] = {
     "the pinned copy is not synced": _without("sync", "-manifest.json"),
     "data/ is not synced": _without("sync_folder", "data"),
     "the folder is not synced after the rename": _without("sync_folder", "i"),
+    "an index is moved before its folder is synced": _without("sync_folder", "i.building"),
     "syncs come after the rename": _sync_late,
     "the manifest is renamed before its data is written": _publish_first,
     "the manifest is overwritten in place": _in_place,

@@ -1,5 +1,6 @@
 """Index folders in an attacker's hands: each starts sound; any file may change, and the manifest is signed anew."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -152,8 +153,8 @@ def descr(text: bytes) -> bytes:
 def listening(path: Path) -> None:
     """A socket."""
     made = socket.socket(socket.AF_UNIX)
-    os.chdir(path.parent)
-    made.bind(path.name)
+    with contextlib.chdir(path.parent):  # a socket's whole path has to be short
+        made.bind(path.name)
 
 
 def sparse(f: Folder, role: str, size: int) -> None:

@@ -69,9 +69,16 @@ def answers(path: Path) -> Answer:
         return NOTHING
 
 
+def _again(path: Path) -> Index:
+    """The index at `path`, or what takes its place: the same build once more, or a new one."""
+    if answers(path) != NOTHING:
+        return Index.open(path)
+    return _build(path) if path.with_name(f"{path.name}.building").exists() else Index.create(path, dim=DIM)
+
+
 def proceed(path: Path) -> None:
     """The next writer, with nothing cleaned up for it: it must succeed, and leave a sound index without orphans."""
-    with Index.create(path, dim=DIM) if answers(path) == NOTHING else Index.open(path) as index:
+    with _again(path) as index:
         index.add([{"id": "next"}], vectors=vectors(1, seed=7))
         index.compact()
         index.check()
@@ -84,8 +91,11 @@ def proceed(path: Path) -> None:
 
 def add(index: Index, first: int, n_docs: int) -> None:
     """Documents `first`, `first` + 1, ... with text and metadata."""
-    records = [{"id": f"d{i}", "text": f"text {i}", "metadata": {"n": i}} for i in range(first, first + n_docs)]
-    index.add(records, vectors=vectors(n_docs, first))
+    index.add(_records(first, n_docs), vectors=vectors(n_docs, first))
+
+
+def _records(first: int, n_docs: int) -> list[dict[str, Any]]:
+    return [{"id": f"d{i}", "text": f"text {i}", "metadata": {"n": i}} for i in range(first, first + n_docs)]
 
 
 def _raw(path: Path) -> None:
@@ -125,6 +135,12 @@ def _create(path: Path) -> None:
     Index.create(path, dim=DIM, nbits=4, train_at=40).close()
 
 
+def _build(path: Path) -> Index:
+    """In three batches beside its place, then fitted, encoded and moved."""
+    with mock.patch("refcolbert.index.BUILD_BATCH", 6):
+        return Index.build(path, _records(0, 16), vectors=vectors(16, 0), dim=DIM, nbits=4, train_at=40)
+
+
 SCENARIOS = (
     Scenario("create", lambda path: None, Index.check, _create),
     Scenario("add", _raw, lambda index: add(index, 5, 3)),
@@ -135,6 +151,7 @@ SCENARIOS = (
     Scenario("refit", _encoded, lambda index: index.compact(refit=True)),
     Scenario("collect", _littered, Index.compact),
     Scenario("snapshot", lambda path: _encoded(path.with_name("source")), Index.check, _snapshot),
+    Scenario("build", lambda path: None, Index.check, lambda path: _build(path).close()),
 )
 
 
