@@ -13,6 +13,9 @@ TINY_MODEL = Path(__file__).parent / "models" / "tiny"
 slow_is_fine = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=slow_is_fine)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=slow_is_fine)
+settings.register_profile(
+    "mutation", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=slow_is_fine
+)
 settings.register_profile("nightly", max_examples=5_000, deadline=None, suppress_health_check=slow_is_fine)
 settings.register_profile("release", max_examples=50_000, deadline=None, suppress_health_check=slow_is_fine)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
