@@ -1,6 +1,7 @@
 """A large synthetic corpus made from real token vectors, never stored, and the exact answer over it, block by block.
 
-A document has TOKENS tokens of two real documents, three of four from the first, each turned by seeded noise.
+A document has TOKENS tokens of two real documents, three of four from the first. All of them are turned alike, so that
+documents of the same parents differ as a whole, and each by noise of its own.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ __all__ = ["BLOCK", "TOKENS", "Grown", "Scan"]
 
 BLOCK, TOKENS = 1000, 80  # documents made at once, tokens of each
 SHARE = 0.75  # of the tokens that come from a document's first parent
-NOISE = 0.3  # length of the noise beside a unit vector: a cosine of about .96 with the real token
+SHIFT, NOISE = 0.3, 0.2  # lengths of what is added to unit vectors: a cosine of about .94 with the real token
 DEPTH, SAVE_EVERY = 100, 20  # documents of the exact answer, blocks between two of its checkpoints
 
 Floats = NDArray[np.float32]
@@ -40,8 +41,9 @@ class Grown:
         chosen = np.where(rng.random((n, TOKENS)) < SHARE, parents[:, :1], parents[:, 1:])  # [n, TOKENS]
         places = (rng.random((n, TOKENS)) * pool.lengths[chosen]).astype(np.int64)
         real = pool.vectors[pool.offsets[chosen] + places]  # [n, TOKENS, dim]
-        noise = rng.standard_normal(real.shape, np.float32) * np.float32(NOISE / np.sqrt(real.shape[2]))
-        mixed: Floats = real + noise
+        shift = rng.standard_normal((n, 1, pool.dim), np.float32) * np.float32(SHIFT / np.sqrt(pool.dim))
+        noise = rng.standard_normal(real.shape, np.float32) * np.float32(NOISE / np.sqrt(pool.dim))
+        mixed: Floats = real + shift + noise
         mixed /= np.linalg.norm(mixed, axis=2, keepdims=True)
         return mixed
 

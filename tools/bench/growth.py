@@ -175,7 +175,7 @@ def main(corpus: Path, work: Path, documents: int, nbits: int, n_queries: int) -
     np.save(folder / "queries.npy", queries)
     click.echo(f"{documents:,} documents, {documents * TOKENS:,} tokens, {nbits} bits, {len(queries)} queries")
     built = _built(grown, queries, nbits, folder)
-    size = sum(path.stat().st_size for path in (folder / "index").rglob("*") if path.is_file())
+    size = Index.open(folder / "index", verify="fast").info()["bytes"]  # what a snapshot of it takes
     per_token = f"{size / 2**20:.0f} MiB, {size / (documents * TOKENS):.1f} bytes a token"
     click.echo(f"built in {built['seconds']:.1f} s, at most {built['private']:.0f} MiB private; {per_token}")
     start = time.perf_counter()
