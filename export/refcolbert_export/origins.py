@@ -91,10 +91,11 @@ class PyLateReference(ChainReference):
         super().__init__(folder, trust_remote_code)
         self.markers = [self.settings.get(f"{side}_prefix", f"[{side[0].upper()}] ") for side in ("query", "document")]
         self.tokenizer.add_tokens([marker for marker in self.markers if marker])
-        if self.tokenizer.mask_token_id is not None:
-            self.tokenizer.pad_token_id = self.tokenizer.mask_token_id
-        elif self.tokenizer.eos_token_id is not None:
-            self.tokenizer.pad_token_id = self.tokenizer.eos_token_id
+        # by name: tokenizers 0.23 spells an added token that it normalizes otherwise, and so loses its id
+        if self.tokenizer.mask_token is not None:
+            self.tokenizer.pad_token = self.tokenizer.mask_token
+        elif self.tokenizer.eos_token is not None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
         words = self.settings.get("skiplist_words")
         words = list(string.punctuation) if words is None else words
         self.skiplist = [self.tokenizer.convert_tokens_to_ids(word) for word in words]
