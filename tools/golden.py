@@ -1,21 +1,33 @@
-"""Write golden/encode: what the original ColBERT implementations give for tiny seeded checkpoints.
+"""Goldens: check those that are committed, make them again, write those of golden/encode.
 
-    python -m tools.golden NAME PYTHON [--out golden/encode] [--only CASE]
+    python -m tools.golden check
+    python -m tools.golden regen --reason "..." [--suite SUITE]
+    python -m tools.golden manifest --reason "..."
+    python -m tools.golden encode NAME PYTHON [--out golden/encode] [--only CASE]
 
-NAME is stanford, pylate or multivector; PYTHON the interpreter of an environment that has the original (the recipes are
-in ENVIRONMENTS). The original makes the checkpoint, saves it as it saves any, loads it again and encodes the texts;
-`tests/export/test_golden.py` exports the same checkpoint and compares. Needs the export environment itself.
+`check` finds changed, orphaned and missing files and gaps in their provenance. `regen` runs what made the suites of
+`tools.goldens.suites`, prints what changes, writes it, and fails: a run that changed goldens has tested nothing.
+`manifest` takes the files of the other tools (encode, index, plaid) as they are.
+
+golden/encode is what the original ColBERT implementations give for tiny seeded checkpoints. NAME is stanford, pylate or
+multivector; PYTHON the interpreter of an environment that has the original (the recipes are in ENVIRONMENTS). The
+original makes the checkpoint, saves it as it saves any, loads it again and encodes the texts;
+`tests/export/test_golden.py` exports the same checkpoint and compares. All but `check` need the export environment.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .bases import write_base
+from .goldens.cases import SEED
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = {
@@ -70,6 +82,7 @@ CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "stanford-electra": ("electra", {}),
         "stanford-distilbert": ("distilbert", {}),
         "stanford-mpnet": ("mpnet", {}),
+        "stanford-half-in-shards": ("bert-cased", {"alter": ["bfloat16", "sharded", "inert"]}),
         "stanford-bare": (
             "bert-uncased",
             {"minimal": True, "metadata": {"dim": None, "query_maxlen": None, "doc_maxlen": None}},
@@ -86,6 +99,7 @@ CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "pylate-unmarked": ("bert-uncased", {"query_prefix": "", "document_prefix": ""}),
         "pylate-unpunctuated": ("bert-uncased-unpunctuated", {}),
         "pylate-skiplist": ("bert-uncased", {"skiplist_words": ["the", "amber", "[SEP]"]}),
+        "pylate-frame-skipped": ("bert-uncased", {"skiplist_words": ["[CLS]", "[SEP]", "[D] ", "amber"]}),
         "pylate-no-skiplist": ("bert-uncased", {"skiplist_words": []}),
         "pylate-lowercase": ("bert-cased", {"lowercase": True}),
         "pylate-prompted": (
@@ -142,6 +156,7 @@ CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "multivector-distilbert": ("distilbert", {"transformer": {"query_expansion": FIXED}}),
         "multivector-electra": ("electra", {"transformer": {"query_expansion": FIXED}}),
         "multivector-mpnet": ("mpnet", {"transformer": {"query_expansion": FIXED}}),
+        "multivector-pickled-half": ("electra", {"alter": ["float16", "pickled"], "mask": PUNCTUATION}),
         "multivector-t5": ("t5", {"mask": {"skiplist_words": ["!", "."]}}),
     },
 }
@@ -176,15 +191,81 @@ def run_cases(name: str, python: Path, cases: list[dict[str, Any]], out: Path) -
         subprocess.run([python, "-m", f"tools.origins.{name}", path, out], check=True, env=offline, cwd=ROOT)
 
 
+def provenance(suite: str, case: str, more: dict[str, Any], tolerance: dict[str, float], reason: str) -> dict[str, Any]:
+    """What is said of a case: see `tools.goldens.files.KEYS`."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    own = {name: importlib.metadata.version(name) for name in ("numpy", "torch")}
+    return {
+        "schema": 1,
+        "suite": suite,
+        "case": case,
+        "generated_by": f"tools/goldens/suites.py at {commit.strip()}",
+        "command": f"python -m tools.golden regen --suite {suite}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "seed": SEED,
+        "source": more.get("source", {}),
+        "versions": {"python": platform.python_version(), **more.get("versions", own)},
+        "platform": {"system": platform.system(), "machine": platform.machine()},
+        "tolerance": tolerance,
+        "reason": reason,
+    }
+
+
+def regen(suite: str | None, reason: str) -> list[str]:
+    """Make the goldens of a suite, or of all, and return what changed."""
+    from .goldens import files
+    from .goldens.suites import SUITES
+
+    lines: list[str] = []
+    for name in [suite] if suite else SUITES:
+        make, cases = SUITES[name]
+        for case in cases:
+            arrays, tolerance, more = make(case)
+            new = files.Golden(name, case, arrays, provenance(name, case, more, tolerance, reason))
+            old = files.read(name, case) if new.paths[0].exists() else None
+            changed = files.differences(old, new)
+            if changed or old is None or old.about["tolerance"] != tolerance:
+                files.write(new)
+                lines += changed or [f"{name}/{case}: other tolerances"]
+    if lines:
+        files.write_manifest(reason)
+    return lines
+
+
+def check() -> list[str]:
+    """What is wrong with the committed goldens."""
+    from .goldens import cases, files
+
+    return files.faults(cases.CASES)
+
+
 def main() -> None:
-    """Run one original."""
-    parser = argparse.ArgumentParser(description="Write golden/encode from an original implementation.")
-    parser.add_argument("name", choices=sorted(CASES))
-    parser.add_argument("python", type=Path, help="the interpreter of an environment that has the original")
-    parser.add_argument("--out", type=Path, default=Path("golden/encode"))
-    parser.add_argument("--only", help="one case")
+    """Check, make again, or run one original."""
+    parser = argparse.ArgumentParser(description="Goldens: check them, make them again.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("check", help="changed, orphaned and missing files, gaps in provenance")
+    for verb in ("regen", "manifest"):
+        again = verbs.add_parser(verb)
+        again.add_argument("--reason", required=True, help="why; kept beside what is written")
+        again.add_argument("--suite", help="one suite")
+    original = verbs.add_parser("encode", help="write golden/encode from an original implementation")
+    original.add_argument("name", choices=sorted(CASES))
+    original.add_argument("python", type=Path, help="the interpreter of an environment that has the original")
+    original.add_argument("--out", type=Path, default=Path("golden/encode"))
+    original.add_argument("--only", help="one case")
     arguments = parser.parse_args()
-    run_original(arguments.name, arguments.python.absolute(), arguments.out.absolute(), arguments.only)
+    if arguments.verb == "encode":
+        run_original(arguments.name, arguments.python.absolute(), arguments.out.absolute(), arguments.only)
+        return
+    if arguments.verb != "check" and not arguments.reason.strip():
+        parser.error("a reason is needed")
+    if arguments.verb == "manifest":
+        from .goldens import files
+
+        files.write_manifest(arguments.reason)
+    lines = regen(arguments.suite, arguments.reason) if arguments.verb == "regen" else check()
+    print("\n".join(lines) or "goldens are as they were made")
+    raise SystemExit(1 if lines else 0)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import strategies as st
 
+from .goldens import arrays_of, names, tolerance_of
 from .oracle import definition
 from .pairs import g, unit
 from .registry import case
@@ -218,3 +219,17 @@ def a_centroid_is_the_direction_of_its_vectors(impl, seed):
     vectors = topical(seed, 24, 6)
     total = vectors.astype(np.float64).sum(axis=0)
     assert np.abs(np.asarray(impl.kmeans(vectors, 1, 1, seed))[0] - total / np.linalg.norm(total)).max() <= 24 * g(24)
+
+
+@case("23", "encode", "decode", "pack")
+def stored_tokens_are_those_of_the_goldens(impl):
+    """golden/codec: codes, packed bytes and spread numbers exactly, scales to a unit of float16, decoded vectors."""
+    for name in names("codec"):
+        held, nbits = arrays_of("codec", name), int(name[0])
+        for i, x in enumerate(held["vectors"]):
+            code, buckets, scale, number = impl.encode(x, held["centroids"], held["steps"], nbits)
+            assert (int(code), int(number)) == (held["codes"][i], held["spreads"][i]), (name, i)
+            assert bytes(impl.pack(plain(buckets), nbits)) == held["residuals"][i].tobytes(), (name, i)
+            assert abs(float(scale) - float(held["scales"][i])) <= tolerance_of("codec", name, "scales")
+            found = impl.decode(code, buckets, scale, number, held["centroids"], held["steps"], nbits)
+            assert np.abs(np.asarray(found) - held["decoded"][i]).max() <= tolerance_of("codec", name, "decoded")

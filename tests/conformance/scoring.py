@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from .goldens import arrays_of, names, tolerance_of
 from .oracle import definition
 from .pairs import Pair, unit
 from .registry import case
@@ -168,6 +169,30 @@ def a_score_of_usual_size_is_the_definition(impl, seed):
     q, d = ((rng.integers(-8, 9, (n, 128)) / 8).astype(np.float32) for n in (32, 50))
     expected = (q.astype(np.float64) @ d.T.astype(np.float64)).max(axis=1).sum()  # exact as well
     assert impl.maxsim(q, d) == expected
+
+
+@case("14", "maxsim")
+def scores_are_those_of_three_engines(impl):
+    """Goldens of PyLate, colbert-ai and Sentence-Transformers: unit vectors, and similarities that are all negative."""
+    for name in names("scoring"):
+        held = arrays_of("scoring", name)
+        for key in (key for key in held if key.startswith("score_")):
+            pair = key.removeprefix("score_")
+            found = impl.maxsim(held[f"q_{pair}"], held[f"d_{pair}"])
+            assert abs(found - float(held[key])) <= 2 * tolerance_of("scoring", name, key), (name, pair)
+
+
+@case("14", "scores")
+def real_text_is_ranked_as_colbert_ai_ranks_it(impl):
+    """40 docstrings, 12 questions, colbert-ai's vectors: its scores, and its first ten up to scores that are equal."""
+    held = arrays_of("rankings", "docstrings")
+    documents = np.split(held["vectors"], np.cumsum(held["lengths"])[:-1])
+    bound = tolerance_of("rankings", "docstrings", "scores")
+    for q, scores, order in zip(held["query_vectors"], held["scores"], held["order"], strict=True):
+        found = np.asarray(impl.scores(q, documents), np.float64)
+        assert np.abs(found - scores).max() <= bound
+        best = found[np.argsort(-found, kind="stable")[:10]]
+        assert np.abs(best - found[order[:10]]).max() <= 2 * bound
 
 
 @case("15", "maxsim", twice=True)

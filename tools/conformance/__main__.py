@@ -3,7 +3,7 @@
     python -m tools.conformance [run [NAMES ...] | tables]
 
 `run` makes the environments that are missing, by the recipes of `tools.golden` and `tools.bench.engines`, runs the
-suite in each, and writes golden/conformance.json; `tables` writes the tables from it, without any environment.
+suite in each, and writes results.json here; `tables` writes the tables from it, without any environment.
 """
 
 import json
