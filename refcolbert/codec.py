@@ -181,7 +181,8 @@ def fit(vectors: Floats, n_centroids: int, nbits: int, seed: int) -> Codec:
     if nbits not in NBITS:
         raise InvalidInput(f"nbits must be one of {NBITS}, found {nbits!r}")
     units, norms = _normalize(vectors)
-    units = units[norms > 0]
+    if not norms.all():
+        units = units[norms > 0]
     if not len(units):
         raise InvalidInput("a codec cannot be fitted: there is no vector other than zero")
     n_centroids = min(n_centroids, len(units))

@@ -120,15 +120,18 @@ def sample(pieces: Sequence[Piece], codec: Codec | None, seed: int) -> tuple[NDA
     bounds = offsets_of([o[-1] for o in offsets])  # [n_pieces + 1]
     n_tokens = int(bounds[-1])
     n_centroids = kmeans.centroid_count(n_tokens)
-    size = min(n_tokens, codecs.POINTS_PER_CENTROID * n_centroids)
+    size = min(n_tokens, codecs.POINTS_PER_CENTROID * n_centroids, codecs.SAMPLE)
     chosen = np.sort(np.random.default_rng([seed, 0]).choice(n_tokens, size, replace=False))
-    vectors = []
-    for piece, mine, first, last in zip(pieces, offsets, bounds, bounds[1:], strict=False):
-        tokens = chosen[(chosen >= first) & (chosen < last)] - first  # numbered through the live documents
+    cuts = np.searchsorted(chosen, bounds)  # [n_pieces + 1] which of the chosen lie in each piece
+    vectors: NDArray[np.float32] | None = None
+    for piece, mine, begin, first, last in zip(pieces, offsets, bounds, cuts, cuts[1:], strict=False):
+        tokens = chosen[first:last] - begin  # numbered through the live documents
         document = np.searchsorted(mine, tokens, side="right") - 1
         starts = piece.segment.offsets[:-1][piece.segment.live]  # [n_live]
-        vectors.append(piece.segment.decode(starts[document] + tokens - mine[document], codec))
-    return np.concatenate(vectors), n_centroids
+        part = piece.segment.decode(starts[document] + tokens - mine[document], codec)
+        vectors = np.empty((size, part.shape[1]), np.float32) if vectors is None else vectors
+        vectors[first:last] = part
+    return np.empty((0, 0), np.float32) if vectors is None else vectors, n_centroids
 
 
 def write(
