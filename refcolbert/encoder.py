@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
+from .graphs import external_tensors
 from .ragged import Ragged, offsets_of, rows_of
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens, check_texts
@@ -190,14 +191,16 @@ class Encoder:
         return np.asarray(vectors)
 
     def _start(self, model: bytes, weights: bytes | None = None) -> None:
-        """Make the session from bytes that were hashed. So ONNX Runtime may open no file: it is handed the weights."""
+        """Make the session from bytes that were hashed, and from no others: ONNX Runtime is handed the weights."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: warnings about the machine are not the caller's
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # the format that was looked through
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
         providers = _providers(self._device)
         arrays = {} if weights is None else _arrays(weights)
         self._weights = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
+        _check_complete(model, set(arrays))
         try:
             options.add_external_initializers(list(arrays), self._weights)
             self._session = onnxruntime.InferenceSession(model, options, providers=providers)
@@ -348,6 +351,15 @@ def _text(data: bytes, name: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise InvalidModel(f"{name} is not UTF-8: {error}") from error
+
+
+def _check_complete(model: bytes, weights: set[str]) -> None:
+    try:
+        for name, is_initializer in external_tensors(model):
+            if not is_initializer or name not in weights:
+                raise InvalidModel(f"model.onnx keeps tensor {name!r} in another file, which is never read")
+    except ValueError as error:
+        raise InvalidModel(f"model.onnx is no ONNX file: {error}; export the model again") from error
 
 
 def _check_signature(session: onnxruntime.InferenceSession, spec: EncodingSpec) -> None:
