@@ -15,7 +15,7 @@ from refcolbert import Index
 from refcolbert.disk import FileSystem
 from refcolbert.errors import IndexNotFound
 
-__all__ = ["NOTHING", "SCENARIOS", "Answer", "Scenario", "answer_of", "answers", "fresh", "on", "proceed"]
+__all__ = ["DIM", "NOTHING", "SCENARIOS", "Answer", "Scenario", "answer_of", "answers", "fresh", "on", "proceed"]
 
 DIM = 4
 NOTHING = "no index"  # what a folder without one answers
