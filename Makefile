@@ -2,7 +2,7 @@
 #   make demo   environment, install, default model, index real text, answer questions
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint nightly faults fuzz sizes clean
+.PHONY: help demo test lint nightly faults fuzz sizes conformance mutation coverage clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -55,6 +55,18 @@ faults: $(VENV)/.ready
 SECONDS ?= 300
 fuzz: $(VENV)/.ready
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tools.faults.fuzz --seconds $(SECONDS)
+
+#   make conformance   every engine against the suite, and the tables of ARCHITECTURE.md
+conformance: $(VENV)/.ready
+	$(BIN)/python -m tools.conformance
+
+#   make mutation  the numerical rooms broken in one place at a time: how many mutants their tests kill
+mutation: $(VENV)/.ready
+	$(BIN)/python -m tools.mutate
+
+#   make coverage  branches of the numerical rooms, format and store that the tests reach
+coverage: $(VENV)/.ready
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --quiet --cov --cov-report=term-missing --ignore tests/export --ignore tests/test_install.py
 
 sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.sizes
