@@ -81,6 +81,8 @@ class Building:
     def finish(self, target: Path) -> None:
         """Fit the codec if there are tokens enough, make everything one segment, and move it to `target`."""
         with self._store.writing() as writer:
-            publish(writer, self._generation, self._generation.stored, [], merge_all=True)
+            manifest = publish(writer, self._generation, self._generation.stored, [], merge_all=True)
         del self._generation, self._staged
+        with self._store.writing() as writer:  # once more, or the staged vectors would stay as the previous generation
+            writer.commit(replace(manifest, generation=writer.generation))
         self._store.move(target)

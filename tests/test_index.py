@@ -26,6 +26,7 @@ from refcolbert.errors import (
     ModelNotFound,
     UnknownId,
 )
+from refcolbert.format import Manifest
 from refcolbert.maxsim import score
 
 DIM = 8
@@ -250,6 +251,9 @@ def test_build_takes_vectors_and_fits_one_codec_in_the_end(tmp_path, monkeypatch
         # Staged vectors are rounded to float16 first, so a few fall into the next bucket.
         assert np.abs(built.vectors(built.ids()).vectors - expected).mean() < 1e-2
         built.check()
+        named = {file.name for file in Manifest.from_bytes((built.path / "manifest.json").read_bytes()).files()}
+        left = {path.name for path in (built.path / "data").iterdir() if not path.name.endswith("manifest.json")}
+        assert left == named  # none of the staged vectors
 
 
 @pytest.mark.parametrize("n_vectors", [3, 5])
