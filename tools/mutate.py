@@ -5,7 +5,8 @@
 A mutant changes one node of the syntax tree: a comparison or arithmetic operator, a boolean, a number, a negation, an
 `and` or `or`, or leaves out a statement. It is imported in place of the module by a process forked for it, which runs
 the tests of the module until one fails. Prints the survivors, and of each module how many were killed. Annotations,
-docstrings, messages of errors and `__all__` are left alone; mutants known to compute the same are in EQUIVALENT.
+docstrings, messages of errors, `__all__` and SETTINGS are left alone; mutants known to compute the same are in
+EQUIVALENT.
 """
 
 import ast
@@ -62,13 +63,18 @@ OPERATORS: dict[type, list[type]] = {
     ast.MatMult: [],  # would be a misfit of shapes
     ast.Pow: [ast.Mult],
 }
-# line of source (stripped) -> why every change to it computes the same, or costs time alone
+# What is only a matter of time, memory or recall: any number will do, and measurements chose these.
+SETTINGS = {
+    "maxsim": {"BLAS_SPLITS_ABOVE", "CHUNK"},
+    "kmeans": {"CHUNK", "COARSE_POINTS", "PROBES", "ITERATIONS"},
+    "codec": {"CHUNK", "POINTS_PER_CENTROID", "SAMPLE", "RESIDUAL_SAMPLE"},
+    "ivf": {"FEW"},
+    "tokens": {"CHARACTERS_PER_TOKEN", "CUT_MARGIN"},
+    "search": {"NPROBE", "CANDIDATES", "PRUNED", "CHUNK_TOKENS", "PRUNE_TOKENS"},
+}
+# mutant as it is printed, after "->" -> why it computes the same as what stands there
 EQUIVALENT: dict[str, dict[str, str]] = {
-    "topk": {"if k < len(scores):": "at equality the partition keeps all"},
-    "maxsim": {
-        "BLAS_SPLITS_ABOVE = 1 << 18  # multiplications below which OpenBLAS keeps a product in one thread": "time",
-        "CHUNK = 1 << 22  # similarities held at once: 16 MiB of float32, which stays in the last-level cache": "time",
-    },
+    "topk": {"if k <= len(scores):": "at equality the partition keeps all"},
 }
 
 
@@ -84,8 +90,7 @@ class Mutant:
 def mutants(module: str) -> list[Mutant]:
     """Every mutant of a module, in the order of its lines."""
     tree = ast.parse((ROOT / "refcolbert" / f"{module}.py").read_text())
-    lines = (ROOT / "refcolbert" / f"{module}.py").read_text().splitlines()
-    _strip(tree)
+    _strip(tree, SETTINGS.get(module, set()))
     out, seen = [], {ast.unparse(tree)}
     for index, node in enumerate(ast.walk(tree)):
         for change in range(len(list(_changes(copy.deepcopy(node))))):
@@ -97,14 +102,15 @@ def mutants(module: str) -> list[Mutant]:
             before = _line(node)
             next(changes)
             source = ast.unparse(mutated)
-            if source not in seen and lines[before - 1].strip() not in EQUIVALENT.get(module, {}):
+            text = _difference(ast.unparse(tree), source)
+            if source not in seen and text.partition("  ->  ")[2] not in EQUIVALENT.get(module, {}):
                 seen.add(source)
-                out.append(Mutant(before, _difference(ast.unparse(tree), source), source))
+                out.append(Mutant(before, text, source))
     return sorted(out, key=lambda m: m.line)
 
 
-def _strip(tree: ast.Module) -> None:
-    """Mark what is not to be changed: annotations, messages, docstrings, __all__, bodies of TYPE_CHECKING."""
+def _strip(tree: ast.Module, settings: set[str]) -> None:
+    """Mark what is not to be changed: annotations, aliases of types, messages, decorators, `__all__`, settings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.AnnAssign | ast.arg):
             _freeze(node.annotation)
@@ -117,7 +123,7 @@ def _strip(tree: ast.Module) -> None:
                 _freeze(decorator)
         elif isinstance(node, ast.Raise):
             _freeze(node.exc)
-        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in {"__all__", "Span", *settings}:
             _freeze(node)
 
 
