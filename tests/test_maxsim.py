@@ -11,7 +11,7 @@ from strategies import grid, grid_case, unit_case
 from refcolbert import Ragged, definition, maxsim
 from refcolbert import maxsim as public
 from refcolbert.errors import InvalidInput
-from refcolbert.maxsim import contenders, score, score_bound, scores
+from refcolbert.maxsim import _cuts, contenders, score, score_bound, scores
 
 
 def bound(q, documents):
@@ -161,3 +161,41 @@ def test_public_function_takes_arrays_and_ragged():
     assert many.dtype == np.float64
     assert many.tolist() == [3.0, 1.0]
     assert public(q, Ragged.from_list([], dim=3)).shape == (0,)
+
+
+def test_bound_is_the_derived_one():
+    """score_bound is n_q g(dim) max|q_i| max|d_j| with g(n) = n u / (1 - n u), to float64 rounding."""
+    q = np.array([[3, 4, 0], [0, 1, 0]], np.float32)
+    u = 2.0**-24
+    assert score_bound(q, 3, 7.0) == pytest.approx(2 * (3 * u / (1 - 3 * u)) * 5 * 7, rel=1e-12)
+
+
+def test_contenders_reach_two_bounds_below_the_kth():
+    """Whatever is at most two bounds below the k-th rough score is kept, all of them where k is as large."""
+    rough = np.array([5.0, 2.6, 4.0, 3.0, 1.0])
+    assert contenders(rough, 2, 0.5).tolist() == [0, 2, 3]
+    assert contenders(rough, 2, 0.25).tolist() == [0, 2]
+    assert contenders(rough, 4, 0.0).tolist() == [0, 1, 2, 3]
+    for k in (5, 6):
+        assert contenders(rough, k, 0.0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_cuts_fill_chunks_with_whole_documents():
+    """Chunks hold as many whole documents as fit, or one that is longer."""
+    offsets = np.array([0, 3, 5, 6, 10])
+    assert _cuts(offsets, 5) == [2, 4]
+    assert _cuts(offsets, 2) == [1, 2, 3, 4]
+    assert _cuts(offsets, 9) == [3, 4]
+    assert _cuts(offsets, 100) == [4]
+    assert _cuts(offsets[:1], 5) == []
+
+
+def test_chunks_are_no_larger_than_their_limit(monkeypatch):
+    """`scores` holds CHUNK similarities at once, one row of them at least."""
+    module, q, d = sys.modules["refcolbert.maxsim"], np.ones((3, 4), np.float32), np.ones((7, 4), np.float32)
+    asked = []
+    monkeypatch.setattr(module, "_cuts", lambda offsets, rows: asked.append(rows) or _cuts(offsets, rows))
+    for chunk, rows in ((24, 8), (2, 1)):
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        assert scores(q, Ragged.from_list([d, d])).tolist() == [12.0, 12.0]
+        assert asked.pop() == rows
