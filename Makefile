@@ -2,7 +2,7 @@
 #   make demo   environment, install, default model, index real text, answer questions
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint nightly faults fuzz sizes conformance mutation coverage clean
+.PHONY: help demo test lint nightly faults fuzz sizes conformance mutation coverage blas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -67,6 +67,14 @@ mutation: $(VENV)/.ready
 #   make coverage  branches of the numerical rooms, format and store that the tests reach
 coverage: $(VENV)/.ready
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --quiet --cov --cov-report=term-missing --ignore tests/export --ignore tests/test_install.py
+
+#   make blas      the numerical tests with one and two BLAS threads, on two kernels
+NUMERIC := tests/conformance $(addprefix tests/test_,$(addsuffix .py,maxsim topk kmeans codec ivf search pooling goldens golden_index))
+blas: $(VENV)/.ready
+	for threads in 1 2; do for core in "" OPENBLAS_CORETYPE=Haswell; do \
+	  echo "OPENBLAS_NUM_THREADS=$$threads $$core"; \
+	  env OPENBLAS_NUM_THREADS=$$threads $$core $(BIN)/python -m pytest --quiet -r f $(NUMERIC) || exit 1; \
+	done; done
 
 sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.sizes

@@ -56,3 +56,46 @@ def test_bad_nprobe_is_refused(nprobe):
     """nprobe must be an integer of at least 1."""
     with pytest.raises(InvalidInput, match="nprobe"):
         ivf.probe(np.zeros((1, 3), np.float32), nprobe)
+
+
+@pytest.mark.parametrize("few", [0, 99])
+def test_both_ways_of_probing_are_used(monkeypatch, few):
+    """Below FEW probes the best are looked for one after the other, above by partition: the same cells."""
+    scores = np.random.default_rng(0).integers(-3, 4, (5, 40)).astype(np.float32)
+    monkeypatch.setattr(ivf, "FEW", few)
+    for nprobe in (1, 7, 39, 40, 41):
+        expected = {c for row in scores.tolist() for c in definition.top_k(row, nprobe)}
+        assert set(ivf.probe(scores, nprobe).tolist()) == expected
+        assert ivf.probe(scores, np.int64(nprobe)).tolist() == sorted(expected)
+
+
+def test_the_partition_is_used_beyond_few_probes(monkeypatch):
+    """Up to FEW probes take the one way, more the other."""
+    used = []
+    for name in ("_best", "_best_of_many"):
+        way = getattr(ivf, name)
+        monkeypatch.setattr(ivf, name, lambda s, n, way=way, name=name: used.append((name, n)) or way(s, n))
+    for nprobe in (ivf.FEW, ivf.FEW + 1):
+        ivf.probe(np.zeros((1, 99), np.float32), nprobe)
+    assert used == [("_best", ivf.FEW), ("_best_of_many", ivf.FEW + 1)]
+
+
+def test_arrays_have_their_types():
+    """Cells and documents are uint32, offsets and candidates int64; nothing gives empty lists."""
+    lists = ivf.build(np.array([3, 1, 3], np.uint16), offsets_of([1, 2]))
+    assert (lists.cells.dtype, lists.offsets.dtype, lists.documents.dtype) == (np.uint32, np.int64, np.uint32)
+    assert (lists.cells.tolist(), lists.offsets.tolist(), lists.documents.tolist()) == ([1, 3], [0, 1, 3], [1, 0, 1])
+    documents, cells = ivf.entries(lists, np.array([0, 1, 3, 9]))
+    assert (documents.tolist(), cells.tolist()) == ([1, 0, 1], [1, 3, 3])
+    assert ivf.candidates(lists, np.array([0, 2])).dtype == np.int64
+    empty = ivf.build(np.empty(0, np.uint16), offsets_of([]))
+    assert (empty.cells.tolist(), empty.offsets.tolist()) == ([], [0])
+    assert ivf.candidates(empty, np.array([], np.int64)).tolist() == []
+
+
+def test_codes_of_two_bytes_and_many_documents_do_not_overflow():
+    """Cell and document are told apart for the largest code."""
+    codes = np.full(70_000, 65_535, np.uint16)
+    lists = ivf.build(codes, np.arange(70_001))
+    assert lists.cells.tolist() == [65_535]
+    assert lists.documents.tolist() == list(range(70_000))

@@ -95,3 +95,93 @@ def test_impossible_counts_are_refused(k):
 def test_centroid_count_is_the_rule_of_plaid(n_tokens, expected):
     """A power of two near 16 sqrt(n), never more than n."""
     assert kmeans.centroid_count(n_tokens) == expected
+
+
+def test_shares_are_by_size_with_largest_remainders():
+    """Centroids go to cells by size, the rest to the largest remainders, first of equals, at most one a vector."""
+    assert kmeans._shares(np.array([50, 30, 20]), 10).tolist() == [5, 3, 2]
+    assert kmeans._shares(np.array([3, 3, 3]), 5).tolist() == [2, 2, 1]
+    assert kmeans._shares(np.array([1, 9]), 5).tolist() == [1, 4]
+    assert kmeans._shares(np.array([1, 1, 8]), 10).tolist() == [1, 1, 8]
+    assert kmeans._shares(np.array([0, 6, 1]), 3).tolist() == [0, 3, 0]
+
+
+@pytest.mark.parametrize("chunk", [1, 37, 400])
+def test_chunks_change_nothing(monkeypatch, chunk):
+    """Assignments and sums are the same however many similarities are held at once, at least one row of them."""
+    centroids = kmeans.fit(VECTORS, 50, 0)
+    exact, near = kmeans.assign_exact(VECTORS, centroids.fine), kmeans.assign(VECTORS, centroids)
+    sums = kmeans._sums(VECTORS, exact, 50)
+    monkeypatch.setattr(kmeans, "CHUNK", chunk)
+    assert kmeans.assign_exact(VECTORS[:300], centroids.fine).tolist() == exact[:300].tolist()
+    assert kmeans.assign(VECTORS[:300], centroids).tolist() == near[:300].tolist()
+    assert np.allclose(kmeans._sums(VECTORS, exact, 50), sums, atol=1e-4)
+
+
+def test_sums_are_of_each_cluster():
+    """Row c is the sum of the vectors with code c, zero for an empty cluster."""
+    codes = np.random.default_rng(0).integers(0, 4, len(VECTORS))
+    found = kmeans._sums(VECTORS, codes, 6)
+    expected = [VECTORS[codes == c].astype(np.float64).sum(axis=0) for c in range(6)]
+    assert np.abs(found - expected).max() <= 1e-3
+    assert (found[4:] == 0).all()
+
+
+def test_probes_are_the_nearest_cells():
+    """With one probe a vector gets the best centroid of its nearest coarse cell, with two the best of both."""
+    fine = np.float32([[1, 0], [0.8, 0.6], [0, 1], [-0.6, 0.8]])
+    centroids = kmeans.Centroids(fine, np.float32([[1, 0], [0, 1]]), np.array([0, 2, 4]))
+    vectors = np.float32([[0.6, 0.8], [1, 0], [-1, 0.1], [0.65, 0.75]])
+    one = [2 * int(x[1] > x[0]) + int((fine[2 * int(x[1] > x[0]) :][:2] @ x).argmax()) for x in vectors]
+    assert kmeans.assign(vectors, centroids, probes=1).tolist() == one
+    assert kmeans.assign(vectors, centroids, probes=2).tolist() == (vectors @ fine.T).argmax(axis=1).tolist()
+    assert one != (vectors @ fine.T).argmax(axis=1).tolist()
+
+
+def test_an_empty_cluster_moves_onto_the_worst_placed_vector(monkeypatch):
+    """After one step, a centroid that lost all its vectors lies on the vector farthest from its own centroid."""
+    monkeypatch.setattr(kmeans, "ITERATIONS", 1)
+    vectors = np.float32([[1, 0], [1, 0], [1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]])
+
+    class Drawn:
+        def choice(self, n, k, replace):
+            assert (n, k, replace) == (6, 3, False)
+            return np.array([2, 0, 3])
+
+    found = kmeans._lloyd(vectors, 3, Drawn())
+    middle = vectors[3:].sum(axis=0)
+    assert np.allclose(found, [[1, 0], [0, 1], middle / np.linalg.norm(middle)], atol=1e-6)
+
+
+def test_a_cluster_that_cancels_out_stays_where_it_was(monkeypatch):
+    """Vectors whose sum is zero leave their centroid alone."""
+    monkeypatch.setattr(kmeans, "ITERATIONS", 2)
+    vectors = np.float32([[0, 1], [0, -1], [0, 1], [0, -1]])
+    found = kmeans._lloyd(vectors, 1, np.random.default_rng(0))
+    assert np.abs(found).tolist() == [[0.0, 1.0]]
+
+
+def test_a_sample_finds_the_coarse_centroids(monkeypatch):
+    """Coarse centroids are fitted to about COARSE_POINTS vectors each, evenly spaced, fine ones to all."""
+    seen, lloyd = [], kmeans._lloyd
+    monkeypatch.setattr(kmeans, "_lloyd", lambda v, k, rng: seen.append((len(v), k)) or lloyd(v, k, rng))
+    monkeypatch.setattr(kmeans, "COARSE_POINTS", 10)
+    kmeans.fit(VECTORS, 49, 0)
+    step = len(VECTORS) // 70
+    assert seen[0] == (-(-len(VECTORS) // step), 7)
+    assert sum(n for n, _ in seen[1:]) == len(VECTORS)
+    assert sum(k for _, k in seen[1:]) == 49
+    seen.clear()
+    kmeans.fit(VECTORS[:20], 16, 0)
+    assert seen[0] == (20, 4)
+    seen.clear()
+    assert len(kmeans.fit(VECTORS, 1, 0)) == 1
+    assert seen[0][1] == 1
+
+
+def test_centroid_counts_are_limited(monkeypatch):
+    """Never more than MAX_CENTROIDS, which fits a code of two bytes."""
+    assert kmeans.MAX_CENTROIDS == 2**16
+    assert kmeans.centroid_count(10**9) == 2**16
+    assert kmeans.centroid_count(2) == 2
+    assert [kmeans.centroid_count(n) for n in (15_876, 16_384, 16_385)] == [1024, 2048, 2048]

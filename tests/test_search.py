@@ -1,6 +1,7 @@
 """Two-phase search against brute force and against the definition."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from strategies import topical, unit
 from refcolbert import codec, definition, ivf
 from refcolbert.collection import Collection, Segment
 from refcolbert.errors import InvalidInput
-from refcolbert.maxsim import score
+from refcolbert.maxsim import score, score_bound
 from refcolbert.ragged import offsets_of
-from refcolbert.search import find, prune, round_to_levels, search, search_many
+from refcolbert.search import _chunks, find, prune, rough_scores, round_to_levels, search, search_many
 
 DIM, N_DOCS = 16, 150
 RNG = np.random.default_rng(11)
@@ -181,3 +182,137 @@ def test_recall_at_defaults(monkeypatch):
         exact = set(search(q, WHOLE, 10, exact=True).documents.tolist())
         hits += len(exact & set(search(q, WHOLE, 10, candidates=40).documents.tolist()))
     assert hits >= 0.9 * 10 * len(QUERIES)
+
+
+def stages(result):
+    """Name and count of each stage."""
+    return [(stage.name, stage.count) for stage in result.trace]
+
+
+def test_the_trace_counts_what_came_out_of_each_stage(monkeypatch):
+    """Stages are named in order with their counts and milliseconds, and skipped where everything is ranked."""
+    q = QUERIES[0]
+    found = search(q, WHOLE, 3, nprobe=2, candidates=5)
+    cells = ivf.probe(q @ CODEC.centroids.T, 2)
+    rows = [i for i, codes in enumerate(CODES) if set(codes) & set(cells.tolist())]
+    assert stages(found) == [
+        ("centroids", 64),
+        ("cells", len(cells)),
+        ("candidates", len(rows)),
+        ("prune", 5),
+        ("rank", 5),
+    ]
+    assert stages(search(q, RAW, 3)) == [("rank", N_DOCS)]
+    assert stages(search(q, WHOLE, 3, exact=True)) == [("centroids", 64), ("rank", N_DOCS)]
+    assert stages(search(q, WHOLE, 3, candidates=N_DOCS)) == stages(search(q, WHOLE, 3))
+    assert [name for name, _ in stages(search(q, WHOLE, 3, candidates=N_DOCS - 1))][1] == "cells"
+    moments = iter([1.0, 3.5])
+    monkeypatch.setattr("refcolbert.search.time.perf_counter", lambda: next(moments))
+    assert search(q, RAW, 3).trace[0].milliseconds == 2500.0
+
+
+def test_no_threads_unless_asked(monkeypatch):
+    """One thread is the caller's own, of search and of search_many; more are as many as were asked for."""
+    made = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers) -> None:
+            made.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr("refcolbert.search.ThreadPoolExecutor", Pool)
+    search(QUERIES[0], WHOLE, 3)
+    search_many(QUERIES[:2], WHOLE, 3)
+    assert made == []
+    search(QUERIES[0], WHOLE, 3, threads=2)
+    search_many(QUERIES[:2], WHOLE, 3, threads=3)
+    assert made == [2, 3]
+
+
+def test_levels_are_255ths_of_the_largest():
+    """Similarities are cut down to steps of largest / 255, what is negative to 0, also where all of it is."""
+    table = round_to_levels(np.float32([[0.5, 0.25], [-1, 0.125]]))
+    assert table.tolist() == [[255, 127], [0, 63]]
+    assert table.dtype == np.uint8
+    assert round_to_levels(np.float32([[-1, -2]])).tolist() == [[0, 0]]
+    assert round_to_levels(np.zeros((1, 2), np.float32)).tolist() == [[0, 0]]
+
+
+def test_probing_widens_with_a_filter_and_until_there_are_k(monkeypatch):
+    """A filter that leaves one in n probes n times as many cells, and too few candidates four times as many again."""
+    asked, probe = [], ivf.probe
+    monkeypatch.setattr(ivf, "probe", lambda scores, nprobe: asked.append(nprobe) or probe(scores, nprobe))
+    allowed = np.arange(N_DOCS) % 4 == 0
+    search(QUERIES[0], WHOLE, 1, allowed=allowed, nprobe=3, candidates=2)
+    assert asked == [12]
+    asked.clear()
+    search(QUERIES[0], WHOLE, N_DOCS - 1, nprobe=1, candidates=1)
+    assert asked[:3] == [1, 4, 16]
+    asked.clear()
+    search(QUERIES[0], WHOLE, 1, candidates=2)
+    assert asked == [16]
+
+
+def test_candidates_beyond_what_pruning_looks_at_are_cut(monkeypatch):
+    """Pruning sees PRUNED times as many documents as are ranked, the best by what the probed cells say of them."""
+    seen = []
+    monkeypatch.setattr("refcolbert.search.prune", lambda t, c, documents, *more: seen.append(documents) or documents)
+    q = QUERIES[1]
+    search(q, WHOLE, 2, nprobe=8, candidates=5)
+    table = round_to_levels((q @ CODEC.centroids.T).T)
+    found, scores = find(table, WHOLE, ivf.probe(q @ CODEC.centroids.T, 8), np.ones(N_DOCS, np.bool_))
+    assert len(found) > 20
+    assert seen[0].tolist() == sorted(found[definition.top_k(scores.tolist(), 20)].tolist())
+    search(q, WHOLE, 2, nprobe=8, candidates=len(found) // 4 + 1)
+    assert seen[1].tolist() == found.tolist()
+
+
+@pytest.mark.parametrize("cuts", [(), (40, 90)])
+def test_find_sums_the_probed_cells_of_each_document(cuts):
+    """Of each eligible document with a token in a probed cell, the levels of its best such cell, summed."""
+    q = QUERIES[2]
+    table, cells = round_to_levels((q @ CODEC.centroids.T).T), np.array([3, 10, 40])
+    eligible = np.arange(N_DOCS) % 3 > 0
+    found, scores = find(table, collection(cuts), cells, eligible)
+    rows = {i: [c for c in codes if c in cells] for i, codes in enumerate(CODES) if eligible[i]}
+    rows = {i: held for i, held in rows.items() if held}
+    assert found.tolist() == list(rows)
+    assert scores.tolist() == [int(table[held].astype(int).max(axis=0).sum()) for held in rows.values()]
+    nothing, none = find(table, collection(cuts), cells, np.zeros(N_DOCS, np.bool_))
+    assert (nothing.tolist(), none.tolist()) == ([], [])
+
+
+def test_prune_keeps_the_best_and_all_where_few():
+    """The best `keep` by centroid MaxSim, ascending; no work where there are no more than that."""
+    table = round_to_levels((QUERIES[3] @ CODEC.centroids.T).T)
+    exact = [int(table[codes].astype(int).max(axis=0).sum()) for codes in CODES]
+    everyone = np.arange(N_DOCS)
+    assert prune(table, WHOLE, everyone, 30).tolist() == sorted(definition.top_k(exact, 30))
+    assert prune(table, WHOLE, everyone, N_DOCS) is everyone
+
+
+def test_chunks_are_runs_of_about_so_many_tokens():
+    """Chunks hold as many whole documents as fit, or one that is longer, and lose none."""
+    lengths = DOCUMENTS.lengths
+    for size in (1, 40, 100, 10_000):
+        parts = [part.tolist() for part in _chunks(WHOLE, np.arange(N_DOCS), size)]
+        assert list(itertools.chain(*parts)) == list(range(N_DOCS))
+        assert all(lengths[part].sum() <= size or len(part) == 1 for part in parts)
+        assert all(lengths[a].sum() + lengths[b[0]] > size for a, b in itertools.pairwise(parts))
+
+
+def test_rough_scores_are_within_their_bound_and_it_is_no_larger_than_needed():
+    """The bound is the raw segments' derived one, or what the codec says of the largest scale."""
+    q, everyone = QUERIES[4], np.arange(N_DOCS)
+    rough, bound = rough_scores(q, None, RAW, everyone)
+    assert bound == score_bound(q, DIM, NORM)
+    assert np.abs(rough - [score(q, d) for d in DOCUMENTS]).max() <= bound
+    asked = CODEC.ask(q)
+    rough, bound = rough_scores(q, asked, WHOLE, everyone)
+    assert bound == asked.bound(float(WHOLE.segments[0].encoded.scales.max()))
+    assert np.abs(rough - [score(q, d) for d in DECODED]).max() <= bound
+    mixed = Collection(DIM, CODEC, (collection((70,)).segments[0], collection((70,), raw=True).segments[1]))
+    rough, _ = rough_scores(q, asked, mixed, everyone)
+    expected = [score(q, d) for d in [*list(DECODED)[:70], *list(DOCUMENTS)[70:]]]
+    assert np.abs(rough - expected).max() <= 1e-3
+    assert rough_scores(q, asked, WHOLE, everyone[:0])[1] == 0.0
