@@ -163,3 +163,97 @@ def test_encoding_does_not_depend_on_the_batch(nbits):
     assert same.mean() > 0.95
     for name in ("residuals", "scales", "spreads"):
         assert getattr(together, name)[same].tobytes() == getattr(alone, name)[same].tobytes()
+
+
+@pytest.mark.parametrize("nbits", codec.NBITS)
+def test_bound_is_the_derived_one(nbits):
+    """gamma(dim + 8) sum|q_i| (1 + 2 s (L - 1) |steps|) scale, with the largest spread s, to float64 rounding."""
+    q, fitted = np.random.default_rng(3).standard_normal((5, 12)).astype(np.float32), CODECS[nbits]
+    u = (12 + 8) * 2.0**-24
+    norms = np.linalg.norm(q.astype(np.float64), axis=1).sum()
+    terms = 1 + 2 * float(codec.SPREADS[0]) * (2**nbits - 1) * float(np.linalg.norm(fitted.steps))
+    assert fitted.ask(q).bound(3.0) == pytest.approx(u / (1 - u) * norms * terms * 3, rel=1e-12)
+
+
+def test_spreads_are_the_documented_powers():
+    """s = 2^(1/2 - n/32) for 0 <= n < 256, parted in the middle on the scale of logarithms."""
+    exponents = 0.5 - np.arange(256) / 32
+    assert codec.SPREADS.tolist() == np.exp2(exponents).astype(np.float32).tolist()
+    middles = np.exp2((exponents[:-1] + exponents[1:]) / 2)[::-1].astype(np.float32)
+    assert codec.BETWEEN.tolist() == middles.tolist()
+    assert (np.finfo(np.float16).max, (1, 2, 4, 8)) == (codec.LARGEST, codec.NBITS)
+    assert (codec.REACHES[0], codec.REACHES[-1], len(codec.REACHES)) == pytest.approx((0.8, 8, 32))
+
+
+def test_norms_up_to_half_of_float16_are_stored():
+    """A norm of 32752 is stored, a larger one refused, and no vector at all is no error."""
+    direction = np.zeros((1, 12), np.float32)
+    direction[0, 3] = codec.LARGEST / 2
+    assert float(CODECS[8].encode(direction).scales[0]) > 3e4
+    with pytest.raises(InvalidInput, match="norms up to 32752"):
+        CODECS[8].encode(direction * np.float32(1.001))
+    with pytest.raises(InvalidInput, match="norms up to"):
+        CODECS[8].encode(np.concatenate([direction, 2 * direction]))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 5, 8, 9, 16, 17])
+def test_norms_are_exact_and_alone_as_in_a_batch(dim):
+    """Folding halves gives the norm to a few units of the last place, with the same bits in any batch."""
+    vectors = np.random.default_rng(dim).standard_normal((50, dim)).astype(np.float32)
+    found = codec._norms(vectors)
+    assert np.abs(found / np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max() <= 6 * 2.0**-24
+    assert found.tolist() == [float(codec._norms(x[None])[0]) for x in vectors]
+
+
+def test_taking_tokens_takes_all_of_them():
+    """Rows by number and by slice, with their length, and pieces joined again."""
+    encoded = CODECS[4].encode(VECTORS[:20])
+    assert len(encoded) == 20
+    for rows in (slice(3, 9), np.array([7, 0, 7])):
+        part = encoded.take(rows)
+        assert np.array_equal(CODECS[4].decode(part), CODECS[4].decode(encoded)[rows])
+        assert part.residuals.tolist() == encoded.residuals[rows].tolist()
+    both = codec.join([encoded.take(slice(0, 5)), encoded.take(slice(5, 20))])
+    assert both.spreads.tolist() == encoded.spreads.tolist()
+
+
+def test_chunks_are_joined(monkeypatch):
+    """Encoding in small pieces gives what one piece gives."""
+    whole = CODECS[2].encode(VECTORS[:50])
+    monkeypatch.setattr(codec, "CHUNK", 7)
+    parts = CODECS[2].encode(VECTORS[:50])
+    for name in codec.Encoded.__slots__:
+        assert np.array_equal(getattr(parts, name), getattr(whole, name))
+
+
+def test_fit_draws_samples_of_the_vectors_that_are_not_zero(monkeypatch):
+    """k-means and the steps look at no more vectors than allowed, none of them zero, and there are few centroids."""
+    seen, kmeans_fit, fit_steps = [], codec.kmeans.fit, codec._fit_steps
+    monkeypatch.setattr(
+        codec.kmeans, "fit", lambda v, n, seed: seen.append((len(v), n, seed)) or kmeans_fit(v, n, seed)
+    )
+    monkeypatch.setattr(codec, "_fit_steps", lambda r, nbits: seen.append((len(r), nbits)) or fit_steps(r, nbits))
+    vectors = np.concatenate([np.zeros((10, 12), np.float32), 5 * VECTORS[:300]])
+    monkeypatch.setattr(codec, "POINTS_PER_CENTROID", 4)
+    monkeypatch.setattr(codec, "RESIDUAL_SAMPLE", 33)
+    fitted = codec.fit(vectors, 6, 2, seed=9)
+    assert seen == [(24, 6, 9), (33, 2)]
+    assert np.isfinite(fitted.centroids).all()
+    seen.clear()
+    monkeypatch.setattr(codec, "SAMPLE", 20)
+    codec.fit(vectors, 6, 2, seed=9)
+    assert seen[0] == (20, 6, 9)
+    seen.clear()
+    monkeypatch.setattr(codec, "RESIDUAL_SAMPLE", 300)
+    assert len(codec.fit(vectors[:13], 50, 2, seed=9).centroids) == 3
+    assert seen == [(3, 3, 9), (3, 2)]
+
+
+def test_a_sample_is_drawn_without_repetition_in_order():
+    """A smaller sample is distinct rows in their order, one as large or larger is everything."""
+    rows = np.arange(40, dtype=np.float32)[:, None]
+    drawn = codec._sample(rows, 12, np.random.default_rng(0))[:, 0]
+    assert len(set(drawn.tolist())) == 12
+    assert drawn.tolist() == sorted(drawn.tolist())
+    for size in (40, 41):
+        assert codec._sample(rows, size, np.random.default_rng(0)) is rows
