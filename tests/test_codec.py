@@ -8,6 +8,7 @@ from strategies import topical, unit
 
 from refcolbert import codec, definition
 from refcolbert.errors import InvalidInput
+from tools.goldens import cases, files
 
 NBITS = st.sampled_from(codec.NBITS)
 VECTORS = topical(np.random.default_rng(5), 80, 12).vectors
@@ -257,3 +258,17 @@ def test_a_sample_is_drawn_without_repetition_in_order():
     assert drawn.tolist() == sorted(drawn.tolist())
     for size in (40, 41):
         assert codec._sample(rows, size, np.random.default_rng(0)) is rows
+
+
+@pytest.mark.parametrize("case", cases.CASES["codec"])
+def test_stored_bytes_are_the_goldens(case):
+    """Codes, packed residuals and spreads are those of golden/codec exactly, scales to a unit, vectors to float16."""
+    golden = files.read("codec", case)
+    held, tolerance = golden.arrays, golden.about["tolerance"]
+    starts = np.array([0, len(held["centroids"])])
+    fitted = codec.Codec(held["centroids"], held["centroids"][:1], starts, held["steps"], int(case[0]))
+    encoded = fitted.encode(held["vectors"])
+    for name in ("codes", "residuals", "spreads"):
+        assert getattr(encoded, name).tobytes() == held[name].tobytes()
+    assert np.abs(encoded.scales.astype(float) - held["scales"]).max() <= tolerance["scales"]
+    assert np.abs(fitted.decode(encoded) - held["decoded"]).max() <= tolerance["decoded"]

@@ -27,12 +27,11 @@ from typing import Any
 import click
 
 ROOT = Path(__file__).parents[1]
-GOLDENS = ["tests/conformance/test_conformance.py", "--impl", "tools.conformance.core", "-k", "goldens"]
 TESTS = {
     "maxsim": ["tests/test_maxsim.py"],
     "topk": ["tests/test_topk.py"],
     "kmeans": ["tests/test_kmeans.py", "tests/test_codec.py"],
-    "codec": ["tests/test_codec.py", *GOLDENS],
+    "codec": ["tests/test_codec.py"],
     "ivf": ["tests/test_ivf.py"],
     "tokens": ["tests/test_tokens_switches.py", "tests/test_tokens.py"],
     "search": ["tests/test_search.py"],
