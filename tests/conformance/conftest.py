@@ -55,10 +55,10 @@ def every_index_is_sound():
 
 @pytest.fixture
 def max_examples(request):
-    """How many examples of each case: a fifth of the profile's where the everyday tests run all implementations."""
-    return request.config.getoption("--examples", None) or (
-        None if request.config.getoption("--impl", None) else settings().max_examples // 5
-    )
+    """How many examples of each case: of the profile's a tenth, where the everyday tests run all implementations."""
+    if request.config.getoption("--impl", None):
+        return request.config.getoption("--examples")
+    return request.config.getoption("--examples", None) or max(settings().max_examples // 10, 10)
 
 
 @pytest.fixture
