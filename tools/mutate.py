@@ -236,11 +236,13 @@ def main(modules: tuple[str, ...], every: int, listing: bool) -> None:
             continue
         if not survives(module, (ROOT / "refcolbert" / f"{module}.py").read_text()):
             raise click.ClickException(f"the tests of {module} fail without any mutation")
-        alive = [m for m in tried if survives(module, m.source)]
-        for m in alive:
-            click.echo(f"  survived {module}:{m.line}: {m.text}")
-        killed, total = killed + len(tried) - len(alive), total + len(tried)
-        click.echo(f"{module}: {len(tried) - len(alive)} of {len(tried)} killed ({1 - len(alive) / len(tried):.1%})")
+        alive = 0
+        for m in tried:
+            if survives(module, m.source):
+                alive += 1
+                click.echo(f"  survived {module}:{m.line}: {m.text}")
+        killed, total = killed + len(tried) - alive, total + len(tried)
+        click.echo(f"{module}: {len(tried) - alive} of {len(tried)} killed ({1 - alive / len(tried):.1%})")
     if total:
         click.echo(f"all: {killed} of {total} killed ({killed / total:.1%})")
 
