@@ -5,7 +5,8 @@
 Each mutant exports a golden checkpoint with one thing wrong: a switch of the spec, an id of a skiplist, a step of the
 tokenizer, a tensor, a layer of the head, a node of the graph. Prints a line for each that gets through, and how many
 were refused of how many. What cannot change a vector is not tried: a bias of attention keys (softmax cancels it), the
-padding id (nothing is padded), a skipped id that no text can spell.
+padding id (nothing is padded), a skipped id that no text can spell; nor GELU by its tanh formula, which stays below the
+gate's 1e-4.
 """
 
 import argparse
@@ -189,9 +190,6 @@ def _heads(case: str) -> Iterator[Mutant]:
             yield case, f"Dense {i} without activation", partial(_set, layer=i, activation=torch.nn.Identity()), None
         else:
             yield case, f"Dense {i} with Tanh", partial(_set, layer=i, activation=torch.nn.Tanh()), None
-        if isinstance(layer.activation, torch.nn.GELU):
-            approximate = torch.nn.GELU(approximate="tanh")
-            yield case, f"Dense {i}: GELU by tanh", partial(_set, layer=i, activation=approximate), None
         if layer.residual is not None or layer.identity_residual:
             none: dict[str, Any] = {"residual": None, "identity_residual": False}
             yield case, f"Dense {i} without residual", partial(_set, layer=i, **none), None
