@@ -278,6 +278,8 @@ def test_find_sums_the_probed_cells_of_each_document(cuts):
     rows = {i: held for i, held in rows.items() if held}
     assert found.tolist() == list(rows)
     assert scores.tolist() == [int(table[held].astype(int).max(axis=0).sum()) for held in rows.values()]
+    raw = Collection(DIM, CODEC, (*collection((70,)).segments[:1], *collection((70,), raw=True).segments[1:]))
+    assert find(table, raw, cells, eligible)[0].tolist() == [i for i in rows if i < 70]  # lists alone are looked at
     nothing, none = find(table, collection(cuts), cells, np.zeros(N_DOCS, np.bool_))
     assert (nothing.tolist(), none.tolist()) == ([], [])
 

@@ -27,7 +27,7 @@ from refcolbert.errors import (
 )
 from refcolbert.files import Pin, create_new, open_plain
 from refcolbert.format import EncoderEntry, FileEntry, Manifest
-from refcolbert.store import DATA, Store
+from refcolbert.store import DATA, Store, _map
 
 FORK = multiprocessing.get_context("fork")
 EMPTY = Manifest(generation=1, dim=2, nbits="float16", train_at=10, seed=0)
@@ -594,3 +594,23 @@ def test_a_file_entry_of_another_index(store):
         wrong = FileEntry(entry.name, entry.bytes, "0" * 64)
         with pytest.raises(CorruptIndexError, match=re.escape(entry.name)):
             writer.copy(wrong, store)
+
+
+def test_a_file_that_cannot_be_mapped_is_a_typed_error(store, monkeypatch):
+    """Too little address space is an error that names the file and what to do."""
+    entry = FileEntry("positions-1.npy", 152, "0" * 64)
+
+    def full(*_, **__):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("refcolbert.store.mmap.mmap", full)
+    with (store.path / "manifest.json").open("rb") as file, pytest.raises(CorruptIndexError, match="cannot be mapped"):
+        _map(file, entry)
+
+
+def test_a_discarded_store_leaves_nothing(tmp_path):
+    """The whole folder goes."""
+    made = Store(tmp_path / "gone")
+    made.create()
+    made.discard()
+    assert not (tmp_path / "gone").exists()

@@ -1,0 +1,32 @@
+"""Segments as one collection."""
+
+import numpy as np
+import pytest
+
+from refcolbert.collection import Collection, Segment
+from refcolbert.errors import InvalidInput
+
+LIVE = np.ones(2, np.bool_)
+
+
+def segment(raw, norm=1.0, first=0):
+    """Two documents of two and one rows."""
+    return Segment(np.array([first, first + 1]), np.array([0, 2, 3]), LIVE, norm, raw, None, None)
+
+
+def test_a_segment_holds_vectors_one_way_or_the_other():
+    """Neither raw vectors nor encoded ones with a codec is an error."""
+    with pytest.raises(InvalidInput, match="raw vectors"):
+        segment(None).decode(slice(0, 3), None)
+
+
+def test_documents_are_numbered_through_the_segments():
+    """Lengths, positions, the largest norm and vectors go on from one segment to the next; an empty one has none."""
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    both = Collection(2, None, (segment(rows, 2.0), segment(rows + 10, 5.0, 7)))
+    assert both.lengths.tolist() == [2, 1, 2, 1]
+    assert both.positions.tolist() == [0, 1, 7, 8]
+    assert both.largest_norm == 5.0
+    assert [d.tolist() for d in both.vectors(np.array([1, 2]))] == [[[4, 5]], [[10, 11], [12, 13]]]
+    nothing = Collection(2, None, ())
+    assert (nothing.largest_norm, len(nothing.vectors(np.array([], np.int64)))) == (0.0, 0)
