@@ -43,7 +43,7 @@ def _grid(names: str, *values: tuple[Any, ...]) -> Points:
     return [dict(zip(names.split(), point, strict=True)) for point in values]
 
 
-OURS = ((1, 32), (1, 64), (2, 64), (2, 128), (4, 128), (4, 256), (8, 512), (16, 512), (16, 1024), (32, 2048))
+OURS = ((1, 32), (1, 64), (2, 96), (2, 128), (4, 192), (4, 256), (8, 512), (16, 512), (16, 1024), (32, 2048))
 FAST_PLAID = ((8, 4096), (8, 1024), (4, 1024), (4, 512), (2, 512), (1, 256))  # the first is its default
 COLBERT_AI = ((1, 0.5, 256), (2, 0.45, 1024), (4, 0.4, 4096), (2, 0.4, 512), (4, 0.4, 1024))  # k = 10, 100, 1000, ...
 ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
@@ -55,19 +55,18 @@ _LIST = (
         "refcolbert",
         "refcolbert",
         None,
+        _grid("nprobe candidates", *OURS),
+        "refcolbert",
+        note="one thread of its own, two of BLAS",
+    ),
+    Engine(
+        "refcolbert, 2 threads",
+        "refcolbert",
+        None,
         [{**point, "threads": 2} for point in _grid("nprobe candidates", *OURS)],
         "refcolbert",
         ONE_BLAS_THREAD,
-        note="2 threads share a query, in a batch 2 queries run at a time; BLAS has one thread",
-    ),
-    Engine(
-        "refcolbert, 1 thread",
-        "refcolbert",
-        None,
-        [{**point, "threads": 1} for point in _grid("nprobe candidates", *OURS)],
-        "refcolbert",
-        ONE_BLAS_THREAD,
-        note="all in one thread",
+        note="two of its own, one of BLAS: they share a query, in a batch two queries run at a time",
     ),
     Engine(
         "fast-plaid",

@@ -1,11 +1,12 @@
 """Filtered recall: how much of the exact filtered answer a filtered search finds, at several selectivities.
 
-    python -m tools.bench.filtered [--documents 20000] [--queries 100] [--data FOLDER --collection NAME]
+    python -m tools.bench.filtered [--documents 20000] [--queries 100] [--corpus FOLDER]
 
 Each document gets a random number 0 .. 9,999 as metadata; a filter lets through 50 %, 5 % or 0.5 % of them. Recall@10
 is the share of the ten best of an exact filtered scan that a search with default parameters also returns; beside it
-stand what filtering the unfiltered top 1,000 afterwards would have found, and the time of a query. Without --data the
-vectors are synthetic: documents around a few hundred topics, queries near a document.
+stand what filtering the unfiltered top 1,000 afterwards would have found, and the time of a query. CORPUS is a folder
+that `tools.bench.vectors` wrote; without one the vectors are synthetic: documents around a few hundred topics, queries
+near a document.
 """
 
 import statistics
@@ -17,8 +18,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from refcolbert import Encoder, Index, Ragged
-from tools.collections import load
+from refcolbert import Index, Ragged
+from tools.bench.vectors import corpus_in
 
 DIM = 64
 SELECTIVITIES = {"100 %": 10_000, "50 %": 5_000, "5 %": 500, "0.5 %": 50}
@@ -60,17 +61,15 @@ def measure(index: Index, queries: Queries, below: int) -> tuple[float, float, f
 @click.command()
 @click.option("--documents", default=20_000, show_default=True, help="Synthetic documents.")
 @click.option("--queries", "n_queries", default=100, show_default=True)
-@click.option("--data", type=click.Path(exists=True, path_type=Path), help="Folder of BEIR collections.")
-@click.option("--collection", default="scifact", show_default=True)
-@click.option("--model", help="Model folder; default: the default model.")
-def main(documents: int, n_queries: int, data: Path | None, collection: str, model: str | None) -> None:
+@click.option("--corpus", type=click.Path(exists=True, path_type=Path), help="Real token vectors.")
+def main(documents: int, n_queries: int, corpus: Path | None) -> None:
     """Measure and print one table."""
-    if data is None:
+    if corpus is None:
         vectors, queries = synthetic(documents, n_queries)
     else:
-        encoder, read = Encoder.load(model), load(data, collection)
-        vectors = encoder.encode_documents(read.texts, True)
-        queries = list(encoder.encode_queries(list(read.queries.values())[:n_queries]))
+        read = corpus_in(corpus)
+        drawn = np.random.default_rng(0).permutation(len(read.queries))[:n_queries]
+        vectors, queries = read.documents, list(read.queries[np.sort(drawn)])
     numbers = np.random.default_rng(1).integers(0, 10_000, len(vectors)).tolist()
     with tempfile.TemporaryDirectory() as folder:
         index = Index.create(Path(folder) / "i", dim=vectors.dim)
