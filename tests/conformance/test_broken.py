@@ -17,7 +17,7 @@ def test_broken_is_rejected(name):
     for case in all_cases().values():
         if case.invariant == broken.invariant:
             try:
-                case.check(broken.implementation, 100, **QUICK)
+                case.check(broken.implementation, 1000 if case.heavy else 100, **QUICK)
             except NotOffered as missing:
                 pytest.fail(f"{name} offers everything, {case.name} misses {missing}")
             except Exception:  # noqa: BLE001 - whatever the case raised, it has rejected the implementation

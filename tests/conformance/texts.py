@@ -103,7 +103,13 @@ def punctuation_rows_of_documents_are_dropped(impl, text):
     assert len(impl.Encoder.queries([text])[0]) == sum(bool(k) for k in impl.Encoder.tokens(text, "query")[1])
 
 
-@case("39", "Encoder", texts=st.lists(TEXTS, min_size=1, max_size=5), heavy=True)
+@case(
+    "39",
+    "Encoder",
+    texts=st.lists(TEXTS, min_size=1, max_size=5),
+    heavy=True,
+    examples=[{"texts": [" ".join(WORDS), WORDS[0]]}],
+)
 def a_batch_gives_what_each_text_gives_alone(impl, texts):
     """In the texts' order; vectors to 1e-4 and cosine 1 - 1e-6, because a batch may round differently (39, 44)."""
     for encode in (impl.Encoder.queries, impl.Encoder.documents):
