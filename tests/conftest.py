@@ -1,6 +1,8 @@
 """Shared by all tests: Hypothesis profiles, the tiny model, and a check of every index that a test makes."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,3 +55,14 @@ def every_index_is_sound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for path in created:
         if (path / "manifest.json").exists():
             Index.open(path, verify="full").check()
+
+
+RAM = Path("/dev/shm")  # noqa: S108 - a new folder of our own is made in it
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    """A folder that does not exist yet, in memory where there is such a disk: every case of a campaign writes files."""
+    folder = Path(tempfile.mkdtemp(dir=RAM if RAM.is_dir() else tmp_path))
+    yield folder / "x"
+    shutil.rmtree(folder, ignore_errors=True)

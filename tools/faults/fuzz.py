@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -103,7 +104,7 @@ def _places(value: Any) -> list[tuple[Any, Any]]:
     return [(value, key) for key in keys] + [place for key in keys for place in _places(value[key])]
 
 
-class Target:
+class Target(ABC):
     """Something that parses: sound inputs as named contents, and how to read one. Reads in `folder`."""
 
     def __init__(self, folder: Path) -> None:
@@ -111,18 +112,18 @@ class Target:
         folder.mkdir(parents=True)
         self.seeds: list[Names] = [self.sound()]
 
+    @abstractmethod
     def sound(self) -> Names:
         """A sound input."""
-        raise NotImplementedError
 
     def change(self, names: Names, rng: Rng) -> Names:
         """Some of the files changed."""
         chosen = rng.choice(sorted(names), int(rng.integers(1, 3)))
         return names | {str(name): change_bytes(names[str(name)], rng) for name in chosen}
 
+    @abstractmethod
     def read(self, names: Names) -> Any:
         """Read it all."""
-        raise NotImplementedError
 
     def put(self, names: Names) -> None:
         """Write the files below the folder."""
