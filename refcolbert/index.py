@@ -78,6 +78,11 @@ class Index:
         return self._store.path
 
     @property
+    def generation(self) -> int:
+        """The number of the generation that this object sees: each write makes the next one."""
+        return self._generation.manifest.generation
+
+    @property
     def collection(self) -> Collection:
         """The token vectors that this object sees: what `search.search` takes. Immutable."""
         return self._generation.collection
@@ -190,6 +195,14 @@ class Index:
             return False
         self._current = self._load(self._generation)
         return True
+
+    def newest(self) -> Self:
+        """Itself, or when another generation was committed since, a second object that sees it; this one stays."""
+        if self._store.read() == self._generation.manifest:
+            return self
+        other = object.__new__(type(self))
+        other.__dict__ = {**self.__dict__, "_current": self._load(self._generation)}
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickling keeps the place, not the content: the other process opens the newest generation."""
