@@ -2,11 +2,12 @@
 #   make demo   environment, install, default model, index real text, answer questions
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint nightly faults fuzz sizes conformance mutation coverage blas clean
+.PHONY: help demo test lint adapters nightly faults fuzz sizes conformance mutation coverage blas clean
 
 PYTHON ?= python3
 VENV := .venv
 LOWEST := .venv-lowest
+ADAPTERS := .venv-adapters
 BIN := $(VENV)/bin
 MODEL_CACHE := $(or $(REFCOLBERT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/refcolbert)
 DEFAULT_MODEL := $(MODEL_CACHE)/default-model/model.onnx
@@ -27,6 +28,13 @@ $(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
 	$(LOWEST)/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[test]'
 	touch $@
 
+# The frameworks that refcolbert.adapters serves bring some fifty packages that nothing else here needs.
+$(ADAPTERS)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(ADAPTERS)
+	$(ADAPTERS)/bin/python -m pip install --quiet --upgrade pip
+	$(ADAPTERS)/bin/python -m pip install --quiet --editable '.[test,langchain,llamaindex,haystack]'
+	touch $@
+
 $(DEFAULT_MODEL): $(VENV)/.ready
 	$(BIN)/python -m tools.default_model
 
@@ -38,10 +46,14 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint $(LOWEST)/.ready
+test: lint $(LOWEST)/.ready adapters
 	$(LOWEST)/bin/python -m pytest --quiet -m "not export and not install" --ignore tests/export
 	$(BIN)/python -m pytest --quiet
 	$(BIN)/python -m tools.sizes
+
+#   make adapters  the adapters with the frameworks themselves; named, a file whose framework is missing fails
+adapters: $(ADAPTERS)/.ready
+	$(ADAPTERS)/bin/python -m pytest --quiet $(wildcard tests/adapters/test_*.py)
 
 #   make nightly   the tests again, Hypothesis searching deeper
 nightly: $(VENV)/.ready
@@ -80,4 +92,4 @@ sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.sizes
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) $(ADAPTERS) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

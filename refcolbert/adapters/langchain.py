@@ -1,0 +1,91 @@
+"""LangChain: an index as a retriever, MaxSim as a document compressor (langchain-core, extra `langchain`).
+
+A document's metadata are the hit's, and under `score_key` its score. LangChain has no filter language of its own:
+`where` is refcolbert's (`filters`).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from ..encoder import Encoder
+from ..errors import InvalidInput, MissingDependency
+from ..hits import Hit
+from ..index import Index
+from ..rerank import rerank
+
+try:
+    from langchain_core.callbacks import (
+        AsyncCallbackManagerForRetrieverRun,
+        CallbackManagerForRetrieverRun,
+        Callbacks,
+    )
+    from langchain_core.documents import BaseDocumentCompressor, Document
+    from langchain_core.retrievers import BaseRetriever
+    from pydantic import ConfigDict, Field
+except ImportError as error:
+    raise MissingDependency(
+        "the LangChain adapter needs langchain-core: pip install 'refcolbert[langchain]'"
+    ) from error
+
+__all__ = ["ColBERTReranker", "ColBERTRetriever"]
+
+
+class ColBERTRetriever(BaseRetriever):
+    """Documents of an index. `search_kwargs` are further arguments of `Index.search`: nprobe, candidates, exact, ...
+
+    What `invoke` and `ainvoke` are given besides the query overrides all of them for that call: `invoke(query, k=3)`.
+    Pickling keeps the place of the index. A document without text is `InvalidInput`: LangChain's always have one.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    index: Index
+    k: int = 10
+    where: dict[str, Any] | None = None
+    search_kwargs: dict[str, Any] = Field(default_factory=dict)
+    score_key: str | None = "relevance_score"
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, **how: Any
+    ) -> list[Document]:
+        options = {"k": self.k, "where": self.where, **self.search_kwargs, **how}
+        return [self._document(hit) for hit in self.index.search(query, **options)]
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **how: Any
+    ) -> list[Document]:
+        return await asyncio.to_thread(self._get_relevant_documents, query, **how)
+
+    def _document(self, hit: Hit) -> Document:
+        if hit.text is None:
+            raise InvalidInput(f"document {hit.id!r} has no text: {self.index.path} was given vectors alone")
+        metadata = {**hit.metadata, **_scored(self.score_key, hit)}
+        return Document(id=hit.id, page_content=hit.text, metadata=metadata)
+
+
+class ColBERTReranker(BaseDocumentCompressor):
+    """Sorts the documents that any retriever found by MaxSim, and keeps the `top_n` best (None: all).
+
+    `encoder` defaults to the default model, loaded once.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    encoder: Encoder = Field(default_factory=Encoder.load)
+    top_n: int | None = None
+    score_key: str | None = "relevance_score"
+
+    def compress_documents(
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
+    ) -> list[Document]:
+        """The best documents for the query, best first; copies, so that those passed in stay as they are."""
+        hits = rerank(query, [document.page_content for document in documents], self.encoder, self.top_n)
+        return [self._copy(documents[int(hit.id)], hit) for hit in hits]
+
+    def _copy(self, document: Document, hit: Hit) -> Document:
+        return document.model_copy(update={"metadata": {**document.metadata, **_scored(self.score_key, hit)}})
+
+
+def _scored(key: str | None, hit: Hit) -> dict[str, float]:
+    return {} if key is None else {key: hit.score}

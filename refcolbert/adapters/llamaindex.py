@@ -1,0 +1,129 @@
+"""LlamaIndex: an index as a retriever, MaxSim as a node postprocessor (llama-index-core, extra `llamaindex`)."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from ..encoder import Encoder
+from ..errors import InvalidInput, MissingDependency
+from ..hits import Hit
+from ..index import Index
+from ..rerank import rerank
+
+try:
+    from llama_index.core.bridge.pydantic import PrivateAttr
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.retrievers import BaseRetriever
+    from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
+    from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+except ImportError as error:
+    raise MissingDependency(
+        "the LlamaIndex adapter needs llama-index-core: pip install 'refcolbert[llamaindex]'"
+    ) from error
+
+__all__ = ["ColBERTReranker", "ColBERTRetriever", "where_of"]
+
+OPERATORS = {
+    FilterOperator.EQ: "$eq",
+    FilterOperator.NE: "$ne",
+    FilterOperator.GT: "$gt",
+    FilterOperator.GTE: "$gte",
+    FilterOperator.LT: "$lt",
+    FilterOperator.LTE: "$lte",
+    FilterOperator.IN: "$in",
+    FilterOperator.NIN: "$nin",
+}
+
+
+class ColBERTRetriever(BaseRetriever):
+    """Nodes of an index: id, text and metadata of the documents, scored by MaxSim.
+
+    `filters` are LlamaIndex's, `search_kwargs` further arguments of `Index.search`: nprobe, candidates, exact, ... A
+    query bundle's embedding is not used. A document without text is `InvalidInput`: a text node always has one.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        similarity_top_k: int = 10,
+        *,
+        filters: MetadataFilters | None = None,
+        search_kwargs: Mapping[str, Any] | None = None,
+        **base: Any,
+    ) -> None:
+        """`base` are the arguments of `BaseRetriever`: callback_manager, object_map, objects, verbose."""
+        super().__init__(**base)
+        self._index, self._top_k = index, similarity_top_k
+        self._where = None if filters is None else where_of(filters)
+        self._search_kwargs = dict(search_kwargs or {})
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        hits = self._index.search(query_bundle.query_str, self._top_k, where=self._where, **self._search_kwargs)
+        return [self._node(hit) for hit in hits]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._retrieve, query_bundle)
+
+    def _node(self, hit: Hit) -> NodeWithScore:
+        if hit.text is None:
+            raise InvalidInput(f"document {hit.id!r} has no text: {self._index.path} was given vectors alone")
+        return NodeWithScore(node=TextNode(id_=hit.id, text=hit.text, metadata=hit.metadata), score=hit.score)
+
+
+class ColBERTReranker(BaseNodePostprocessor):
+    """Sorts nodes that any retriever found by MaxSim of the query with what they show, and keeps the `top_n` best.
+
+    `metadata_mode` says how much of a node's metadata is part of its text. What is serialized is `model`, the folder
+    or hub id of the encoder (None: the default model).
+    """
+
+    model: str | None = None
+    top_n: int | None = None
+    metadata_mode: MetadataMode = MetadataMode.EMBED
+    _encoder: Encoder = PrivateAttr()
+
+    def __init__(self, encoder: Encoder | None = None, *, model: str | None = None, **fields: Any) -> None:
+        """Takes an encoder that is there already, or loads `model`."""
+        super().__init__(model=model if encoder is None else encoder.source, **fields)
+        self._encoder = encoder or Encoder.load(model)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """As it is serialized."""
+        return "ColBERTReranker"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        if query_bundle is None:
+            raise InvalidInput("reranking needs a query: pass query_str or query_bundle to postprocess_nodes")
+        texts = [found.node.get_content(metadata_mode=self.metadata_mode) for found in nodes]
+        hits = rerank(query_bundle.query_str, texts, self._encoder, self.top_n)
+        return [NodeWithScore(node=nodes[int(hit.id)].node, score=hit.score) for hit in hits]
+
+
+def where_of(filters: MetadataFilters) -> dict[str, Any]:
+    """LlamaIndex's metadata filters in refcolbert's form (`filters`), with the same meaning.
+
+    A dot in a key leads into nested metadata. Raises `InvalidInput` for what no filter of refcolbert's says: operators
+    on lists and parts of texts (any, all, contains, text_match, is_empty), and comparisons with None.
+    """
+    parts = [where_of(part) if isinstance(part, MetadataFilters) else _condition(part) for part in filters.filters]
+    if not parts:
+        return {}
+    if filters.condition == FilterCondition.OR:
+        return {"$or": parts}
+    if filters.condition == FilterCondition.NOT:  # none of them
+        return {"$not": {"$or": parts}}
+    return {"$and": parts}
+
+
+def _condition(part: MetadataFilter) -> dict[str, Any]:
+    if part.operator not in OPERATORS:
+        raise InvalidInput(
+            f"the filter operator {part.operator.value!r} on {part.key!r} has no counterpart; expected one of "
+            f"{', '.join(operator.value for operator in OPERATORS)}"
+        )
+    if part.value is None:
+        raise InvalidInput(f"a filter on {part.key!r} compares with None, which LlamaIndex never matches")
+    return {part.key: {OPERATORS[part.operator]: part.value}}
