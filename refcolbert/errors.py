@@ -19,6 +19,7 @@
     ├── ExportError                    the torch side
     │   ├── UnsupportedCheckpoint      a layout, backbone, tensor or setting that cannot be exported faithfully
     │   └── ParityError                the ONNX model differs from its checkpoint
+    ├── TrainingError                  a run that cannot begin, go on or be resumed
     └── MissingDependency (ImportError)  an extra is not installed; the message names it
 
 A message says what was expected, what was found and what to do. An operation that raises has changed nothing.
@@ -43,6 +44,7 @@ __all__ = [
     "ModelNotFound",
     "ParityError",
     "RefColbertError",
+    "TrainingError",
     "UnknownId",
     "UnsupportedCheckpoint",
 ]
@@ -124,6 +126,10 @@ class UnsupportedCheckpoint(ExportError):
 
 class ParityError(ExportError):
     """The exported model does not reproduce its checkpoint."""
+
+
+class TrainingError(RefColbertError):
+    """A training run that cannot begin, go on or be resumed; its last checkpoint is as it was."""
 
 
 class MissingDependency(RefColbertError, ImportError):

@@ -10,7 +10,12 @@ import click
 
 from refcolbert.errors import MissingDependency
 
-__all__ = ["export", "verify"]
+from .settings import RECIPES, Settings, parse_losses
+
+__all__ = ["export", "train", "verify"]
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PATH = click.Path(exists=True, path_type=Path)
 
 
 @click.command()
@@ -58,6 +63,75 @@ def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bo
         found = _torch_side("folder").verify_against(out, against, trust_remote_code=trust_remote_code)
         text = _summary(found)
     click.echo(json.dumps(found, indent=1) if as_json else f"{out}: {text}")
+
+
+@click.command()
+@click.argument("start", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--data", "data", multiple=True, required=True, type=FILE, help="Examples or triples; may be repeated.")
+@click.option("--queries", type=FILE, help="queries.tsv, for triples of ids.")
+@click.option("--collection", type=FILE, help="collection.tsv, for triples of ids.")
+@click.option("--steps", type=int, required=True, help="Updates of the weights.")
+@click.option(
+    "--recipe", type=click.Choice(list(RECIPES)), default="paper", show_default=True, help="Defaults of the rest."
+)
+@click.option("--loss", "losses", multiple=True, metavar="NAME[=WEIGHT]", help="May be repeated; the sum is trained.")
+@click.option("--batch", type=int, help="Examples a backward pass.")
+@click.option("--accumulate", type=int, help="Backward passes a step.")
+@click.option("--negatives", type=int, help="Of each example, chosen anew every epoch; default: all.")
+@click.option("--learning-rate", type=float)
+@click.option("--head-learning-rate", type=float, help="Of the projection; default: as the rest.")
+@click.option("--warmup", type=float, help="Share of the steps in which the learning rate rises.")
+@click.option("--weight-decay", type=float)
+@click.option("--clip", type=float, help="Largest norm of a step's gradient.")
+@click.option("--dropout", type=float, help="Default: as config.json says.")
+@click.option("--freeze", type=int, help="Lowest layers not to train, nor the embeddings.")
+@click.option("--temperature", type=float, help="Of the in-batch softmax.")
+@click.option("--student-temperature", type=float, help="Of the model's scores in kl.")
+@click.option("--teacher-temperature", type=float, help="Of the teacher's scores in kl.")
+@click.option("--document-length", type=int, help="Tokens at which training cuts documents.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]))
+@click.option("--cached", is_flag=True, default=None, help="Cache gradients: batches beyond what memory holds.")
+@click.option("--group-tokens", type=int, help="Tokens that go through the transformer at once.")
+@click.option("--seed", type=int)
+@click.option("--validation", type=PATH, help="A BEIR folder, or held-out examples.")
+@click.option("--validate-every", type=int, metavar="STEPS")
+@click.option("--metric", type=click.Choice(["RR@10", "nDCG@10"]), help="Decides which weights are kept.")
+@click.option("--patience", type=int, metavar="VALIDATIONS", help="End after as many without a better metric.")
+@click.option("--save-every", type=int, metavar="STEPS")
+@click.option("--save-minutes", type=float)
+@click.option("--threads", type=int)
+@click.option("--dim", type=int, default=128, show_default=True, help="Of a new projection; as the next two.")
+@click.option("--no-punctuation-filter", is_flag=True, help="Keep the vectors of punctuation marks.")
+@click.option("--attend-to-mask", is_flag=True, help="Let a query's words attend to its [MASK] tokens.")
+@click.option("--resume", is_flag=True, help="Go on where the run at OUT was interrupted.")
+def train(
+    start: Path,
+    out: Path,
+    data: tuple[Path, ...],
+    queries: Path | None,
+    collection: Path | None,
+    recipe: str,
+    losses: tuple[str, ...],
+    validation: Path | None,
+    dim: int,
+    no_punctuation_filter: bool,
+    attend_to_mask: bool,
+    resume: bool,
+    **given: Any,
+) -> None:
+    """Train the ColBERT checkpoint or sentence encoder START; OUT/checkpoint is what `export` takes."""
+    chosen: dict[str, Any] = {**RECIPES[recipe], **{name: value for name, value in given.items() if value is not None}}
+    if losses:
+        chosen["losses"] = parse_losses(losses)
+    settings = Settings(**chosen)
+    side = {name: _torch_side(name) for name in ("data", "start", "validate", "train")}
+    head = side["start"].Head(dim=dim, mask_punctuation=not no_punctuation_filter, attend_to_mask_tokens=attend_to_mask)
+    examples = side["data"].read_examples(data, queries, collection)
+    pool = None if validation is None else side["validate"].read_pool(validation)
+    begun = side["start"].read_start(start, head, settings.seed)
+    found = side["train"].train(begun, examples, out, settings, validation=pool, resume=resume, progress=True)
+    click.echo(f"{found}: the trained checkpoint; `refcolbert export {found} MODEL` makes it searchable")
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -52,10 +52,18 @@ class ColbertModel(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return unit rows."""
+        return self.project(self.states(input_ids, attention_mask))
+
+    def states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """The transformer's last states [batch, length, hidden]."""
         extra: dict[str, Any] = {}
         if "token_type_ids" in self._takes:
             extra["token_type_ids"] = torch.zeros_like(input_ids)
         if "use_cache" in self._takes:
             extra["use_cache"] = False
-        states = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra).last_hidden_state
+        found = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra)
+        return cast(torch.Tensor, found.last_hidden_state)
+
+    def project(self, states: torch.Tensor) -> torch.Tensor:
+        """States [..., hidden] -> unit rows [..., dim]."""
         return nn.functional.normalize(self.head(states), p=2.0, dim=-1, eps=EPSILON)

@@ -17,7 +17,7 @@ from .colbert import ColbertModel, Dense
 from .frames import frame_of, load_tokenizer, marker_id, plain_json
 from .tensors import Account, read_json, read_tensors
 
-__all__ = ["is_stanford", "read_stanford"]
+__all__ = ["METADATA", "is_stanford", "read_stanford", "spec_of"]
 
 METADATA = "artifact.metadata"
 
@@ -59,7 +59,7 @@ def read_stanford(folder: Path, trust_remote_code: bool) -> tuple[ColbertModel, 
     model, dim = _model(folder, trust_remote_code)
     if settings["dim"] != dim:
         raise UnsupportedCheckpoint(f"{METADATA} says dim {settings['dim']}, linear.weight gives {dim}")
-    return model, _spec(settings, tokenizer), plain_json(tokenizer)
+    return model, spec_of(settings, tokenizer), plain_json(tokenizer)
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -87,7 +87,8 @@ def _model(folder: Path, trust_remote_code: bool) -> tuple[ColbertModel, int]:
     return ColbertModel(backbone, [Dense(weight)]), len(weight)
 
 
-def _spec(settings: dict[str, Any], tokenizer: Any) -> EncodingSpec:
+def spec_of(settings: dict[str, Any], tokenizer: Any) -> EncodingSpec:
+    """The spec that artifact.metadata's settings (the keys of `DEFAULTS`) mean with transformers' `tokenizer`."""
     if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
         raise UnsupportedCheckpoint(
             "a Stanford ColBERT pads queries with [MASK]; this tokenizer has no mask or pad token"

@@ -1,0 +1,79 @@
+"""AdamW with a learning rate of its own for the head, no decay of biases and norms, warm-up and linear decay."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from refcolbert.errors import TrainingError
+
+from .colbert import ColbertModel
+
+__all__ = ["fast_attention", "freeze", "make_optimizer", "rate", "set_dropout", "set_rate"]
+
+NO_DECAY = ("bias", "LayerNorm.weight", "layer_norm.weight", "norm.weight")
+
+
+def fast_attention(model: ColbertModel) -> None:
+    """Use torch's fused attention, where the backbone has it; what is exported is built with plain products."""
+    backbone: Any = model.backbone
+    if backbone._supports_sdpa:
+        backbone.set_attn_implementation("sdpa")
+
+
+def freeze(model: ColbertModel, layers: int | None) -> None:
+    """Train neither the embeddings nor the `layers` lowest layers; None trains everything. Raises `TrainingError`."""
+    if layers is None:
+        return
+    config: Any = model.backbone.config
+    stacks = [
+        m for m in model.backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers
+    ]
+    embeddings = getattr(model.backbone, "embeddings", None)
+    if not stacks or embeddings is None or not 0 <= layers <= len(stacks[0]):
+        most = f"0 to {len(stacks[0])}" if stacks and embeddings is not None else "no freezing"
+        raise TrainingError(f"expected {most} for this {config.model_type} backbone, found --freeze {layers}")
+    for module in (embeddings, *stacks[0][:layers]):
+        module.requires_grad_(False)
+
+
+def set_dropout(model: ColbertModel, probability: float | None) -> None:
+    """Replace the dropout probability that the backbone's configuration gives; None keeps it."""
+    if probability is None:
+        return
+    module: Any
+    for module in model.backbone.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        elif isinstance(getattr(module, "dropout_prob", None), float):
+            module.dropout_prob = probability  # attention that hands its probability to a fused kernel
+
+
+def make_optimizer(
+    model: ColbertModel, learning_rate: float, head_learning_rate: float, weight_decay: float
+) -> torch.optim.AdamW:
+    """AdamW over what is not frozen; every group knows the rate that the schedule scales ("base")."""
+    heads = {id(p) for p in model.head.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not name.startswith("backbone.pooler."):  # ColBERT has no pooler
+            base = head_learning_rate if id(parameter) in heads else learning_rate
+            decay = 0.0 if name.endswith(NO_DECAY) else weight_decay
+            groups.setdefault((base, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [{"params": p, "lr": base, "base": base, "weight_decay": decay} for (base, decay), p in groups.items()],
+        fused=True,
+    )
+
+
+def rate(step: int, steps: int, warmup: int) -> float:
+    """The factor of step 0 <= step < steps: rising over `warmup` steps, then falling to what would be 0 at `steps`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return (steps - step) / max(steps - warmup, 1)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Scale every group's own rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base"] * factor

@@ -1,0 +1,150 @@
+"""The training loop: it learns, repeats itself, goes on where it was, and leaves what was good."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_data import examples, records, run, write_jsonl
+
+from refcolbert.errors import TrainingError
+from refcolbert_export import train as train_module
+from refcolbert_export.checkpoints import read_checkpoint
+from refcolbert_export.data import read_examples
+from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.validate import read_pool
+
+
+def weights(folder):
+    """The bytes of a trained checkpoint's weights."""
+    return (folder / "model.safetensors").read_bytes()
+
+
+def log(out, key="loss"):
+    """The logged entries that have `key`."""
+    return [e for e in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if key in e]
+
+
+@pytest.mark.parametrize("more", [{}, {"dropout": 0.1}, {"cached": True, "dropout": 0.1, "group_tokens": 32}])
+def test_an_interrupted_run_ends_with_the_same_bytes(checkpoint, tmp_path, monkeypatch, more):
+    """Ten steps at once and five, a kill, five more give equal weights, when dropout draws numbers and without it."""
+    data = examples(tmp_path)
+    whole = run(checkpoint, tmp_path / "whole", data, steps=10, **more)
+    step = train_module._Run._step
+
+    def killed(self):
+        if self.progress.step == 7:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(train_module._Run, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, tmp_path / "parts", data, steps=10, save_every=5, **more)
+    monkeypatch.undo()
+    resumed = run(checkpoint, tmp_path / "parts", data, steps=10, save_every=5, resume=True, **more)
+    assert weights(resumed) == weights(whole)
+    assert [e["step"] for e in log(tmp_path / "parts")] == list(range(1, 11))
+
+
+def test_another_seed_gives_another_model(checkpoint, tmp_path):
+    """Equal settings give equal bytes, and the seed decides the order of the examples."""
+    data = examples(tmp_path)
+    first, again, other = (
+        run(checkpoint, tmp_path / name, data, steps=2, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert weights(first) == weights(again)
+    assert weights(first) != weights(other)
+
+
+def test_cached_gradients_are_the_direct_ones(checkpoint, tmp_path):
+    """One step with gradient caching moves the weights as one without, up to float32's rounding."""
+    data, how = examples(tmp_path), {"steps": 1, "losses": {"in-batch": 1.0, "kl": 1.0}, "clip": 1e9}
+    direct = load_file(run(checkpoint, tmp_path / "direct", data, **how) / "model.safetensors")
+    cached = load_file(run(checkpoint, tmp_path / "cached", data, cached=True, **how) / "model.safetensors")
+    start = load_file(checkpoint / "model.safetensors")
+    for name, tensor in direct.items():
+        assert torch.allclose(tensor, cached[name], atol=2e-5), name
+    assert not torch.allclose(direct["linear.weight"], start["linear.weight"], atol=2e-3)
+
+
+def test_training_teaches_and_the_result_exports(checkpoint, tmp_path):
+    """Held-out ranking improves, and `export` proves the trained checkpoint's parity."""
+    pool = read_pool(write_jsonl(tmp_path / "held.jsonl", records(14)))
+    out = tmp_path / "out"
+    found = run(checkpoint, out, examples(tmp_path), steps=30, batch=8, validation=pool, validate_every=10)
+    metrics = [e["validation"]["RR@10"] for e in log(out, "validation")]
+    assert len(metrics) == 4
+    assert max(metrics) > metrics[0] + 0.1
+    assert log(out)[-1]["loss"] < log(out)[0]["loss"]
+    assert export_checkpoint(found, tmp_path / "model")["worst"]["max_abs"] <= 1e-4
+    assert read_checkpoint(found).spec == read_checkpoint(checkpoint).spec
+    assert (out / "metrics.png").stat().st_size > 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(checkpoint, tmp_path, monkeypatch):
+    """A learning rate beyond reason is a TrainingError, and what was saved before stays as it was."""
+    data, out = examples(tmp_path), tmp_path / "out"
+    step = train_module._Run._step
+
+    def poisoned(self):
+        if self.progress.step == 3:
+            with torch.no_grad():
+                next(self.model.head.parameters()).fill_(float("nan"))
+        return step(self)
+
+    monkeypatch.setattr(train_module._Run, "_step", poisoned)
+    with pytest.raises(TrainingError, match="step 4: the loss is nan"):
+        run(checkpoint, out, data, save_every=2)
+    kept = weights(out / "checkpoint")
+    assert torch.isfinite(load_file(out / "checkpoint" / "model.safetensors")["linear.weight"]).all()
+    monkeypatch.undo()
+    assert weights(run(checkpoint, out, data, save_every=2, resume=True)) != kept
+
+
+def test_the_best_weights_are_kept_and_patience_ends(checkpoint, tmp_path):
+    """With a learning rate that only harms, the weights of step 0 stay and the run ends after two validations."""
+    pool = read_pool(write_jsonl(tmp_path / "held.jsonl", records(14)))
+    how = {"steps": 20, "learning_rate": 3.0, "head_learning_rate": 3.0, "validate_every": 1, "patience": 2}
+    found = run(checkpoint, tmp_path / "out", examples(tmp_path), validation=pool, **how)
+    validations = log(tmp_path / "out", "validation")
+    best = max(range(len(validations)), key=lambda i: validations[i]["validation"]["RR@10"])
+    assert len(validations) == best + 3 < 20
+    if best == 0:
+        assert torch.equal(
+            load_file(found / "model.safetensors")["linear.weight"], read_checkpoint(checkpoint).model.head[0].weight
+        )
+
+
+def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
+    """Other settings or data at resumption, an occupied place, nothing to resume, a damaged state: TrainingError."""
+    data, out = examples(tmp_path), tmp_path / "out"
+    with pytest.raises(TrainingError, match="found none"):
+        run(checkpoint, out, data, resume=True)
+    run(checkpoint, out, data, steps=1)
+    before = weights(out / "checkpoint")
+    with pytest.raises(TrainingError, match="already something"):
+        run(checkpoint, out, data)
+    with pytest.raises(TrainingError, match="batch was 4, is 5"):
+        run(checkpoint, out, data, steps=1, batch=5, resume=True)
+    with pytest.raises(TrainingError, match="data was"):
+        run(checkpoint, out, data[1:], steps=1, resume=True)
+    (out / "state.pt").write_bytes(b"not a state")
+    with pytest.raises(TrainingError, match="not the state of a run"):
+        run(checkpoint, out, data, steps=1, resume=True)
+    assert weights(out / "checkpoint") == before
+
+
+def test_losses_without_their_data_are_refused(checkpoint, tmp_path):
+    """kl without scores, pairwise without negatives, in-batch alone with one example: TrainingError before any work."""
+    plain = [{"query": r["query"], "positive": r["positive"]} for r in records()]
+    data = examples(tmp_path)
+    bare = read_examples([write_jsonl(tmp_path / "bare.jsonl", plain)])
+    for losses, given, more in (
+        ({"kl": 1.0}, bare, {}),
+        ({"pairwise-hinge": 1.0}, bare, {}),
+        ({"n-way": 1.0}, data, {"negatives": 0}),
+        ({"in-batch": 1.0}, bare, {"batch": 1}),
+    ):
+        with pytest.raises(TrainingError, match="needs"):
+            run(checkpoint, tmp_path / "out", given, losses=losses, **more)
+    assert not (tmp_path / "out").exists()

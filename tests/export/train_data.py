@@ -1,0 +1,57 @@
+"""A small training set on which the tiny checkpoint learns, and the way to train it."""
+
+import json
+from pathlib import Path
+
+from refcolbert_export.data import read_examples
+from refcolbert_export.settings import Settings
+from refcolbert_export.start import Head, read_start
+from refcolbert_export.train import train
+
+WORDS = [
+    "date",
+    "file",
+    "string",
+    "list",
+    "wing",
+    "flow",
+    "heat",
+    "layer",
+    "read",
+    "write",
+    "open",
+    "close",
+    "error",
+    "call",
+]
+SMALL = {"batch": 4, "learning_rate": 1e-3, "head_learning_rate": 1e-2, "losses": {"in-batch": 1.0}, "threads": 1}
+
+
+def records(n=24):
+    """Queries that share a word with their positive, two negatives, a teacher's scores."""
+    out = []
+    for i in range(n):
+        a, b, c = WORDS[i % 14], WORDS[(i * 3 + 1) % 14], WORDS[(i * 5 + 2) % 14]
+        negatives = [f"not {c} {i}", f"other {i} " + "and more " * (i % 5)]
+        scores = [3.0, 1.0, 0.5 + i / 10]
+        out.append(
+            {"query": f"how {a} {b}", "positive": f"the {a} of {b} is {i}", "negatives": negatives, "scores": scores}
+        )
+    return out
+
+
+def write_jsonl(path, rows):
+    """One line a row; returns the path."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def examples(folder, n=24):
+    """The records as examples, through their file."""
+    return read_examples([write_jsonl(Path(folder) / f"{n}.jsonl", records(n))])
+
+
+def run(checkpoint, out, data, resume=False, validation=None, **settings):
+    """Train the checkpoint; returns the folder of the result."""
+    chosen = Settings(**{"steps": 6, **SMALL, **settings})
+    return train(read_start(checkpoint, Head()), data, out, chosen, resume=resume, validation=validation)
