@@ -45,13 +45,14 @@ def _explain(
     manifest = generation.manifest
     d = generation.collection.vectors(np.array([number]))[0]
     encoder = encoder_for(manifest) if manifest.encoder else None
-    query_labels = encoder.query_labels(query) if encoder and isinstance(query, str) else []
     labels, spans = _labels(encoder, text, manifest.pool_factor) if encoder and text is not None else ([], [])
-    if len(query_labels) != len(q):
-        query_labels = [f"query {i}" for i in range(len(q))]
     if len(labels) != len(d):  # the vectors are not this encoder's
         labels, spans = [f"row {j}" for j in range(len(d))], [None] * len(d)
-    return explain(q, d, query_labels, labels, spans, text)
+    asked = encoder.query_labels(query) if encoder and isinstance(query, str) else []
+    if encoder is None or not isinstance(query, str) or len(asked) != len(q):
+        return explain(q, d, [f"query {i}" for i in range(len(q))], labels, spans, text)
+    places, n_expansion = encoder.query_places(query)
+    return explain(q, d, asked, labels, spans, text, query=query, query_spans=places, n_expansion=n_expansion)
 
 
 def _labels(encoder: Encoder, text: str, pool_factor: int) -> tuple[Sequence[str], Sequence[Span]]:

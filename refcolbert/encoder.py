@@ -136,6 +136,13 @@ class Encoder:
         (tokens,) = self.tokenizer.queries(check_texts([text], "query"))
         return [self.tokenizer.token(i) for i in tokens.ids[tokens.keep]]
 
+    def query_places(self, text: str) -> tuple[list[Span], int]:
+        """Place in the text of each query token, None for markers; how many at the end are expansion."""
+        (tokens,) = self.tokenizer.queries(check_texts([text], "query"))
+        kept = np.flatnonzero(tokens.keep)  # [n_q]
+        n_expansion = int((kept >= len(tokens.ids) - tokens.n_expansion).sum())
+        return [tokens.spans[i] for i in kept], n_expansion
+
     def document_labels(self, text: str) -> tuple[list[str], list[Span]]:
         """Spelling and place in the text of each token that has a row in `encode_documents`."""
         (tokens,) = self.tokenizer.documents(check_texts([text], "document"))

@@ -47,4 +47,6 @@ def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: 
 
 def _explain(encoder: Encoder, query: str, q: NDArray[np.float32], text: str, d: NDArray[np.float32]) -> Explanation:
     labels, spans = encoder.document_labels(text)
-    return explain(q, d, encoder.query_labels(query), labels, spans, text)
+    query_spans, n_expansion = encoder.query_places(query)
+    asked = encoder.query_labels(query)
+    return explain(q, d, asked, labels, spans, text, query=query, query_spans=query_spans, n_expansion=n_expansion)

@@ -32,6 +32,7 @@ class Tokens:
     attention: NDArray[np.bool_]  # [n] False only for expansion tokens that others may not attend to
     keep: NDArray[np.bool_]  # [n] whose vectors are returned
     spans: tuple[Span, ...]  # n times (start, end) in the caller's text, None for markers and expansion
+    n_expansion: int = 0  # how many at the end are expansion
 
 
 def check_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
@@ -89,7 +90,7 @@ class TextTokenizer:
             attention = np.ones(len(ids), np.bool_)  # [n]
             attention[len(framed) :] = spec.expansion_attended
             places = (*[None] * len(prefix), *spans, *[None] * (len(suffix) + fill))
-            out.append(Tokens(ids, attention, ~np.isin(ids, self._query_skiplist), places))
+            out.append(Tokens(ids, attention, ~np.isin(ids, self._query_skiplist), places, fill))
         return out
 
     def documents(self, texts: Sequence[str]) -> list[Tokens]:
