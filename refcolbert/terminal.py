@@ -1,6 +1,7 @@
 """What the command line prints: answers, explanations, tables; JSON where a program reads it."""
 
 import json
+import logging
 from collections import Counter
 from itertools import groupby
 from typing import Any
@@ -12,7 +13,7 @@ from .hits import Hit
 from .index import Index
 from .tune import Tuning
 
-__all__ = ["curve", "dump", "shorten", "show_hits", "summary", "table"]
+__all__ = ["curve", "dump", "shorten", "show_hits", "show_warnings", "summary", "table"]
 
 
 def summary(opened: Index) -> None:
@@ -70,3 +71,18 @@ def curve(tuning: Tuning) -> str:
     else:
         advice = f"for recall@{tuning.k} >= {tuning.target}: nprobe={best.nprobe}, candidates={best.candidates}"
     return "\n".join([*lines, f"{advice} ({tuning.n_queries} queries)"])
+
+
+class _Warnings(logging.Handler):
+    """The library's warnings, on stderr as it is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+
+
+def show_warnings() -> None:
+    """From now on the library's warnings appear on stderr."""
+    log = logging.getLogger("refcolbert")
+    if not any(isinstance(handler, _Warnings) for handler in log.handlers):
+        log.addHandler(_Warnings(logging.WARNING))

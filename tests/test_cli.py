@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from refcolbert import Document, Index, __version__, cli, rerank
-from refcolbert.cli import main
+from refcolbert import Document, Index, __version__, rerank
+from refcolbert.cli import main, showing
 
 CORPUS = [
     {"_id": "date", "title": "Dates", "text": "parse a date from a string", "year": 2019},
@@ -481,13 +481,13 @@ def test_eval_refuses_files_of_another_kind(index, beir, run):
 def test_demo_indexes_asks_and_explains(tmp_path, run, monkeypatch):
     """The first run makes the index, the second one uses it, and both answer every question."""
     few = [Document(id=f"m.{i}", text=f"m.{i}: {word} a date from a string") for i, word in enumerate(["parse", "run"])]
-    monkeypatch.setattr(cli, "standard_library_docstrings", lambda: few)
+    monkeypatch.setattr(showing, "standard_library_docstrings", lambda: few)
     first = run("demo", "demo.index", "--model", "MODEL").stdout
     assert first.startswith("2 docstrings of Python's standard library -> demo.index\n")
-    monkeypatch.setattr(cli, "standard_library_docstrings", lambda: pytest.fail("the index is there already"))
+    monkeypatch.setattr(showing, "standard_library_docstrings", lambda: pytest.fail("the index is there already"))
     second = run("demo", "demo.index", "--model", "MODEL").stdout
     assert first.endswith(second)
-    assert re.findall(r"^\? (.*)$", second, re.MULTILINE) == list(cli.DEMO_QUESTIONS)
+    assert re.findall(r"^\? (.*)$", second, re.MULTILINE) == list(showing.DEMO_QUESTIONS)
     assert re.search(r"^Why m\.\d answers 'how do I parse a date from a string':$", second, re.MULTILINE)
     assert second.endswith('Try your own: refcolbert search demo.index "..."\n')
     assert Index.open(tmp_path / "demo.index").ids() == ["m.0", "m.1"]

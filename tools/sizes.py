@@ -9,7 +9,8 @@ from statistics import median
 
 ROOT = Path(__file__).parent.parent
 PARTS = ("refcolbert", "export/refcolbert_export", "tools", "tests")
-SURFACE = {"cli.py", "docstrings.py", "evaluate.py", "passages.py", "documents.py", "filters.py"}
+SURFACE = {"docstrings.py", "evaluate.py", "passages.py", "documents.py", "filters.py"}
+FOLDERS = {"cli"}  # of the surface
 
 
 def functions(tree: ast.Module) -> list[int]:
@@ -29,7 +30,7 @@ def main() -> None:
             lines, own = text.count("\n"), functions(ast.parse(text))
             total, lengths = total + lines, lengths + own
             if part == "refcolbert":
-                core += 0 if path.name in SURFACE else lines
+                core += 0 if path.name in SURFACE or path.parent.name in FOLDERS else lines
                 print(f"  {path.name:20} {lines:5} lines {len(own):4} functions, longest {max(own, default=0):3}")
         print(f"{part:26} {total:6} lines {len(lengths):5} functions, median {median(lengths or [0]):.0f}")
     print(f"numerical rooms of the core {core} lines (aim: about 3,000)")

@@ -1,0 +1,24 @@
+"""The command line: each verb calls the library's method of that name and prints what it returns.
+
+`program` is the group that every verb hangs from, and how it ends; `options` what verbs share. A verb of another module
+is added to VERBS below; one of another package comes through the entry point group `refcolbert.commands`.
+"""
+
+from .finding import explain, rerank, search
+from .judging import evaluate_index, tune_index
+from .keeping import add, check, compact, delete, import_index, index, info, snapshot, vectors
+from .program import main
+from .serving import serve
+from .showing import demo
+
+__all__ = ["main"]
+
+VERBS = (
+    *(index, add, delete, compact, check, info, snapshot, import_index, vectors),
+    *(search, rerank, explain),
+    *(evaluate_index, tune_index),
+    *(demo, serve),
+)
+
+for verb in VERBS:
+    main.add_command(verb)
