@@ -125,7 +125,8 @@ def train(
     if losses:
         chosen["losses"] = parse_losses(losses)
     settings = Settings(**chosen)
-    side = {name: _torch_side(name) for name in ("data", "start", "validate", "train")}
+    side = {name: _torch_side(name) for name in ("data", "start", "validate", "train", "memory")}
+    side["memory"].keep_freed_memory()
     head = side["start"].Head(dim=dim, mask_punctuation=not no_punctuation_filter, attend_to_mask_tokens=attend_to_mask)
     examples = side["data"].read_examples(data, queries, collection)
     pool = None if validation is None else side["validate"].read_pool(validation)

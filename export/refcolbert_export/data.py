@@ -170,6 +170,6 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
                 if line.strip():
                     yield f"{path.name}:{number}", line
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path.name}:{number + 1}: not UTF-8: {error}") from error
+        raise InvalidInput(f"{path.name}:{number}: not UTF-8: {error}") from error
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidInput(f"{path}: cannot be read after line {number}: {error}") from error

@@ -90,7 +90,7 @@ class _Run:
         self.start, self.model, self.out, self.settings = start, start.model, out, settings
         self.tokenizer = TextTokenizer(start.tokenizer_json, truncated(start.spec, settings.document_length))
         self.draw = Draw(examples, settings.batch, settings.negatives, settings.seed)
-        fast_attention(self.model)
+        fast_attention(self.model, settings.precision)
         freeze(self.model, settings.freeze)
         set_dropout(self.model, settings.dropout)
         head_rate = settings.head_learning_rate or settings.learning_rate

@@ -1,0 +1,234 @@
+"""Readers of training data, batches drawn from it, and what a run starts from."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_data import examples, records, write_jsonl
+
+from refcolbert.errors import InvalidInput, TrainingError, UnsupportedCheckpoint
+from refcolbert.tokens import TextTokenizer
+from refcolbert_export.batches import Draw, group
+from refcolbert_export.checkpoints import read_checkpoint
+from refcolbert_export.data import Example, fingerprint, read_examples
+from refcolbert_export.settings import Settings, parse_losses
+from refcolbert_export.start import Head, read_start, save_stanford
+
+
+def test_the_columns_of_sentence_transformers_are_read(tmp_path):
+    """query or anchor, one positive or several, negatives in a list or numbered, scores; also from a .gz file."""
+    rows = [
+        {
+            "query": "q",
+            "positive": "p",
+            "negatives": ["n", "m"],
+            "scores": [3, 1.5, -1],
+            "source": "other keys stay out",
+        },
+        {"anchor": "a", "positives": ["p", "o"], "negative": "n"},
+        {"query": "q", "positive": "p", **{f"negative_{i}": f"n{i}" for i in (10, 2, 1)}},
+    ]
+    expected = [
+        Example("q", ("p",), ("n", "m"), (3, 1.5, -1)),
+        Example("a", ("p", "o"), ("n",)),
+        Example("q", ("p",), ("n1", "n2", "n10")),
+    ]
+    plain = write_jsonl(tmp_path / "a.jsonl", rows)
+    packed = tmp_path / "b.jsonl.gz"
+    packed.write_bytes(gzip.compress(b"\xef\xbb\xbf" + plain.read_bytes() + b"\n"))
+    assert read_examples([plain, packed]) == expected * 2
+    assert fingerprint(expected) != fingerprint(expected[::-1])
+
+
+def test_the_triples_of_stanford_are_read(tmp_path):
+    """Ids are looked up in queries.tsv and collection.tsv; with [pid, score] the first passage is the positive."""
+    queries, collection = tmp_path / "queries.tsv", tmp_path / "collection.tsv"
+    queries.write_text("7\twhat is it\n")
+    collection.write_text("0\tthis\ttitle\n1\tthat\n2\tnothing\n")
+    path = write_jsonl(tmp_path / "triples.jsonl", [[7, 1, 0], [7, [0, 2.5], [2, -1.0], [1, 0]]])
+    assert read_examples([path], queries, collection) == [
+        Example("what is it", ("that",), ("this",)),
+        Example("what is it", ("this",), ("nothing", "that"), (2.5, -1.0, 0)),
+    ]
+    with pytest.raises(InvalidInput, match=r"triples.jsonl:1: .*queries.tsv and collection.tsv"):
+        read_examples([path])
+
+
+GOOD = {"query": "q", "positive": "p", "negatives": ["n"]}
+WRONG = {
+    "no query": ({"positive": "p"}, "'query'"),
+    "no positive": ({"query": "q"}, "without positives"),
+    "no positives": ({"query": "q", "positives": []}, "without positives"),
+    "an empty query": ({**GOOD, "query": " "}, "a query with text"),
+    "an empty positive": ({**GOOD, "positive": ""}, "a positive with text"),
+    "an empty negative": ({**GOOD, "negatives": ["\t"]}, "a negative with text"),
+    "a number as text": ({**GOOD, "negatives": [3]}, "a negative with text"),
+    "an object as positive": ({**GOOD, "positive": {}}, "a text or a list"),
+    "a lone surrogate": ({**GOOD, "query": "\ud800"}, "lone surrogate"),
+    "a negative that is the positive": ({**GOOD, "negatives": ["p"]}, "also a positive"),
+    "too few scores": ({**GOOD, "scores": [1.0]}, "expected 2 finite scores"),
+    "NaN among the scores": ({**GOOD, "scores": [1.0, float("nan")]}, "expected 2 finite scores"),
+    "true among the scores": ({**GOOD, "scores": [1.0, True]}, "expected 2 finite scores"),
+    "one score": ({**GOOD, "scores": 1.0}, "list of numbers"),
+    "a text": ("q", "an object or a list"),
+    "a triple of one": ([1], "pid of the positive"),
+    "scores for some": ([1, [2, 0.5], 3], "for every passage"),
+    "an unknown id": ([1, 99], "has no passage 99"),
+    "true as id": ([True, 2], "has no query True"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_malformed_names_file_and_line(tmp_path, case):
+    """InvalidInput says where and what, and nothing is skipped."""
+    row, message = WRONG[case]
+    (tmp_path / "q.tsv").write_text("1\tq\n")
+    (tmp_path / "c.tsv").write_text("2\tp\n3\tn\n")
+    path = write_jsonl(tmp_path / "bad.jsonl", [GOOD, row])
+    with pytest.raises(InvalidInput, match=f"bad.jsonl:2: .*{message}"):
+        read_examples([path], tmp_path / "q.tsv", tmp_path / "c.tsv")
+
+
+def test_broken_files_are_named(tmp_path):
+    """Not JSON, not UTF-8, a cut .gz, a table without tabs or with an id twice, no file, no line."""
+    path, table = tmp_path / "x.jsonl", tmp_path / "t.tsv"
+    good = json.dumps(GOOD).encode()
+    for content, message in (
+        (good + b"\n{", "x.jsonl:2: not JSON"),
+        (good + b"\n\xff", "x.jsonl:2: not UTF-8"),
+        (b"\n", "found none"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(InvalidInput, match=message):
+            read_examples([path])
+    cut = tmp_path / "cut.jsonl.gz"
+    cut.write_bytes(gzip.compress(good * 50)[:-20])
+    for broken in (cut, tmp_path / "nothing.jsonl"):
+        with pytest.raises(InvalidInput, match="cannot be read"):
+            read_examples([broken])
+    path.write_text("[1, 2]\n")
+    for content in ("1 no tab\n", "1\ta\n1\tb\n"):
+        table.write_text(content)
+        with pytest.raises(InvalidInput, match=r"t.tsv:\d: expected an id"):
+            read_examples([path], table, table)
+
+
+def test_every_epoch_has_every_example_once(tmp_path):
+    """Batches cut the epochs' permutations one after another, and depend on nothing but seed and number."""
+    data = examples(tmp_path, 10)
+    draw = Draw(data, 4, 1, seed=3)
+    drawn = [draw.batch(i) for i in (4, 1, 3, 0, 2)]
+    queries = [q for i in (3, 1, 4, 2, 0) for q in drawn[i].queries]
+    assert sorted(queries[:10]) == sorted(queries[10:]) == sorted(e.query for e in data)
+    assert queries[:10] != queries[10:]
+    again = Draw(data, 4, 1, seed=3).batch(4)
+    assert (again.queries, again.documents, again.columns) == (drawn[0].queries, drawn[0].documents, drawn[0].columns)
+    chosen = {draw.batch(i).documents[row[1]] for i in range(40) for row in draw.batch(i).columns}
+    assert chosen == {n for e in data for n in e.negatives}
+
+
+def test_scores_stay_with_their_texts():
+    """Whichever positive and negatives an epoch chooses, the teacher's scores are theirs."""
+    texts = {"p": 1.0, "o": 2.0, "n": 3.0, "m": 4.0, "l": 5.0}
+    names = tuple(texts)
+    draw = Draw([Example("q", names[:2], names[2:], tuple(texts.values()))], 1, 2, seed=0)
+    for i in range(20):
+        batch = draw.batch(i)
+        assert [texts[batch.documents[j]] for j in batch.columns[0]] == batch.teacher[0]
+        assert len(batch.columns[0]) == 3
+        assert batch.documents[batch.columns[0][0]] in ("p", "o")
+
+
+def test_a_known_answer_is_nobodys_negative():
+    """A text that any example calls an answer to the query is not compared, but for the one that is the positive."""
+    data = [Example("q", ("a",), ("n",)), Example("q", ("b",)), Example("r", ("c",), ("a",))]
+    batch = Draw(data, 3, None, seed=0).batch(0)
+    for i, query in enumerate(batch.queries):
+        compared = {t for t, c in zip(batch.documents, batch.compared[i].tolist(), strict=True) if c}
+        positive = batch.documents[batch.columns[i][0]]
+        assert compared == ({"n", "c", positive} if query == "q" else {"a", "b", "c", "n"})
+
+
+def test_groups_hold_every_text_once_with_little_padding(checkpoint):
+    """Rows that count are those that tokens.py keeps, in groups no larger than asked."""
+    found = read_checkpoint(checkpoint)
+    texts = ["a, b", "the date of it. " * 9, "x", "wing " * 20, "why?"]
+    tokens = TextTokenizer(found.tokenizer_json, found.spec).documents(texts)
+    groups = group(tokens, found.spec.pad_id, 60)
+    assert sorted(i for g in groups for i in g.texts) == list(range(5))
+    for g in groups:
+        assert g.ids.numel() <= 60 or len(g.texts) == 1
+        flat = g.ids.flatten()[g.rows]
+        assert flat.tolist() == [int(x) for i in g.texts for x in tokens[i].ids[tokens[i].keep]]
+        assert g.lengths == [int(tokens[i].keep.sum()) for i in g.texts]
+        assert g.attention.sum() == sum(len(tokens[i].ids) for i in g.texts)
+
+
+def test_a_sentence_encoder_gets_a_seeded_head(checkpoint, tmp_path):
+    """A folder without projection starts with orthogonal rows; saved and read again it is the same model."""
+    tensors = load_file(checkpoint / "model.safetensors")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (bare / name).write_bytes((checkpoint / name).read_bytes())
+    config = json.loads((checkpoint / "config.json").read_text())
+    (bare / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
+    from safetensors.torch import save_file
+
+    save_file(
+        {k.removeprefix("bert."): t for k, t in tensors.items() if k.startswith("bert.")}, bare / "model.safetensors"
+    )
+    start = read_start(bare, Head(dim=8, mask_punctuation=False, attend_to_mask_tokens=True), seed=4)
+    weight = start.model.head[0].weight
+    np.testing.assert_allclose((weight @ weight.T).detach(), np.eye(8), atol=1e-6)
+    assert torch.equal(weight, read_start(bare, Head(dim=8), seed=4).model.head[0].weight)
+    save_stanford(start, tmp_path / "saved")
+    again = read_checkpoint(tmp_path / "saved")
+    assert again.spec == start.spec
+    assert (again.spec.dim, again.spec.expansion_attended, len(again.spec.skiplist)) == (8, True, 1)
+    ids = torch.tensor([[4, 1, 50, 5]])
+    assert torch.equal(again.model(ids, torch.ones_like(ids)), start.model.eval()(ids, torch.ones_like(ids)))
+    with pytest.raises(TrainingError, match="dim of 1 to 32"):
+        read_start(bare, Head(dim=33))
+    with pytest.raises(UnsupportedCheckpoint, match="found none"):
+        read_start(tmp_path / "nowhere", Head())
+
+
+def test_a_failed_save_leaves_what_was_there(checkpoint, tmp_path, monkeypatch):
+    """When writing ends in an error the old checkpoint is whole and no scratch folder is left."""
+    start = read_start(checkpoint, Head())
+    save_stanford(start, tmp_path / "saved")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "saved").iterdir()}
+
+    def full(*_args, **_more):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("refcolbert_export.start.save_file", full)
+    with pytest.raises(OSError, match="disk full"):
+        save_stanford(start, tmp_path / "saved")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "saved").iterdir()} == before
+    assert [p.name for p in tmp_path.iterdir()] == ["saved"]
+
+
+def test_settings_that_no_run_could_use_are_refused():
+    """TrainingError names the setting, what was expected and what was found."""
+    for wrong in (
+        {"batch": 0},
+        {"steps": 0},
+        {"temperature": 0.0},
+        {"negatives": -1},
+        {"precision": "int8"},
+        {"losses": {}},
+    ):
+        with pytest.raises(TrainingError, match="expected"):
+            Settings(**{"steps": 1, **wrong})
+    for wrong in ("klx", "kl=0", "kl=-1", "kl=nan", "kl=x", "kl=inf"):
+        with pytest.raises(TrainingError, match="NAME=WEIGHT"):
+            parse_losses((wrong,))
+    with pytest.raises(TrainingError, match="once"):
+        parse_losses(("kl", "kl=2"))
+    assert parse_losses(("kl=0.5", "in-batch")) == {"kl": 0.5, "in-batch": 1.0}
+    assert records()
