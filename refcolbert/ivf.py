@@ -80,7 +80,7 @@ def _best_of_many(scores: NDArray[np.float32], nprobe: int) -> NDArray[np.bool_]
 def entries(lists: InvertedLists, cells: Ints) -> tuple[NDArray[Any], NDArray[np.uint32]]:
     """The lists of `cells` (ascending), one after the other: documents and their cells, [n] each."""
     found = np.searchsorted(lists.cells, cells)  # [n_cells] where each would stand
-    found = found[(found < len(lists.cells)) & (lists.cells[np.minimum(found, len(lists.cells) - 1)] == cells)]
+    found = found[lists.cells[np.minimum(found, len(lists.cells) - 1)] == cells]  # [n_found]
     counts = lists.offsets[found + 1] - lists.offsets[found]  # [n_found]
     return lists.documents[rows_of(lists.offsets, found)], np.repeat(lists.cells[found], counts)
 

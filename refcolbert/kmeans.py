@@ -140,10 +140,12 @@ def _sums(vectors: Floats, codes: Ints, k: int) -> Floats:
 
 
 def _shares(sizes: Ints, total: int) -> Ints:
-    """Divide `total` centroids among cells by size: largest remainders, none more than its vectors. [n_cells]."""
+    """Divide `total` centroids among cells by size, the rest to the largest remainders: [n_cells].
+
+    None gets more than its vectors: `total` is at most their number, and a quota with a remainder is below the size.
+    """
     quota = sizes * total / sizes.sum()  # [n_cells]
-    shares: Ints = np.minimum(np.floor(quota).astype(np.int64), sizes)
+    shares: Ints = np.floor(quota).astype(np.int64)
     for _ in range(total - int(shares.sum())):
-        remainder = np.where(shares < sizes, quota - shares, -np.inf)
-        shares[int(np.argmax(remainder))] += 1
+        shares[int(np.argmax(quota - shares))] += 1
     return shares

@@ -58,3 +58,20 @@ def topical(rng, n_docs, dim, topics=40, least=3, most=30):
         rows = centres[rng.integers(0, topics, n)] + 0.3 * unit(rng, n, dim)
         documents.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
     return Ragged.from_list(documents)
+
+
+class Watched(np.ndarray):
+    """An array that notes in `taken` how many rows each slice of it takes."""
+
+    @classmethod
+    def of(cls, array):
+        """The same numbers, watched."""
+        view = array.view(cls)
+        view.taken = []
+        return view
+
+    def __getitem__(self, key):
+        rows = np.asarray(self)[key]
+        if isinstance(key, slice):
+            self.taken.append(len(rows))
+        return rows

@@ -182,7 +182,7 @@ def test_spreads_are_the_documented_powers():
     assert codec.SPREADS.tolist() == np.exp2(exponents).astype(np.float32).tolist()
     middles = np.exp2((exponents[:-1] + exponents[1:]) / 2)[::-1].astype(np.float32)
     assert codec.BETWEEN.tolist() == middles.tolist()
-    assert (np.finfo(np.float16).max, (1, 2, 4, 8)) == (codec.LARGEST, codec.NBITS)
+    assert (float(np.finfo(np.float16).max), (1, 2, 4, 8)) == (codec.LARGEST, codec.NBITS)
     assert (codec.REACHES[0], codec.REACHES[-1], len(codec.REACHES)) == pytest.approx((0.8, 8, 32))
 
 
@@ -234,7 +234,7 @@ def test_fit_draws_samples_of_the_vectors_that_are_not_zero(monkeypatch):
         codec.kmeans, "fit", lambda v, n, seed: seen.append((len(v), n, seed)) or kmeans_fit(v, n, seed)
     )
     monkeypatch.setattr(codec, "_fit_steps", lambda r, nbits: seen.append((len(r), nbits)) or fit_steps(r, nbits))
-    vectors = np.concatenate([np.zeros((10, 12), np.float32), 5 * VECTORS[:300]])
+    vectors = np.concatenate([np.zeros((10, 12), np.float32), np.float32(0.5) * VECTORS[:300]])
     monkeypatch.setattr(codec, "POINTS_PER_CENTROID", 4)
     monkeypatch.setattr(codec, "RESIDUAL_SAMPLE", 33)
     fitted = codec.fit(vectors, 6, 2, seed=9)
@@ -258,6 +258,52 @@ def test_a_sample_is_drawn_without_repetition_in_order():
     assert drawn.tolist() == sorted(drawn.tolist())
     for size in (40, 41):
         assert codec._sample(rows, size, np.random.default_rng(0)) is rows
+
+
+def test_rows_are_normalized_whatever_their_norm():
+    """Rows of any norm get norm 1 and a zero row stays zero, without a warning."""
+    scales = np.float32([[0.01], [0.99], [1], [300], [0]])
+    with np.errstate(all="raise"):
+        units, norms = codec._normalize(VECTORS[:5] * scales)
+    assert np.allclose(units, VECTORS[:5] * (scales > 0), atol=1e-6)
+    assert np.allclose(norms, scales[:, 0], rtol=1e-5)
+
+
+def test_what_does_not_vary_goes_to_the_middle():
+    """A component whose step is 0 takes the middle bucket, and a token that decodes to nothing the scale 0."""
+    with np.errstate(all="raise"):
+        found = codec._buckets(np.float32([[-0.3, 0.2], [0, 0]]), np.zeros(2, np.float32), np.ones(2, np.float32), 2)
+        nothing = codec.Codec(*(np.zeros((1, 2), np.float32),) * 2, np.array([0, 1]), np.zeros(2, np.float32), 2)
+        encoded = nothing.encode(np.float32([[1, 0]]))
+    assert found.tolist() == [[2, 2], [2, 2]]
+    assert encoded.scales.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("nbits", codec.NBITS)
+def test_fitted_steps_are_of_the_residuals(nbits):
+    """`fit` gives the steps that the definition finds for the vectors less their centroids."""
+    vectors = VECTORS[:60]
+    fitted = codec.fit(vectors, 6, nbits, seed=0)
+    residuals = vectors - fitted.centroids[definition.assign(vectors, fitted.centroids)]
+    expected = definition.steps(residuals.tolist(), nbits, codec.REACHES.tolist())
+    assert np.allclose(fitted.steps, expected, rtol=1e-4)
+
+
+def test_of_equal_errors_the_smaller_steps_are_taken(monkeypatch):
+    """Where two reaches bring residuals back equally well, the first of the ladder stays."""
+    monkeypatch.setattr(codec, "REACHES", np.array([1.0, 3.0]))
+    assert codec._fit_steps(np.float32([[1.0]]), 1).tolist() == [1.0]
+    assert definition.steps([[1.0]], 1, [1.0, 3.0]) == [1.0]
+
+
+def test_samples_are_those_of_the_seed(monkeypatch):
+    """k-means sees the rows drawn by NumPy's generator of [seed, 1]: the same in every release."""
+    seen, kmeans_fit = [], codec.kmeans.fit
+    monkeypatch.setattr(codec.kmeans, "fit", lambda v, n, seed: seen.append(v) or kmeans_fit(v, n, seed))
+    monkeypatch.setattr(codec, "POINTS_PER_CENTROID", 2)
+    codec.fit(VECTORS[:100], 6, 2, seed=9)
+    rows = np.sort(np.random.default_rng([9, 1]).choice(100, 12, replace=False))
+    assert np.allclose(seen[0], VECTORS[rows], atol=1e-6)
 
 
 @pytest.mark.parametrize("case", cases.CASES["codec"])

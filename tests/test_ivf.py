@@ -99,3 +99,12 @@ def test_codes_of_two_bytes_and_many_documents_do_not_overflow():
     lists = ivf.build(codes, np.arange(70_001))
     assert lists.cells.tolist() == [65_535]
     assert lists.documents.tolist() == list(range(70_000))
+
+
+def test_a_partition_of_many_finds_the_best():
+    """Both ways find the best of many different scores."""
+    scores = np.random.default_rng(1).standard_normal((4, 700)).astype(np.float32)
+    for nprobe in (1, 20, 350, 699):
+        expected = np.unique(np.argsort(-scores, axis=1)[:, :nprobe]).tolist()
+        for way in (ivf._best, ivf._best_of_many):
+            assert np.flatnonzero(way(scores, nprobe)).tolist() == expected

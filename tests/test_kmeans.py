@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from strategies import topical, unit
+from strategies import Watched, topical, unit
 
 from refcolbert import definition, kmeans
 from refcolbert.errors import InvalidInput
@@ -185,3 +185,42 @@ def test_centroid_counts_are_limited(monkeypatch):
     assert kmeans.centroid_count(10**9) == 2**16
     assert kmeans.centroid_count(2) == 2
     assert [kmeans.centroid_count(n) for n in (15_876, 16_384, 16_385)] == [1024, 2048, 2048]
+
+
+@pytest.mark.parametrize("probes", [1, 2, 4, 11])
+def test_only_the_nearest_cells_are_compared(probes):
+    """Of many cells, the `probes` nearest give the candidates and the best of those is the answer, as by full sorts."""
+    rng = np.random.default_rng(4)
+    coarse, fine, vectors = unit(rng, 11, 6), unit(rng, 33, 6), unit(rng, 80, 6)  # fine ones lie anywhere
+    expected = []
+    for x in vectors:
+        cells = np.argsort(-(coarse @ x), kind="stable")[:probes]
+        numbers = np.sort(np.concatenate([np.arange(3 * c, 3 * c + 3) for c in cells]))
+        expected.append(int(numbers[(fine[numbers] @ x).argmax()]))
+    centroids = kmeans.Centroids(fine, coarse, np.arange(0, 34, 3))
+    assert kmeans.assign(vectors, centroids, probes).tolist() == expected
+
+
+def test_a_cell_without_a_share_is_left_out():
+    """A coarse cell too small for a fine centroid of its own does not appear."""
+    vectors = np.concatenate([np.tile(np.float32([[1, 0]]), (999, 1)), np.float32([[0, 1]])])
+    centroids = kmeans.fit(vectors, 4, 0)
+    assert (len(centroids.coarse), centroids.starts.tolist()) == (1, [0, 4])
+    assert kmeans.assign(vectors, centroids).shape == (1000,)
+
+
+@pytest.mark.parametrize(("chunk", "rows"), [(20, 4), (1, 1)])
+def test_as_many_similarities_are_held_at_once_as_allowed(monkeypatch, chunk, rows):
+    """Assignment and sums take as many vectors at once as CHUNK similarities call for, one at least."""
+    monkeypatch.setattr(kmeans, "CHUNK", chunk)
+    fine = VECTORS[:5]
+    centroids = kmeans.Centroids(fine, fine[:1], np.array([0, 5]))
+    calls = (
+        lambda v: kmeans.assign_exact(v, fine),
+        lambda v: kmeans._sums(v, np.zeros(10, np.int64), 5),
+        lambda v: kmeans.assign(v, centroids, probes=1),
+    )
+    for call in calls:
+        vectors = Watched.of(VECTORS[:10])
+        call(vectors)
+        assert vectors.taken == [rows] * (10 // rows) + [10 % rows] * (10 % rows > 0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import grid, grid_case, unit_case
+from strategies import Watched, grid, grid_case, unit_case
 
 from refcolbert import Ragged, definition, maxsim
 from refcolbert import maxsim as public
@@ -148,6 +148,16 @@ def test_bad_input_is_refused(q, d):
         maxsim(q, d)
 
 
+def test_bad_documents_are_refused():
+    """A Ragged of another dim, or with NaN in it, is InvalidInput; one without documents has no dim to misfit."""
+    q = np.ones((1, 4))
+    with pytest.raises(InvalidInput, match="dim 3"):
+        maxsim(q, Ragged.from_list([np.ones((2, 3))]))
+    with pytest.raises(InvalidInput, match="NaN"):
+        maxsim(q, Ragged(np.full((2, 4), np.nan, np.float32), np.array([0, 2])))
+    assert maxsim(q, Ragged.from_list([])).tolist() == []
+
+
 def test_zero_query_rows_add_nothing():
     """A zero row of the query contributes 0 (15)."""
     assert maxsim(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[-1.0, 0.0]])) == -1.0
@@ -199,3 +209,12 @@ def test_chunks_are_no_larger_than_their_limit(monkeypatch):
         monkeypatch.setattr(module, "CHUNK", chunk)
         assert scores(q, Ragged.from_list([d, d])).tolist() == [12.0, 12.0]
         assert asked.pop() == rows
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(36, 3), (1, 1)])
+def test_canonical_products_stay_below_the_limit_of_one_thread(monkeypatch, limit, rows):
+    """`score` multiplies as many rows at once as fit below BLAS_SPLITS_ABOVE, one at least."""
+    monkeypatch.setattr(sys.modules["refcolbert.maxsim"], "BLAS_SPLITS_ABOVE", limit)
+    d = Watched.of(np.ones((7, 4), np.float32))
+    assert score(np.ones((3, 4), np.float32), d) == 12.0
+    assert d.taken == [rows] * (7 // rows) + [1] * (7 % rows)

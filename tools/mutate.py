@@ -75,6 +75,25 @@ SETTINGS = {
 # mutant as it is printed, after "->" -> why it computes the same as what stands there
 EQUIVALENT: dict[str, dict[str, str]] = {
     "topk": {"if k <= len(scores):": "at equality the partition keeps all"},
+    "kmeans": {
+        "fine = [_lloyd(vectors[m], share, rng) for m, share in zip(members, shares, strict=False) if share]": (
+            "both have one entry a cell"
+        ),
+        "bounds = np.searchsorted(chosen.ravel()[order], np.arange(len(centroids.coarse) + 2))": (
+            "one bound more, which nothing reads"
+        ),
+    },
+    "codec": {
+        "if norms.max(initial=1) > LARGEST / 2:": "1 is below the limit",
+        "return buckets.reshape(n, -2)": "NumPy takes any negative length for the one that is left",
+        "units: Floats = np.divide(vectors, np.where(norms > 0, norms, 2)[:, None], dtype=np.float32)": (
+            "only zeros are divided by it"
+        ),
+        "width = 2 << (vectors.shape[1] - 1).bit_length()": "folds zeros first",
+        "width = 1 << (vectors.shape[1] + 1).bit_length()": "folds zeros first",
+        "squares = squares[:, :width] + squares[:, width:3 * width]": "a slice ends where the array does",
+    },
+    "ivf": {"if nprobe > n_centroids:": "at equality the best are all"},
 }
 
 
