@@ -1,23 +1,73 @@
 """The verb that serves an index over HTTP."""
 
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 
+from ..errors import MissingDependency
+from ..service import LIMITS, Live, ServiceLimits
 from .options import INDEX, MODEL
 
 __all__ = ["serve"]
+
+TOKEN = "REFCOLBERT_TOKEN"  # noqa: S105 - the name of a variable
+HOST, PORT = "127.0.0.1", 8000
+
+
+def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One option for each of the service's limits."""
+    for entry in reversed(fields(ServiceLimits)):
+        name = (
+            f"--max-{entry.name}" if isinstance(entry.default, int) and entry.name != "threads" else f"--{entry.name}"
+        )
+        option = click.option(
+            name.replace("_", "-"), entry.name, default=entry.default, show_default=True, help=LIMITS[entry.name]
+        )
+        command = option(command)
+    return command
 
 
 @click.command()
 @INDEX
 @MODEL
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--port", default=8000, show_default=True, help="Port to listen at.")
-def serve(index: Path, model: str | None, host: str, port: int) -> None:
-    """Serve INDEX over HTTP, with a search page at /."""
-    import uvicorn
-
-    from ..service import Live, create_app
-
-    uvicorn.run(create_app(Live(index, model)), host=host, port=port, server_header=False)
+@click.option("--host", default=HOST, show_default=True, help="Address to listen at; one of others' needs a token.")
+@click.option("--port", default=PORT, show_default=True, help="Port to listen at; 0 takes a free one.")
+@click.option(
+    "--token-file", type=click.Path(exists=True, path_type=Path), help=f"Holds the bearer token; or set {TOKEN}."
+)
+@click.option("--allow-host", "hosts", multiple=True, help="A further name by which the service is called.")
+@click.option("--log-requests", is_flag=True, help="One line a request on stderr.")
+@_limits
+def serve(
+    index: Path,
+    model: str | None,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    hosts: tuple[str, ...],
+    log_requests: bool,
+    **limits: float,
+) -> None:
+    """Serve INDEX over HTTP, with a search page at /. It follows what writers commit; SIGTERM ends it gently."""
+    try:
+        from ..service import server
+    except ImportError as error:
+        raise MissingDependency(f"'serve' needs the extra: pip install 'refcolbert[serve]' ({error})") from error
+    level = logging.INFO if log_requests else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    token = token_file.read_text().strip() if token_file else os.environ.get(TOKEN)
+    bound = server.bind(
+        Live(index, model),
+        host=host,
+        port=port,
+        limits=ServiceLimits(**limits),  # type: ignore[arg-type]  # click read each as its default's type
+        token=token or None,
+        hosts=frozenset(name.lower() for name in hosts),
+    )
+    click.echo(f"{index} is served at {bound.url}", err=True)
+    bound.run()

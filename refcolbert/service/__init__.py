@@ -1,7 +1,9 @@
-"""The HTTP service: `refcolbert serve INDEX`. Extra `serve`."""
+"""The HTTP service: `refcolbert serve INDEX`, or `server.bind(Live(path)).run()` from Python. Needs the extra `serve`.
 
-from .app import create_app
-from .limits import ServiceLimits
+`app.create_app` is the ASGI application; `server` puts it behind a socket with the clocks that HTTP needs.
+"""
+
+from .limits import LIMITS, ServiceLimits
 from .live import Live
 
-__all__ = ["Live", "ServiceLimits", "create_app"]
+__all__ = ["LIMITS", "Live", "ServiceLimits"]  # what needs starlette or uvicorn is imported from its own module

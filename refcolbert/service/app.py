@@ -1,104 +1,155 @@
-"""The service as an ASGI application: routes, and how a request becomes an answer or an error."""
+"""The service as an ASGI application: the closed list of routes, and how a request becomes an answer."""
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route, Router
 
-from ..errors import EncoderMismatch, InvalidInput, UnknownId
-from .endpoints import Endpoint, endpoints
+from ..errors import RefColbertError
+from .endpoints import Call, Endpoint, endpoints
+from .guard import Access, Guard
 from .limits import ServiceLimits
 from .live import Live
-from .wire import from_json, from_query, obey
+from .metrics import Metrics
+from .openapi import openapi
+from .refusals import Refusal, refusal_of
+from .wire import from_json, from_query, obey, to_json
+from .workers import Workers
 
 __all__ = ["create_app"]
 
 log = logging.getLogger("refcolbert.service")
 
 PAGE = Path(__file__).parent.parent / "page"
+JSON = "application/json"
+
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(live: Live, limits: ServiceLimits | None = None) -> Starlette:
-    """The application that answers from `live`."""
-    limits = limits or ServiceLimits()
-    pool = ThreadPoolExecutor(limits.threads)
+class Service:
+    """What requests share: the index, the threads, the counters."""
+
+    def __init__(self, live: Live, limits: ServiceLimits) -> None:
+        self.live, self.limits = live, limits
+        self.workers: Workers | None = None
+        self.metrics = Metrics(
+            waiting=lambda: self.workers.waiting if self.workers else 0,
+            documents=lambda: len(live.now.index),
+            generation=lambda: live.now.index.generation,
+        )
 
     @asynccontextmanager
-    async def life(app: Starlette) -> AsyncIterator[None]:
-        watcher = asyncio.create_task(_watch(live, limits.reload_seconds))
+    async def life(self, app: object) -> AsyncIterator[None]:
+        """From the first request to the last."""
+        self.workers = Workers(self.limits)
+        watcher = asyncio.create_task(self._watch())
         yield
         watcher.cancel()
-        pool.shutdown()
+        with suppress(asyncio.CancelledError):
+            await watcher
+        await asyncio.to_thread(self.workers.close)
+        self.workers = None
 
-    routes: list[Any] = [
-        Route(path, _handler(live, endpoint, pool), methods=["POST", "GET"] if endpoint.names is not None else ["POST"])
-        for endpoint in endpoints(limits)
-        for path in endpoint.paths
-    ]
+    async def answer(self, endpoint: Endpoint, asked: dict[str, Any]) -> bytes:
+        """The answer of the newest generation, as JSON."""
+        if self.workers is None:
+            raise Refusal("not_ready", headers={"retry-after": "1"})
+        return await self.workers.answer(endpoint, Call(self.live.now, asked))
 
-    async def info(request: Request) -> Response:
-        found = await asyncio.to_thread(live.index.info)
-        return JSONResponse({**found, "path": live.index.path.name})
+    async def _watch(self) -> None:
+        """Look for a new generation, for ever. One that cannot be loaded is tried again; the last one is served on."""
+        while True:
+            await asyncio.sleep(self.limits.reload_seconds)
+            try:
+                if await asyncio.to_thread(self.live.refresh):
+                    self.metrics.reloads.labels("loaded").inc()
+                    log.info("generation %d is served", self.live.now.index.generation)
+            except Exception:
+                self.metrics.reloads.labels("failed").inc()
+                log.exception("the newest generation cannot be loaded; the last one is served on")
 
-    async def healthy(request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
 
-    async def page(request: Request) -> Response:
-        return FileResponse(PAGE / "index.html")
-
+def create_app(live: Live, limits: ServiceLimits | None = None, access: Access | None = None) -> Guard:
+    """The application that answers from `live`: for a server that keeps to HTTP itself, as `serve` does."""
+    limits, access = limits or ServiceLimits(), access or Access()
+    service = Service(live, limits)
+    asked = endpoints(limits)
+    document = to_json(openapi(asked, token=access.token is not None))
+    routes = [_route(service, path, endpoint) for endpoint in asked for path in endpoint.paths]
     routes += [
-        Route("/info", info),
-        Route("/health", healthy),
-        Route("/ready", healthy),
-        Route("/", page),
-        Mount("/static", StaticFiles(directory=PAGE)),
+        _get("/info", lambda: to_json(_info(live))),
+        _get("/health", lambda: to_json({"status": "ok"})),
+        _get("/ready", lambda: to_json(_ready(service))),
+        _get("/openapi.json", lambda: document),
+        _get("/metrics", service.metrics.text, CONTENT_TYPE_LATEST),
     ]
-    return Starlette(routes=routes, lifespan=life)
+    pages = {"/": PAGE / "index.html", **{f"/static/{file.name}": file for file in sorted(PAGE.glob("*.*"))}}
+    routes += [_page(path, file) for path, file in pages.items()]
+    methods = {route.path: frozenset(route.methods or ()) for route in routes}
+    app = Router(routes, redirect_slashes=False, lifespan=service.life)
+    return Guard(app, limits, access, service.metrics, methods, frozenset(pages))
 
 
-async def _watch(live: Live, seconds: float) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await asyncio.to_thread(live.refresh)
-        except Exception:
-            log.exception("the new generation cannot be loaded, the last one is served on")
-
-
-def _handler(live: Live, endpoint: Endpoint, pool: ThreadPoolExecutor) -> Callable[[Request], Awaitable[Response]]:
+def _route(service: Service, path: str, endpoint: Endpoint) -> Route:
     async def handle(request: Request) -> Response:
         try:
-            if request.method == "POST":
-                asked = obey(from_json(await request.body()), endpoint.fields)
-            else:
-                found = from_query(request.scope["query_string"], endpoint.fields, endpoint.names or {})
-                asked = obey(found, endpoint.fields)
-            loop = asyncio.get_running_loop()
-            return Response(
-                await loop.run_in_executor(pool, _answer, live, endpoint, asked), media_type="application/json"
-            )
-        except UnknownId as error:
-            return _error(404, "unknown_id", str(error))
-        except (InvalidInput, EncoderMismatch) as error:
-            return _error(400, "invalid_input", str(error))
+            asked = obey(await _asked(request, endpoint), endpoint.fields)
+            return Response(await _unless_gone(request, service.answer(endpoint, asked)), media_type=JSON)
+        except RefColbertError as error:
+            raise refusal_of(error) from error
 
-    return handle
+    return Route(path, handle, methods=["POST"] if endpoint.names is None else ["POST", "GET"])
 
 
-def _answer(live: Live, endpoint: Endpoint, asked: dict[str, Any]) -> bytes:
-    found = endpoint.answer(live.index, live.encoder, asked)
-    return json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+async def _asked(request: Request, endpoint: Endpoint) -> Any:
+    body = await request.body()
+    if request.method == "POST":
+        return from_json(body)
+    return from_query(request.scope["query_string"], endpoint.fields, endpoint.names or {})
 
 
-def _error(status: int, code: str, message: str) -> Response:
-    return JSONResponse({"error": {"code": code, "message": message}}, status)
+async def _unless_gone(request: Request, answer: Awaitable[bytes]) -> bytes:
+    """The answer; given up, and if no thread has begun with it never computed, when the client goes away."""
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return answering.result()
+    finally:
+        leaving.cancel()
+        answering.cancel()
+
+
+def _get(path: str, answer: Callable[[], bytes], media_type: str = JSON) -> Route:
+    async def handle(request: Request) -> Response:
+        return Response(answer(), media_type=media_type)
+
+    return Route(path, handle, methods=["GET"])
+
+
+def _page(path: str, file: Path) -> Route:
+    async def handle(request: Request) -> Response:
+        return FileResponse(file, headers={"cache-control": "no-cache"})
+
+    return Route(path, handle, methods=["GET"])
+
+
+def _info(live: Live) -> Mapping[str, Any]:
+    """`Index.info` without places on this machine."""
+    found = live.now.index.info()
+    encoder = found["encoder"] and {"hash": found["encoder"]["hash"]}
+    return {**found, "path": live.now.index.path.name, "encoder": encoder}
+
+
+def _ready(service: Service) -> Mapping[str, str]:
+    if service.workers is None:
+        raise Refusal("not_ready")
+    return {"status": "ok"}

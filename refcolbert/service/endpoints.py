@@ -1,188 +1,208 @@
-"""What the service answers: one table of endpoints, each with the fields it takes and the function that answers.
+"""What the service answers from its index and its model: one table of endpoints.
 
-Functions run in worker threads; each gets the generation that was the newest when its request arrived.
+Functions run in worker threads; each sees the generation that was the newest when its request arrived.
 """
 
+import base64
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .. import errors
 from ..encoder import Encoder
-from ..index import Index
+from ..errors import EncoderMismatch
+from ..hits import Hit
 from ..rerank import rerank
+from . import schemas
 from .limits import ServiceLimits
-from .wire import Field, choice, flag, hit_json, listed, mapping, query, text, texts, whole
+from .live import Served
+from .wire import Field, choice, document, document_text, flag, listed, mapping, query, text, whole
 
-__all__ = ["Endpoint", "endpoints"]
+__all__ = ["Call", "Endpoint", "encode_together", "endpoints"]
 
-Answer = Callable[[Index, Encoder | None, dict[str, Any]], dict[str, Any]]
+Floats = NDArray[np.float32]
+Json = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """One request: what it asks, and the generation that answers it."""
+
+    served: Served
+    asked: Json
+    encoded: Floats | None = None  # [n_q, dim] the query, where it was encoded together with others
+    encode_ms: float = 0.0  # how long that took
+
+    @property
+    def model(self) -> Encoder:
+        """The encoder. Raises `EncoderMismatch` where there is none."""
+        if self.served.encoder is None:
+            raise EncoderMismatch("this index was made for ready-made vectors: there is no model for texts")
+        return self.served.encoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One thing that can be asked by POST and, where `names` is given, by GET with those names in the URL."""
+    """One thing that can be asked by POST and, where `names` is given, by GET with those other names in the URL."""
 
     paths: tuple[str, ...]
     summary: str
     fields: Mapping[str, Field]
-    answer: Answer
+    answer: Callable[[Call], Json]
+    response: Json  # JSON Schema
     names: Mapping[str, str] | None = None
-    response: Mapping[str, Any] = field(default_factory=dict)  # JSON Schema
+    together: bool = False  # whether text queries of several calls may be encoded together
 
 
 def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
-    """The closed list of what a service with these limits answers from its index and its model."""
+    """The closed list of what a service with these limits answers."""
+    question = query(limits.characters, "A question: text, or its token vectors [n_q, dim].")
+    words = text(limits.characters, "A question.")
     options = _options(limits)
-    asked = {"query": query(limits.characters, "A question: text, or its vectors [n_q, dim]", required=True)}
-    words = {"query": text(limits.characters, "A question.")}
     return (
         Endpoint(
             paths=("/search",),
             summary="The k best documents for a query",
-            fields={**asked, **options},
+            fields={"query": question, **options},
             answer=_search,
+            response=schemas.SEARCH,
             names={"q": "query"},
+            together=True,
         ),
         Endpoint(
             paths=("/search_many",),
             summary="The k best documents for each query, all from one generation of the index",
-            fields={"queries": listed(asked["query"], limits.batch, "Queries."), **options},
+            fields={"queries": listed(question, limits.batch, "Questions."), **options},
             answer=_search_many,
+            response=schemas.SEARCH_MANY,
         ),
         Endpoint(
             paths=("/explain",),
             summary="Which words of a document answered which words of a query",
             fields={
-                **words,
-                "id": text(limits.characters, "The document."),
-                "matrix": flag("Also all similarities [query tokens, document tokens]."),
+                "query": words,
+                "id": text(limits.characters, "The document's id."),
+                "matrix": flag("Also every similarity, [query tokens, document tokens]; default: false."),
             },
             answer=_explain,
+            response=schemas.EXPLAIN,
         ),
         Endpoint(
             paths=("/rerank", "/v1/rerank", "/v2/rerank"),
-            summary="Texts sorted by how well they answer a query, as Cohere's and Jina's clients ask it",
+            summary="Texts sorted by how well they answer a query, as clients of Cohere and Jina ask it",
             fields={
-                **words,
-                "documents": listed(_document(limits), limits.documents, "Texts, or objects with a text."),
-                "top_n": whole(limits.documents, "How many; default: all."),
-                "return_documents": flag("Also the texts; default false."),
+                "query": words,
+                "documents": listed(document(limits.body_bytes), limits.documents, "What to sort."),
+                "top_n": whole(limits.documents, "How many to return; default: all."),
+                "return_documents": flag("Also their texts; default: false."),
                 "model": text(limits.characters, "Ignored: the index's own model answers.", required=False),
             },
             answer=_rerank,
+            response=schemas.RERANK,
         ),
         Endpoint(
             paths=("/encode",),
             summary="Token vectors of texts",
             fields={
-                "texts": texts(limits.batch, limits.body_bytes, "Texts."),
-                "kind": choice(("query", "document"), "What the texts are; default: document."),
+                "texts": listed(text(limits.body_bytes, "A text."), limits.batch, "What to encode."),
+                "kind": choice(("document", "query"), "What the texts are; default: document."),
+                "encoding_format": choice(("float", "base64"), "base64: little-endian float32, row by row."),
             },
             answer=_encode,
+            response=schemas.ENCODE,
         ),
     )
+
+
+def encode_together(calls: Sequence[Call]) -> list[Floats]:
+    """Give each call, all of one generation, its query's vectors. Raises as `Index.search` does."""
+    start = time.perf_counter()
+    vectors = calls[0].served.index.query_vectors([call.asked["query"] for call in calls])
+    took = 1e3 * (time.perf_counter() - start)
+    for call, mine in zip(calls, vectors, strict=True):
+        call.encoded, call.encode_ms = mine, took
+    return vectors
 
 
 def _options(limits: ServiceLimits) -> dict[str, Field]:
     return {
         "k": whole(limits.k, "How many hits; default: 10."),
         "where": mapping('A metadata filter: {"year": {"$gte": 2020}}.'),
-        "ids": texts(limits.documents, limits.characters, "Search among these documents.", required=False),
+        "ids": listed(text(limits.characters, "An id."), limits.documents, "Search among these.", required=False),
         "nprobe": whole(limits.nprobe, "Cells probed for each query token."),
         "candidates": whole(limits.candidates, "Documents ranked exactly."),
-        "exact": flag("Rank every document."),
+        "exact": flag("Rank every document; default: false."),
     }
 
 
-def _document(limits: ServiceLimits) -> Field:
-    plain = text(limits.body_bytes, "A text.")
-    schema = {"oneOf": [plain.schema, {"type": "object", "required": ["text"], "properties": {"text": plain.schema}}]}
-    return Field(
-        {**schema, "description": "A text, or an object with one."}, lambda value: plain.check(_text_of(value))
-    )
-
-
-def _text_of(document: Any) -> Any:
-    return document.get("text") if isinstance(document, dict) else document
-
-
-def _search(index: Index, encoder: Encoder | None, asked: dict[str, Any]) -> dict[str, Any]:
-    question = asked.pop("query")
+def _search(call: Call) -> Json:
+    index, options = call.served.index, _without(call.asked, "query")
+    vectors = encode_together([call])[0] if call.encoded is None else call.encoded
     start = time.perf_counter()
-    (vectors,) = index.query_vectors([question])
-    encoded = time.perf_counter()
-    hits = index.search(vectors, **asked)
-    return {
-        "hits": [hit_json(hit) for hit in hits],
-        "generation": index.generation,
-        "took_ms": _took(start, encoded),
-    }
+    hits = index.search(vectors, **options)
+    took = {"encode": call.encode_ms, "search": 1e3 * (time.perf_counter() - start)}
+    return {"hits": _hits(hits), "generation": index.generation, "took_ms": took}
 
 
-def _search_many(index: Index, encoder: Encoder | None, asked: dict[str, Any]) -> dict[str, Any]:
-    questions = asked.pop("queries")
+def _search_many(call: Call) -> Json:
+    index, options = call.served.index, _without(call.asked, "queries")
     start = time.perf_counter()
-    vectors = index.query_vectors(questions)
+    vectors = index.query_vectors(call.asked["queries"])
     encoded = time.perf_counter()
-    found = index.search_many(vectors, **asked)
+    found = index.search_many(vectors, **options)
+    took = {"encode": 1e3 * (encoded - start), "search": 1e3 * (time.perf_counter() - encoded)}
+    return {"results": [{"hits": _hits(hits)} for hits in found], "generation": index.generation, "took_ms": took}
+
+
+def _explain(call: Call) -> Json:
+    index = call.served.index
+    (found,) = index.get([call.asked["id"]])
+    (hit,) = index.search(call.asked["query"], 1, ids=[found.id])
+    explanation = hit.explain().to_dict(matrix=call.asked.get("matrix", False))
     return {
-        "results": [{"hits": [hit_json(hit) for hit in hits]} for hits in found],
+        "id": hit.id,
+        "text": hit.text,
+        "metadata": hit.metadata,
         "generation": index.generation,
-        "took_ms": _took(start, encoded),
+        **explanation,
     }
 
 
-def _took(start: float, encoded: float) -> dict[str, float]:
-    end = time.perf_counter()
-    return {"encode": round(1e3 * (encoded - start), 3), "search": round(1e3 * (end - encoded), 3)}
+def _rerank(call: Call) -> Json:
+    texts = [document_text(given) for given in call.asked["documents"]]
+    hits = rerank(call.asked["query"], texts, call.model, call.asked.get("top_n"))
+    n_q = len(call.model.query_labels(call.asked["query"]))
+    results: list[Json] = [{"index": int(hit.id), "relevance_score": hit.score / n_q} for hit in hits]
+    if call.asked.get("return_documents", False):
+        for result, hit in zip(results, hits, strict=True):
+            result["document"] = {"text": hit.text}
+    return {"model": call.model.hash, "results": results}
 
 
-def _explain(index: Index, encoder: Encoder | None, asked: dict[str, Any]) -> dict[str, Any]:
-    (document,) = index.get([asked["id"]])
-    (hit,) = index.search(asked["query"], 1, ids=[document.id])
-    return {
-        "id": document.id,
-        "text": document.text,
-        "metadata": document.metadata,
-        "generation": index.generation,
-        **hit.explain().to_dict(matrix=asked.get("matrix", False)),
-    }
-
-
-def _rerank(index: Index, encoder: Encoder | None, asked: dict[str, Any]) -> dict[str, Any]:
-    encoder = _model(index, encoder)
-    documents = [_text_of(document) for document in asked["documents"]]
-    hits = rerank(asked["query"], documents, encoder, asked.get("top_n"))
-    n_q = len(encoder.query_labels(asked["query"]))
-    shown = asked.get("return_documents", False)
-    return {
-        "model": encoder.hash,
-        "results": [
-            {
-                "index": int(hit.id),
-                "relevance_score": hit.score / n_q,
-                **({"document": {"text": hit.text}} if shown else {}),
-            }
-            for hit in hits
-        ],
-    }
-
-
-def _encode(index: Index, encoder: Encoder | None, asked: dict[str, Any]) -> dict[str, Any]:
-    encoder = _model(index, encoder)
-    if asked.get("kind") == "query":
-        vectors = encoder.encode_queries(asked["texts"])
+def _encode(call: Call) -> Json:
+    if call.asked.get("kind") == "query":
+        vectors = call.model.encode_queries(call.asked["texts"])
     else:
-        ragged = encoder.encode_documents(asked["texts"])
+        ragged = call.model.encode_documents(call.asked["texts"])
         vectors = [ragged[i] for i in range(len(ragged))]
-    return {"model": encoder.hash, "dim": encoder.dim, "vectors": [v.astype(np.float64).tolist() for v in vectors]}
+    write = _base64 if call.asked.get("encoding_format") == "base64" else _floats
+    return {"model": call.model.hash, "dim": call.model.dim, "vectors": [write(rows) for rows in vectors]}
 
 
-def _model(index: Index, encoder: Encoder | None) -> Encoder:
-    if encoder is None:
-        raise errors.EncoderMismatch(f"{index.path.name} was made for ready-made vectors: there is no model for texts")
-    return encoder
+def _hits(hits: Sequence[Hit]) -> list[Json]:
+    return [{"rank": h.rank, "score": h.score, "id": h.id, "text": h.text, "metadata": h.metadata} for h in hits]
+
+
+def _without(asked: Json, name: str) -> Json:
+    return {key: value for key, value in asked.items() if key != name}
+
+
+def _floats(rows: Floats) -> list[list[float]]:
+    return rows.tolist()  # type: ignore[no-any-return]  # [n, dim]
+
+
+def _base64(rows: Floats) -> str:
+    return base64.b64encode(rows.astype("<f4").tobytes()).decode()

@@ -4,13 +4,17 @@ from dataclasses import dataclass, fields
 
 from ..errors import InvalidInput
 
-__all__ = ["HELP", "ServiceLimits"]
+__all__ = ["LIMITS", "ServiceLimits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceLimits:
     """The limits of a service. Raises `InvalidInput` for one that is not positive."""
 
+    threads: int = 2
+    queue: int = 64
+    together: int = 8
+    connections: int = 4096
     body_bytes: int = 1 << 20
     head_bytes: int = 64 << 10
     characters: int = 4096
@@ -18,10 +22,7 @@ class ServiceLimits:
     documents: int = 1000
     k: int = 1000
     nprobe: int = 1024
-    candidates: int = 16384
-    threads: int = 2
-    queue: int = 64
-    connections: int = 4096
+    candidates: int = 1 << 14
     read_seconds: float = 10.0
     idle_seconds: float = 30.0
     answer_seconds: float = 30.0
@@ -31,25 +32,28 @@ class ServiceLimits:
     def __post_init__(self) -> None:
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if not 0 < value < 2**31:
-                raise InvalidInput(f"the limit {entry.name} must be above 0 and below 2**31, found {value!r}")
+            whole = entry.type is int
+            if type(value) not in ((int,) if whole else (int, float)) or not 0 < value < 2**31:
+                kind = "an integer" if whole else "a number"
+                raise InvalidInput(f"the limit {entry.name} must be {kind} above 0 and below 2**31, found {value!r}")
 
 
-HELP = {
-    "body_bytes": "Longest request body.",
-    "head_bytes": "Longest request line with headers.",
-    "characters": "Longest query.",
-    "batch": "Most queries or texts in one request.",
-    "documents": "Most documents to rerank in one request.",
-    "k": "Most hits for one query.",
-    "nprobe": "Most cells to probe for a query token.",
-    "candidates": "Most documents to rank for a query.",
-    "threads": "Searches that run at a time.",
-    "queue": "Requests that may wait for a thread; the next one gets 503.",
+LIMITS = {
+    "threads": "Requests that are answered at a time.",
+    "queue": "Requests that may wait for that; the next one gets 503.",
+    "together": "Most queries that are encoded together.",
     "connections": "Most open connections; the next one is closed.",
-    "read_seconds": "Time for a request to arrive whole.",
+    "body_bytes": "Longest body of a request.",
+    "head_bytes": "Longest request line with its headers.",
+    "characters": "Longest query.",
+    "batch": "Most queries or texts in a request.",
+    "documents": "Most documents to rerank, or ids to search among, in a request.",
+    "k": "Most hits for a query.",
+    "nprobe": "Most cells probed for a query token.",
+    "candidates": "Most documents ranked for a query.",
+    "read_seconds": "How long a request may take to arrive whole.",
     "idle_seconds": "How long a connection may stay open without a request.",
-    "answer_seconds": "Time for an answer.",
-    "drain_seconds": "Time for running requests to end after SIGTERM.",
+    "answer_seconds": "How long an answer may take, and its way to the client.",
+    "drain_seconds": "How long running requests may take to end after SIGTERM.",
     "reload_seconds": "How often to look for a new generation of the index.",
 }

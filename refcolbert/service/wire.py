@@ -1,43 +1,45 @@
-"""What goes over the wire: strict JSON in, checked field by field against one table; hits out.
-
-The tables of fields say what a request may hold. The OpenAPI document is made from the same tables.
-"""
+"""What goes over the wire: strict JSON, held field by field to a table from which the OpenAPI document is made too."""
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 from ..errors import InvalidInput
-from ..hits import Hit
 
 __all__ = [
     "Field",
     "choice",
+    "document",
+    "document_text",
     "flag",
     "from_json",
     "from_query",
-    "hit_json",
     "listed",
     "mapping",
     "obey",
     "query",
     "text",
-    "texts",
+    "to_json",
     "whole",
 ]
+
+STRINGS, BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL), re.compile(rb"[\[\]{}]")
+DEEPEST = 64  # brackets within brackets; a filter takes no more
+SHOWN = 80  # characters of what was found that an error repeats
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a request: the JSON Schema that it obeys, whether it must be there, and its reader from a URL."""
+    """One field of a request: its JSON Schema, whether a value obeys it, whether it must be there."""
 
     schema: Mapping[str, Any]
     check: Callable[[Any], bool]
     required: bool = False
-    read: Callable[[str], Any] = str  # from a URL's text; ValueError where it cannot be one
+    read: Callable[[str], Any] = str  # its value from a URL's text; ValueError where that cannot be one
 
     @property
     def about(self) -> str:
@@ -45,10 +47,13 @@ class Field:
         return str(self.schema["description"])
 
 
+# ---- requests
+
+
 def obey(found: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
     """`found`, an object with these fields and no other, less those that are null. Raises `InvalidInput`."""
     if not isinstance(found, dict):
-        raise InvalidInput(f"the request must be a JSON object with {_names(fields)}, found {_short(found)}")
+        raise InvalidInput(f"expected a JSON object with {_names(fields)}, found {_short(found)}")
     for name in found:
         if name not in fields:
             raise InvalidInput(f"unknown field {_short(name)}; expected {_names(fields)}")
@@ -57,43 +62,47 @@ def obey(found: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
         if name not in given and entry.required:
             raise InvalidInput(f"{name} is missing: {entry.about}")
         if name in given and not entry.check(given[name]):
-            raise InvalidInput(f"{name} is not what it must be, found {_short(given[name])}: {entry.about}")
+            raise InvalidInput(f"{name}: expected {_rule(entry)}, found {_short(given[name])}")
     return given
 
 
 def from_json(body: bytes) -> Any:
-    """JSON in UTF-8 without repeated keys, NaN, infinity or lone surrogates. Raises `InvalidInput`."""
+    """JSON in UTF-8 without repeated names, NaN, infinity or lone surrogates. Raises `InvalidInput`."""
     try:
+        _check_depth(body)
         found = json.loads(
-            body.decode(),
-            object_pairs_hook=_no_duplicates,
-            parse_constant=_no_constant,
-            parse_float=_finite,
+            body.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite
         )
-        if b"\\u" in body:  # only an escape can bring a lone surrogate
+        if b"\\u" in body:  # only an escape brings a lone surrogate
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise InvalidInput(f"the request is not strict JSON in UTF-8: {error}") from error
+        raise InvalidInput(f"the body is not strict JSON in UTF-8: {error}") from error
     return found
 
 
 def from_query(text: bytes, fields: Mapping[str, Field], names: Mapping[str, str]) -> dict[str, Any]:
     """The fields in a URL's query string; `names` are other names for them there. Raises `InvalidInput`."""
     try:
-        pairs = parse_qsl(text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=64)
+        pairs = parse_qsl(text.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=len(fields))
         found = _no_duplicates([(names.get(name, name), value) for name, value in pairs])
         return {name: fields[name].read(value) if name in fields else value for name, value in found.items()}
-    except (ValueError, InvalidInput) as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInput(f"the URL's parameters cannot be read: {error}") from error
 
 
-def hit_json(hit: Hit) -> dict[str, Any]:
-    """A hit as a JSON object."""
-    return {"rank": hit.rank, "score": hit.score, "id": hit.id, "text": hit.text, "metadata": hit.metadata}
+# ---- answers
+
+
+def to_json(value: Any) -> bytes:
+    """JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+# ---- kinds of fields
 
 
 def whole(most: int, about: str) -> Field:
-    """An integer from 1 to `most`."""
+    """An integer from 1 to `most`, which true and 1.0 are not."""
     schema = {"type": "integer", "minimum": 1, "maximum": most, "description": about}
     return Field(schema, lambda value: type(value) is int and 1 <= value <= most, read=int)
 
@@ -106,31 +115,29 @@ def flag(about: str) -> Field:
 def text(most: int, about: str, *, required: bool = True) -> Field:
     """Text of at most so many characters."""
     schema = {"type": "string", "maxLength": most, "description": about}
-    return Field(schema, lambda value: is_text(value, most), required)
+    return Field(schema, lambda value: isinstance(value, str) and len(value) <= most, required)
 
 
-def texts(most: int, characters: int, about: str, *, required: bool = True) -> Field:
-    """A list of texts."""
-    schema = {
-        "type": "array",
-        "items": {"type": "string", "maxLength": characters},
-        "maxItems": most,
-        "description": about,
-    }
-    return Field(schema, lambda value: is_list(value, most) and all(is_text(v, characters) for v in value), required)
+def query(characters: int, about: str) -> Field:
+    """Text, or vectors as rows of numbers, all of one length."""
+    words = text(characters, "Text.")
+    rows = {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 1}, "minItems": 1}
+    return Field(
+        {"oneOf": [words.schema, rows], "description": about},
+        lambda value: words.check(value) or _is_matrix(value),
+        True,
+    )
 
 
-def query(characters: int, about: str, *, required: bool = True) -> Field:
-    """Text, or vectors as a list of lists of numbers, all of one length."""
-    numbers = {"type": "array", "items": {"type": "array", "items": {"type": "number"}}}
-    schema = {"oneOf": [{"type": "string", "maxLength": characters}, numbers], "description": about}
-    return Field(schema, lambda value: is_text(value, characters) or is_matrix(value), required)
-
-
-def listed(entry: Field, most: int, about: str) -> Field:
-    """A list, each of whose items obeys `entry`."""
-    schema = {"type": "array", "items": dict(entry.schema), "maxItems": most, "description": about}
-    return Field(schema, lambda value: is_list(value, most) and all(entry.check(v) for v in value), required=True)
+def listed(entry: Field, most: int, about: str, *, required: bool = True) -> Field:
+    """A list of at most so many, each of which obeys `entry`."""
+    schema = {"type": "array", "items": entry.schema, "maxItems": most, "description": about}
+    return Field(
+        schema,
+        lambda value: isinstance(value, list) and len(value) <= most and all(map(entry.check, value)),
+        required,
+        read=lambda value: from_json(value.encode()),
+    )
 
 
 def choice(values: Sequence[str], about: str) -> Field:
@@ -145,21 +152,34 @@ def mapping(about: str) -> Field:
     return Field(schema, lambda value: isinstance(value, dict), read=lambda value: from_json(value.encode()))
 
 
-def is_text(value: Any, most: int) -> bool:
-    """Whether it is text of at most so many characters."""
-    return isinstance(value, str) and len(value) <= most
+def document(most: int) -> Field:
+    """A text, or an object with one and nothing else."""
+    plain = text(most, "A text.")
+    schema = {
+        "type": "object",
+        "properties": {"text": plain.schema},
+        "required": ["text"],
+        "additionalProperties": False,
+    }
+    return Field(
+        {"oneOf": [plain.schema, schema], "description": "A text, or an object with one."},
+        lambda value: plain.check(document_text(value)),
+    )
 
 
-def is_list(value: Any, most: int) -> bool:
-    """Whether it is a list of at most so many things."""
-    return isinstance(value, list) and len(value) <= most
+def document_text(given: Any) -> Any:
+    """The text in what `document` allows."""
+    return given["text"] if isinstance(given, dict) and set(given) == {"text"} else given
 
 
-def is_matrix(value: Any) -> bool:
-    """Whether it is a list of lists of numbers, which true is not, all of one length."""
+# ---- inside
+
+
+def _is_matrix(value: Any) -> bool:
     return (
         isinstance(value, list)
-        and all(isinstance(row, list) and len(row) == len(value[0]) for row in value)
+        and len(value) > 0
+        and all(isinstance(row, list) and len(row) == len(value[0]) > 0 for row in value)
         and all(type(number) in (int, float) for row in value for number in row)
     )
 
@@ -185,15 +205,28 @@ def _no_constant(name: str) -> Any:
 def _finite(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise ValueError(f"the number {digits[:20]} is too large")
+        raise ValueError(f"the number {digits[:SHOWN]} is too large")
     return value
+
+
+def _check_depth(body: bytes) -> None:
+    """Refuse what is nested too deep before anything recurses over it."""
+    depth = 0
+    for bracket in BRACKETS.finditer(STRINGS.sub(b"", body)):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} deep")
 
 
 def _names(fields: Mapping[str, Field]) -> str:
     return ", ".join(name if entry.required else f"{name} (optional)" for name, entry in fields.items())
 
 
+def _rule(entry: Field) -> str:
+    return json.dumps({name: value for name, value in entry.schema.items() if name != "description"})
+
+
 def _short(value: Any) -> str:
-    """A little of what was found; never a whole body."""
-    shown = repr(value) if not isinstance(value, str) else repr(value[:80])
-    return shown if len(shown) <= 80 else shown[:80] + "..."
+    """A little of what was found, never a whole body."""
+    shown = repr(value[:SHOWN]) if isinstance(value, str | list) else repr(value)
+    return shown if len(shown) <= SHOWN else shown[:SHOWN] + "..."
