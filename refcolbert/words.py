@@ -100,15 +100,20 @@ def segments(
 ) -> list[Segment]:
     """The document in pieces whose texts, joined, are `text`; between them markers that answered something."""
     place, out = 0, []
+    markers: list[Segment] = []  # those since the last word: they stand before the next one, or after the text
     for word in document:
         answers = _answers(word, query, rows, similarities)
         if word.span is None:
-            out += [Segment(text="", token=word.text, rows=word.rows, answers=answers)] if answers else []
+            markers += [Segment(text="", token=word.text, rows=word.rows, answers=answers)] if answers else []
             continue
-        out += [Segment(text=text[place : word.span[0]], token="", rows=(), answers=())] * (place < word.span[0])
+        out += [*markers, *_plain(text[place : word.span[0]])]
         out.append(Segment(text=word.text, token="", rows=word.rows, answers=answers))
-        place = word.span[1]
-    return [*out, *[Segment(text=text[place:], token="", rows=(), answers=())] * (place < len(text))]
+        place, markers = word.span[1], []
+    return [*out, *_plain(text[place:]), *markers]
+
+
+def _plain(text: str) -> list[Segment]:
+    return [Segment(text=text, token="", rows=(), answers=())] if text else []
 
 
 def _answers(
