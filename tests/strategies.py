@@ -64,13 +64,13 @@ class Watched(np.ndarray):
     """An array that notes in `taken` how many rows each slice of it takes."""
 
     @classmethod
-    def of(cls, array):
+    def of(cls, array) -> "Watched":
         """The same numbers, watched."""
         view = array.view(cls)
         view.taken = []
         return view
 
-    def __getitem__(self, key):
+    def __getitem__(self, key) -> np.ndarray:
         rows = np.asarray(self)[key]
         if isinstance(key, slice):
             self.taken.append(len(rows))

@@ -75,7 +75,8 @@ def found(made):
 
 @given(SPECS, st.lists(TEXTS, min_size=1, max_size=3))
 @example(replace(SPEC, lowercase=True, strip=True), ["  İstanbul date  "])
-@example(replace(SPEC, expansion_id=0, pad_expands=True, pad_id=9), ["the ! date"])
+@example(replace(SPEC, expansion_id=0, pad_expands=True, pad_id=PLAIN.token_to_id("date")), ["the date"])
+@example(replace(SPEC, expansion_id=None, query_prefix_ids=(), query_suffix_ids=()), ["", "date"])
 @example(replace(SPEC, query_length=3, document_length=3), ["date file"])
 def test_tokens_are_those_of_the_definition(spec, texts):
     """Ids, attention, kept rows and spans follow from the tokenizer's own ids, alone and in a batch (38-40, 42)."""
@@ -91,6 +92,7 @@ def test_tokens_are_those_of_the_definition(spec, texts):
 )
 @example(" " * 200 + "date file the of", 6)
 @example("abcdefgh" * 12 + " date file", 5)
+@example("abcdefgh" * 13 + " date file", 5)  # too long a word to be cut into pieces
 def test_a_long_text_is_cut_without_being_read(text, length):
     """What is looked at of a text gives the tokens of the whole text, wherever words end (40)."""
     spec = replace(SPEC, document_length=length, query_length=length)
@@ -109,6 +111,15 @@ def test_only_the_beginning_of_a_long_text_is_tokenized():
         tokenizer.documents([" " * 2_000 + "date " * 99])
         lengths = [len(t) for call in spy.encode_batch.call_args_list for t in call.args[0]]
         assert lengths == [61 * 16 + 128, 2_000 + 5 * 99]
+
+
+def test_no_more_is_read_than_is_needed():
+    """A text is not read further where what was read holds as many certain tokens as are kept."""
+    tokenizer = TextTokenizer(JSON, replace(SPEC, document_length=3 + 4))
+    with mock.patch.object(tokens, "CHARACTERS_PER_TOKEN", 5), mock.patch.object(tokens, "CUT_MARGIN", 0):
+        with mock.patch.object(tokenizer, "_tokenizer", wraps=tokenizer._tokenizer) as spy:
+            tokenizer.documents(["date file list date file list"])
+        assert [call.args[0] for call in spy.encode_batch.call_args_list] == [["date file list date "]]
 
 
 def test_words_at_the_cut_are_not_trusted():
@@ -134,7 +145,7 @@ def test_settings_of_the_file_are_not_used():
         "pad_type_id": 0,
         "pad_token": "[PAD]",
     }
-    texts = ["date file list string", "date"]
+    texts = ["date file list string date file list", "date"]
     made = TextTokenizer(json.dumps(described), SPEC).documents(texts)
     assert [found(m) for m in made] == [found(m) for m in TextTokenizer(JSON, SPEC).documents(texts)]
 

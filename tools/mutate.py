@@ -94,6 +94,19 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "squares = squares[:, :width] + squares[:, width:3 * width]": "a slice ends where the array does",
     },
     "ivf": {"if nprobe > n_centroids:": "at equality the best are all"},
+    "tokens": {
+        "encodings = self._encode(prepared, budget, max(budget, 2) * CHARACTERS_PER_TOKEN + CUT_MARGIN)": (
+            "reads more of a text of which one token is kept"
+        ),
+        "for text, encoding in zip(texts, encodings, strict=False):": "both have one entry a text",
+        "if len(text) >= window and _certain(encodings[position], window - CUT_MARGIN) < budget:": (
+            "reads a whole text again"
+        ),
+        "encodings[position] = self._encode([text], budget, 5 * window)[0]": "reads more at a time",
+        "places = list(range(lead, len(full) + 2))": "offsets lie within the text",
+        "last = len(places) + 1": "offsets lie within the text",
+        "last = len(places) - 2": "offsets lie within the text",
+    },
 }
 
 
