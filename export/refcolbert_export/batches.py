@@ -35,8 +35,10 @@ class Batch:
 class Draw:
     """Examples of a step: the epochs' permutations one after another, cut into batches."""
 
-    def __init__(self, examples: Sequence[Example], size: int, negatives: int | None, seed: int) -> None:
-        self.examples, self.size, self.negatives, self.seed = examples, size, negatives, seed
+    def __init__(
+        self, examples: Sequence[Example], size: int, negatives: int | None, seed: int, block: int = 1
+    ) -> None:
+        self.examples, self.size, self.negatives, self.seed, self.block = examples, size, negatives, seed, block
         self._known = known_positives(examples)
 
     def batch(self, number: int) -> Batch:
@@ -47,7 +49,7 @@ class Draw:
     def _pick(self, position: int) -> Example:
         """One positive of an example, and of its negatives as many as are wanted: another choice in every epoch."""
         epoch, place = divmod(position, len(self.examples))
-        index = int(_order(len(self.examples), self.seed, epoch)[place])
+        index = int(_order(len(self.examples), self.block, self.seed, epoch)[place])
         example = self.examples[index]
         rng = np.random.default_rng([self.seed, epoch, index])
         positive, n = int(rng.integers(len(example.positives))), len(example.positives)
@@ -73,8 +75,11 @@ class Draw:
 
 
 @lru_cache(maxsize=2)  # a batch reaches over the end of an epoch
-def _order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(n)  # [n]
+def _order(n: int, block: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The epoch's order of n examples, [n]: blocks of neighbours are shuffled, and stay together."""
+    starts = block * np.random.default_rng([seed, epoch]).permutation(-(-n // block))  # [n_blocks]
+    order: NDArray[np.int64] = (starts[:, None] + np.arange(block)).ravel()  # [n_blocks * block]
+    return order[order < n]
 
 
 def known_positives(examples: Sequence[Example]) -> Mapping[str, set[str]]:

@@ -78,6 +78,7 @@ def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bo
 @click.option("--loss", "losses", multiple=True, metavar="NAME[=WEIGHT]", help="May be repeated; the sum is trained.")
 @click.option("--batch", type=int, help="Examples a backward pass.")
 @click.option("--accumulate", type=int, help="Backward passes a step.")
+@click.option("--block", type=int, help="Neighbours in the data that stay together: such as share documents.")
 @click.option("--negatives", type=int, help="Of each example, chosen anew every epoch; default: all.")
 @click.option("--learning-rate", type=float)
 @click.option("--head-learning-rate", type=float, help="Of the projection; default: as the rest.")

@@ -29,6 +29,7 @@ class Settings:
     teacher_temperature: float = 1.0  # of the teacher's scores, for kl
     batch: int = 32  # examples a backward pass
     accumulate: int = 1  # backward passes a step
+    block: int = 1  # neighbours in the data that stay together in a batch, because they share documents
     negatives: int | None = None  # of an example, chosen anew in every epoch; None: all
     learning_rate: float = 3e-6
     head_learning_rate: float | None = None  # None: as the rest
@@ -52,7 +53,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what no run could use."""
         least = {
-            **dict.fromkeys(("steps", "batch", "accumulate", "document_length", "group_tokens"), 1),
+            **dict.fromkeys(("steps", "batch", "block", "accumulate", "document_length", "group_tokens"), 1),
             **dict.fromkeys(("seed", "validate_every", "patience", "save_every", "weight_decay", "warmup"), 0),
         }
         for name, bound in least.items():

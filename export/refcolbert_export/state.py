@@ -11,6 +11,7 @@ import torch
 from refcolbert.errors import TrainingError
 
 from .colbert import ColbertModel
+from .settings import Settings
 
 __all__ = ["Progress", "append_log", "load_state", "save_state", "trim_log"]
 
@@ -53,7 +54,8 @@ def load_state(path: Path, model: ColbertModel, optimizer: torch.optim.Optimizer
         saved = json.loads(state["about"])
     except Exception as error:
         raise TrainingError(f"{path} is not the state of a run: {error}") from error
-    wanted = json.loads(json.dumps(about))
+    defaults = Settings(steps=1).numeric()  # a setting that is newer than the state was at its default
+    saved, wanted = {**defaults, **saved}, json.loads(json.dumps(about))
     differing = [
         f"{k} was {saved.get(k)!r}, is {wanted.get(k)!r}" for k in {**saved, **wanted} if saved.get(k) != wanted.get(k)
     ]

@@ -89,7 +89,7 @@ class _Run:
     ) -> None:
         self.start, self.model, self.out, self.settings = start, start.model, out, settings
         self.tokenizer = TextTokenizer(start.tokenizer_json, truncated(start.spec, settings.document_length))
-        self.draw = Draw(examples, settings.batch, settings.negatives, settings.seed)
+        self.draw = Draw(examples, settings.batch, settings.negatives, settings.seed, settings.block)
         fast_attention(self.model, settings.precision)
         freeze(self.model, settings.freeze)
         set_dropout(self.model, settings.dropout)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -232,3 +233,14 @@ def test_settings_that_no_run_could_use_are_refused():
         parse_losses(("kl", "kl=2"))
     assert parse_losses(("kl=0.5", "in-batch")) == {"kl": 0.5, "in-batch": 1.0}
     assert records()
+
+
+def test_neighbours_stay_together_in_blocks(tmp_path):
+    """With blocks of 3 the order is shuffled and every block's examples follow each other, the short last one too."""
+    data = examples(tmp_path, 11)
+    names = {e.query + e.positives[0]: i for i, e in enumerate(data)}
+    drawn = Draw(data, 11, 0, 5, block=3).batch(0)
+    order = [names[q + drawn.documents[row[0]]] for q, row in zip(drawn.queries, drawn.columns, strict=True)]
+    assert sorted(order) == list(range(11))
+    assert order != list(range(11))
+    assert all(b == a + 1 for a, b in pairwise(order) if b % 3)
