@@ -34,6 +34,7 @@ from .errors import (
 )
 from .format import EncoderEntry, Manifest
 from .generation import Generation, publish, warn_of_drift
+from .grouping import best_of_groups, group_of, group_places, members
 from .hits import Hit
 from .inputs import Documents, Query, Vectors, batches, first_manifest, id_list, ragged_of
 from .ragged import Ragged, check_vectors
@@ -275,6 +276,7 @@ class Index:
         *,
         where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
+        group_by: str | None = None,
         nprobe: int | None = None,
         candidates: int | None = None,
         exact: bool = False,
@@ -286,22 +288,21 @@ class Index:
         both are applied before candidates are chosen, and an empty choice gives an empty answer. `nprobe` cells are
         probed for each query token and `candidates` documents ranked exactly; `exact=True` ranks all. `threads` share
         the work of one query; they gain most where BLAS has one thread itself (OPENBLAS_NUM_THREADS=1).
+        `group_by` a metadata key, the answer is the best document of each of the k best groups (`grouping`): with
+        "passage_of" that is one passage of each text that was split.
         Scores are exact for the stored vectors whatever the parameters. Raises `InvalidInput`, `EncoderMismatch`.
         """
         generation = self._generation
         allowed = generation.allowed(where, ids)
         (q,) = self._vectors_of([query], generation.manifest)
-        found = search(
-            q,
-            generation.collection,
-            k,
-            allowed=allowed,
-            nprobe=nprobe,
-            candidates=candidates,
-            exact=exact,
-            threads=threads,
-        )
-        return hits_of(generation, self._encoder_for, query, q, found)
+        how: dict[str, Any] = {
+            "allowed": allowed,
+            "nprobe": nprobe,
+            "candidates": candidates,
+            "exact": exact,
+            "threads": threads,
+        }
+        return self._hits(generation, query, q, k, group_by, how)
 
     def search_many(
         self,
@@ -310,6 +311,7 @@ class Index:
         *,
         where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
+        group_by: str | None = None,
         nprobe: int | None = None,
         candidates: int | None = None,
         exact: bool = False,
@@ -317,21 +319,22 @@ class Index:
     ) -> list[list[Hit]]:
         """`search` for each query, all on the same generation. Texts are encoded together, filters applied once.
 
-        `threads` queries are searched at a time.
+        `threads` queries are searched at a time; with `group_by` they share the work of each.
         """
         generation = self._generation
         allowed = generation.allowed(where, ids)
         arrays = self._vectors_of(queries, generation.manifest)
-        results = search_many(
-            arrays,
-            generation.collection,
-            k,
-            allowed=allowed,
-            nprobe=nprobe,
-            candidates=candidates,
-            exact=exact,
-            threads=threads,
-        )
+        how: dict[str, Any] = {
+            "allowed": allowed,
+            "nprobe": nprobe,
+            "candidates": candidates,
+            "exact": exact,
+            "threads": threads,
+        }
+        if group_by is not None:
+            asked = zip(queries, arrays, strict=True)
+            return [self._hits(generation, query, q, k, group_by, how) for query, q in asked]
+        results = search_many(arrays, generation.collection, k, **how)
         found = zip(queries, arrays, results, strict=True)
         return [hits_of(generation, self._encoder_for, query, q, result) for query, q, result in found]
 
@@ -364,17 +367,29 @@ class Index:
         return self._put(documents, vectors, progress, replacing=False)
 
     def upsert(
-        self, documents: Documents, *, vectors: Vectors | None = None, progress: bool | Progress = False
+        self,
+        documents: Documents,
+        *,
+        vectors: Vectors | None = None,
+        progress: bool | Progress = False,
+        group_by: str | None = None,
     ) -> list[str]:
-        """`add`, but a document whose id is in the index replaces that one, at a new position."""
-        return self._put(documents, vectors, progress, replacing=True)
+        """`add`, but a document whose id is in the index replaces that one, at a new position.
 
-    def delete(self, ids: Iterable[str]) -> None:
-        """Delete documents. Raises `UnknownId` naming those that are not here, and then deletes none."""
+        With `group_by`, a metadata key, whatever else is in the groups of the new documents goes, too (`grouping`): the
+        passages of a text replace all passages of its former state.
+        """
+        return self._put(documents, vectors, progress, replacing=True, group_by=group_by)
+
+    def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
+        """Delete documents, or with `group_by`, a metadata key, all documents of these groups.
+
+        Raises `UnknownId` naming those that are not here, and then deletes none.
+        """
         wanted = id_list(ids)
         with self._writing() as (writer, generation):
-            kept = generation.without(generation.places(wanted))
-            self._publish(writer, generation, kept, [])
+            places = generation.places(wanted) if group_by is None else group_places(generation, wanted, group_by)
+            self._publish(writer, generation, generation.without(places), [])
 
     def compact(self, refit: bool = False) -> None:
         """Merge all segments into one and drop deleted documents; `refit` fits the codec anew on what is there."""
@@ -403,8 +418,24 @@ class Index:
 
     # ---- inside
 
+    def _hits(
+        self, generation: Generation, query: Query, q: Floats, k: int, group_by: str | None, how: dict[str, Any]
+    ) -> list[Hit]:
+        """The k best documents, or the best ones of the k best groups."""
+
+        def best(n: int) -> list[Hit]:
+            return hits_of(generation, self._encoder_for, query, q, search(q, generation.collection, n, **how))
+
+        return best(k) if group_by is None else best_of_groups(best, k, group_by)
+
     def _put(
-        self, documents: Documents, vectors: Vectors | None, progress: bool | Progress, *, replacing: bool
+        self,
+        documents: Documents,
+        vectors: Vectors | None,
+        progress: bool | Progress,
+        *,
+        replacing: bool,
+        group_by: str | None = None,
     ) -> list[str]:
         with self._writing() as (writer, generation):
             manifest = generation.manifest
@@ -415,11 +446,15 @@ class Index:
             found = generation.find(names)
             if found and not replacing:
                 raise DuplicateId(f"id {next(iter(found))!r} is in the index already; use upsert to replace it")
+            gone = set(found.values())
+            if group_by is not None:
+                groups = {group_of(document.id, document.metadata, group_by) for document in batch}
+                gone.update(place for places in members(generation, groups, group_by).values() for place in places)
             encoder = self._encoder_for(manifest) if vectors is None else None
             ragged = ragged_of(batch, vectors, encoder, manifest, progress)
             positions = manifest.next_position + np.arange(len(batch))
             made = segments.encode(ragged, batch, positions, generation.collection.codec, manifest.nbits)
-            self._publish(writer, generation, generation.without(found.values()), [made])
+            self._publish(writer, generation, generation.without(gone), [made])
             warn_of_drift(self.path, manifest, made)
             return names
 

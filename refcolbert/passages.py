@@ -1,47 +1,212 @@
 """Readers: files of documents in the layouts people have -> `Document`s, one at a time.
 
-    BEIR     a folder with corpus.jsonl, or that file: {"_id", "title", "text"}
-    JSONL    {"id" | "_id", "text", "title"?, "metadata"?}, one object a line; other keys become metadata
-    TSV      id <tab> text a line, or text alone
-    text     .txt, .md, .rst: one document a file, its path the id; a folder: every such file below it
+    BEIR       a folder with corpus.jsonl, or that file: {"_id", "title", "text"}
+    jsonl      {"id" | "_id", "text", "title"?, "metadata"?}, one object a line; other keys become metadata
+    csv        a header with a column `text`, perhaps `id` and `title`; other columns become metadata, as text
+    tsv        id <tab> text a line, or text alone
+    markdown   one document for each heading (`markdown`): its id ends in #anchor, its title is the path of headings
+    text       the whole file
+    folder     every Markdown and text file below it, or if there is none every other one; hidden ones are left out
 
-A title goes in front of the text. What cannot be read names its file and line; nothing is skipped.
+Names tell layouts (FORMATS); a name that ends in .gz is decompressed. A document without an id is called by its file
+and line, a file by its path in the folder. A title goes in front of the text. What cannot be read names its file and
+line; nothing is skipped.
 """
 
+import csv
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, BinaryIO, cast
 
 from .documents import Document
 from .errors import InvalidInput
+from .markdown import Section, front_matter, sections
 
-__all__ = ["read_documents", "read_jsonl", "read_lines"]
+__all__ = ["FORMATS", "PASSAGE_OF", "read_documents", "read_jsonl", "read_lines", "read_stream"]
 
-TEXT = (".txt", ".md", ".rst")
+FORMATS = {
+    "jsonl": (".jsonl", ".ndjson"),
+    "csv": (".csv",),
+    "tsv": (".tsv",),
+    "markdown": (".md", ".markdown"),
+    "text": (".txt", ".rst"),
+}
+WHOLE = ("markdown", "text")  # formats in which a file is a document
+OF_A_DOCUMENT = ("_id", "id", "title", "text")  # fields of a record that are not metadata
+PASSAGE_OF = "passage_of"  # the metadata of a passage that names the document it was cut from
+
+Lines = Iterator[tuple[str, str]]  # ("file:line", line)
 
 
-def read_documents(path: str | Path) -> Iterator[Document]:
-    """Documents of a file or folder, in file order (folders sorted by path). The layout is told by name."""
+def read_documents(path: str | Path, layout: str | None = None) -> Iterator[Document]:
+    """Documents of a file or folder, in file order (folders sorted by path). Without `layout` names tell the layout."""
     path = Path(path)
-    if (path / "corpus.jsonl").is_file():
-        path = path / "corpus.jsonl"
+    corpora = [path / name for name in ("corpus.jsonl", "corpus.jsonl.gz") if (path / name).is_file()]
+    if corpora:
+        path = corpora[0]
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in TEXT and p.is_file())
-        if not files:
-            raise InvalidInput(f"{path}: expected corpus.jsonl or files ending in {', '.join(TEXT)}, found none")
-        return (_text(file, str(file.relative_to(path))) for file in files)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InvalidInput(f"{path}: expected a file ending in {', '.join(READERS)}, or a folder")
+        return (document for file in _files(path) for document in _read_file(file, file.relative_to(path).as_posix()))
     if not path.is_file():
-        raise InvalidInput(f"{path}: there is no such file")
-    return reader(path)
+        raise InvalidInput(f"{path}: there is no such file; expected one ending in {_endings()}, or a folder")
+    return _read_file(path, path.name, layout)
+
+
+def read_stream(stream: BinaryIO, layout: str, name: str = "stdin") -> Iterator[Document]:
+    """Documents of an open file, in one of the FORMATS; `name` stands in ids and messages."""
+    if layout not in READERS:
+        raise InvalidInput(f"{name}: expected one of the formats {', '.join(READERS)}, found {layout!r}")
+    return READERS[layout](stream, name)
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """("file:line", object) of each line that is not blank. Raises `InvalidInput` naming file and line."""
-    for where, line in read_lines(path):
+    return _objects(read_lines(path))
+
+
+def read_lines(path: Path) -> Lines:
+    """("file:line", line without its end) of each line that is not blank; `InvalidInput` names file and line."""
+    with _opened(path) as stream:
+        yield from _lines(stream, path.name)
+
+
+def _read_file(path: Path, name: str, layout: str | None = None) -> Iterator[Document]:
+    layout = layout or _format(path)
+    if layout is None:
+        raise InvalidInput(f"{path}: expected a file ending in {_endings()}, or a folder")
+
+    def documents() -> Iterator[Document]:
+        with _opened(path) as stream:
+            yield from read_stream(stream, layout, name)
+
+    return documents()
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        opened = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 - by the caller
+        return cast("BinaryIO", opened)
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _format(path: PurePath) -> str | None:
+    """What the name of a file says about its layout."""
+    ending = PurePath(path.stem if path.suffix.lower() == ".gz" else path).suffix.lower()
+    return next((name for name, endings in FORMATS.items() if ending in endings), None)
+
+
+def _endings() -> str:
+    return ", ".join(ending for endings in FORMATS.values() for ending in endings)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder that are documents, else those that hold some."""
+    visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    files = [(p, _format(p)) for p in sorted(visible) if p.is_file()]
+    found = [p for p, layout in files if layout in WHOLE] or [p for p, layout in files if layout is not None]
+    if not found:
+        raise InvalidInput(f"{folder}: expected corpus.jsonl or files ending in {_endings()}, found none")
+    return found
+
+
+# ---- layouts: an open file and its name -> documents
+
+
+def _jsonl(stream: BinaryIO, name: str) -> Iterator[Document]:
+    for where, record in _objects(_lines(stream, name)):
+        metadata = record.pop("metadata", None)
+        if metadata is not None and not isinstance(metadata, dict):
+            raise InvalidInput(f"{where}: expected an object as 'metadata'")
+        yield _document(where, record, metadata or {})
+
+
+def _csv(stream: BinaryIO, name: str) -> Iterator[Document]:
+    reader = csv.reader(_decoded(stream, name), strict=True)
+    header = _row(reader, name)
+    if header is None:
+        return
+    if "text" not in header or len(set(header)) != len(header):
+        raise InvalidInput(f"{name}:1: expected a header of different names, 'text' among them, found {header}")
+    while (row := _row(reader, name)) is not None:
+        where = f"{name}:{reader.line_num}"
+        if row and len(row) != len(header):
+            raise InvalidInput(f"{where}: expected {len(header)} fields as in the header, found {len(row)}")
+        if row:
+            fields = dict(zip(header, row, strict=True))
+            known = {key: fields.pop(key) or None for key in OF_A_DOCUMENT if key in fields}
+            known |= {"text": known["text"] or "", "title": known.get("title") or ""}
+            yield _document(where, known, fields)
+
+
+def _row(reader: Any, name: str) -> list[str] | None:
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        raise InvalidInput(f"{name}:{reader.line_num}: not CSV: {error}") from error
+
+
+def _tsv(stream: BinaryIO, name: str) -> Iterator[Document]:
+    for where, line in _lines(stream, name):
+        first, tab, text = line.partition("\t")
+        yield Document(id=first, text=text) if tab else Document(id=where, text=line)
+
+
+def _text(stream: BinaryIO, name: str) -> Iterator[Document]:
+    yield Document(id=name, text="".join(_decoded(stream, name)))
+
+
+def _markdown(stream: BinaryIO, name: str) -> Iterator[Document]:
+    fields, text = front_matter("".join(_decoded(stream, name)))
+    root = str(fields.get("title") or "")
+    found = sections(text)
+    if len(found) < 2:  # as it is, unless its heading says more than its name
+        path = found[0].path if found else ()
+        found = [Section(path=path, anchor="", body=found[0].body if path else text)]
+    for section in found:
+        path = section.path if section.path[:1] == (root,) or not root else (root, *section.path)
+        title = " > ".join(path)
+        yield Document(
+            id=f"{name}#{section.anchor}" if section.anchor else name,
+            text="\n\n".join(part for part in (title, section.body) if part),
+            metadata={
+                **fields,
+                **({"title": title} if title else {}),
+                **({PASSAGE_OF: name} if len(found) > 1 else {}),
+            },
+        )
+
+
+READERS: dict[str, Callable[[BinaryIO, str], Iterator[Document]]] = {
+    "jsonl": _jsonl,
+    "csv": _csv,
+    "tsv": _tsv,
+    "markdown": _markdown,
+    "text": _text,
+}
+
+
+def _document(where: str, record: dict[str, Any], metadata: dict[str, Any]) -> Document:
+    """A record with "text" and perhaps "id" or "_id" and "title"; its other fields are metadata, too."""
+    name = record.pop("_id", None)
+    name = record.pop("id", name)
+    title, text = record.pop("title", ""), record.pop("text", None)
+    if not isinstance(text, str) or not isinstance(title, str) or isinstance(name, bool | float | list | dict):
+        raise InvalidInput(f"{where}: expected string 'text' (and 'title') and a string or integer id")
+    return Document(
+        id=where if name is None else str(name),
+        text=f"{title} {text}".strip() if title else text,
+        metadata={**({"title": title} if title else {}), **record, **metadata},
+    )
+
+
+# ---- lines
+
+
+def _objects(lines: Lines) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, line in lines:
         try:
             parsed = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -51,53 +216,19 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, parsed
 
 
-def _jsonl(path: Path) -> Iterator[Document]:
-    for where, record in read_jsonl(path):
-        name = record.pop("_id", None)
-        name = record.pop("id", name)
-        title, text, metadata = record.pop("title", ""), record.pop("text", None), record.pop("metadata", None)
-        if not isinstance(text, str) or not isinstance(title, str) or isinstance(name, bool | float | list | dict):
-            raise InvalidInput(f"{where}: expected string 'text' (and 'title') and a string or integer id")
-        if metadata is not None and not isinstance(metadata, dict):
-            raise InvalidInput(f"{where}: expected an object as 'metadata'")
-        yield Document(
-            id=where if name is None else str(name),
-            text=f"{title} {text}".strip() if title else text,
-            metadata={**({"title": title} if title else {}), **record, **(metadata or {})},
-        )
+def _lines(stream: BinaryIO, name: str) -> Lines:
+    for number, line in enumerate(_decoded(stream, name), start=1):
+        if line.strip():
+            yield f"{name}:{number}", line.rstrip("\r\n")
 
 
-def _tsv(path: Path) -> Iterator[Document]:
-    for where, line in read_lines(path):
-        name, tab, text = line.partition("\t")
-        yield Document(id=name, text=text) if tab else Document(id=where, text=line)
-
-
-def _text(path: Path, name: str) -> Document:
+def _decoded(stream: BinaryIO, name: str) -> Iterator[str]:
+    r"""The lines of a UTF-8 file, each with its end; only "\n" ends one."""
+    number = 0
     try:
-        return Document(id=name, text=path.read_text(encoding="utf-8-sig"))
+        for number, raw in enumerate(stream, start=1):
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path}: not UTF-8: {error}") from error
-
-
-def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """("file:line", line without its end) of each line that is not blank; `InvalidInput` names file and line."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
-    with file:
-        for number, raw in enumerate(file, start=1):
-            try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise InvalidInput(f"{path.name}:{number}: not UTF-8: {error}") from error
-            if line.strip():
-                yield f"{path.name}:{number}", line
-
-
-READERS: dict[str, Callable[[Path], Iterator[Document]]] = {
-    ".jsonl": _jsonl,
-    ".tsv": _tsv,
-    **{suffix: lambda path: iter([_text(path, path.name)]) for suffix in TEXT},
-}
+        raise InvalidInput(f"{name}:{number}: not UTF-8: {error}; convert the file to UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:  # the latter two: damaged .gz
+        raise InvalidInput(f"{name}: cannot be read after line {number}: {error}") from error

@@ -106,6 +106,21 @@ class TextTokenizer:
             out.append(Tokens(ids, np.ones(len(ids), np.bool_), keep, places))
         return out
 
+    @property
+    def document_room(self) -> int:
+        """How many tokens of a document's own text are read: what its frame and prompt leave of document_length."""
+        spec = self.spec
+        frame = [*spec.document_prefix_ids, *spec.document_suffix_ids]
+        return spec.document_length - len(frame) - sum(self.lengths([spec.document_prompt]))
+
+    def lengths(self, words: Sequence[str]) -> list[int]:
+        """How many tokens each word adds to a text at most, at its beginning or behind a space."""
+        unique = list(dict.fromkeys(words))
+        texts = [space + self._prepare(word) for space in ("", " ") for word in unique]
+        counts = [len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+        most = {word: max(counts[i], counts[i + len(unique)]) for i, word in enumerate(unique)}
+        return [most[word] for word in words]
+
     def _expanded(self, token_id: int) -> int:
         spec = self.spec
         replaced = spec.pad_expands and spec.expansion_id is not None and token_id == spec.pad_id

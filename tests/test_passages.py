@@ -1,5 +1,8 @@
 """Readers: the documents of every layout, and the place of what cannot be read."""
 
+import csv
+import gzip
+import io
 import json
 
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from refcolbert import Document
 from refcolbert.errors import InvalidInput
-from refcolbert.passages import read_documents, read_jsonl
+from refcolbert.passages import FORMATS, read_documents, read_jsonl, read_stream
 
 
 def written(path, content):
@@ -96,14 +99,165 @@ def test_a_text_file_is_one_document(tmp_path, name):
 
 
 def test_a_folder_is_its_text_files_sorted(tmp_path):
-    """Every text file below a folder is a document by its relative path; other files are not looked at."""
-    for name in ("b.txt", "a/z.md", "a/deep/x.rst", "picture.png", "data.json"):
+    """Every text file below a folder is a document by its relative path; other and hidden files are not looked at."""
+    for name in ("b.txt", "a/z.md", "a/deep/x.rst", "picture.png", "data.json", "rows.csv", ".git/x.md", "a/.y.txt"):
         written(tmp_path / name, b"\xff" if name == "picture.png" else name)
     assert [(d.id, d.text) for d in read_documents(tmp_path)] == [
         ("a/deep/x.rst", "a/deep/x.rst"),
         ("a/z.md", "a/z.md"),
         ("b.txt", "b.txt"),
     ]
+
+
+def test_a_folder_without_text_files_is_the_files_that_hold_documents(tmp_path):
+    """Where no file is a document itself, JSONL, CSV and TSV files are read; a line without an id is named by path."""
+    for name, content in {
+        "b/y.tsv": "one\n",
+        "a.jsonl": '{"id": "j", "text": "x"}\n',
+        "c.csv": "id,text\nk,z\n",
+    }.items():
+        written(tmp_path / name, content)
+    assert [(d.id, d.text) for d in read_documents(tmp_path)] == [("j", "x"), ("b/y.tsv:1", "one"), ("k", "z")]
+
+
+# ---- CSV
+
+
+@pytest.mark.parametrize(
+    ("content", "documents"),
+    [
+        ("id,text\na,one\nb,two\n", [Document(id="a", text="one"), Document(id="b", text="two")]),
+        ("text\none\n\ntwo", [Document(id="c.csv:2", text="one"), Document(id="c.csv:4", text="two")]),
+        ("_id,title,text\r\na,T,one\r\n", [Document(id="a", text="T one", metadata={"title": "T"})]),
+        ('text,year\n"a ""b""\nc, d",2020\n', [Document(id="c.csv:3", text='a "b"\nc, d', metadata={"year": "2020"})]),
+        ("id,text,title,metadata\n,,,\n", [Document(id="c.csv:2", text="", metadata={"metadata": ""})]),
+        ("\ufefftext\ncaf\u00e9\u2028x\n", [Document(id="c.csv:2", text="caf\u00e9\u2028x")]),
+        ("text\n", []),
+        ("", []),
+    ],
+    ids=range(8),
+)
+def test_a_csv_row_is_a_document(tmp_path, content, documents):
+    """The header says which field is which, others are metadata; quoted fields hold anything, blank lines nothing."""
+    assert list(read_documents(written(tmp_path / "c.csv", content))) == documents
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,body\na,one\n", r"c\.csv:1: expected a header .* 'text' among them, found \['id', 'body'\]"),
+        ("text,text\na,one\n", r"c\.csv:1: expected a header of different names"),
+        ("id,text\na,one\nb,two,three\n", r"c\.csv:3: expected 2 fields as in the header, found 3"),
+        ("id,text\na\n", r"c\.csv:2: expected 2 fields .* found 1"),
+        ('id,text\na,"one" two\n', r"c\.csv:2: not CSV"),
+        ('id,text\na,"one\n', r"c\.csv:2: not CSV"),
+        (b"id,text\na,one\nb,caf\xe9\n", r"c\.csv:3: not UTF-8"),
+    ],
+    ids=range(7),
+)
+def test_a_csv_file_that_cannot_be_read_is_named(tmp_path, content, message):
+    """The error names file and line and what was expected there."""
+    with pytest.raises(InvalidInput, match=message):
+        list(read_documents(written(tmp_path / "c.csv", content)))
+
+
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=5), st.text(max_size=20)), max_size=5))
+def test_any_text_survives_csv(rows):
+    """What the csv module writes comes back, whatever characters it holds."""
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows([("id", "text"), *rows])
+    found = read_stream(io.BytesIO(file.getvalue().encode("utf-8", "surrogatepass")), "csv")
+    assert [(d.id, d.text) for d in found] == rows
+
+
+# ---- Markdown
+
+
+def test_markdown_is_a_document_for_each_heading(tmp_path):
+    """Sections carry the path of headings as title and in front of their text, front matter, and whose they are."""
+    text = "---\ntitle: Guide\nyear: 2024\n---\nintro\n\n# Install\n\n## Linux\n\napt\n\n## macOS\n\nbrew\n"
+    written(tmp_path / "a" / "g.md", text)
+    shared = {"year": 2024, "passage_of": "a/g.md"}
+    assert list(read_documents(tmp_path)) == [
+        Document(id="a/g.md", text="Guide\n\nintro", metadata={"title": "Guide", **shared}),
+        Document(
+            id="a/g.md#linux",
+            text="Guide > Install > Linux\n\napt",
+            metadata={"title": "Guide > Install > Linux", **shared},
+        ),
+        Document(
+            id="a/g.md#macos",
+            text="Guide > Install > macOS\n\nbrew",
+            metadata={"title": "Guide > Install > macOS", **shared},
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "document"),
+    [
+        ("# T\n\nbody\n", Document(id="n.md", text="T\n\nbody", metadata={"title": "T"})),
+        ("# T\n", Document(id="n.md", text="T", metadata={"title": "T"})),
+        ("---\ntags: [a]\n---\nbody", Document(id="n.md", text="body", metadata={"tags": ["a"]})),
+        ("---\ntitle: T\n---\n# T\nbody", Document(id="n.md", text="T\n\nbody", metadata={"title": "T"})),
+        ("", Document(id="n.md", text="")),
+    ],
+    ids=range(5),
+)
+def test_markdown_of_one_section_is_one_document(tmp_path, content, document):
+    """There is nothing to tell apart, so the file's name is the id."""
+    assert list(read_documents(written(tmp_path / "n.md", content))) == [document]
+
+
+# ---- compressed files and streams
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.tsv", "c.csv", "c.md", "c.txt"])
+def test_a_compressed_file_reads_like_the_plain_one(tmp_path, name):
+    """Only the name in ids tells the difference."""
+    content = '{"text": "x"}\n' if name == "c.jsonl" else "text\nx\n"
+    plain = list(read_documents(written(tmp_path / name, content)))
+    packed = list(read_documents(written(tmp_path / f"{name}.gz", gzip.compress(content.encode()))))
+    assert [d.text for d in packed] == [d.text for d in plain]
+    assert [d.id for d in packed] == [d.id.replace(name, f"{name}.gz") for d in plain]
+
+
+def test_a_compressed_beir_folder_is_read(tmp_path):
+    """corpus.jsonl.gz does for corpus.jsonl."""
+    written(tmp_path / "corpus.jsonl.gz", gzip.compress(BEIR.encode()))
+    assert list(read_documents(tmp_path)) == BEIR_DOCUMENTS
+
+
+PACKED = gzip.compress("\n".join(f"{i}\ttext {i * i}" for i in range(5000)).encode())
+
+
+@pytest.mark.parametrize(
+    "damaged", [PACKED[: len(PACKED) // 2], b"no gzip", PACKED[:-8] + bytes(8), PACKED[:400] + PACKED[500:]]
+)
+def test_a_damaged_compressed_file_is_named(tmp_path, damaged):
+    """Cut, foreign and altered bytes are an InvalidInput that says how far it got."""
+    with pytest.raises(InvalidInput, match=r"c\.tsv\.gz: cannot be read after line \d+"):
+        list(read_documents(written(tmp_path / "c.tsv.gz", damaged)))
+
+
+@pytest.mark.parametrize("layout", FORMATS)
+def test_a_stream_reads_like_a_file(tmp_path, layout):
+    """Only the name differs, which a stream is given."""
+    content = b'{"text": "x"}\n' if layout == "jsonl" else b"text\nx\n"
+    path = written(tmp_path / f"stdin{FORMATS[layout][0]}", content)
+    found = [d.text for d in read_stream(io.BytesIO(content), layout)]
+    assert found == [d.text for d in read_documents(path)] == [d.text for d in read_documents(path, layout)]
+    assert all(d.id.startswith("stdin") for d in read_stream(io.BytesIO(content), layout))
+
+
+def test_an_unknown_layout_is_refused(tmp_path):
+    """The error lists those that are known; a file of any name is read in the layout that is said."""
+    with pytest.raises(InvalidInput, match="formats jsonl, csv, tsv, markdown, text, found 'xml'"):
+        read_stream(io.BytesIO(), "xml")
+    assert [d.text for d in read_documents(written(tmp_path / "notes", "a\tone\n"), "tsv")] == ["one"]
+
+
+# ---- what cannot be read
 
 
 @pytest.mark.parametrize(
@@ -147,9 +301,12 @@ def test_text_that_is_not_utf8_is_refused(tmp_path, name):
     [
         ("none.jsonl", "no such file"),
         ("none.txt", "no such file"),
-        ("none", "expected a file ending in"),
-        ("picture.png", "expected a file ending in .jsonl, .tsv"),
-        ("empty", r"expected corpus.jsonl or files ending in .txt, .md, .rst, found none"),
+        ("none", "no such file; expected one ending in"),
+        ("picture.png", "expected a file ending in .jsonl, "),
+        (
+            "empty",
+            r"expected corpus.jsonl or files ending in .jsonl, .ndjson, .csv, .tsv, .md, .markdown, .txt, .rst, fo",
+        ),
     ],
 )
 def test_a_path_without_documents_is_refused_at_once(tmp_path, name, message):
