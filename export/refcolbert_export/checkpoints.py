@@ -4,7 +4,7 @@ Nothing after this module knows a layout's name but `reference`, which must not 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from refcolbert.errors import UnsupportedCheckpoint
 from refcolbert.spec import EncodingSpec
 
 from .backbones import longest_input
+from .choices import Choices
 from .colbert import ColbertModel
 from .modules import named_prompt
 from .multivector import is_multivector, read_multivector
@@ -70,20 +71,28 @@ def layout_of(folder: Path) -> Layout:
     )
 
 
-def read_checkpoint(
-    folder: Path, trust_remote_code: bool = False, prompts: Mapping[str, str] | None = None
-) -> Checkpoint:
-    """Read the folder with the reader of its layout. Raises `UnsupportedCheckpoint`.
-
-    `prompts` names the checkpoint's prompt of a side ("query", "document") where its own choice is not wanted.
-    """
+def read_checkpoint(folder: Path, trust_remote_code: bool = False, choices: Choices | None = None) -> Checkpoint:
+    """Read the folder with the reader of its layout. Raises `UnsupportedCheckpoint`."""
+    choices = choices or Choices()
     layout = layout_of(folder)
     model, spec, tokenizer_json = layout.read(folder, trust_remote_code)
-    texts: dict[str, Any] = {f"{side}_prompt": named_prompt(folder, name) for side, name in (prompts or {}).items()}
-    spec = replace(spec, **texts)
+    texts: dict[str, Any] = {f"{side}_prompt": named_prompt(folder, name) for side, name in choices.prompts.items()}
+    spec = _with_longer_queries(replace(spec, **texts), choices.query_length)
     _check_vocabulary(model, tokenizer_json)
     spec = _within_positions(model, spec)
     return Checkpoint(layout.name, model.eval(), spec, tokenizer_json)
+
+
+def _with_longer_queries(spec: EncodingSpec, query_length: int | None) -> EncodingSpec:
+    if query_length is None:
+        return spec
+    filled = spec.expansion_length or spec.query_length
+    if spec.expansion_id is None or query_length < filled:
+        raise UnsupportedCheckpoint(
+            f"a query length of {query_length} was asked for; it can be raised, from {filled}, where the checkpoint "
+            "fills short queries up; otherwise set it in the checkpoint's own settings"
+        )
+    return replace(spec, query_length=query_length, expansion_length=filled)
 
 
 def _check_vocabulary(model: ColbertModel, tokenizer_json: str) -> None:

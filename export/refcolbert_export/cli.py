@@ -10,6 +10,7 @@ import click
 
 from refcolbert.errors import MissingDependency
 
+from .choices import Choices
 from .settings import RECIPES, Settings, parse_losses
 
 __all__ = ["export", "train", "verify"]
@@ -30,6 +31,9 @@ PATH = click.Path(exists=True, path_type=Path)
 )
 @click.option("--query-prompt", metavar="NAME", help="The checkpoint's prompt for queries, if not its own choice.")
 @click.option("--document-prompt", metavar="NAME", help="The same for documents.")
+@click.option(
+    "--query-length", type=int, help="Tokens at which queries are cut, above the checkpoint's; for long queries."
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint brings along.")
 def export(
     checkpoint: Path,
@@ -37,13 +41,15 @@ def export(
     variant: str,
     query_prompt: str | None,
     document_prompt: str | None,
+    query_length: int | None,
     trust_remote_code: bool,
 ) -> None:
     """Turn a trained ColBERT CHECKPOINT into the ONNX model folder OUT, and prove that both agree."""
     named = {"query": query_prompt, "document": document_prompt}
     prompts = {side: name for side, name in named.items() if name is not None}
+    choices = Choices(prompts=prompts, query_length=query_length)
     convert = _torch_side("folder").export_checkpoint
-    report = convert(checkpoint, out, variant=variant, trust_remote_code=trust_remote_code, prompts=prompts)
+    report = convert(checkpoint, out, variant=variant, trust_remote_code=trust_remote_code, choices=choices)
     click.echo(f"{out}: {_summary(report)}")
 
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from refcolbert.spec import EncodingSpec
 
 from .card import model_card
 from .checkpoints import layout_of, read_checkpoint
+from .choices import Choices
 from .next_plaid import LAYOUT as NEXT_PLAID
 from .next_plaid import NextPlaidReference, is_next_plaid, read_next_plaid
 from .origins import reference_for
@@ -52,11 +52,11 @@ def export_checkpoint(
     *,
     variant: str = "float32",
     trust_remote_code: bool = False,
-    prompts: Mapping[str, str] | None = None,
+    choices: Choices | None = None,
 ) -> dict[str, Any]:
     """Write the model folder `out` and return the parity report. `variant` is a key of `VARIANTS`.
 
-    `prompts` names the prompt of a side, {"query": name}, where the checkpoint's own choice is not wanted.
+    `choices` are what is wanted otherwise than the checkpoint says: prompts, a longer query.
 
     Raises `ExportError` when `out` exists, `UnsupportedCheckpoint`, and `ParityError` when the model differs from its
     checkpoint; then there is nothing at `out`.
@@ -66,12 +66,13 @@ def export_checkpoint(
     if out.exists() or out.is_symlink():
         raise ExportError(f"there is already something at {out}; remove it or choose another place")
     out.parent.mkdir(parents=True, exist_ok=True)
-    source = _read(checkpoint, trust_remote_code, prompts or {})
+    choices = choices or Choices()
+    source = _read(checkpoint, trust_remote_code, choices)
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         staged.chmod(0o755)
         _write(source, staged, variant)
-        report = _prove(staged, checkpoint, source.layout, trust_remote_code, variant, prompts or {})
+        report = _prove(staged, checkpoint, source.layout, trust_remote_code, variant, choices)
         report["speed"] = measure_speed(staged)
         _save(staged / REPORT, json.dumps(report, indent=1) + "\n")
         _save(staged / "README.md", model_card(checkpoint.name, source.spec, report, source.notes))
@@ -88,24 +89,25 @@ def verify_against(folder: Path, checkpoint: Path, *, trust_remote_code: bool = 
     variant = report["variant"]
     if variant not in VARIANTS:
         raise ParityError(f"{REPORT} says variant {variant!r}; expected one of {', '.join(VARIANTS)}")
+    choices = Choices(prompts=report.get("prompts", {}), query_length=report.get("query_length"))
     layout = NEXT_PLAID if is_next_plaid(checkpoint) else layout_of(checkpoint).name
-    return _prove(folder, checkpoint, layout, trust_remote_code, variant, report.get("prompts", {}))
+    return _prove(folder, checkpoint, layout, trust_remote_code, variant, choices)
 
 
-def _read(checkpoint: Path, trust_remote_code: bool, prompts: Mapping[str, str]) -> Source:
+def _read(checkpoint: Path, trust_remote_code: bool, choices: Choices) -> Source:
     if is_next_plaid(checkpoint):
-        if prompts:
-            raise UnsupportedCheckpoint("a next-plaid folder has no prompts")
+        if choices != Choices():
+            raise UnsupportedCheckpoint("a next-plaid folder has no prompts, and its query length is its own")
         graph, spec, tokenizer_json, notes = read_next_plaid(checkpoint)
         return Source(NEXT_PLAID, spec, tokenizer_json, graph, notes)
-    found = read_checkpoint(checkpoint, trust_remote_code, prompts)
+    found = read_checkpoint(checkpoint, trust_remote_code, choices)
     return Source(found.layout, found.spec, found.tokenizer_json, to_onnx(found.model), ())
 
 
-def _origin(checkpoint: Path, layout: str, trust_remote_code: bool, prompts: Mapping[str, str]) -> Origin:
+def _origin(checkpoint: Path, layout: str, trust_remote_code: bool, choices: Choices) -> Origin:
     if layout == NEXT_PLAID:
         return NextPlaidReference(checkpoint)
-    return reference_for(checkpoint, layout, trust_remote_code, prompts)
+    return reference_for(checkpoint, layout, trust_remote_code, choices)
 
 
 def _write(source: Source, staged: Path, variant: str) -> None:
@@ -116,16 +118,16 @@ def _write(source: Source, staged: Path, variant: str) -> None:
 
 
 def _prove(
-    folder: Path, checkpoint: Path, layout: str, trust_remote_code: bool, variant: str, prompts: Mapping[str, str]
+    folder: Path, checkpoint: Path, layout: str, trust_remote_code: bool, variant: str, choices: Choices
 ) -> dict[str, Any]:
     tolerance = VARIANTS[variant].tolerance
     try:
-        report = measure(folder, _origin(checkpoint, layout, trust_remote_code, prompts))
+        report = measure(folder, _origin(checkpoint, layout, trust_remote_code, choices))
     except InvalidModel as error:
         raise ParityError(NO_DIRECTION.format(error=error)) from error
     check_report(report, tolerance)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    about = {"layout": layout, "variant": variant, "prompts": dict(prompts), "tolerance": asdict(tolerance)}
+    about = {"layout": layout, "variant": variant, **asdict(choices), "tolerance": asdict(tolerance)}
     return {**about, **versions, **report}
 
 

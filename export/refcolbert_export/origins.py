@@ -1,7 +1,6 @@
 """How each origin encodes a text, one class a layout, after its source: the second path of every parity report."""
 
 import string
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,9 @@ from numpy.typing import NDArray
 from tokenizers.normalizers import Lowercase
 from tokenizers.normalizers import Sequence as NormalizerSequence
 
+from refcolbert.errors import UnsupportedCheckpoint
+
+from .choices import Choices
 from .reference import Reference, ReferenceTokens, raw_dense
 from .tensors import read_json, read_json_list, read_tensors
 
@@ -29,7 +31,10 @@ class StanfordReference(Reference):
 
     def query(self, text: str) -> ReferenceTokens:
         """Padded to query_maxlen - 1, marker inserted, every padding id replaced by the mask id."""
-        ids, attention = self._framed(text, "query_token_id", "[unused0]", "query_maxlen", 32, "max_length")
+        length = self.settings.get("query_maxlen") or 32
+        ids, attention = self._framed(text, "query_token_id", "[unused0]", length, "max_length")
+        if self.query_length is not None and attention.all():  # full, perhaps cut
+            ids, attention = self._framed(text, "query_token_id", "[unused0]", self.query_length, "longest")
         ids[ids == self.tokenizer.pad_token_id] = self.tokenizer.mask_token_id
         if self.settings.get("attend_to_mask_tokens"):
             attention[ids == self.tokenizer.mask_token_id] = 1
@@ -37,7 +42,8 @@ class StanfordReference(Reference):
 
     def document(self, text: str) -> ReferenceTokens:
         """Natural length, marker inserted; punctuation and padding ids do not count."""
-        ids, attention = self._framed(text, "doc_token_id", "[unused1]", "doc_maxlen", 220, "longest")
+        length = self.settings.get("doc_maxlen") or 220
+        ids, attention = self._framed(text, "doc_token_id", "[unused1]", length, "longest")
         symbols = string.punctuation if self.settings.get("mask_punctuation", True) else ""
         dropped = [self.tokenizer.encode(symbol, add_special_tokens=False)[0] for symbol in symbols]
         keep = np.array([i not in dropped and i != self.tokenizer.pad_token_id for i in ids.tolist()])
@@ -52,10 +58,10 @@ class StanfordReference(Reference):
         return states @ self.linear.T
 
     def _framed(
-        self, text: str, marker_key: str, marker: str, length_key: str, length: int, padding: str
+        self, text: str, marker_key: str, marker: str, length: int, padding: str
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Ids and attention [n] with the marker at position 1."""
-        limit = min(self.settings.get(length_key) or length, self.positions) - 1
+        limit = min(length, self.positions) - 1
         ids, attention = self.tokenize(text, padding=padding, truncation=True, max_length=limit)
         marker_id = self.tokenizer.convert_tokens_to_ids(self.settings.get(marker_key) or marker)
         return np.insert(ids, 1, marker_id), np.insert(attention, 1, 1)
@@ -112,6 +118,8 @@ class PyLateReference(ChainReference):
         length = self.settings.get("query_length") or 32
         text = self._prompt("query") + text
         ids, attention = self._framed(text, self.markers[0], length, "max_length" if expand else True)
+        if self.query_length is not None and attention.all():  # full, perhaps cut
+            ids, attention = self._framed(text, self.markers[0], self.query_length, True)
         if expand and self.settings.get("attend_to_expansion_tokens"):
             attention[:] = 1
         return ReferenceTokens(ids, attention, np.full(len(ids), True) if expand else attention.astype(bool))
@@ -243,10 +251,14 @@ REFERENCES: dict[str, type[Reference]] = {
 
 
 def reference_for(
-    folder: Path, layout: str, trust_remote_code: bool = False, prompts: Mapping[str, str] | None = None
+    folder: Path, layout: str, trust_remote_code: bool = False, choices: Choices | None = None
 ) -> Reference:
-    """The second path for a checkpoint of that layout."""
-    reference = REFERENCES[layout](folder, trust_remote_code)
-    if prompts and isinstance(reference, ChainReference):
-        reference.chosen = dict(prompts)
+    """The second path for a checkpoint of that layout. Raises `UnsupportedCheckpoint` for a choice it cannot make."""
+    choices, kind = choices or Choices(), REFERENCES[layout]
+    if choices.query_length is not None and not issubclass(kind, StanfordReference | PyLateReference):
+        raise UnsupportedCheckpoint(f"a longer query cannot be chosen for the layout {layout}; set it in its settings")
+    reference = kind(folder, trust_remote_code)
+    reference.query_length = choices.query_length
+    if choices.prompts and isinstance(reference, ChainReference):
+        reference.chosen = dict(choices.prompts)
     return reference

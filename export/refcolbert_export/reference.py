@@ -54,6 +54,7 @@ class Reference(ABC):
 
     def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
         self.folder = folder
+        self.query_length: int | None = None  # where queries are cut, if not where the checkpoint says
         with quiet():  # transformers reports the head's tensors as unexpected: they are applied in `head`
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
             self.backbone: Any = self.load_backbone(trust_remote_code).eval()

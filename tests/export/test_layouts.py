@@ -13,6 +13,7 @@ from refcolbert.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
 from refcolbert_export import colbert, modules, multivector, pylate, xtr
 from refcolbert_export.checkpoints import read_checkpoint
+from refcolbert_export.choices import Choices
 from refcolbert_export.folder import export_checkpoint, verify_against
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
@@ -183,7 +184,7 @@ def test_named_prompts_are_exported(tmp_path, case):
     source, out = GOLDEN / case / "checkpoint", tmp_path / "out"
     prompts = json.loads((source / "config_sentence_transformers.json").read_text())["prompts"]
     names = dict(zip(("document", "query"), prompts, strict=False))  # the other way round
-    export_checkpoint(source, out, prompts=names)
+    export_checkpoint(source, out, choices=Choices(prompts=names))
     spec = Encoder.load(out).spec
     assert (spec.query_prompt, spec.document_prompt) == (prompts[names["query"]], prompts[names["document"]])
     verify_against(out, source)
@@ -193,10 +194,32 @@ def test_named_prompts_are_exported(tmp_path, case):
         verify_against(out, source)
 
 
+@pytest.mark.parametrize("case", ["stanford-bert", "pylate-bert"])
+def test_longer_queries_are_chosen_at_export(tmp_path, case):
+    """Short queries have the checkpoint's rows and long ones are not cut when a longer query length is chosen."""
+    source, out = GOLDEN / case / "checkpoint", tmp_path / "out"
+    own = read_checkpoint(source).spec.query_length
+    export_checkpoint(source, out, choices=Choices(query_length=own + 9))
+    encoder = Encoder.load(out)
+    short, exact, long = encoder.encode_queries(["a", "a " * (own - 3), "a " * (own + 50)])
+    assert (len(short), len(exact), len(long)) == (own, own, own + 9)
+    report = json.loads((out / "parity.json").read_text())
+    (out / "parity.json").write_text(json.dumps({**report, "query_length": None}))
+    with pytest.raises(ParityError):
+        verify_against(out, source)
+
+
+@pytest.mark.parametrize(("case", "length"), [("stanford-bert", 4), ("multivector-min", 60)])
+def test_query_lengths_that_cannot_be_chosen_are_refused(tmp_path, case, length):
+    """The message says why when a query length is below the filled one, or the layout has its own setting."""
+    with pytest.raises(UnsupportedCheckpoint, match=r"set it in (the checkpoint's own|its) settings"):
+        export_checkpoint(GOLDEN / case / "checkpoint", tmp_path / "out", choices=Choices(query_length=length))
+
+
 @pytest.mark.parametrize(
     ("source", "known"), [(MARKED, "'document', 'query'"), (GOLDEN / "stanford-bert" / "checkpoint", "none")]
 )
 def test_an_unknown_prompt_is_refused(tmp_path, source, known):
     """The message lists the prompts that there are when the named one is not among them."""
     with pytest.raises(UnsupportedCheckpoint, match=f"no prompt named 'nowhere'; it has {known}"):
-        export_checkpoint(source, tmp_path / "out", prompts={"query": "nowhere"})
+        export_checkpoint(source, tmp_path / "out", choices=Choices(prompts={"query": "nowhere"}))
