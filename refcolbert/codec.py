@@ -3,7 +3,7 @@
     code     = argmax over c of x . c;   residual  r = x / |x| - centroid[code]
     spread   s = the power of 2^(1/32) next to |r|
     buckets  b_k = floor(r_k / (s step_k) + L / 2), kept within 0 .. L - 1,   L = 2^nbits
-    decoded  y = centroid[code] + s step * (b - (L - 1) / 2);   x' = scale * y   with  scale = |x| / |y|
+    decoded  y = centroid[code] + s step * (b - (L - 1) / 2);   x' = scale * y   with  scale = |x| / |y| (at most 65504)
 
 so a decoded vector keeps the norm of the original, and search divides by nothing. The steps follow how much of a
 residual each component carries, by a factor that makes the squared error of a sample least. ColBERTv2 cuts all
@@ -115,7 +115,8 @@ class Codec:
         spreads = _spread_numbers(_norms(residuals))  # [n]
         buckets = _buckets(residuals, self.steps, SPREADS[spreads], self.nbits)  # [n, dim]
         lengths = _norms(self._sum(codes, buckets, SPREADS[spreads]))  # [n]
-        scales = np.divide(norms, lengths, out=np.zeros_like(norms), where=lengths > 0)
+        least = norms / LARGEST  # [n] a residual may nearly cancel its centroid, and the scale must fit float16
+        scales = np.divide(norms, np.maximum(lengths, least), out=np.zeros_like(norms), where=lengths > 0)
         return Encoded(codes.astype(np.uint16), pack(buckets, self.nbits), scales.astype(np.float16), spreads)
 
     def _sum(self, codes: NDArray[Any], buckets: Bytes, spreads: Floats) -> Floats:

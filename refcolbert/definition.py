@@ -249,7 +249,7 @@ def fit(vectors: Matrix, n_centroids: int, nbits: int, seed: int) -> tuple[list[
 def encode(x: Vector, centroids: Matrix, steps: Vector, nbits: int) -> tuple[int, list[int], float, int]:
     """x -> (code, buckets, scale, spread number): nearest centroid, bucketed residual of x / |x|, |x| over its norm.
 
-    The scale is stored as a float16.
+    The scale is stored as a float16, at most the largest there is.
     """
     unit = normalized(x)
     code = nearest(unit, centroids)
@@ -257,7 +257,8 @@ def encode(x: Vector, centroids: Matrix, steps: Vector, nbits: int) -> tuple[int
     number = spread_number(norm(residual))
     numbers = [bucket(r, spread(number) * step, nbits) for r, step in zip(residual, steps, strict=True)]
     length = norm(decode(code, numbers, 1.0, number, centroids, steps, nbits))
-    return code, numbers, float(np.float16(norm(x) / length)) if length > 0 else 0.0, number
+    scale = min(norm(x) / length, 65504.0) if length > 0 else 0.0
+    return code, numbers, float(np.float16(scale)), number
 
 
 def decode(

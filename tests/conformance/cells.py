@@ -98,6 +98,33 @@ def every_returned_score_is_true(impl, seed, k, nprobe, keep, exact):
     assert all(a[0] < b[0] for a, b in pairwise(found) if a[1] == b[1])
 
 
+@case("48", "search", seed=SEEDS, heavy=True)
+def close_scores_come_in_their_exact_order(impl, seed):
+    """Documents that differ in the last bits of some numbers come in the order that float64 gives."""
+    rng = np.random.default_rng(seed)
+    q, d, documents = unit(rng, 8, 64), unit(rng, 5, 64), []
+    for _ in range(10):
+        documents.append(d.copy())
+        for place in rng.integers(0, d.size, 20):
+            documents[-1].flat[place] = np.nextafter(d.flat[place], np.float32(rng.choice([-2, 2])))
+    found = impl.search(q, documents, [[0] * 5] * 10, unit(rng, 1, 64), 10, 1, 10)
+    exact, order = definition.scores(q, documents), [int(i) for i, _ in found]
+    assert sorted(order) == list(range(10))
+    assert all(exact[a] >= exact[b] - 2.0**-45 for a, b in pairwise(order))
+
+
+@case("49", "search", seed=SEEDS, heavy=True)
+def a_score_has_the_same_bits_in_any_company(impl, seed):
+    """What is returned of a document is what is returned when it is searched alone, to the bit."""
+    rng = np.random.default_rng(seed)
+    q, centroids = unit(rng, 8, 48), unit(rng, 3, 48)
+    documents = [unit(rng, int(n), 48) for n in rng.integers(3, 20, 8)]
+    codes = [definition.assign(d, centroids) for d in documents]
+    together = {int(i): float(s) for i, s in impl.search(q, documents, codes, centroids, 8, 3, 8)}
+    alone = [impl.search(q, [d], [c], centroids, 1, 3, 1)[0][1] for d, c in zip(documents, codes, strict=True)]
+    assert [together[i] for i in range(8)] == [float(s) for s in alone]
+
+
 @case("29", "held", heavy=True, seed=SEEDS, k=st.integers(1, 30), negative=st.booleans())
 def an_index_scores_what_it_holds(impl, seed, k, negative):
     """Searched without pruning: every score is S(q, held document), min(k, n) documents, each once, best first."""

@@ -141,6 +141,16 @@ def the_zero_vector_comes_back_as_zero(impl, nbits):
     assert np.abs(np.asarray(impl.decode(*stored, centroids, steps, nbits))).max() == 0
 
 
+@case("23", "encode", "decode", sign=st.sampled_from([-1, 1]), gap=st.integers(-3, 3))
+def what_cancels_its_centroid_stays_finite(impl, sign, gap):
+    """A residual that takes nearly its whole centroid away leaves a large scale, and a vector without infinity."""
+    centroids, x = np.float32([[sign]]), np.float32([-sign])
+    steps = np.float32([math.sqrt(2)]) * np.float32(1 + gap * 2.0**-23)  # of a spread sqrt(2), half of it is 1
+    stored = impl.encode(x, centroids, steps, 1)
+    assert np.isfinite(np.float16(stored[2]))
+    assert np.isfinite(np.asarray(impl.decode(*stored, centroids, steps, 1))).all()
+
+
 @case("23", "encode", "decode", "maxsim", nbits=NBITS, seed=SEEDS)
 def a_score_moves_no_further_than_its_tokens(impl, nbits, seed):
     """|S(q, d) - S(q, d')| <= n_q max |d_j - d'_j| for decoded d'."""
@@ -163,6 +173,33 @@ def more_bits_are_more_exact(impl, seed):
         held = [impl.decode(*impl.encode(x, centroids, steps, nbits), centroids, steps, nbits) for x in vectors]
         errors.append(float(np.square(np.array(held) - vectors).sum()))
     assert errors[0] > errors[1] > errors[2]
+
+
+@case(
+    "50", "similarities", nbits=NBITS, dim=st.sampled_from([1, 5, 16]), seed=SEEDS, norm=st.sampled_from([1.0, 200.0])
+)
+def similarities_without_decoding_are_those_of_the_decoded(impl, nbits, dim, seed, norm):
+    """[n, n_q] products with stored tokens: float32 roundings of terms of at most |q| and |q| s (L - 1) |step|."""
+    vectors, centroids, steps = fitted(seed, nbits, dim)
+    q = unit(np.random.default_rng(seed), 3, dim)
+    stored = [definition.encode(x, centroids, steps, nbits) for x in vectors[:6] * np.float32(norm)]
+    found = np.asarray(impl.similarities(q, *map(list, zip(*stored, strict=True)), centroids, steps, nbits), np.float64)
+    decoded = [definition.decode(*token, centroids, steps, nbits) for token in stored]
+    terms = 1 + 2 * math.sqrt(2) * (2**nbits - 1) * float(np.linalg.norm(steps.astype(np.float64)))
+    bounds = g(dim + 8) * terms * np.array([[scale] for _, _, scale, _ in stored])
+    assert (np.abs(found - np.array(decoded) @ q.astype(np.float64).T) <= bounds).all()
+
+
+@case("51", "encode_many", nbits=NBITS, seed=SEEDS)
+def a_vector_is_stored_alike_in_any_batch(impl, nbits, seed):
+    """Code, buckets, scale and spread number of each row are those it has alone."""
+    vectors, centroids, steps = fitted(seed, nbits, 8)
+    vectors = vectors[:12] * np.float32([[0.1], [1], [40]] * 4)
+    together = impl.encode_many(vectors, centroids, steps, nbits)
+    assert len(together) == len(vectors)
+    for x, (code, buckets, *rest) in zip(vectors, together, strict=True):
+        ((own, numbers, *others),) = impl.encode_many(x[None], centroids, steps, nbits)
+        assert (int(code), plain(buckets), rest) == (int(own), plain(numbers), others)
 
 
 # ---- clustering

@@ -109,9 +109,19 @@ def held(documents, q, k):
     return [(i, scores[i]) for i in definition.top_k(scores, k)], kept
 
 
+def similarities(q, codes, buckets, scales, numbers, centroids, steps, nbits):
+    """[n, n_q] by decoding."""
+    stored = zip(codes, buckets, scales, numbers, strict=True)
+    return np.array([definition.decode(*token, centroids, steps, nbits) for token in stored]) @ np.transpose(q)
+
+
+def encode_many(vectors, centroids, steps, nbits):
+    """One after the other."""
+    return [definition.encode(x, centroids, steps, nbits) for x in vectors]
+
+
 def complete(name="complete", index=Index, encoder=Encoder, **changes):
     """Everything of the protocol, some of it replaced."""
     offered = {f: getattr(definition, f) for f in definition.__all__}
-    return SimpleNamespace(
-        **{**offered, "__name__": name, "Index": index, "held": held, "Encoder": encoder(), **changes}
-    )
+    offered |= {f.__name__: f for f in (held, similarities, encode_many)}
+    return SimpleNamespace(**{**offered, "__name__": name, "Index": index, "Encoder": encoder(), **changes})

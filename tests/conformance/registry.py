@@ -19,17 +19,6 @@ from .pairs import pairs
 
 CASES: dict[str, "Case"] = {}
 
-PROTOCOL = (
-    *("maxsim", "maxsim_masked", "scores", "top_k"),
-    *("kmeans", "nearest", "bucket", "weight", "pack", "unpack", "Codec", "Codec.encode", "Codec.decode"),
-    *("inverted_lists", "probe", "candidates", "search", "held"),
-    *("Index", "Index.add", "Index.delete", "Index.search", "Index.compact", "Index.reader"),
-    *("Index.files", "Index.from_files"),
-    *("query_ids", "document_ids", "attention", "kept"),
-    *("Encoder", "Encoder.queries", "Encoder.documents", "Encoder.tokens", "Encoder.frame"),
-    *("pairwise_hinge", "pairwise_softmax", "n_way", "in_batch", "kl_divergence", "margin_mse"),
-)
-
 
 class NotOffered(Exception):  # noqa: N818 - it is not an error
     """The implementation lacks what a case needs."""
@@ -108,7 +97,7 @@ def load(name):
     if name == "conformance.complete":
         return importlib.import_module(name).complete(name)
     implementation = definition if name == "refcolbert.definition" else importlib.import_module(name)
-    if not any(offers(implementation, attribute) for attribute in PROTOCOL):
+    if not any(offers(implementation, need) for found in all_cases().values() for need in found.needs):
         raise ValueError(f"{name} offers nothing of the protocol; tests/conformance/README.md lists it")
     return implementation
 

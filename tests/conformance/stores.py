@@ -3,6 +3,8 @@
 Vectors are raw, on the grid, so an answer is compared with `==`: ids, order and scores.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -202,6 +204,27 @@ def a_missing_or_shortened_file_is_an_error(impl, seed):
         refused(impl.Index.from_files, {other: content for other, content in files.items() if other != name})
         if files[name]:
             refused(impl.Index.from_files, {**files, name: files[name][:-1]})
+
+
+@case("52", "Index", heavy=True, seed=SEEDS)
+def threads_share_an_index(impl, seed):
+    """Queries in several threads at once get the answers that they get one after the other."""
+    index, _ = filled(impl, seed)
+    queries = [grid(np.random.default_rng([seed, i]), 2) for i in range(12)]
+    expected = [index.search(q, 5) for q in queries]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda q: index.search(q, 5), queries)) == expected
+
+
+@case("53", "Index", "Index.files", heavy=True, seed=SEEDS)
+def reading_changes_no_file(impl, seed):
+    """Searching, by a reader too where there are any, leaves every byte as it was."""
+    index, model = filled(impl, seed)
+    before = dict(index.files())
+    same(index, model, seed)
+    if offers(index, "reader"):
+        same(index.reader(), model, seed)
+    assert dict(index.files()) == before
 
 
 def filled(impl, seed):

@@ -1,6 +1,7 @@
 """The vectorized core behind the functions that tests/conformance/README.md lists."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -47,18 +48,37 @@ def fit(vectors: Floats, n_centroids: int, nbits: int, seed: int) -> tuple[Float
 
 def encode(x: Floats, centroids: ArrayLike, steps: ArrayLike, nbits: int) -> tuple[int, list[int], float, int]:
     """Code, buckets, scale, spread number."""
-    held = _codec(centroids, steps, nbits).encode(np.asarray(x, np.float32)[None])
-    buckets = codec.unpack(held.residuals, np.size(x), nbits)[0]
-    return int(held.codes[0]), buckets.tolist(), float(held.scales[0]), int(held.spreads[0])
+    return encode_many(np.asarray(x, np.float32)[None], centroids, steps, nbits)[0]
+
+
+def _stored(codes: Sequence[int], buckets: Any, scales: Sequence[float], numbers: Any, nbits: int) -> codec.Encoded:
+    """n tokens as the core keeps them."""
+    packed = codec.pack(np.array(buckets, np.uint8), nbits)
+    return codec.Encoded(np.array(codes, np.uint16), packed, np.array(scales, np.float16), np.array(numbers, np.uint8))
+
+
+def encode_many(
+    vectors: Floats, centroids: ArrayLike, steps: ArrayLike, nbits: int
+) -> list[tuple[int, list[int], float, int]]:
+    """Code, buckets, scale, spread number of each row."""
+    held = _codec(centroids, steps, nbits).encode(vectors)
+    buckets = codec.unpack(held.residuals, vectors.shape[1], nbits)
+    parts = (held.codes, buckets, held.scales, held.spreads)
+    return list(zip(*(part.tolist() for part in parts), strict=True))
+
+
+def similarities(
+    q: Floats, codes: Any, buckets: Any, scales: Any, numbers: Any, centroids: ArrayLike, steps: ArrayLike, nbits: int
+) -> Floats:
+    """[n, n_q] without decoding."""
+    return _codec(centroids, steps, nbits).ask(q).similarities(_stored(codes, buckets, scales, numbers, nbits))
 
 
 def decode(
     code: int, buckets: Sequence[int], scale: float, number: int, centroids: ArrayLike, steps: ArrayLike, nbits: int
 ) -> Floats:
     """[dim] the vector."""
-    packed = codec.pack(np.array([buckets], np.uint8), nbits)
-    kept = np.array([code], np.uint16), packed, np.array([scale], np.float16), np.array([number], np.uint8)
-    found: Floats = _codec(centroids, steps, nbits).decode(codec.Encoded(*kept))[0]
+    found: Floats = _codec(centroids, steps, nbits).decode(_stored([code], [buckets], [scale], [number], nbits))[0]
     return found
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..complete import encode_many, similarities
 from ..oracle import definition
 from .faults import fault
 
@@ -69,6 +70,27 @@ def farthest_centroid(x, centroids, steps, nbits):
 def residual_added_twice(code, buckets, scale, number, centroids, steps, nbits):
     """x' = scale (centroid + 2 residual)."""
     return definition.decode(code, buckets, scale, number, centroids, [2 * step for step in steps], nbits)
+
+
+@fault("23", "encode")
+def scale_overflows(x, centroids, steps, nbits):
+    """Where a residual cancels its centroid, |x| over next to nothing becomes infinity in float16."""
+    code, buckets, scale, number = definition.encode(x, centroids, steps, nbits)
+    return code, buckets, scale if scale < 65504 else float("inf"), number
+
+
+@fault("50", "similarities")
+def middle_forgotten(q, codes, buckets, scales, numbers, centroids, steps, nbits):
+    """Bucket numbers are counted from 0, not from the middle."""
+    lifted = [[b + (2**nbits - 1) / 2 for b in row] for row in buckets]
+    return similarities(q, codes, lifted, scales, numbers, centroids, steps, nbits)
+
+
+@fault("51", "encode_many")
+def spread_of_the_batch(vectors, centroids, steps, nbits):
+    """One spread for all rows of a batch, that of the last."""
+    last = definition.encode(vectors[-1], centroids, steps, nbits)[3]
+    return [(*encoded[:3], last) for encoded in encode_many(vectors, centroids, steps, nbits)]
 
 
 @fault("24", "fit")

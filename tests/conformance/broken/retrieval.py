@@ -66,6 +66,22 @@ def more_than_k_returned(q, documents, codes, centroids, k, nprobe, keep):
     return definition.search(q, documents, codes, centroids, k + 1, nprobe, keep)
 
 
+@fault("48", "search")
+def ordered_by_float32(q, documents, codes, centroids, k, nprobe, keep):
+    """Exact scores in the order of those that one float32 product gave."""
+    scores = dict(definition.search(q, documents, codes, centroids, len(documents), nprobe, keep))
+    rough = {i: (documents[i] @ q.T).max(axis=0).sum(dtype=np.float32) for i in scores}
+    return sorted(scores.items(), key=lambda hit: (-rough[hit[0]], hit[0]))[:k]
+
+
+@fault("49", "search")
+def sums_by_differences(q, documents, codes, centroids, k, nprobe, keep):
+    """Scores are cut from a running sum over all documents, whose rounding each of them inherits."""
+    total = np.cumsum([0.0, *definition.scores(q, documents)])
+    found = definition.search(q, documents, codes, centroids, k, nprobe, keep)
+    return [(i, float(total[i + 1] - total[i])) for i, _ in found]
+
+
 @fault("29", "held")
 def padded_search_of_an_index(documents, q, k):
     """Documents are padded with zeros when they are scored."""

@@ -96,6 +96,33 @@ class reader_sees_later_writes(Index):  # noqa: N801
         return self
 
 
+@fault("52", "Index")
+class query_kept_on_the_index(Index):  # noqa: N801
+    """Threads overwrite each other's query."""
+
+    def search(self, q, k, ids=None):
+        """Of whoever came last."""
+        self.q = q
+        time.sleep(0.002)
+        return super().search(self.q, k, ids)
+
+
+@fault("53", "Index")
+class searches_counted(Index):  # noqa: N801
+    """A reader writes down that it has read."""
+
+    count = 0
+
+    def search(self, q, k, ids=None):
+        """And counts."""
+        self.count += 1
+        return super().search(q, k, ids)
+
+    def files(self):
+        """With the count."""
+        return {**super().files(), "searches": str(self.count).encode()}
+
+
 @fault("37", "Index")
 class checksum_not_compared(Index):  # noqa: N801
     """What is read is believed."""
