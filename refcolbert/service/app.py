@@ -65,15 +65,19 @@ class Service:
 
     async def _watch(self) -> None:
         """Look for a new generation, for ever. One that cannot be loaded is tried again; the last one is served on."""
+        said = ""
         while True:
             await asyncio.sleep(self.limits.reload_seconds)
             try:
                 if await asyncio.to_thread(self.live.refresh):
                     self.metrics.reloads.labels("loaded").inc()
                     log.info("generation %d is served", self.live.now.index.generation)
-            except Exception:
+                said = ""
+            except Exception as error:
                 self.metrics.reloads.labels("failed").inc()
-                log.exception("the newest generation cannot be loaded; the last one is served on")
+                if said != str(error):
+                    log.exception("the newest generation cannot be loaded; the last one is served on")
+                said = str(error)
 
 
 def create_app(live: Live, limits: ServiceLimits | None = None, access: Access | None = None) -> Guard:

@@ -20,6 +20,7 @@ __all__ = ["Access", "Guard"]
 log = logging.getLogger("refcolbert.service")
 
 OPEN = frozenset({"/health", "/ready"})  # and the page: what answers without a token
+VERSIONS = ("1.0", "1.1")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 SAFE = (
     (b"x-content-type-options", b"nosniff"),
@@ -86,6 +87,10 @@ class Guard:
     def _look_at(self, scope: Scope) -> None:
         """Raise `Refusal` for what the headers alone forbid."""
         headers = scope["headers"]
+        if scope["http_version"] not in VERSIONS:
+            raise Refusal("invalid_request")
+        if _head_bytes(scope) > self._limits.head_bytes:  # the server bounds only a head that comes in pieces
+            raise Refusal("head_too_large")
         hosts, access = _values(headers, b"host"), self._access
         if access.hosts is not None and (len(hosts) != 1 or _host_name(hosts[0]) not in access.hosts):
             raise Refusal("wrong_host")
@@ -141,6 +146,11 @@ def _request_id(scope: Scope) -> str:
 
 def _values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
+
+
+def _head_bytes(scope: Scope) -> int:
+    target = len(scope["raw_path"]) + len(scope["query_string"])
+    return target + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
 
 
 def _host_name(host: bytes) -> str:

@@ -19,8 +19,8 @@ STATES = {
     "/ready": ("Whether it takes requests", schemas.STATUS),
     "/openapi.json": ("This document", {"type": "object"}),
 }
-EVERYWHERE = (400, 401, 405, 500, 501, 503)  # refusals that any path may give; with a body also:
-BODY = (404, 408, 411, 413, 415)
+EVERYWHERE = (400, 401, 405, 408, 413, 431, 500, 501, 503)  # refusals that any path may give; with a body also:
+BODY = (404, 411, 415)
 
 
 def openapi(endpoints: Sequence[Endpoint], *, token: bool) -> Json:

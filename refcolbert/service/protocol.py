@@ -30,6 +30,7 @@ class ClockedProtocol(H11Protocol):
         super().connection_made(transport)
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
+        self._awaited: Any = None  # the client's state for which the clock of reading runs
         transport.set_write_buffer_limits(high=0)  # so that every byte that is not taken stops the clock's wait
         if len(self.connections) > self.limits.connections:
             transport.abort()
@@ -70,14 +71,19 @@ class ClockedProtocol(H11Protocol):
         self._refuse(HINTS.get(hint, "invalid_request"))
 
     def _watch(self) -> None:
-        if self.transport.is_closing() or self.conn.their_state not in ARRIVING:
+        """Have a clock run while something is to arrive: one for a head, one for a body."""
+        state = self.conn.their_state
+        if self._reading is not None and (self.transport.is_closing() or state is not self._awaited):
             self._stop_reading()
-        elif self._reading is None:
+        if self._reading is None and state in ARRIVING and not self.transport.is_closing():
+            self._awaited = state
             self._reading = self.loop.call_later(self.limits.read_seconds, self._too_slow)
 
     def _too_slow(self) -> None:
         self._reading = None
-        if not self.transport.is_closing():
+        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
+            self.transport.close()  # nothing was begun
+        elif not self.transport.is_closing():
             self._refuse("too_slow")
 
     def _refuse(self, code: str) -> None:

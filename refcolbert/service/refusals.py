@@ -27,7 +27,8 @@ CODES = {
     "not_ready": (503, "The service is ending."),
 }
 
-UNSURE = frozenset({"not_implemented", "internal"})  # after these nobody knows where the next request begins
+# After these nobody knows where the next request begins.
+UNSURE = frozenset({"invalid_request", "not_implemented", "internal"})
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not an accident
