@@ -19,6 +19,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+PART = 1 << 14  # tokens decoded at once when all are looked at
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
@@ -27,7 +29,7 @@ class Segment:
     positions: Ints  # [n_docs] ascending; a document's place in the one total order
     offsets: Ints  # [n_docs + 1] into the token arrays
     live: Bools  # [n_docs] False once deleted
-    largest_norm: float  # of its vectors
+    largest_norm: float  # none of its vectors is longer
     raw: NDArray[Any] | None  # [n_tokens, dim] float16 or float32
     encoded: Encoded | None  # or this
     lists: ivf.InvertedLists | None  # with this
@@ -48,6 +50,11 @@ class Segment:
         if self.encoded is None or codec is None:
             raise InvalidInput("a segment must hold raw vectors, or encoded ones with a codec")
         return codec.decode(self.encoded.take(tokens))
+
+    def longest(self, codec: Codec | None) -> float:
+        """The largest norm of its vectors as they decode, PART of them at a time."""
+        parts = (slice(first, first + PART) for first in range(0, int(self.offsets[-1]), PART))
+        return max(float(np.linalg.norm(self.decode(part, codec), axis=1).max()) for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +87,6 @@ class Collection:
     def lengths(self) -> Ints:
         """[n_docs] token vectors of each document."""
         return np.concatenate([np.empty(0, np.int64), *(np.diff(s.offsets) for s in self.segments)])
-
-    @cached_property
-    def largest_norm(self) -> float:
-        """Of all vectors."""
-        return max((s.largest_norm for s in self.segments), default=0.0)
 
     def parts(self, documents: Ints) -> Iterator[tuple[Segment, Ints]]:
         """Ascending document numbers -> each segment that holds some, and their rows in it."""

@@ -36,6 +36,9 @@ refuse, because it cannot know what the key changes.
     segments           list of {"n_docs", "n_tokens", "n_deleted", "n_cells", "n_entries", "largest_norm", "error",
                        "files"}
 
+`largest_norm` is at least the norm of every vector of the segment, but for their rounding to float16: no decoded one is
+longer than (1 + 2^-10) largest_norm + sqrt(dim) 2^-24. The error bound of a search on raw vectors rests on it.
+
 `error` is the mean of |x - decoded x| / |x| over vectors x as they were given: in a codec those it was fitted to, in a
 segment its own, 0 while raw. It tells how far documents have drifted from the codec; no reader depends on it.
 

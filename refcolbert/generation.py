@@ -15,7 +15,7 @@ from . import segments
 from .codec import Codec
 from .collection import Collection
 from .documents import Document
-from .errors import InvalidInput, UnknownId
+from .errors import CorruptIndexError, InvalidInput, UnknownId
 from .files import Pin
 from .format import Manifest, SegmentEntry
 from .segments import Made, Piece, Stored
@@ -72,6 +72,20 @@ class Generation:
             return None
         now = sum(entry.error * entry.n_tokens for entry in entries) / sum(entry.n_tokens for entry in entries)
         return {"fitted": codec.error, "now": now, "remedy": REMEDY if now > DRIFT * codec.error else None}
+
+    def check_norms(self) -> None:
+        """Raise `CorruptIndexError` when a vector is longer than its segment's `largest_norm` says.
+
+        Not when a shorter one is: `largest_norm` is a bound, and those that reached it may have been deleted.
+        """
+        slack = self.manifest.dim**0.5 * 2.0**-24  # float16 rounds scales and components by 2^-11 or, near 0, by 2^-25
+        for number, stored in enumerate(self.stored):
+            found, expected = stored.segment.longest(self.collection.codec), stored.segment.largest_norm
+            if found > expected * (1 + 2.0**-10) + slack:
+                raise CorruptIndexError(
+                    f"manifest.json: segment {number}: expected no vector longer than largest_norm {expected:.6g}, "
+                    f"found one of norm {found:.6g}; restore the index from a copy"
+                )
 
     def places(self, ids: Sequence[str]) -> list[tuple[int, int]]:
         """(segment, row) of each id. Raises `UnknownId` when one is not here."""

@@ -345,6 +345,7 @@ class Index:
         """
         manifest, pin = self._store.pin()
         generation = Generation(self._store, manifest, verify=True, pin=pin)
+        generation.check_norms()
         positions = generation.collection.positions
         if (np.diff(positions) <= 0).any():
             raise CorruptIndexError("segments: expected positions that ascend from one to the next; restore the index")

@@ -88,14 +88,15 @@ def encode(
     largest = float(np.abs(vectors.vectors).max())
     if codec is None and nbits != "float32" and largest > float(np.finfo(np.float16).max):
         raise InvalidInput(f"a component of {largest:.4g} does not fit float16; create the index with nbits='float32'")
-    norms = np.linalg.norm(vectors.vectors, axis=1)  # [n_tokens]
+    rounded = vectors.vectors.astype(np.float32 if codec is not None or nbits == "float32" else np.float16, copy=False)
+    norm = float(np.linalg.norm(rounded.astype(np.float32, copy=False), axis=1).max())
     live = np.ones(len(vectors), np.bool_)
     if codec is None:
-        segment, error = Segment(positions, vectors.offsets, live, float(norms.max()), vectors.vectors, None, None), 0.0
+        segment, error = Segment(positions, vectors.offsets, live, norm, vectors.vectors, None, None), 0.0
     else:
         encoded = codec.encode(vectors.vectors)
         lists = ivf.build(encoded.codes, vectors.offsets)
-        segment = Segment(positions, vectors.offsets, live, float(norms.max()), None, encoded, lists)
+        segment = Segment(positions, vectors.offsets, live, norm, None, encoded, lists)
         error = quantization_error(codec, vectors.vectors, encoded)
     return Made(segment, documents, error)
 
@@ -149,6 +150,7 @@ def write(
     n_tokens = int(offsets[-1])
     files = {"positions": writer.array("positions", positions), "offsets": writer.array("offsets", offsets)}
     lists, error = ivf.build(np.empty(0, np.uint16), np.zeros(1, np.int64)), 0.0
+    largest_norm = max(piece.segment.largest_norm for piece in pieces)
     if new is None:
         dtype = RAW.get(str(nbits), RAW["float16"])
         first = pieces[0].segment.raw
@@ -164,7 +166,7 @@ def write(
             "spreads": (U1, (n_tokens,)),
         }
         files |= writer.streams(types, runs)
-        lists, error = join_lists(runs.lists), runs.error
+        lists, error, largest_norm = join_lists(runs.lists), runs.error, max(runs.norms)
         for role, values in (
             ("cells", lists.cells),
             ("cell_offsets", lists.offsets),
@@ -178,7 +180,7 @@ def write(
         n_deleted=0,
         n_cells=len(lists.cells),
         n_entries=len(lists.documents),
-        largest_norm=max(piece.segment.largest_norm for piece in pieces),
+        largest_norm=largest_norm,
         error=error,
         files=files,
     )
@@ -198,11 +200,12 @@ def _raw_runs(pieces: Sequence[Piece]) -> Iterator[NDArray[Any]]:
 
 
 class _Runs:
-    """Encoded runs, one after the other; gathers their inverted lists and their quantization error."""
+    """Encoded runs, one after the other; gathers their inverted lists, quantization error and largest norms."""
 
     def __init__(self, pieces: Sequence[Piece], old: Codec | None, new: Codec) -> None:
         self._pieces, self._old, self._new = pieces, old, new
         self.lists: list[ivf.InvertedLists] = []
+        self.norms: list[float] = []
         self._errors: list[tuple[float, int]] = []  # (mean, tokens)
 
     @property
@@ -226,8 +229,10 @@ class _Runs:
         s = piece.segment
         tokens = s.tokens(rows)
         if s.encoded is not None and self._new is self._old:
+            self.norms.append(s.largest_norm)
             return s.encoded.take(tokens), piece.error
         vectors = s.decode(tokens, self._old)
+        self.norms.append(float(np.linalg.norm(vectors, axis=1).max()))
         encoded = self._new.encode(vectors)
         return encoded, quantization_error(self._new, vectors, encoded)
 

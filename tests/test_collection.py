@@ -21,12 +21,20 @@ def test_a_segment_holds_vectors_one_way_or_the_other():
 
 
 def test_documents_are_numbered_through_the_segments():
-    """Lengths, positions, the largest norm and vectors go on from one segment to the next; an empty one has none."""
+    """Lengths, positions and vectors go on from one segment to the next; without segments there are none."""
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
     both = Collection(2, None, (segment(rows, 2.0), segment(rows + 10, 5.0, 7)))
     assert both.lengths.tolist() == [2, 1, 2, 1]
     assert both.positions.tolist() == [0, 1, 7, 8]
-    assert both.largest_norm == 5.0
     assert [d.tolist() for d in both.vectors(np.array([1, 2]))] == [[[4, 5]], [[10, 11], [12, 13]]]
     nothing = Collection(2, None, ())
-    assert (nothing.largest_norm, len(nothing.vectors(np.array([], np.int64)))) == (0.0, 0)
+    assert len(nothing.vectors(np.array([], np.int64))) == 0
+
+
+def test_the_longest_vector_is_found_wherever_it_lies(monkeypatch):
+    """The largest norm is of all rows, however few are decoded at a time."""
+    rows = np.float32([[3, 4], [1, 0], [5, 12]])
+    for part in (1, 2, 3, 100):
+        monkeypatch.setattr("refcolbert.collection.PART", part)
+        assert segment(rows).longest(None) == 13.0
+        assert segment(rows[::-1]).longest(None) == 13.0

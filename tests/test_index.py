@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from strategies import topical, unit
 
 from refcolbert import Encoder, Index, Ragged
 from refcolbert.errors import (
+    CorruptIndexError,
     DuplicateId,
     EncoderMismatch,
     IndexExists,
@@ -606,6 +608,30 @@ def test_quantization_error_is_the_mean_over_all_tokens(vectors_index):
     index.compact()
     assert index.info()["quantization_error"]["now"] == pytest.approx(before, rel=1e-12)
     assert Index.create(index.path.with_name("raw"), dim=3).info()["quantization_error"] is None
+
+
+@pytest.mark.parametrize("nbits", [1, 4, "float16", "float32"])
+def test_check_finds_a_wrong_largest_norm(tmp_path, nbits):
+    """A manifest whose largest_norm is below a stored vector's norm is found by check, after merges and refits too."""
+    index, rng = Index.create(tmp_path / "i", dim=DIM, nbits=nbits, train_at=60), np.random.default_rng(1)
+    for i in range(6):
+        index.add([{"id": f"d{i}"}], vectors=[rng.standard_normal((25, DIM)) * 10.0**-i])
+    for step in (lambda: None, index.compact, lambda: index.compact(refit=True), lambda: index.delete(["d0"])):
+        step()
+        index.check()
+    index.compact(refit=True)  # the longest vector is gone
+    file, copies = index.path / "manifest.json", sorted((index.path / "data").glob("*manifest.json"))
+    good = Manifest.from_bytes(file.read_bytes())
+    longest = np.linalg.norm(np.concatenate(list(index.vectors(index.ids()))), axis=1).max()
+    for factor, sound in ((0.99, False), (0.5, False), (1.01, True)):
+        entries = tuple(replace(entry, largest_norm=float(longest) * factor) for entry in good.segments)
+        for path in (file, copies[-1]):
+            path.write_bytes(replace(good, segments=entries).to_bytes())
+        if sound:
+            Index.open(tmp_path / "i").check()
+        else:
+            with pytest.raises(CorruptIndexError, match="segment 0: expected no vector longer than largest_norm"):
+                Index.open(tmp_path / "i").check()
 
 
 @pytest.mark.parametrize("nbits", [2, "float16"])

@@ -213,12 +213,16 @@ def test_the_trace_counts_what_came_out_of_each_stage(monkeypatch):
 
 def test_no_threads_unless_asked(monkeypatch):
     """One thread is the caller's own, of search and of search_many; more are as many as were asked for."""
-    made = []
+    made, mapped = [], []
 
     class Pool(ThreadPoolExecutor):
         def __init__(self, workers) -> None:
             made.append(workers)
             super().__init__(workers)
+
+        def map(self, *work):
+            mapped.append(work[0].__name__)
+            return super().map(*work)
 
     monkeypatch.setattr("refcolbert.search.ThreadPoolExecutor", Pool)
     search(QUERIES[0], WHOLE, 3)
@@ -227,6 +231,9 @@ def test_no_threads_unless_asked(monkeypatch):
     search(QUERIES[0], WHOLE, 3, threads=2)
     search_many(QUERIES[:2], WHOLE, 3, threads=3)
     assert made == [2, 3]
+    assert mapped == ["of_chunk", "one"]
+    search(QUERIES[0], WHOLE, 3, threads=2, candidates=5)
+    assert mapped[2:] == ["of_chunk", "of_chunk"]  # pruning and ranking
 
 
 def test_levels_are_255ths_of_the_largest():
@@ -248,6 +255,11 @@ def test_probing_widens_with_a_filter_and_until_there_are_k(monkeypatch):
     asked.clear()
     search(QUERIES[0], WHOLE, N_DOCS - 1, nprobe=1, candidates=1)
     assert asked[:3] == [1, 4, 16]
+    asked.clear()
+    table = round_to_levels((QUERIES[0] @ CODEC.centroids.T).T)
+    enough = len(find(table, WHOLE, probe(QUERIES[0] @ CODEC.centroids.T, 2), np.ones(N_DOCS, np.bool_))[0])
+    search(QUERIES[0], WHOLE, enough, nprobe=2, candidates=1)
+    assert asked == [2]  # just as many as are asked for
     asked.clear()
     search(QUERIES[0], WHOLE, 1, candidates=2)
     assert asked == [16]

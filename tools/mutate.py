@@ -74,6 +74,11 @@ SETTINGS = {
 }
 # mutant as it is printed, after "->" -> why it computes the same as what stands there
 EQUIVALENT: dict[str, dict[str, str]] = {
+    "maxsim": {"if k > len(rough):": "at equality all are at least the least"},
+    "search": {
+        f"chosen = found[top_k(scores, PRUNED * keep)] if {condition} else found": "the best of few are all"
+        for condition in ("True", "len(found) >= PRUNED * keep")
+    },
     "topk": {"if k <= len(scores):": "at equality the partition keeps all"},
     "kmeans": {
         "fine = [_lloyd(vectors[m], share, rng) for m, share in zip(members, shares, strict=False) if share]": (
