@@ -11,7 +11,8 @@ import click
 from refcolbert.errors import MissingDependency
 
 from .choices import Choices
-from .settings import RECIPES, Settings, parse_losses
+from .cross_encoder import is_cross_encoder
+from .settings import ARCHITECTURES, RECIPES, Settings, parse_losses
 
 __all__ = ["export", "train", "verify"]
 
@@ -44,7 +45,15 @@ def export(
     query_length: int | None,
     trust_remote_code: bool,
 ) -> None:
-    """Turn a trained ColBERT CHECKPOINT into the ONNX model folder OUT, and prove that both agree."""
+    """Turn a trained CHECKPOINT, ColBERT or cross-encoder, into the ONNX folder OUT, and prove that both agree."""
+    if is_cross_encoder(checkpoint):
+        if variant != "float32":
+            raise click.UsageError("a cross-encoder is exported in float32 alone")
+        report = _torch_side("cross_export").export_cross_encoder(checkpoint, out)
+        click.echo(
+            f"{out}: {report['pairs']} pairs agree with the checkpoint, max-abs {report['worst']['max_abs']:.1e}"
+        )
+        return
     named = {"query": query_prompt, "document": document_prompt}
     prompts = {side: name for side, name in named.items() if name is not None}
     choices = Choices(prompts=prompts, query_length=query_length)
@@ -78,6 +87,7 @@ def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bo
 @click.option("--queries", type=FILE, help="queries.tsv, for triples of ids.")
 @click.option("--collection", type=FILE, help="collection.tsv, for triples of ids.")
 @click.option("--steps", type=int, required=True, help="Updates of the weights.")
+@click.option("--architecture", type=click.Choice(list(ARCHITECTURES)), help="Default: colbert.")
 @click.option(
     "--recipe", type=click.Choice(list(RECIPES)), default="paper", show_default=True, help="Defaults of the rest."
 )
@@ -127,7 +137,7 @@ def train(
     resume: bool,
     **given: Any,
 ) -> None:
-    """Train the ColBERT checkpoint or sentence encoder START; OUT/checkpoint is what `export` takes."""
+    """Train the ColBERT checkpoint or transformer START; OUT/checkpoint is what `export` takes."""
     chosen: dict[str, Any] = {**RECIPES[recipe], **{name: value for name, value in given.items() if value is not None}}
     if losses:
         chosen["losses"] = parse_losses(losses)
@@ -137,9 +147,12 @@ def train(
     head = side["start"].Head(dim=dim, mask_punctuation=not no_punctuation_filter, attend_to_mask_tokens=attend_to_mask)
     examples = side["data"].read_examples(data, queries, collection)
     pool = None if validation is None else side["validate"].read_pool(validation)
-    begun = side["start"].read_start(start, head, settings.seed)
+    if settings.architecture == "cross-encoder":
+        begun = _torch_side("cross_training").read_cross_start(start, settings.seed)
+    else:
+        begun = side["start"].read_start(start, head, settings.seed)
     found = side["train"].train(begun, examples, out, settings, validation=pool, resume=resume, progress=True)
-    click.echo(f"{found}: the trained checkpoint; `refcolbert export {found} MODEL` makes it searchable")
+    click.echo(f"{found}: the trained checkpoint; `refcolbert export {found} MODEL` makes it ONNX")
 
 
 def _summary(report: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """AdamW with a learning rate of its own for the head, no decay of biases and norms, warm-up and linear decay."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,29 +8,24 @@ from torch import nn
 
 from refcolbert.errors import TrainingError
 
-from .colbert import ColbertModel
-
 __all__ = ["fast_attention", "freeze", "make_optimizer", "rate", "set_dropout", "set_rate"]
 
 NO_DECAY = ("bias", "LayerNorm.weight", "layer_norm.weight", "norm.weight")
 
 
-def fast_attention(model: ColbertModel, precision: str) -> None:
+def fast_attention(backbone: Any, precision: str) -> None:
     """Use torch's fused attention where that is faster: on a CPU in fp32; in bf16 plain products are."""
-    backbone: Any = model.backbone
     if backbone._supports_sdpa and precision == "fp32":
         backbone.set_attn_implementation("sdpa")
 
 
-def freeze(model: ColbertModel, layers: int | None) -> None:
+def freeze(backbone: Any, layers: int | None) -> None:
     """Train neither the embeddings nor the `layers` lowest layers; None trains everything. Raises `TrainingError`."""
     if layers is None:
         return
-    config: Any = model.backbone.config
-    stacks = [
-        m for m in model.backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers
-    ]
-    embeddings = getattr(model.backbone, "embeddings", None)
+    config = backbone.config
+    stacks = [m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == config.num_hidden_layers]
+    embeddings = getattr(backbone, "embeddings", None)
     if not stacks or embeddings is None or not 0 <= layers <= len(stacks[0]):
         most = f"0 to {len(stacks[0])}" if stacks and embeddings is not None else "no freezing"
         raise TrainingError(f"expected {most} for this {config.model_type} backbone, found --freeze {layers}")
@@ -37,12 +33,12 @@ def freeze(model: ColbertModel, layers: int | None) -> None:
         module.requires_grad_(False)
 
 
-def set_dropout(model: ColbertModel, probability: float | None) -> None:
-    """Replace the dropout probability that the backbone's configuration gives; None keeps it."""
+def set_dropout(model: nn.Module, probability: float | None) -> None:
+    """Replace the dropout probability that the configuration gives; None keeps it."""
     if probability is None:
         return
     module: Any
-    for module in model.backbone.modules():
+    for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = probability
         elif isinstance(getattr(module, "dropout_prob", None), float):
@@ -50,13 +46,18 @@ def set_dropout(model: ColbertModel, probability: float | None) -> None:
 
 
 def make_optimizer(
-    model: ColbertModel, learning_rate: float, head_learning_rate: float, weight_decay: float
+    model: nn.Module,
+    head: Sequence[nn.Parameter],
+    unused: Sequence[nn.Parameter],
+    learning_rate: float,
+    head_learning_rate: float,
+    weight_decay: float,
 ) -> torch.optim.AdamW:
-    """AdamW over what is not frozen; every group knows the rate that the schedule scales ("base")."""
-    heads = {id(p) for p in model.head.parameters()}
+    """AdamW over what is used and not frozen; every group knows the rate that the schedule scales ("base")."""
+    heads, skipped = {id(p) for p in head}, {id(p) for p in unused}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and not name.startswith("backbone.pooler."):  # ColBERT has no pooler
+        if parameter.requires_grad and id(parameter) not in skipped:
             base = head_learning_rate if id(parameter) in heads else learning_rate
             decay = 0.0 if name.endswith(NO_DECAY) else weight_decay
             groups.setdefault((base, decay), []).append(parameter)

@@ -7,8 +7,9 @@ from typing import Any
 
 from refcolbert.errors import TrainingError
 
-__all__ = ["LOSS_NAMES", "RECIPES", "Settings", "parse_losses"]
+__all__ = ["ARCHITECTURES", "LOSS_NAMES", "RECIPES", "Settings", "parse_losses"]
 
+ARCHITECTURES = ("colbert", "cross-encoder")
 LOSS_NAMES = ("pairwise-hinge", "pairwise-softmax", "n-way", "in-batch", "kl", "margin-mse")
 
 # What differs from the defaults. Those are the paper's for BERT-base: learning rate 3e-6, 32 examples a step.
@@ -23,6 +24,7 @@ class Settings:
     """Everything that a run's numbers depend on besides start and data, and what it does on the way."""
 
     steps: int
+    architecture: str = "colbert"  # or cross-encoder
     losses: Mapping[str, float] = field(default_factory=lambda: {"pairwise-softmax": 1.0})  # name -> weight
     temperature: float = 1.0  # of the in-batch softmax
     student_temperature: float = 1.0  # of the student's scores, for kl
@@ -69,6 +71,8 @@ class Settings:
             raise TrainingError(
                 f"expected losses among {', '.join(LOSS_NAMES)}, found {', '.join(self.losses) or 'none'}"
             )
+        if self.architecture not in ARCHITECTURES:
+            raise TrainingError(f"expected an architecture of {', '.join(ARCHITECTURES)}, found {self.architecture!r}")
         if self.precision not in ("fp32", "bf16"):
             raise TrainingError(f"expected the precision fp32 or bf16, found {self.precision!r}")
 

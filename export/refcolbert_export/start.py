@@ -5,7 +5,6 @@ tokenizer.json), whose states a new projection takes to `dim` columns.
 """
 
 import json
-import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,9 @@ from refcolbert.spec import EncodingSpec
 from .backbones import build_backbone, fill_backbone, longest_input, read_config
 from .checkpoints import LAYOUTS, read_checkpoint
 from .colbert import ColbertModel, Dense
+from .cross_encoder import is_cross_encoder
 from .frames import load_tokenizer, plain_json
+from .replacing import replace_folder
 from .stanford import METADATA, read_stanford, spec_of
 from .tensors import read_tensors
 
@@ -57,6 +58,8 @@ def read_start(folder: Path, head: Head, seed: int = 0) -> Start:
         raise UnsupportedCheckpoint(
             f"expected the folder of a checkpoint or a sentence encoder, found none at {folder}"
         )
+    if is_cross_encoder(folder):
+        raise UnsupportedCheckpoint(f"{folder} is a cross-encoder; train it further with --architecture cross-encoder")
     start = (
         _checkpoint(folder) if any(layout.recognizes(folder) for layout in LAYOUTS) else _encoder(folder, head, seed)
     )
@@ -110,21 +113,8 @@ def _projection(dim: int, hidden: int, seed: int) -> torch.Tensor:  # -> [dim, h
 
 
 def save_stanford(start: Start, out: Path) -> None:
-    """Write the model's folder beside `out`, then put it into its place; on failure what was there stays."""
-    staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        staged.chmod(0o755)
-        _write(start, staged)
-        if out.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-            out.rename(old / "was")
-            staged.rename(out)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            staged.rename(out)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
+    """Write the model's folder; on failure what was at `out` stays."""
+    replace_folder(out, lambda folder: _write(start, folder))
 
 
 def _write(start: Start, folder: Path) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from refcolbert.errors import TrainingError
 
-from .colbert import ColbertModel
 from .settings import Settings
 
 __all__ = ["Progress", "append_log", "load_state", "save_state", "trim_log"]
@@ -27,7 +27,7 @@ class Progress:
 
 
 def save_state(
-    path: Path, model: ColbertModel, optimizer: torch.optim.Optimizer, progress: Progress, about: dict[str, Any]
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress, about: dict[str, Any]
 ) -> None:
     """Write the state beside `path` and rename it over the old one, synced: a crash leaves one of the two whole."""
     state = {
@@ -45,7 +45,7 @@ def save_state(
     staged.replace(path)
 
 
-def load_state(path: Path, model: ColbertModel, optimizer: torch.optim.Optimizer, about: dict[str, Any]) -> Progress:
+def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, about: dict[str, Any]) -> Progress:
     """Put a saved state back in place. Raises `TrainingError` when it is missing, damaged or another run's."""
     if not path.is_file():
         raise TrainingError(f"expected the state of an interrupted run at {path}, found none; start without --resume")

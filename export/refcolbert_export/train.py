@@ -24,18 +24,17 @@ import torch
 from tqdm import tqdm
 
 from refcolbert.errors import TrainingError
-from refcolbert.tokens import TextTokenizer
 
 from .batches import Batch, Draw
+from .cross_training import CrossInteraction, CrossStart
 from .data import Example, fingerprint
-from .embed import Cached, Direct, groups_of
-from .late import maxsim
+from .interaction import Architecture, LateInteraction
 from .objective import check_losses, losses_of, weighted
 from .optimizer import fast_attention, freeze, make_optimizer, rate, set_dropout, set_rate
 from .settings import Settings
-from .start import Start, save_stanford, truncated
+from .start import Start
 from .state import Progress, append_log, load_state, save_state, trim_log
-from .validate import Pool, Validator
+from .validate import Pool
 
 __all__ = ["train"]
 
@@ -43,7 +42,7 @@ CHECKPOINT, STATE, LOG, SETTINGS, PLOT = "checkpoint", "state.pt", "log.jsonl", 
 
 
 def train(
-    start: Start,
+    start: Start | CrossStart,
     examples: Sequence[Example],
     out: Path,
     settings: Settings,
@@ -61,7 +60,8 @@ def train(
     if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrainingError(f"there is already something at {out}; resume it, remove it or choose another place")
     with _torch_settings(settings):
-        run = _Run(start, examples, out, settings, validation)
+        trained = LateInteraction(start, settings) if isinstance(start, Start) else CrossInteraction(start, settings)
+        run = _Run(trained, examples, out, settings, validation)
         if resume:
             run.resume()
         run.go(progress)
@@ -85,20 +85,19 @@ class _Run:
     """One run from its start to its end."""
 
     def __init__(
-        self, start: Start, examples: Sequence[Example], out: Path, settings: Settings, validation: Pool | None
+        self, trained: Architecture, examples: Sequence[Example], out: Path, settings: Settings, validation: Pool | None
     ) -> None:
-        self.start, self.model, self.out, self.settings = start, start.model, out, settings
-        self.tokenizer = TextTokenizer(start.tokenizer_json, truncated(start.spec, settings.document_length))
+        self.trained, self.model, self.out, self.settings = trained, trained.model, out, settings
         self.draw = Draw(examples, settings.batch, settings.negatives, settings.seed, settings.block)
-        fast_attention(self.model, settings.precision)
-        freeze(self.model, settings.freeze)
+        fast_attention(trained.backbone, settings.precision)
+        freeze(trained.backbone, settings.freeze)
         set_dropout(self.model, settings.dropout)
         head_rate = settings.head_learning_rate or settings.learning_rate
-        self.optimizer = make_optimizer(self.model, settings.learning_rate, head_rate, settings.weight_decay)
-        self.embedder = (Cached if settings.cached else Direct)(self.model, settings.precision)
-        self.validator = None if validation is None else Validator(validation, self.tokenizer, settings)
+        rates = settings.learning_rate, head_rate, settings.weight_decay
+        self.optimizer = make_optimizer(self.model, trained.head, trained.unused, *rates)
+        self.validator = None if validation is None else trained.validator(validation)
         self.about: dict[str, Any] = {**settings.numeric(), "data": fingerprint(examples)}
-        self.progress, self.saved, self.tokens = Progress(), time.monotonic(), 0
+        self.progress, self.saved = Progress(), time.monotonic()
 
     def resume(self) -> None:
         """Go on where the saved state is."""
@@ -128,7 +127,7 @@ class _Run:
 
     def _step(self) -> str:
         """One update of the weights; returns what the progress bar says of it."""
-        settings, began, tokens = self.settings, time.monotonic(), self.tokens
+        settings, began, tokens = self.settings, time.monotonic(), self.trained.tokens
         set_rate(self.optimizer, rate(self.progress.step, settings.steps, round(settings.warmup * settings.steps)))
         parts: dict[str, float] = {}
         for i in range(settings.accumulate):
@@ -142,7 +141,7 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
         seconds = time.monotonic() - began
-        speed = settings.batch * settings.accumulate / seconds, (self.tokens - tokens) / seconds
+        speed = settings.batch * settings.accumulate / seconds, (self.trained.tokens - tokens) / seconds
         entry = {
             "step": self.progress.step,
             **parts,
@@ -158,21 +157,13 @@ class _Run:
 
     def _backward(self, batch: Batch) -> dict[str, float]:
         """Add one batch's gradient; returns its losses, weighted together as "loss"."""
-        scores = self._scores(batch)
+        scores = self.trained.scores(batch)
         losses = losses_of(scores, batch, self.settings)
         total = weighted(losses, self.settings, scores)
         if not math.isfinite(total.item()):
             raise self._diverged(f"the loss is {total.item()}")
-        self.embedder.backward(total / self.settings.accumulate)
+        self.trained.backward(total / self.settings.accumulate)
         return {"loss": total.item(), **{name: loss.item() for name, loss in losses.items()}}
-
-    def _scores(self, batch: Batch) -> torch.Tensor:  # [n_queries, n_docs]
-        most, pad = self.settings.group_tokens, self.start.spec.pad_id
-        queries, documents = self.tokenizer.queries(batch.queries), self.tokenizer.documents(batch.documents)
-        self.tokens += sum(len(t.ids) for t in (*queries, *documents))
-        q = self.embedder.embed(groups_of(queries, batch.queries, pad, most))
-        d = self.embedder.embed(groups_of(documents, batch.documents, pad, most))
-        return maxsim(q.rows, q.lengths, d.rows, d.lengths)[q.places][:, d.places]
 
     def _diverged(self, what: str) -> TrainingError:
         return TrainingError(
@@ -184,12 +175,12 @@ class _Run:
         """Measure; keep the weights if they are the best so far."""
         if self.validator is None:
             return
-        where, found = self.progress, self.validator.measure(self.model)
+        where, found = self.progress, self.validator.measure()
         append_log(self.out / LOG, {"step": where.step, "validation": found})
         tqdm.write(f"step {where.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
         if where.best is None or found[self.settings.metric] > where.best:
             where.best, where.best_step, where.worse = found[self.settings.metric], where.step, 0
-            save_stanford(self.start, self.out / CHECKPOINT)
+            self.trained.save(self.out / CHECKPOINT)
         else:
             where.worse += 1
 
@@ -203,7 +194,7 @@ class _Run:
 
     def _save(self) -> None:
         if self.validator is None:
-            save_stanford(self.start, self.out / CHECKPOINT)
+            self.trained.save(self.out / CHECKPOINT)
         save_state(self.out / STATE, self.model, self.optimizer, self.progress, self.about)
         self.saved = time.monotonic()
 

@@ -18,7 +18,7 @@ from .embed import Vectors, encode, groups_of
 from .late import maxsim
 from .settings import Settings
 
-__all__ = ["Pool", "Validator", "read_pool"]
+__all__ = ["METRICS", "Pool", "Validator", "read_pool"]
 
 METRICS = ("nDCG@10", "RR@10")
 DEPTH = 100  # documents of an answer that are judged
@@ -32,6 +32,7 @@ class Pool:
     queries: dict[str, str]
     documents: dict[str, str]
     qrels: Qrels
+    candidates: dict[str, list[str]] | None = None  # query -> documents, for a model that cannot rank all of them
 
 
 def read_pool(path: Path) -> Pool:
@@ -59,9 +60,12 @@ def _held_out(path: Path) -> Pool:
             names.setdefault(text, str(len(names)))
     queries = {text: str(i) for i, text in enumerate(dict.fromkeys(example.query for example in examples))}
     qrels: Qrels = {}
+    candidates: dict[str, list[str]] = {}
     for example in examples:
-        qrels.setdefault(queries[example.query], {}).update({names[text]: 1 for text in example.positives})
-    return Pool(_swapped(queries), _swapped(names), qrels)
+        query = queries[example.query]
+        qrels.setdefault(query, {}).update({names[text]: 1 for text in example.positives})
+        candidates.setdefault(query, []).extend(names[text] for text in (*example.negatives, *example.positives))
+    return Pool(_swapped(queries), _swapped(names), qrels, {q: list(dict.fromkeys(c)) for q, c in candidates.items()})
 
 
 def _swapped(names: dict[str, str]) -> dict[str, str]:
@@ -71,30 +75,30 @@ def _swapped(names: dict[str, str]) -> dict[str, str]:
 class Validator:
     """A pool in ids, ready to be encoded again and again."""
 
-    def __init__(self, pool: Pool, tokenizer: TextTokenizer, settings: Settings) -> None:
-        self.pool, self.settings, pad = pool, settings, tokenizer.spec.pad_id
+    def __init__(self, pool: Pool, model: ColbertModel, tokenizer: TextTokenizer, settings: Settings) -> None:
+        self.pool, self.model, self.settings, pad = pool, model, settings, tokenizer.spec.pad_id
         queries, documents = list(pool.queries.values()), list(pool.documents.values())
         most = settings.group_tokens
         self._queries = groups_of(tokenizer.queries(queries), queries, pad, most)
         self._documents = groups_of(tokenizer.documents(documents), documents, pad, most)
 
-    def measure(self, model: ColbertModel) -> dict[str, float]:
+    def measure(self) -> dict[str, float]:
         """Metric -> mean over the judged queries."""
-        was = model.training
-        model.eval()
+        was = self.model.training
+        self.model.eval()
         with torch.no_grad():
-            q, d = (self._embed(model, groups) for groups in (self._queries, self._documents))
+            q, d = (self._embed(groups) for groups in (self._queries, self._documents))
             parts = []  # scores of some queries with every document
             rows = torch.split(q.rows, q.lengths)
             for first in range(0, len(rows), QUERIES):
                 some = rows[first : first + QUERIES]
                 parts.append(maxsim(torch.cat(some), [len(r) for r in some], d.rows, d.lengths))
             scores = torch.cat(parts)[q.places][:, d.places]  # [n_queries, n_docs]
-        model.train(was)
+        self.model.train(was)
         return evaluate(self._run(scores), self.pool.qrels, METRICS)
 
-    def _embed(self, model: ColbertModel, groups: Sequence[Group]) -> Vectors:
-        return Vectors([encode(model, g, self.settings.precision) for g in groups], groups)
+    def _embed(self, groups: Sequence[Group]) -> Vectors:
+        return Vectors([encode(self.model, g, self.settings.precision) for g in groups], groups)
 
     def _run(self, scores: torch.Tensor) -> Run:  # [n_queries, n_docs]
         names, run = list(self.pool.documents), {}

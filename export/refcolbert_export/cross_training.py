@@ -1,0 +1,172 @@
+"""Training the full-interaction scorer: transformers' own model for sequence classification with one output."""
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
+
+from refcolbert.errors import TrainingError, UnsupportedCheckpoint
+from refcolbert.evaluate import Run, evaluate
+
+from .backbones import longest_input
+from .batches import Batch
+from .checkpoints import LAYOUTS
+from .cross_encoder import PairTokenizer, is_cross_encoder, padded
+from .embed import precision_context
+from .frames import load_tokenizer, plain_json
+from .reference import quiet
+from .replacing import replace_folder
+from .settings import Settings
+from .validate import METRICS, Pool
+
+__all__ = ["CrossInteraction", "CrossStart", "pair_scores", "read_cross_start"]
+
+NEW = ("classifier.", "score.", "pooler.", "pre_classifier.", "dense.")  # what a bare transformer comes without
+QUERY_ROOM = 32  # tokens besides the document's, for query and frame
+LONGEST = 512  # pairs in use, where the model's positions end nowhere
+
+
+@dataclass(frozen=True, slots=True)
+class CrossStart:
+    """A scorer to train and its tokenizer."""
+
+    model: Any  # transformers' ...ForSequenceClassification with one output
+    tokenizer: Any
+    max_length: int  # of a pair, in use
+
+
+def read_cross_start(folder: Path, seed: int = 0) -> CrossStart:
+    """Read a cross-encoder, or a transformer that gets a new scoring head drawn from `seed`.
+
+    Raises `UnsupportedCheckpoint` for a ColBERT checkpoint, and when weights are missing that are not the head's.
+    """
+    if not folder.is_dir():
+        raise UnsupportedCheckpoint(f"expected the folder of a transformer or a cross-encoder, found none at {folder}")
+    if not is_cross_encoder(folder) and any(layout.recognizes(folder) for layout in LAYOUTS):
+        raise UnsupportedCheckpoint(
+            f"{folder} is a ColBERT checkpoint; a cross-encoder starts from a plain transformer"
+        )
+    tokenizer = load_tokenizer(folder)
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, loading = _load(folder)
+    missing = [
+        key for key in loading["missing_keys"] if not key.removeprefix(f"{model.base_model_prefix}.").startswith(NEW)
+    ]
+    if missing or loading["mismatched_keys"]:
+        raise UnsupportedCheckpoint(f"{folder} lacks weights of its transformer: {', '.join(missing[:4]) or loading}")
+    longest = min(longest_input(model.config) or LONGEST, int(tokenizer.model_max_length), LONGEST)
+    return CrossStart(model, tokenizer, longest)
+
+
+def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
+    try:
+        found: tuple[Any, dict[str, Any]] = AutoModelForSequenceClassification.from_pretrained(
+            folder, num_labels=1, dtype=torch.float32, output_loading_info=True
+        )
+    except Exception as error:
+        raise UnsupportedCheckpoint(f"transformers cannot read a scorer from {folder}: {error}") from error
+    return found
+
+
+class CrossInteraction:
+    """A cross-encoder: every pair of a query and one of its own documents goes through the transformer."""
+
+    def __init__(self, start: CrossStart, settings: Settings) -> None:
+        if "in-batch" in settings.losses or settings.cached:
+            raise TrainingError(
+                "a cross-encoder scores a query with its own documents alone: neither in-batch nor cached gradients"
+            )
+        self.start, self.model, self.settings, self.tokens = start, start.model, settings, 0
+        length = min(settings.document_length + QUERY_ROOM, start.max_length)
+        self._tokenizer = PairTokenizer(plain_json(start.tokenizer), length, start.tokenizer.pad_token_id or 0)
+
+    @property
+    def backbone(self) -> Any:
+        """The transformer."""
+        return self.model.base_model
+
+    @property
+    def head(self) -> list[nn.Parameter]:
+        """All that is not the transformer's."""
+        own = {id(p) for p in self.backbone.parameters()}
+        return [p for p in self.model.parameters() if id(p) not in own]
+
+    @property
+    def unused(self) -> list[nn.Parameter]:
+        """Nothing: the pooler is part of the score."""
+        return []
+
+    def scores(self, batch: Batch) -> Tensor:
+        """[n_queries, n_docs] with the scores of each query's own documents; what stands elsewhere is never read."""
+        rows = [i for i, columns in enumerate(batch.columns) for _ in columns]  # [n_pairs]
+        columns = [column for own in batch.columns for column in own]  # [n_pairs]
+        pairs = [(batch.queries[i], batch.documents[j]) for i, j in zip(rows, columns, strict=True)]
+        found = self._score(pairs)
+        table = found.new_zeros(len(batch.queries), len(batch.documents))
+        return table.index_put((torch.tensor(rows), torch.tensor(columns)), found)
+
+    def _score(self, pairs: list[tuple[str, str]]) -> Tensor:  # -> [n_pairs]
+        encodings = self._tokenizer.pairs(pairs)
+        self.tokens += sum(len(e.ids) for e in encodings)
+        groups = self._tokenizer.groups(encodings, self.settings.group_tokens)
+        parts = []
+        for group in groups:
+            given = padded([encodings[i] for i in group], self._tokenizer.pad_id)
+            with precision_context(self.settings.precision):
+                parts.append(pair_scores(self.model, {name: torch.from_numpy(a) for name, a in given.items()}))
+        places = torch.tensor([i for group in groups for i in group])  # [n_pairs]
+        return torch.cat(parts).float()[places.argsort()]
+
+    def backward(self, loss: Tensor) -> None:
+        """Plain backpropagation."""
+        torch.autograd.backward(loss)
+
+    def save(self, out: Path) -> None:
+        """As transformers saves it."""
+        replace_folder(out, self._write)
+
+    def _write(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.start.tokenizer.save_pretrained(folder)
+
+    def validator(self, pool: Pool) -> "_Reranking":
+        """Rank each query's own candidates."""
+        return _Reranking(pool, self)
+
+
+def pair_scores(model: Any, given: dict[str, Tensor]) -> Tensor:  # [batch, length] each -> [batch]
+    """The one output of each pair; token types go where the model takes them."""
+    takes = inspect.signature(model.forward).parameters
+    logits: Tensor = model(**{name: a for name, a in given.items() if name in takes}).logits  # [batch, 1]
+    return logits[:, 0]
+
+
+class _Reranking:
+    """Held-out queries with the documents that came with them: positives among negatives."""
+
+    def __init__(self, pool: Pool, scorer: CrossInteraction) -> None:
+        if pool.candidates is None:
+            raise TrainingError(
+                "a cross-encoder cannot rank a whole collection at every validation: pass held-out examples, "
+                "whose positives it ranks among their negatives"
+            )
+        self.pool, self.scorer, self.candidates = pool, scorer, pool.candidates
+
+    def measure(self) -> dict[str, float]:
+        """Metric -> mean over the queries; the order among equal scores puts negatives first."""
+        model, tokens = self.scorer.model, self.scorer.tokens
+        was = model.training
+        model.eval()
+        run: Run = {}
+        with torch.no_grad():
+            for query, names in self.candidates.items():
+                pairs = [(self.pool.queries[query], self.pool.documents[name]) for name in names]
+                run[query] = dict(zip(names, self.scorer._score(pairs).tolist(), strict=True))
+        model.train(was)
+        self.scorer.tokens = tokens
+        return evaluate(run, self.pool.qrels, METRICS)
