@@ -25,8 +25,9 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
         name = (
             f"--max-{entry.name}" if isinstance(entry.default, int) and entry.name != "threads" else f"--{entry.name}"
         )
+        shown = "the number of cores" if entry.name == "threads" else True
         option = click.option(
-            name.replace("_", "-"), entry.name, default=entry.default, show_default=True, help=LIMITS[entry.name]
+            name.replace("_", "-"), entry.name, default=entry.default, show_default=shown, help=LIMITS[entry.name]
         )
         command = option(command)
     return command
@@ -61,11 +62,12 @@ def serve(
     level = logging.INFO if log_requests else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     token = token_file.read_text().strip() if token_file else os.environ.get(TOKEN)
+    allowed = ServiceLimits(**limits)  # type: ignore[arg-type]  # click read each as its default's type
     bound = server.bind(
-        Live(index, model),
+        Live(index, model, threads=allowed.inner_threads),
         host=host,
         port=port,
-        limits=ServiceLimits(**limits),  # type: ignore[arg-type]  # click read each as its default's type
+        limits=allowed,
         token=token or None,
         hosts=frozenset(name.lower() for name in hosts),
     )

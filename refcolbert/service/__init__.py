@@ -6,4 +6,9 @@
 from .limits import LIMITS, ServiceLimits
 from .live import Live
 
-__all__ = ["LIMITS", "Live", "ServiceLimits"]  # what needs starlette or uvicorn is imported from its own module
+__all__ = [
+    "CORES",
+    "LIMITS",
+    "Live",
+    "ServiceLimits",
+]  # what needs starlette or uvicorn is imported from its own module

@@ -1,17 +1,20 @@
 """What the service lets a client ask for, and how long it waits: each entry is a flag of `refcolbert serve`."""
 
+import os
 from dataclasses import dataclass, fields
 
 from ..errors import InvalidInput
 
 __all__ = ["LIMITS", "ServiceLimits"]
 
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceLimits:
     """The limits of a service. Raises `InvalidInput` for one that is not positive."""
 
-    threads: int = 2
+    threads: int = CORES
     queue: int = 64
     together: int = 8
     connections: int = 4096
@@ -28,6 +31,11 @@ class ServiceLimits:
     answer_seconds: float = 30.0
     drain_seconds: float = 30.0
     reload_seconds: float = 1.0
+
+    @property
+    def inner_threads(self) -> int:
+        """Threads of BLAS and ONNX Runtime inside one of ours: all together are as many as there are cores."""
+        return max(CORES // self.threads, 1)
 
     def __post_init__(self) -> None:
         for entry in fields(self):

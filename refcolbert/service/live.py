@@ -21,8 +21,8 @@ class Served:
 class Live:
     """The newest generation of an index. A request takes `now` once and keeps it to its end.
 
-    `model` overrides the index's own; `threads` are those of ONNX Runtime inside one operator: 1, as searches that run
-    at a time share the cores already. Raises what `Index.open` raises, and `EncoderMismatch`.
+    `model` overrides the index's own; `threads` are those of ONNX Runtime inside one operator: 1 where as many
+    searches run at a time as there are cores. Raises what `Index.open` raises, and `EncoderMismatch`.
     """
 
     def __init__(self, path: Path, model: str | None = None, *, threads: int = 1) -> None:

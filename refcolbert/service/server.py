@@ -1,6 +1,7 @@
 """The service behind a socket: uvicorn, made careful."""
 
 import ipaddress
+import os
 import signal
 import socket
 import threading
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
+from threadpoolctl import threadpool_limits
 
 from ..errors import InvalidInput
 from .app import create_app
@@ -38,10 +40,11 @@ class Bound:
     server: uvicorn.Server
     socket: socket.socket
     url: str
+    limits: ServiceLimits
 
     def run(self) -> None:
         """Answer until SIGTERM or SIGINT, or until `server.should_exit` is set; then finish what runs."""
-        with _signals_end_it():
+        with _signals_end_it(), threadpool_limits(self.limits.inner_threads, user_api="blas"):
             self.server.run(sockets=[self.socket])
 
 
@@ -65,9 +68,10 @@ def bind(
     access = _access(address[0], token, hosts)
     _allow_connections(limits.connections)
     server = uvicorn.Server(_config(create_app(live, limits, access), limits))
-    listening = socket.create_server(address, family=family, backlog=BACKLOG)
+    listening = _listen(family, address)
     name, taken = listening.getsockname()[:2]
-    return Bound(server, listening, f"http://{f'[{name}]' if ':' in name else name}:{taken}/")
+    url = f"http://{f'[{name}]' if ':' in name else name}:{taken}/"
+    return Bound(server, listening, url, limits)
 
 
 def _check_token(token: str) -> str:
@@ -93,6 +97,19 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, address = found[0]
     return family, (str(address[0]), int(address[1]))
+
+
+def _listen(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
+    """A listening socket. It names its protocol: else asyncio would not know TCP, and leave small packets to wait."""
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def _config(app: Any, limits: ServiceLimits) -> uvicorn.Config:
