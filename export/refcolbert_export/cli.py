@@ -106,6 +106,7 @@ def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bo
 @click.option("--temperature", type=float, help="Of the in-batch softmax.")
 @click.option("--student-temperature", type=float, help="Of the model's scores in kl.")
 @click.option("--teacher-temperature", type=float, help="Of the teacher's scores in kl.")
+@click.option("--query-length", type=int, help="Tokens at which training cuts queries; short ones are filled as ever.")
 @click.option("--document-length", type=int, help="Tokens at which training cuts documents.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]))
 @click.option("--cached", is_flag=True, default=None, help="Cache gradients: batches beyond what memory holds.")

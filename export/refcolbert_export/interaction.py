@@ -12,7 +12,7 @@ from .batches import Batch
 from .embed import Cached, Direct, Embedder, groups_of
 from .late import maxsim
 from .settings import Settings
-from .start import Start, save_stanford, truncated
+from .start import Start, for_training, save_stanford
 from .validate import Pool, Validator
 
 __all__ = ["Architecture", "LateInteraction", "Measure"]
@@ -73,7 +73,8 @@ class LateInteraction:
 
     def __init__(self, start: Start, settings: Settings) -> None:
         self.start, self.model, self.settings, self.tokens = start, start.model, settings, 0
-        self._tokenizer = TextTokenizer(start.tokenizer_json, truncated(start.spec, settings.document_length))
+        spec = for_training(start, settings.query_length, settings.document_length)
+        self._tokenizer = TextTokenizer(start.tokenizer_json, spec)
         self._embedder: Embedder = (Cached if settings.cached else Direct)(self.model, settings.precision)
 
     @property

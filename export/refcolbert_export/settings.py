@@ -40,6 +40,7 @@ class Settings:
     clip: float = 1.0  # the largest norm of a step's gradient
     dropout: float | None = None  # None: as the backbone's configuration says
     freeze: int | None = None  # lowest layers that are not trained, nor the embeddings; None: all are
+    query_length: int | None = None  # tokens at which training cuts queries; None: as the checkpoint does
     document_length: int = 180  # tokens at which training cuts documents
     precision: str = "fp32"  # or bf16
     cached: bool = False  # gradient caching: less memory, one more forward pass
@@ -64,7 +65,7 @@ class Settings:
         for name in ("temperature", "student_temperature", "teacher_temperature", "learning_rate", "clip"):
             if not getattr(self, name) > 0:
                 raise TrainingError(f"expected {name} above 0, found {getattr(self, name)!r}")
-        for name, bound in (("negatives", 0), ("freeze", 0), ("threads", 1)):
+        for name, bound in (("negatives", 0), ("freeze", 0), ("threads", 1), ("query_length", 1)):
             if (found := getattr(self, name)) is not None and found < bound:
                 raise TrainingError(f"expected {name} of at least {bound}, found {found}")
         if not self.losses or set(self.losses) - set(LOSS_NAMES):

@@ -25,7 +25,7 @@ from .replacing import replace_folder
 from .stanford import METADATA, read_stanford, spec_of
 from .tensors import read_tensors
 
-__all__ = ["Start", "read_start", "save_stanford"]
+__all__ = ["Head", "Start", "for_training", "read_start", "save_stanford"]
 
 MARKERS = {"query_token_id": "[unused0]", "doc_token_id": "[unused1]"}
 
@@ -154,6 +154,17 @@ def _check_saved(start: Start) -> None:
         )
 
 
-def truncated(spec: EncodingSpec, document_length: int) -> EncodingSpec:
-    """The spec for training, where documents may be cut earlier than in use."""
-    return replace(spec, document_length=min(document_length, spec.document_length))
+def for_training(start: Start, query_length: int | None, document_length: int) -> EncodingSpec:
+    """The spec for training: documents may be cut earlier than in use, queries later; short ones are filled as ever.
+
+    Raises `TrainingError` for queries longer than the model's positions.
+    """
+    spec, positions = start.spec, longest_input(start.model.backbone.config)
+    filled = spec.expansion_length or spec.query_length
+    longest = spec.query_length if query_length is None else max(query_length, filled)
+    if positions is not None and longest > positions:
+        raise TrainingError(
+            f"expected a query_length of at most the model's {positions} positions, found {query_length}"
+        )
+    document_length = min(document_length, spec.document_length)
+    return replace(spec, query_length=longest, expansion_length=filled, document_length=document_length)

@@ -16,7 +16,7 @@ from refcolbert_export.batches import Draw, group
 from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.data import Example, fingerprint, read_examples
 from refcolbert_export.settings import Settings, parse_losses
-from refcolbert_export.start import Head, read_start, save_stanford
+from refcolbert_export.start import Head, for_training, read_start, save_stanford
 
 
 def test_the_columns_of_sentence_transformers_are_read(tmp_path):
@@ -244,3 +244,14 @@ def test_neighbours_stay_together_in_blocks(tmp_path):
     assert sorted(order) == list(range(11))
     assert order != list(range(11))
     assert all(b == a + 1 for a, b in pairwise(order) if b % 3)
+
+
+def test_training_may_cut_queries_later_and_documents_earlier(checkpoint):
+    """Longer queries keep their words, short ones are filled as the checkpoint fills them; positions are the limit."""
+    start = read_start(checkpoint, Head())
+    tokenizer = TextTokenizer(start.tokenizer_json, for_training(start, 50, 20))
+    assert [len(t.ids) for t in tokenizer.queries(["a", "a " * 40, "a " * 90])] == [32, 43, 50]
+    assert len(tokenizer.documents(["a " * 90])[0].ids) == 20
+    assert for_training(start, None, 999).document_length == start.spec.document_length
+    with pytest.raises(TrainingError, match="64 positions"):
+        for_training(start, 65, 20)
