@@ -1,6 +1,7 @@
 """The tables of ARCHITECTURE.md are what the suite and the kept results say."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,13 @@ def test_all_invariants_have_a_line():
     assert {str(n) for n in range(1, 48)} | {case.invariant for case in all_cases().values()} <= set(
         invariants.STATEMENTS
     )
+
+
+def test_the_readme_lists_all_that_cases_need():
+    """Every function that a case needs stands in README.md, so that whoever writes an adapter can offer it."""
+    text = Path(__file__).with_name("README.md").read_text()
+    needs = {need for case in all_cases().values() for need in case.needs}
+    assert [need for need in needs if any(f"`{n}" not in text and f"{n}(" not in text for n in need.split("."))] == []
 
 
 def test_kept_results_are_of_these_cases():
