@@ -11,7 +11,7 @@ from hypothesis import settings
 from . import registry
 
 OWN = ("refcolbert.definition", "tools.conformance.core", "conformance.complete")
-RESULTS = pytest.StashKey()
+RESULTS, REPRODUCERS = pytest.StashKey(), pytest.StashKey()
 
 
 def pytest_addoption(parser):
@@ -31,8 +31,8 @@ def chosen(config):
 
 
 def pytest_configure(config):
-    """A place for the results."""
-    config.stash[RESULTS] = {}
+    """Places for the results, and for what runs the failures again."""
+    config.stash[RESULTS], config.stash[REPRODUCERS] = {}, []
 
 
 def pytest_generate_tests(metafunc):
@@ -67,8 +67,17 @@ def record(request):
     return request.config.stash[RESULTS]
 
 
+@pytest.fixture
+def reproducers(request):
+    """A list of calls that run a failed case again."""
+    return request.config.stash[REPRODUCERS]
+
+
 def pytest_terminal_summary(terminalreporter, config):
-    """How many cases each implementation passes, fails, and does not offer."""
+    """How to run failures again; how many cases each implementation passes, fails, and does not offer."""
+    if config.stash[REPRODUCERS]:
+        terminalreporter.write_line("Paste this into a Python in the root of the clone to run the failures again:")
+        terminalreporter.write_line("\n".join([registry.PREAMBLE, *config.stash[REPRODUCERS]]))
     results = config.stash[RESULTS]
     for name, found in results.items():
         counts = Counter(kind for kind, _ in found.values())

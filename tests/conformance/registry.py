@@ -108,17 +108,24 @@ def name_of(implementation):
     return "refcolbert.definition" if implementation is definition else name
 
 
+PREAMBLE = """import sys; sys.path[:0] = ['.', 'tests']
+from numpy import array, float32, inf, nan
+from conformance import reproduce
+from conformance.pairs import Pair"""
+
+
 def reproducer(found, implementation, drawn):
     """Lines to paste into a Python that was started in the root of the clone."""
     with np.printoptions(threshold=sys.maxsize, floatmode="unique", linewidth=110):
         values = "".join(f", {name}={value!r}" for name, value in drawn.items())
-    return (
-        "Paste this in the root of the clone to run the failing case again:\n"
-        "import sys; sys.path[:0] = ['.', 'tests']\n"
-        "from numpy import array, float32, inf, nan\n"
-        "from conformance import reproduce\nfrom conformance.pairs import Pair\n"
-        f"reproduce({name_of(implementation)!r}, {found.name!r}{values})"
-    )
+    call = f"reproduce({name_of(implementation)!r}, {found.name!r}{values})"
+    return f"Paste this in the root of the clone to run the failing case again:\n{PREAMBLE}\n{call}"
+
+
+def calls_of(error):
+    """The last line of each reproducer that an error, or those that it groups, carry."""
+    own = [note.partition(f"{PREAMBLE}\n")[2] for note in getattr(error, "__notes__", ()) if PREAMBLE in note]
+    return own + [call for inner in getattr(error, "exceptions", ()) for call in calls_of(inner)]
 
 
 def reproduce(implementation_name, case_name, **drawn):

@@ -5,7 +5,7 @@ from hypothesis import Phase
 
 from .broken import BROKEN
 from .complete import complete
-from .registry import NotOffered, all_cases, load
+from .registry import NotOffered, all_cases, calls_of, load
 
 QUICK = {"phases": (Phase.explicit, Phase.generate), "derandomize": True, "database": None}
 
@@ -31,6 +31,8 @@ def test_a_failure_says_how_to_run_it_again():
     with pytest.raises(AssertionError) as failure:
         case.check(broken.implementation, 50, derandomize=True, database=None)
     (note,) = [n for n in failure.value.__notes__ if "Paste this" in n]
+    both = ExceptionGroup("two failures", [failure.value, failure.value])
+    assert calls_of(both) == 2 * [note[note.index("reproduce('conformance.broken") :]]
     with pytest.raises(AssertionError, match="is not"):
         exec(note.partition("\n")[2], {})  # noqa: S102 - that is what a reader would do
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from .registry import NotOffered, load
+from .registry import NotOffered, calls_of, load
 
 
-def test_case(implementation_name, conformance_case, record, max_examples):
+def test_case(implementation_name, conformance_case, record, reproducers, max_examples):
     """An implementation behaves as the case states when it offers what the case needs."""
     results = record.setdefault(implementation_name, {})
     implementation = load(implementation_name)
@@ -16,5 +16,6 @@ def test_case(implementation_name, conformance_case, record, max_examples):
         pytest.skip(f"{implementation_name}: not offered: {missing}")
     except Exception as error:
         results[conformance_case.name] = "failed", f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        reproducers.extend(calls_of(error))
         raise
     results[conformance_case.name] = "passed", ""
