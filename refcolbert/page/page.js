@@ -3,7 +3,7 @@
 import { $, element } from "./element.js";
 import { Filters } from "./filters.js";
 import { Result, classesOf, nameOf, number } from "./result.js";
-import { ask } from "./service.js";
+import { ask, keepToken } from "./service.js";
 
 const PAUSE = 160; // milliseconds without a key before the question is sent
 const AT_ONCE = 2; // explanations asked for at a time
@@ -113,11 +113,24 @@ const TITLES = { 0: "No connection", 400: "This cannot be searched", 503: "The s
 function fail(error, signal) {
   $("results").removeAttribute("aria-busy");
   $("status").textContent = "";
+  if (error.status === 401) return askForToken(error);
   const again = element("button", { type: "button", on: { click: () => search() } }, "Try again");
   const wait = error.status === 503 ? error.wait || 2 : 0;
   notice(TITLES[error.status] ?? "The search failed", error.message, error.status === 400 ? "" : again,
     wait ? element("p", { class: "dim" }, `It is tried again in ${wait} s.`) : "");
   if (wait) setTimeout(() => signal.aborted || search(), wait * 1000);
+}
+
+function askForToken(error) {
+  const field = element("input", { type: "password", "aria-label": "Token", autocomplete: "off", required: true });
+  const enter = (event) => {
+    event.preventDefault();
+    keepToken(field.value.trim());
+    search();
+    introduce();
+  };
+  notice("This service asks for a token", error.message,
+    element("form", { class: "token", on: { submit: enter } }, field, element("button", {}, "Continue")));
 }
 
 // ---- the question, word by word
@@ -221,6 +234,15 @@ function go(event, target) {
 
 // ---- beginning
 
+/** Say what is searched. */
+async function introduce() {
+  const info = await ask("info").catch(() => null); // a search will say what is wrong
+  if (!info) return;
+  const count = (value, name) => `${value.toLocaleString("en")} ${name}${value === 1 ? "" : "s"}`;
+  $("about").textContent = [info.path, count(info.documents, "document"), count(info.tokens, "token vector")].join(" · ");
+  if (info.documents === 0) (($("welcome").hidden = true), empty());
+}
+
 $("query").addEventListener("input", (event) => event.isComposing || later());
 $("query").addEventListener("compositionend", later);
 $("query").addEventListener("change", () => (settled = true)); // left, or Enter
@@ -229,9 +251,5 @@ $("k").addEventListener("change", () => search({ keep: true }));
 document.addEventListener("keydown", onKey);
 window.addEventListener("popstate", restore);
 restore();
-ask("info").then((info) => {
-  const count = (value) => value.toLocaleString("en");
-  $("about").textContent = `${info.path} · ${count(info.documents)} documents · ${count(info.tokens)} token vectors`;
-  if (info.documents === 0) (($("welcome").hidden = true), empty());
-}, () => {});
+introduce();
 if (!question()) $("query").focus();

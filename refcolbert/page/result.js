@@ -45,6 +45,7 @@ export class Result {
   /** Color the words, now that it is known what they answered. */
   color(explanation) {
     this.explanation = explanation;
+    this.article.dataset.explained = "yes";
     this.#draw();
     if (this.open) this.#drawWhy();
   }
@@ -106,7 +107,8 @@ export class Result {
   #draw() {
     const whole = this.hit.text ?? "";
     const segments = this.explanation?.segments ?? [{ text: whole, token: "", rows: [], answers: [] }];
-    const numbered = segments.map((segment, place) => ({ ...segment, place }));
+    const end = segments.findLastIndex((segment) => segment.text && segment.rows.length);
+    const numbered = segments.map((s, place) => ({ ...s, place, unread: end >= 0 && place > end && /[\p{L}\p{N}]/u.test(s.text) }));
     const name = this.title ?? this.hit.id;
     const titled = whole.startsWith(name);
     const [title, body] = titled ? cut(numbered, name.length) : [[], numbered];
@@ -118,10 +120,10 @@ export class Result {
 
   #nodes(segments) {
     const classes = this.explanation ? classesOf(this.explanation.words) : [];
-    return segments.map(({ text, token, rows, answers, place }) => {
+    return segments.map(({ text, token, rows, answers, place, unread }) => {
       if (token && !this.open) return "";
       const near = rows.length ? { "data-rows": rows.join(" ") } : {};
-      if (!answers.length) return rows.length ? element("span", near, ...breakable(text)) : element("span", {}, ...breakable(text));
+      if (!answers.length) return element("span", { ...near, class: unread && this.open ? "unread" : null }, ...breakable(text));
       return element("mark", {
         ...near, class: classes[answers[0].word] + (token ? " token" : ""), "data-segment": String(place),
         "data-words": answers.map((a) => a.word).join(" "), style: { "--depth": depth(answers[0].similarity) },

@@ -8,12 +8,17 @@ export class Problem extends Error {
   }
 }
 
+const TOKEN = "refcolbert-token"; // kept as long as the tab, where a service wants one
+
+export const keepToken = (token) => sessionStorage.setItem(TOKEN, token);
+
 /** POST `body` to `path`, or GET without one; the answer's JSON. Throws `Problem`, and AbortError when aborted. */
 export async function ask(path, body, signal) {
-  const post = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = { ...(body ? { "Content-Type": "application/json" } : {}), ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   let response;
   try {
-    response = await fetch(path, { ...(body ? post : {}), signal, credentials: "same-origin" });
+    response = await fetch(path, { headers, signal, ...(body ? { method: "POST", body: JSON.stringify(body) } : {}) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(0, "The service does not answer. Is it still running?");
