@@ -47,7 +47,7 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 test: lint $(LOWEST)/.ready adapters
-	$(LOWEST)/bin/python -m pytest --quiet -m "not export and not install" --ignore tests/export
+	$(LOWEST)/bin/python -m pytest --quiet -m "not export and not install" --ignore tests/export --ignore tests/page
 	$(BIN)/python -m pytest --quiet
 	$(BIN)/python -m tools.sizes
 
@@ -78,7 +78,7 @@ mutation: $(VENV)/.ready
 
 #   make coverage  branches of the numerical rooms, format and store that the tests reach
 coverage: $(VENV)/.ready
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --quiet --cov --cov-report=term-missing --ignore tests/export --ignore tests/test_install.py
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --quiet --cov --cov-report=term-missing --ignore tests/export --ignore tests/page --ignore tests/test_install.py
 
 #   make blas      the numerical tests with one and two BLAS threads, on two kernels
 NUMERIC := tests/conformance $(addprefix tests/test_,$(addsuffix .py,maxsim topk kmeans codec ivf search pooling goldens golden_index))
