@@ -14,9 +14,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from click.testing import CliRunner
 from servers import Client, make_index, running
 
 from refcolbert import Encoder, Index
+from refcolbert.cli import main
 from refcolbert.errors import EncoderMismatch
 from refcolbert.service import Live
 
@@ -140,6 +142,16 @@ def test_the_wrong_model_is_refused(folder, other_model):
         Live(folder, str(other_model / "nowhere"))
 
 
+def test_small_packets_do_not_wait(folder):
+    """A connection has Nagle's algorithm off: no answer waits for the client's acknowledgement."""
+    with running(folder) as client, client.connect() as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1)
+        (protocol,) = client.server.server_state.connections
+        accepted = protocol.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 # ---- the process
 
 
@@ -180,6 +192,34 @@ def test_sigterm_finishes_what_runs(process):
     with pytest.raises(ConnectionRefusedError), socket.create_connection((client.host, client.port)):
         pass
     assert b"Traceback" not in log.read_bytes()
+
+
+def test_the_verb_says_what_is_wrong(folder, tmp_path, monkeypatch):
+    """No index, a weak token, an open address without a token, a port that is taken: exit code 1 and a way out."""
+    (tmp_path / "token").write_text("short\n")
+    monkeypatch.delenv("REFCOLBERT_TOKEN", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        cases = [
+            ([tmp_path / "nothing"], "IndexNotFound"),
+            ([folder, "--token-file", tmp_path / "token"], "a token has at least 16"),
+            ([folder, "--host", "0.0.0.0"], "give a token"),  # noqa: S104 - it is refused
+            ([folder, "--port", taken.getsockname()[1]], "in use"),
+            ([folder, "--max-k", 0], "the limit k must be"),
+        ]
+        for arguments, message in cases:
+            result = CliRunner().invoke(main, ["serve", *map(str, arguments)])
+            assert (result.exit_code, result.stdout) == (1, ""), result.output
+            assert message in result.stderr
+
+
+@pytest.mark.parametrize("package", ["uvicorn", "starlette", "h11", "prometheus_client", "threadpoolctl"])
+def test_the_verb_names_the_extra(folder, package):
+    """Without one of the extra's packages it says which extra to install."""
+    program = f"import sys; sys.modules[{package!r}] = None; from refcolbert.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "pip install 'refcolbert[serve]'" in result.stderr
 
 
 def test_the_log_has_requests_without_their_words(process):

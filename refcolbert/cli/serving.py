@@ -61,6 +61,9 @@ def serve(
         raise MissingDependency(f"'serve' needs the extra: pip install 'refcolbert[serve]' ({error})") from error
     level = logging.INFO if log_requests else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel(
+        logging.INFO if log_requests else logging.ERROR
+    )  # it warns of each bad request
     token = token_file.read_text().strip() if token_file else os.environ.get(TOKEN)
     allowed = ServiceLimits(**limits)  # type: ignore[arg-type]  # click read each as its default's type
     bound = server.bind(

@@ -121,7 +121,7 @@ async def _asked(request: Request, endpoint: Endpoint) -> Any:
 
 async def _unless_gone(request: Request, answer: Awaitable[bytes]) -> bytes:
     """The answer; given up, and if no thread has begun with it never computed, when the client goes away."""
-    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(request.receive())
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
@@ -130,6 +130,12 @@ async def _unless_gone(request: Request, answer: Awaitable[bytes]) -> bytes:
     finally:
         leaving.cancel()
         answering.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Until the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _get(path: str, answer: Callable[[], bytes], media_type: str = JSON) -> Route:

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .endpoints import Call, Endpoint, encode_together
@@ -22,7 +23,7 @@ __all__ = ["Workers"]
 log = logging.getLogger("refcolbert.service")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     endpoint: Endpoint
     call: Call
@@ -69,6 +70,14 @@ class Workers:
             return await asyncio.wait_for(asyncio.wrap_future(job.answer), self._limits.answer_seconds)
         except TimeoutError:
             raise Refusal("timeout", headers={"retry-after": "1"}) from None
+        finally:
+            self._forget(job)
+
+    def _forget(self, job: _Job) -> None:
+        """Let what was given up no longer take a place in the queue."""
+        if job.answer.cancelled():
+            with self._changed, suppress(ValueError):
+                self._waiting.remove(job)
 
     def close(self) -> None:
         """Answer what waits, then end the threads."""

@@ -60,19 +60,26 @@ class Load:
 
 
 @contextmanager
-def served(index: Path, threads: int, *options: str) -> Iterator[tuple[str, int]]:
-    """`refcolbert serve` as a process: its URL and its process id."""
+def served(index: Path, *options: str) -> Iterator[tuple[str, int, Path]]:
+    """`refcolbert serve` as a process: its URL, its process id, and where its stderr goes."""
     program = "from refcolbert.cli import main; main()"
-    command = [sys.executable, "-c", program, "serve", str(index), "--port", "0", "--threads", str(threads), *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            said = (process.stderr or sys.stdin).readline()
-            found = re.search(r"is served at (\S+)/$", said.strip())
-            if found is None:
-                raise RuntimeError(f"the service did not start: {said}")
-            yield found[1], process.pid
-        finally:
-            process.terminate()
+    command = [sys.executable, "-c", program, "serve", str(index), "--port", "0", *options]
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder) / "stderr"
+        with said.open("wb") as stderr, subprocess.Popen(command, stderr=stderr) as process:
+            try:
+                yield _url(process, said), process.pid, said
+            finally:
+                process.terminate()
+
+
+def _url(process: "subprocess.Popen[bytes]", said: Path) -> str:
+    """Where it listens, as soon as it does."""
+    while process.poll() is None:
+        if found := re.search(r"is served at (\S+)/\s", said.read_text()):
+            return found[1]
+        time.sleep(0.05)
+    raise RuntimeError(f"the service did not start: {said.read_text()}")
 
 
 def load(url: str, queries: Sequence[str], connections: int, seconds: int) -> Load:
@@ -131,7 +138,7 @@ def main(path: Path, file: Path | None, seconds: int, connections: int, threads:
     queries = _queries(live.now.index, file)
     ways: dict[str, list[float]] = {"threads": [], "batches": []}
     loads = []
-    with served(path, threads) as (url, _):
+    with served(path, "--threads", str(threads)) as (url, _, _):
         load(url, queries, connections, 1)
         for _ in range(rounds):
             ways["threads"].append(in_threads(live, queries, threads, seconds))
