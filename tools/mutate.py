@@ -15,6 +15,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ TESTS = {
     "tokens": ["tests/test_tokens_switches.py", "tests/test_tokens.py"],
     "search": ["tests/test_search.py"],
 }
-SECONDS = 120  # a mutant that takes longer loops, and is killed
+SECONDS = 60  # of processor time, which a busy machine does not stretch: a mutant that takes more loops, and is killed
+WAITING = 20  # times as many by the clock: a mutant that takes longer waits for itself
 OPERATORS: dict[type, list[type]] = {
     ast.Lt: [ast.LtE, ast.GtE],
     ast.LtE: [ast.Lt, ast.Gt],
@@ -238,13 +240,14 @@ def survives(module: str, source: str) -> bool:
         os.dup2(sink, 2)
         code: Any = 1
         try:
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
             import pytest
 
             sys.meta_path.insert(0, _Mutated(f"refcolbert.{module}", source))
             code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=no", *TESTS[module]])
         finally:
             os._exit(int(code != 0))
-    until = time.monotonic() + SECONDS
+    until = time.monotonic() + WAITING * SECONDS
     while time.monotonic() < until:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
