@@ -119,7 +119,14 @@ def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bo
 @click.option("--save-every", type=int, metavar="STEPS")
 @click.option("--save-minutes", type=float)
 @click.option("--threads", type=int)
-@click.option("--dim", type=int, default=128, show_default=True, help="Of a new projection; as the next two.")
+@click.option("--dim", type=int, default=128, show_default=True, help="Of a new projection; as the next three.")
+@click.option(
+    "--projection",
+    type=click.Choice(["pca", "random"]),
+    default="pca",
+    show_default=True,
+    help="How a new one begins: fitted to the states of the data's documents, or drawn.",
+)
 @click.option("--no-punctuation-filter", is_flag=True, help="Keep the vectors of punctuation marks.")
 @click.option("--attend-to-mask", is_flag=True, help="Let a query's words attend to its [MASK] tokens.")
 @click.option("--resume", is_flag=True, help="Go on where the run at OUT was interrupted.")
@@ -133,6 +140,7 @@ def train(
     losses: tuple[str, ...],
     validation: Path | None,
     dim: int,
+    projection: str,
     no_punctuation_filter: bool,
     attend_to_mask: bool,
     resume: bool,
@@ -152,6 +160,8 @@ def train(
         begun = _torch_side("cross_training").read_cross_start(start, settings.seed)
     else:
         begun = side["start"].read_start(start, head, settings.seed)
+        if begun.new_head and projection == "pca" and not resume:
+            _torch_side("pca").fit_head(begun, examples)
     found = side["train"].train(begun, examples, out, settings, validation=pool, resume=resume, progress=True)
     click.echo(f"{found}: the trained checkpoint; `refcolbert export {found} MODEL` makes it ONNX")
 

@@ -39,6 +39,7 @@ class Start:
     tokenizer_json: str
     tokenizer: Any  # transformers'
     settings: dict[str, Any]  # of artifact.metadata
+    new_head: bool  # drawn, not read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ def _checkpoint(folder: Path) -> Start:
         "attend_to_mask_tokens": spec.expansion_attended,
         "similarity": "cosine",
     }
-    return Start(found.model, spec, found.tokenizer_json, tokenizer, settings)
+    return Start(found.model, spec, found.tokenizer_json, tokenizer, settings, False)
 
 
 def _encoder(folder: Path, head: Head, seed: int) -> Start:
@@ -100,7 +101,7 @@ def _encoder(folder: Path, head: Head, seed: int) -> Start:
         "similarity": "cosine",
     }
     model = ColbertModel(backbone, [Dense(_projection(head.dim, config.hidden_size, seed))])
-    return Start(model, spec_of(settings, tokenizer), plain_json(tokenizer), tokenizer, settings)
+    return Start(model, spec_of(settings, tokenizer), plain_json(tokenizer), tokenizer, settings, True)
 
 
 def _projection(dim: int, hidden: int, seed: int) -> torch.Tensor:  # -> [dim, hidden]

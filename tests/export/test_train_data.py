@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from train_data import examples, records, write_jsonl
 
 from refcolbert.errors import InvalidInput, TrainingError, UnsupportedCheckpoint
@@ -15,6 +15,7 @@ from refcolbert.tokens import TextTokenizer
 from refcolbert_export.batches import Draw, group
 from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.data import Example, fingerprint, read_examples
+from refcolbert_export.pca import fit_head
 from refcolbert_export.settings import Settings, parse_losses
 from refcolbert_export.start import Head, for_training, read_start, save_stanford
 
@@ -168,20 +169,22 @@ def test_groups_hold_every_text_once_with_little_padding(checkpoint):
         assert g.attention.sum() == sum(len(tokens[i].ids) for i in g.texts)
 
 
+def sentence_encoder(checkpoint, folder):
+    """The tiny transformer as a sentence encoder's folder has it: without projection and metadata."""
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).write_bytes((checkpoint / name).read_bytes())
+    config = json.loads((checkpoint / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
+    tensors = load_file(checkpoint / "model.safetensors")
+    own = {k.removeprefix("bert."): t for k, t in tensors.items() if k.startswith("bert.")}
+    save_file(own, folder / "model.safetensors")
+    return folder
+
+
 def test_a_sentence_encoder_gets_a_seeded_head(checkpoint, tmp_path):
     """A folder without projection starts with orthogonal rows; saved and read again it is the same model."""
-    tensors = load_file(checkpoint / "model.safetensors")
-    bare = tmp_path / "bare"
-    bare.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (bare / name).write_bytes((checkpoint / name).read_bytes())
-    config = json.loads((checkpoint / "config.json").read_text())
-    (bare / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
-    from safetensors.torch import save_file
-
-    save_file(
-        {k.removeprefix("bert."): t for k, t in tensors.items() if k.startswith("bert.")}, bare / "model.safetensors"
-    )
+    bare = sentence_encoder(checkpoint, tmp_path / "bare")
     start = read_start(bare, Head(dim=8, mask_punctuation=False, attend_to_mask_tokens=True), seed=4)
     weight = start.model.head[0].weight
     np.testing.assert_allclose((weight @ weight.T).detach(), np.eye(8), atol=1e-6)
@@ -255,3 +258,24 @@ def test_training_may_cut_queries_later_and_documents_earlier(checkpoint):
     assert for_training(start, None, 999).document_length == start.spec.document_length
     with pytest.raises(TrainingError, match="64 positions"):
         for_training(start, 65, 20)
+
+
+def test_a_fitted_head_changes_inner_products_least(checkpoint, tmp_path):
+    """PCA rows are orthonormal and lose less of the documents' states than drawn rows do; equal data, equal rows."""
+    data = examples(tmp_path)
+    bare = sentence_encoder(checkpoint, tmp_path / "bare")
+    drawn, fitted, again = (read_start(bare, Head(dim=8)) for _ in range(3))
+    fit_head(fitted, data)
+    fit_head(again, data)
+    rows = {name: start.model.head[0].weight.detach() for name, start in (("drawn", drawn), ("fitted", fitted))}
+    assert torch.equal(rows["fitted"], again.model.head[0].weight)
+    np.testing.assert_allclose(rows["fitted"] @ rows["fitted"].T, np.eye(8), atol=1e-6)
+    tokens = TextTokenizer(fitted.tokenizer_json, fitted.spec).documents([e.positives[0] for e in data])
+    lost = dict.fromkeys(rows, 0.0)
+    with torch.no_grad():
+        for t in tokens:
+            ids = torch.from_numpy(t.ids)[None]
+            states = fitted.model.states(ids, torch.ones_like(ids))[0, torch.from_numpy(t.keep)]
+            for name, weight in rows.items():
+                lost[name] += float((states - states @ weight.T @ weight).square().sum())
+    assert lost["fitted"] < 0.5 * lost["drawn"]

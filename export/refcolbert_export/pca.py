@@ -1,0 +1,44 @@
+"""A projection to start from: the directions in which the transformer's states vary most."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refcolbert.tokens import TextTokenizer
+
+from .data import Example
+from .embed import groups_of
+from .start import Start
+
+__all__ = ["fit_head"]
+
+TEXTS, TEXT_TOKENS, GROUP_TOKENS = 400, 128, 2048  # documents looked at, tokens of each, tokens of one run
+
+
+def fit_head(start: Start, examples: Sequence[Example]) -> None:
+    """Set the projection to the leading eigenvectors of the second moment of the states of the data's documents.
+
+    Of all projections to `dim` columns that one changes these states' inner products least, so the untrained model
+    ranks as the transformer's own states do. It is not centred: a ColBERT projection has no bias to subtract a mean.
+    """
+    texts = list(dict.fromkeys(example.positives[0] for example in examples))
+    texts = texts[:: max(len(texts) // TEXTS, 1)][:TEXTS]
+    head: Any = start.model.head[0]
+    with torch.no_grad():
+        _, vectors = torch.linalg.eigh(_second_moment(start, texts))  # [hidden, hidden] eigenvalues ascending
+        rows = vectors.flip(1)[:, : start.spec.dim].T  # [dim, hidden]
+        largest = rows.gather(1, rows.abs().argmax(1, keepdim=True))  # [dim, 1]
+        head.weight.copy_(rows * largest.sign())  # an eigenvector has no sign of its own
+
+
+def _second_moment(start: Start, texts: Sequence[str]) -> Tensor:  # -> [hidden, hidden] float64
+    spec = replace(start.spec, document_length=min(TEXT_TOKENS, start.spec.document_length))
+    tokens = TextTokenizer(start.tokenizer_json, spec).documents(texts)
+    moment = torch.zeros((), dtype=torch.float64)
+    for group in groups_of(tokens, texts, spec.pad_id, GROUP_TOKENS):
+        states = start.model.states(group.ids, group.attention).flatten(0, 1)[group.rows].double()  # [n_kept, hidden]
+        moment = moment + states.T @ states
+    return moment
