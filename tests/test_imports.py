@@ -18,7 +18,7 @@ ORDER = [
     "filters", "documents", "graphs", "encoder", "store", "collection", "search",
     "words", "markup", "heatmap", "explain", "markdown", "passages", "splitting", "docstrings", "segments", "generation", "building",
     "hits", "rerank", "inputs", "answers", "grouping", "index", "importers",
-    "evaluate", "tune",
+    "evaluate", "comparison", "tune", "calibration", "plan",
     "terminal", "service", "cli", "adapters",
 ]  # fmt: skip
 STANDALONE = {"definition"}  # the oracle: imports nothing of the package, nothing imports it
@@ -29,11 +29,11 @@ THIRD_PARTY = {
     "tokenizers": {"tokens"},
     "onnxruntime": {"encoder"},
     "huggingface_hub": {"encoder"},
-    "tqdm": {"encoder", "index", "terminal"},
+    "tqdm": {"encoder", "index", "cli"},
     "filelock": {"files"},
     "click": {"cli", "terminal"},
     "ir_measures": {"evaluate"},
-    **dict.fromkeys(("starlette", "uvicorn", "h11", "prometheus_client"), {"service"}),
+    **dict.fromkeys(("starlette", "uvicorn", "h11", "prometheus_client", "threadpoolctl"), {"service"}),
     "markdown_it": {"markdown"},
     "yaml": {"markdown"},
     "starlette": {"service", "cli"},

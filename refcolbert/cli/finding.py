@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from ..encoder import Encoder
+from ..passages import PASSAGE_OF
 from ..rerank import rerank as rerank_texts
-from ..terminal import dump, show_hits, table
-from .options import CANDIDATES, EXACT, INDEX, MODEL, NPROBE, WHERE, K, json_option, open_index, parsed_json
+from ..terminal import colors, dump, printable, show_explanation, show_hits
+from .options import CANDIDATES, EXACT, GROUP, HIT, INDEX, MODEL, NPROBE, WHERE, K, json_option, open_index, parsed_json
 
 __all__ = ["explain", "rerank", "search"]
 
@@ -18,16 +19,18 @@ __all__ = ["explain", "rerank", "search"]
 @click.argument("query")
 @K
 @WHERE
+@GROUP
 @NPROBE
 @CANDIDATES
 @EXACT
 @MODEL
-@json_option("...")
+@json_option(f"an object a line: {HIT}")
 def search(
     index: Path,
     query: str,
     k: int,
     where: str | None,
+    group: bool,
     nprobe: int | None,
     candidates: int | None,
     exact: bool,
@@ -36,7 +39,15 @@ def search(
 ) -> None:
     """The K best documents of INDEX for QUERY."""
     with open_index(index, model) as opened:
-        hits = opened.search(query, k, where=parsed_json(where), nprobe=nprobe, candidates=candidates, exact=exact)
+        hits = opened.search(
+            query,
+            k,
+            where=parsed_json(where),
+            group_by=PASSAGE_OF if group else None,
+            nprobe=nprobe,
+            candidates=candidates,
+            exact=exact,
+        )
     show_hits(hits, as_json)
 
 
@@ -45,7 +56,7 @@ def search(
 @click.argument("texts", nargs=-1, required=True)
 @K
 @MODEL
-@json_option("...")
+@json_option(f"an object a line: {HIT}; id is the number of a text")
 def rerank(query: str, texts: tuple[str, ...], k: int, model: str | None, as_json: bool) -> None:
     """Sort TEXTS by how well they answer QUERY; no index involved."""
     show_hits(rerank_texts(query, texts, Encoder.load(model), k), as_json)
@@ -56,9 +67,16 @@ def rerank(query: str, texts: tuple[str, ...], k: int, model: str | None, as_jso
 @click.argument("query")
 @click.option("--id", "document_id", help="Which document; default: the best one.")
 @MODEL
-@json_option("...")
-def explain(index: Path, query: str, document_id: str | None, model: str | None, as_json: bool) -> None:
-    """Which document token of INDEX answered which token of QUERY."""
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Color the document's words by what they answered; auto: on a terminal without NO_COLOR.",
+)
+@json_option("one object: id, score, matches")
+def explain(index: Path, query: str, document_id: str | None, model: str | None, color: str, as_json: bool) -> None:
+    """Which word of a document of INDEX answered which word of QUERY."""
     with open_index(index, model) as opened:
         if document_id is not None:
             opened.get([document_id])  # an id that is not there is an error, not an empty answer
@@ -70,4 +88,5 @@ def explain(index: Path, query: str, document_id: str | None, model: str | None,
                     dump({"id": hit.id, "score": hit.score, "matches": [asdict(m) for m in explanation.matches]})
                 )
             else:
-                click.echo(f"{hit.id}\n{table(explanation)}")
+                click.echo(printable(hit.id))
+                show_explanation(explanation, colors(color))

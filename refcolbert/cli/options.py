@@ -1,46 +1,54 @@
 """What verbs share: arguments, options, and how their values are read."""
 
 import json
-from collections.abc import Callable, Iterator
-from itertools import chain
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ..documents import Document
 from ..encoder import Encoder
 from ..index import Index
-from ..passages import read_documents
 
 __all__ = [
     "BITS",
     "CANDIDATES",
     "EXACT",
+    "GROUP",
+    "HIT",
     "INDEX",
+    "INFO",
     "MODEL",
     "NPROBE",
-    "SOURCES",
+    "SAME_AS_INFO",
     "WHERE",
     "K",
     "bits",
     "json_option",
     "open_index",
     "parsed_json",
-    "read_sources",
+    "progress",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 BITS = "1, 2, 4, 8, float16 or float32."
 INDEX = click.argument("index", type=click.Path(path_type=Path))
-SOURCES = click.argument("documents", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 MODEL = click.option("--model", help="Model folder or hub id; default: the index's own, or the default model.")
 K = click.option("-k", default=10, show_default=True, help="How many answers.")
 WHERE = click.option("--where", help='Metadata filter as JSON: \'{"year": {"$gte": 2020}}\'.')
 NPROBE = click.option("--nprobe", type=int, help="Cells probed for each query token.")
 CANDIDATES = click.option("--candidates", type=int, help="Documents ranked exactly.")
+GROUP = click.option("--group", is_flag=True, help="Count the passages of a document as one answer, its best.")
 EXACT = click.option("--exact", is_flag=True, help="Rank every document.")
+
+HIT = "rank, score, id, text, metadata"  # what --json prints, for the help and the documents
+INFO = (
+    "one object: path, documents, tokens, dim, nbits, pool_factor, centroids, quantization_error, segments, deleted, "
+    "generation, bytes, bytes_of, format_version, encoder"
+)
+SAME_AS_INFO = "what `info --json` prints"
 
 
 def json_option(shape: str) -> Callable[[Command], Command]:
@@ -51,11 +59,6 @@ def json_option(shape: str) -> Callable[[Command], Command]:
 def bits(nbits: str) -> int | str:
     """A number of bits, or the name of a type."""
     return int(nbits) if nbits.isdigit() else nbits
-
-
-def read_sources(sources: tuple[Path, ...]) -> Iterator[Document]:
-    """The documents of all sources, one after the other."""
-    return chain.from_iterable(read_documents(source) for source in sources)
 
 
 def open_index(index: Path, model: str | None) -> Index:
@@ -69,3 +72,8 @@ def parsed_json(text: str | None) -> Any:
         return None if text is None else json.loads(text)
     except ValueError as error:
         raise click.BadParameter(f"not JSON: {error}", param_hint="--where") from error
+
+
+def progress() -> bool:
+    """Whether anybody watches: bars are for terminals, not for logs."""
+    return sys.stderr.isatty()

@@ -46,8 +46,8 @@ class Commands(click.Group):
             ctx.exit(PIPE_CLOSED)
         except OSError as error:  # a file that is not ours: no permission, no such folder, no space
             raise click.ClickException(str(error)) from error
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+        except KeyboardInterrupt as error:
+            click.echo(str(error) or "Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
 
 

@@ -7,8 +7,8 @@ import click
 from ..docstrings import standard_library_docstrings
 from ..encoder import Encoder
 from ..index import Index
-from ..terminal import show_hits, summary, table
-from .options import MODEL
+from ..terminal import colors, dump, fields, show_explanation, show_hits, summary
+from .options import HIT, MODEL, json_option, progress
 
 __all__ = ["DEMO_QUESTIONS", "demo"]
 
@@ -23,20 +23,30 @@ DEMO_QUESTIONS = (
 @click.command()
 @click.argument("index", default="demo.index", type=click.Path(path_type=Path))
 @MODEL
-def demo(index: Path, model: str | None) -> None:
+@json_option(f"an object a line: question, hits; each hit: {HIT}")
+def demo(index: Path, model: str | None, as_json: bool) -> None:
     """Index the docstrings of Python's standard library, ask a few questions, explain one answer."""
     encoder = Encoder.load(model)
     if not index.exists():
         documents = standard_library_docstrings()
-        click.echo(f"{len(documents)} docstrings of Python's standard library -> {index}")
-        Index.build(index, documents, encoder, progress=True).close()
+        click.echo(f"{len(documents)} docstrings of Python's standard library -> {index}", err=as_json)
+        Index.build(index, documents, encoder, progress=progress()).close()
     with Index.open(index, encoder) as opened:
-        summary(opened)
-        for question in DEMO_QUESTIONS:
-            click.secho(f"\n? {question}", bold=True)
-            show_hits(opened.search(question, 3), as_json=False)
-        question = DEMO_QUESTIONS[0]
-        hit = opened.search(question, 1)[0]
-        click.secho(f"\nWhy {hit.id} answers {question!r}:", bold=True)
-        click.echo(table(hit.explain()))
-    click.echo(f'\nTry your own: refcolbert search {index} "..."')
+        if as_json:
+            for question in DEMO_QUESTIONS:
+                click.echo(dump({"question": question, "hits": [fields(hit) for hit in opened.search(question, 3)]}))
+        else:
+            _show(opened)
+            click.echo(f'\nTry your own: refcolbert search {index} "..."')
+
+
+def _show(opened: Index) -> None:
+    """The questions with their answers, and why the first one's best is that."""
+    summary(opened)
+    for question in DEMO_QUESTIONS:
+        click.secho(f"\n? {question}", bold=True)
+        show_hits(opened.search(question, 3), as_json=False)
+    question = DEMO_QUESTIONS[0]
+    hit = opened.search(question, 1)[0]
+    click.secho(f"\nWhy {hit.id} answers {question!r}:", bold=True)
+    show_explanation(hit.explain(), colors())
