@@ -62,6 +62,7 @@ nightly: $(VENV)/.ready
 #   make faults    the crash, kill, disk-full and damage campaign, with its figures
 faults: $(VENV)/.ready
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tools.crashlab
+	$(BIN)/python -m tools.faults.service
 
 #   make fuzz      random damage to everything that is parsed: SECONDS=300 by default
 SECONDS ?= 300

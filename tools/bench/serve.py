@@ -3,9 +3,10 @@
     python -m tools.bench.serve INDEX [--queries FILE] [--seconds 10] [--connections 16] [--threads 2] [--rounds 3]
 
 Needs wrk (Debian: apt-get install wrk). In process, `--threads` threads search one after the other, each with one
-thread of ONNX Runtime and BLAS, or all queries go through `search_many` in batches; the faster of the two is what the
-service is compared with. The service runs as a process of its own with as many threads. Rounds alternate between the
-ways, and the best round of each counts, as other work on the machine only ever slows one down.
+thread of ONNX Runtime and BLAS, or all queries go through `search_many` in batches, encoded and searched by as many
+threads; the faster of the two is what the service is compared with. The service runs as a process of its own with as
+many threads, and once more with no queries encoded together. Rounds alternate between the ways, and the best round of
+each counts, as other work on the machine only ever slows one down.
 """
 
 import json
@@ -134,19 +135,23 @@ def main(path: Path, file: Path | None, seconds: int, connections: int, threads:
         raise click.UsageError("wrk is not installed; on Debian: apt-get install wrk")
     if any(os.environ.get(name) != "1" for name in ONE_THREAD):  # NumPy has read them when it is imported
         os.execve(sys.executable, [sys.executable, "-m", "tools.bench.serve", *sys.argv[1:]], _one_thread())  # noqa: S606
-    live = Live(path)
+    live, wide = Live(path), Live(path, threads=threads)
     queries = _queries(live.now.index, file)
-    ways: dict[str, list[float]] = {"threads": [], "batches": []}
-    loads = []
-    with served(path, "--threads", str(threads)) as (url, _, _):
-        load(url, queries, connections, 1)
+    rates: dict[str, list[float]] = {"threads": [], "batches": []}
+    loads: dict[str, list[Load]] = {"service": [], "service, none together": []}
+    own = ("--threads", str(threads))
+    with served(path, *own) as (url, _, _), served(path, *own, "--max-together", "1") as (alone, _, _):
+        places = dict(zip(loads, (url, alone), strict=True))
+        for place in places.values():
+            load(place, queries, connections, 1)
         for _ in range(rounds):
-            ways["threads"].append(in_threads(live, queries, threads, seconds))
-            ways["batches"].append(in_batches(live, queries, threads, seconds))
-            loads.append(load(url, queries, connections, seconds))
-        _print(live.now.index, len(queries), ways, loads, connections, threads)
-        for fewer in (1, 4, 64):
-            print(_line(f"service, {fewer} connections", load(url, queries, fewer, seconds)))
+            rates["threads"].append(in_threads(live, queries, threads, seconds))
+            rates["batches"].append(in_batches(wide, queries, threads, seconds))
+            for name, place in places.items():
+                loads[name].append(load(place, queries, connections, seconds))
+        _print(live.now.index, len(queries), rates, loads, connections, threads)
+        for other in (1, 4, 64):
+            print(_line(f"service, {other} connections", load(url, queries, other, seconds)))
 
 
 def _one_thread() -> dict[str, str]:
@@ -160,16 +165,25 @@ def _queries(index: Index, file: Path | None) -> list[str]:
 
 
 def _print(
-    index: Index, n_queries: int, ways: dict[str, list[float]], loads: Sequence[Load], connections: int, threads: int
+    index: Index,
+    n_queries: int,
+    rates: dict[str, list[float]],
+    loads: dict[str, list[Load]],
+    connections: int,
+    threads: int,
 ) -> None:
     info = index.info()
     print(f"{info['documents']:,} documents, {info['tokens']:,} tokens, {n_queries} queries, {threads} threads")
-    for name, rates in ways.items():
-        print(f"{f'in process, {name}':28} {max(rates):7.1f} queries/s of {[round(rate, 1) for rate in rates]}")
-    best = max(loads, key=lambda found: found.rate)
-    print(_line(f"service, {connections} connections", best), f"of {[round(found.rate, 1) for found in loads]}")
-    in_pool, fastest = max(ways["threads"]), max(max(rates) for rates in ways.values())
-    print(f"service / in process: {best.rate / fastest:.2f} of the faster, {best.rate / in_pool:.2f} of threads")
+    for name, found in rates.items():
+        print(f"{f'in process, {name}':28} {max(found):7.1f} queries/s of {[round(rate, 1) for rate in found]}")
+    best = {name: max(found, key=lambda one: one.rate) for name, found in loads.items()}
+    for name, one in best.items():
+        print(_line(name, one), f"of {[round(each.rate, 1) for each in loads[name]]}")
+    in_pool, fastest = max(rates["threads"]), max(max(found) for found in rates.values())
+    mine = best["service"].rate
+    print(
+        f"{connections} connections / in process: {mine / fastest:.2f} of the faster, {mine / in_pool:.2f} of threads"
+    )
 
 
 def _line(name: str, found: Load) -> str:
