@@ -131,7 +131,7 @@ def test_a_limit_that_is_none_is_refused(name, value):
 
 def test_limits_of_a_request_hold(folder):
     """Each limit on what may be asked is exact: at it 200, one more 400."""
-    limits = {"characters": 20, "batch": 2, "documents": 3, "k": 4, "nprobe": 5, "candidates": 6}
+    limits = {"characters": 20, "batch": 2, "documents": 3, "k": 4, "nprobe": 5, "candidates": 6, "vectors": 7}
     cases = [
         ("/search", lambda n: {"query": "x" * n}, 20),
         ("/search_many", lambda n: {"queries": ["x"] * n}, 2),
@@ -141,6 +141,7 @@ def test_limits_of_a_request_hold(folder):
         ("/search", lambda n: {"query": "x", "k": n}, 4),
         ("/search", lambda n: {"query": "x", "nprobe": n}, 5),
         ("/search", lambda n: {"query": "x", "candidates": n}, 6),
+        ("/search", lambda n: {"query": [[0.25] * 16] * n}, 7),
     ]
     with running(folder, limits=limits) as client:
         for path, body, most in cases:

@@ -59,7 +59,7 @@ class Endpoint:
 
 def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
     """The closed list of what a service with these limits answers."""
-    question = query(limits.characters, "A question: text, or its token vectors [n_q, dim].")
+    question = query(limits.characters, limits.vectors, "A question: text, or its token vectors [n_q, dim].")
     words = text(limits.characters, "A question.")
     options = _options(limits)
     return (

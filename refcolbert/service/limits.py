@@ -21,6 +21,7 @@ class ServiceLimits:
     body_bytes: int = 1 << 20
     head_bytes: int = 64 << 10
     characters: int = 4096
+    vectors: int = 256
     batch: int = 64
     documents: int = 1000
     k: int = 1000
@@ -54,6 +55,7 @@ LIMITS = {
     "body_bytes": "Longest body of a request.",
     "head_bytes": "Longest request line with its headers.",
     "characters": "Longest query.",
+    "vectors": "Most vectors of a query that is no text.",
     "batch": "Most queries or texts in a request.",
     "documents": "Most documents to rerank, or ids to search among, in a request.",
     "k": "Most hits for a query.",

@@ -118,13 +118,14 @@ def text(most: int, about: str, *, required: bool = True) -> Field:
     return Field(schema, lambda value: isinstance(value, str) and len(value) <= most, required)
 
 
-def query(characters: int, about: str) -> Field:
-    """Text, or vectors as rows of numbers, all of one length."""
+def query(characters: int, vectors: int, about: str) -> Field:
+    """Text, or vectors as so many rows of numbers at most, all of one length."""
     words = text(characters, "Text.")
-    rows = {"type": "array", "items": {"type": "array", "items": {"type": "number"}, "minItems": 1}, "minItems": 1}
+    row = {"type": "array", "items": {"type": "number"}, "minItems": 1}
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": vectors}
     return Field(
         {"oneOf": [words.schema, rows], "description": about},
-        lambda value: words.check(value) or _is_matrix(value),
+        lambda value: words.check(value) or _is_matrix(value, vectors),
         True,
     )
 
@@ -175,10 +176,10 @@ def document_text(given: Any) -> Any:
 # ---- inside
 
 
-def _is_matrix(value: Any) -> bool:
+def _is_matrix(value: Any, most: int) -> bool:
     return (
         isinstance(value, list)
-        and len(value) > 0
+        and 0 < len(value) <= most
         and all(isinstance(row, list) and len(row) == len(value[0]) > 0 for row in value)
         and all(type(number) in (int, float) for row in value for number in row)
     )
