@@ -19,6 +19,8 @@
     origins      how each origin encodes a text, for that second path
     parity       the comparison of the two, as a report
     folder       the model folder: written beside its place, proved, renamed
+    teachers     BM25, a bi-encoder, and the two together
+    mining       hard negatives: candidates of several rankings, without those that may be relevant
     cli          the verbs `refcolbert export` and `refcolbert verify`
 
 Nothing here is imported by the core, and importing this package imports no torch.

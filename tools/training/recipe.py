@@ -1,0 +1,89 @@
+"""The recipe of the default model: from texts to the model folder that the package ships.
+
+    python -m tools.training.recipe --train DIR --data DIR --work DIR
+
+    pairs       queries and documents from texts whose licences allow it, none of them in a test collection
+    start       MiniLM's token states, projected to 128 columns by PCA
+    blocks      related queries over shared documents, scored by the teacher (BM25 and the bi-encoder together)
+    train       `SETTINGS`: the teacher's distribution over each query's documents, and a little in-batch contrast
+    model       ONNX with int8 storage, queries cut at `QUERY_LENGTH` instead of at the 32 tokens they are filled up to
+
+Every step leaves its result in the work folder and is skipped when that is there; an interrupted training goes on. Some
+hours on two cores. The same folders, versions and threads give the same bytes.
+"""
+
+from pathlib import Path
+
+import click
+
+from refcolbert_export.choices import Choices
+from refcolbert_export.settings import Settings
+from tools.collections import DATA
+from tools.training import blocks, pairs
+from tools.training.start import write_start
+
+__all__ = ["QUERY_LENGTH", "SETTINGS"]
+
+SETTINGS = Settings(
+    steps=800,
+    losses={"kl": 1.0, "in-batch": 0.1},
+    batch=32,
+    block=blocks.BLOCK,
+    learning_rate=6e-5,
+    head_learning_rate=5e-4,
+    warmup=0.05,
+    dropout=0.0,
+    freeze=2,
+    query_length=64,
+    document_length=128,
+    precision="bf16",
+    threads=1,
+    save_minutes=8,
+    seed=0,
+)
+QUERY_LENGTH = 256  # tokens of the longest query: what the bi-encoder reads of one
+
+
+@click.command()
+@click.option("--train", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@DATA
+@click.option("--work", required=True, type=click.Path(file_okay=False, path_type=Path))
+def main(train: Path, data: Path, work: Path) -> None:
+    """Make the default model from the texts in TRAIN, without those of the test collections in DATA."""
+    paired, blocked, start = work / "pairs.jsonl.gz", work / "blocks.jsonl.gz", work / "start"
+    if not paired.is_file():
+        pairs.main.main(["--train", str(train), "--data", str(data), "--out", str(paired)], standalone_mode=False)
+    if not start.is_dir():
+        write_start(start)
+    if not blocked.is_file():
+        blocks.main.main([str(paired), "--out", str(blocked), "--work", str(work / "vectors")], standalone_mode=False)
+    checkpoint = work / "run" / "checkpoint"
+    _train(start, blocked, work / "run")
+    if not (work / "model").is_dir():
+        _export(checkpoint, work / "model")
+    click.echo(f"{work / 'model'}: compare it with BM25 and the bi-encoder: python -m tools.bench.models")
+
+
+def _train(start: Path, data: Path, out: Path) -> None:
+    from refcolbert_export.data import read_examples
+    from refcolbert_export.start import Head, read_start
+    from refcolbert_export.train import train
+
+    train(
+        read_start(start, Head(), SETTINGS.seed),
+        read_examples([data]),
+        out,
+        SETTINGS,
+        resume=(out / "state.pt").is_file(),
+        progress=True,
+    )
+
+
+def _export(checkpoint: Path, out: Path) -> None:
+    from refcolbert_export.folder import export_checkpoint
+
+    export_checkpoint(checkpoint, out, variant="int8", choices=Choices(query_length=QUERY_LENGTH))
+
+
+if __name__ == "__main__":
+    main()
