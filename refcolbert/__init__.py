@@ -10,6 +10,7 @@ from .explain import Explanation, Match
 from .hits import Hit
 from .index import Index
 from .maxsim import maxsim
+from .plan import Plan, plan
 from .ragged import Ragged
 from .rerank import rerank
 from .spec import EncodingSpec
@@ -23,11 +24,13 @@ __all__ = [
     "Hit",
     "Index",
     "Match",
+    "Plan",
     "Ragged",
     "Tuning",
     "__version__",
     "errors",
     "maxsim",
+    "plan",
     "rerank",
     "tune",
 ]

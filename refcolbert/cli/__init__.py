@@ -6,7 +6,8 @@ is added to VERBS below; one of another package comes through the entry point gr
 
 from .finding import explain, rerank, search
 from .judging import evaluate_index, tune_index
-from .keeping import add, check, compact, delete, import_index, index, info, snapshot, vectors
+from .keeping import add, check, compact, delete, import_index, index, info, reencode, snapshot, vectors
+from .planning import plan_index
 from .program import main
 from .serving import serve
 from .showing import demo
@@ -14,9 +15,9 @@ from .showing import demo
 __all__ = ["main"]
 
 VERBS = (
-    *(index, add, delete, compact, check, info, snapshot, import_index, vectors),
+    *(index, add, delete, compact, reencode, check, info, snapshot, import_index, vectors),
     *(search, rerank, explain),
-    *(evaluate_index, tune_index),
+    *(evaluate_index, tune_index, plan_index),
     *(demo, serve),
 )
 
