@@ -37,7 +37,7 @@ def heatmap(
         size = (_side(n_d), _side(n_q))
         _, ax = pyplot.subplots(figsize=size, layout="constrained")
     image = ax.imshow(similarities, vmin=min(0.0, float(similarities.min())), vmax=1, cmap="viridis", aspect="auto")
-    ax.plot(rows, range(n_q), linestyle="none", marker="s", fillstyle="none", color="white", label="matches")
+    ax.plot(rows, range(n_q), linestyle="none", marker="s", fillstyle="none", color="red", label="matches")
     # a text may hold dollar signs, which matplotlib would typeset as a formula
     ax.set_xticks(range(n_d), document_tokens, rotation=90, fontsize=7, parse_math=False)
     ax.set_yticks(range(n_q), query_tokens, fontsize=7, parse_math=False)

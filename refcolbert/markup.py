@@ -40,9 +40,8 @@ def explanation_html(score: float, words: Sequence[QueryWord], segments: Sequenc
     """The query's words with what each adds to the score, and the document's text colored by what it answered."""
     asked = " ".join(_asked(words, number) for number in range(len(words)))
     text = "".join(_answered(words, segment) for segment in segments)
-    return (
-        f'<div style="{CARD}"><div>{asked} = <b>{score:.3f}</b></div><div dir="auto" style="{TEXT}">{text}</div></div>'
-    )
+    sums = f'<div style="line-height:1.8">{asked} = <b>{score:.3f}</b></div>'
+    return f'<div style="{CARD}">{sums}<div dir="auto" style="{TEXT}">{text}</div></div>'
 
 
 def hit_html(rank: int, score: float, name: str, text: str, explained: str | None) -> str:

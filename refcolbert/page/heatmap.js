@@ -51,7 +51,7 @@ export function heatmap(explanation) {
     button.textContent = asTable ? "As a drawing" : "As a table";
   } } }, "As a table");
   const key = element("span", { class: "ramp", "aria-hidden": "true" });
-  const figure = element("figure", {}, frame, read, element("figcaption", {}, low.toFixed(1), key, "1.0 · framed: the best match of each query token ", button));
+  const figure = element("figure", {}, frame, read, element("figcaption", {}, (Math.round(10 * low) / 10 || 0).toFixed(1), key, "1.0 · framed: the best match of each query token ", button));
   requestAnimationFrame(draw); // colors are those of where it stands
   return figure;
 }

@@ -2,7 +2,7 @@
 
 import { $, element } from "./element.js";
 import { Filters } from "./filters.js";
-import { Result, classesOf, nameOf, number } from "./result.js";
+import { Result, classesOf, nameOf, number, short } from "./result.js";
 import { ask, keepToken } from "./service.js";
 
 const PAUSE = 160; // milliseconds without a key before the question is sent
@@ -130,7 +130,7 @@ function askForToken(error) {
     introduce();
   };
   notice("This service asks for a token", error.message,
-    element("form", { class: "token", on: { submit: enter } }, field, element("button", {}, "Continue")));
+    element("form", { class: "secret", on: { submit: enter } }, field, element("button", {}, "Continue")));
 }
 
 // ---- the question, word by word
@@ -175,7 +175,7 @@ function spotlight(words, result, place) {
   if (words === null) return void (pinned === null && caption(null));
   const segment = result.explanation.segments[place];
   const asked = segment.answers.map((a) => `${nameOf(result.explanation.words[a.word])} ${number(a.similarity)}`);
-  caption(`${segment.text || segment.token} answers ${asked.join(", ")}`);
+  caption(`${short(segment.text || segment.token)} answers ${asked.join(", ")}`);
 }
 
 function caption(text) {

@@ -7,6 +7,7 @@ import { heatmap } from "./heatmap.js";
 const KIND = { text: "own", marker: "marker", expansion: "expansion" }; // classes for the parts of a score
 const COLORS = 8; // as many as style.css has
 const SHORT = 420; // characters of a text that are shown before it is opened
+const LONGEST = 120, CLIP = 80; // characters of one word, and how many are shown of a longer one
 const WINDOW = 210; // characters around words that answered, where a text is longer
 
 /** The class that colors each of a query's words: they go round; markers and expansion share one. */
@@ -77,7 +78,7 @@ export class Result {
   answerTo(number) {
     if (!this.explanation) return null;
     const { segments } = this.explanation;
-    const found = segments.flatMap((s) => s.answers.filter((a) => a.word === number).map((a) => [s.text || s.token, a.similarity]));
+    const found = segments.flatMap((s) => s.answers.filter((a) => a.word === number).map((a) => [short(s.text || s.token), a.similarity]));
     return found.sort((one, other) => other[1] - one[1])[0] ?? null;
   }
 
@@ -112,7 +113,7 @@ export class Result {
     const name = this.title ?? this.hit.id;
     const titled = whole.startsWith(name);
     const [title, body] = titled ? cut(numbered, name.length) : [[], numbered];
-    const shown = this.open ? body : excerpt(body, this.explanation?.words);
+    const shown = this.open ? body : excerpt(body.map((segment) => ({ ...segment, text: short(segment.text) })), this.explanation?.words);
     this.heading.replaceChildren(...(titled ? this.#nodes(title) : breakable(name)));
     this.text.replaceChildren(...this.#nodes(shown));
     if (this.hit.text === null) this.text.append(element("em", {}, "No text: this document came as vectors."));
@@ -145,7 +146,7 @@ export class Result {
       " = ", element("strong", {}, number(score)));
     const rows = words.map((word, i) => element("tr", {},
       element("th", { scope: "row" }, element("span", { class: `word ${classes[i]}` }, nameOf(word))),
-      element("td", { dir: "auto" }, word.found.slice(0, 6).map(([text, n]) => (n > 1 && word.kind !== "text" ? `${text} ×${n}` : text)).join(", "),
+      element("td", { dir: "auto" }, word.found.slice(0, 6).map(([text, n]) => (n > 1 && word.kind !== "text" ? `${short(text)} ×${n}` : short(text))).join(", "),
         word.found.length > 6 ? ` and ${word.found.length - 6} more` : ""),
       element("td", { class: "number" }, element("span", { class: `bar ${classes[i]}`, "aria-hidden": "true", style: { "--share": Math.max(0, word.similarity / word.rows.length) } })),
       element("td", { class: "number" }, number(word.similarity), word.rows.length > 1 ? element("small", {}, ` of ${word.rows.length}`) : "")));
@@ -176,6 +177,9 @@ export class Result {
 
 /** A similarity as the depth of a color: squared, for those of matches lie close together. */
 const depth = (similarity) => (Math.min(Math.max(similarity, 0), 1) ** 2).toFixed(3);
+
+/** A word; of an endless one its beginning. */
+export const short = (word) => (word.length <= LONGEST ? word : `${[...word].slice(0, CLIP).join("")}…`);
 
 /** A text that may break after the signs inside of names. */
 function breakable(text) {

@@ -28,6 +28,11 @@ def shown(page):
     )
 
 
+def short(word):
+    """A word as the page shows it: of an endless one the beginning."""
+    return word if len(word) <= 120 else word[:80] + "…"
+
+
 def opened(page, rank):
     """Open one result by its button, and wait for its explanation."""
     page.js("document.querySelectorAll('article .toggle')[arguments[0] - 1].click()", rank)
@@ -100,7 +105,7 @@ def test_words_are_colored_by_what_they_answered(page, library):
             continue  # an excerpt
         assert found == [
             [
-                s.text,
+                short(s.text),
                 " ".join(str(a.word) for a in s.answers),
                 colors.get(s.answers[0].word, "rest"),
                 f"{max(s.answers[0].similarity, 0) ** 2:.3f}",
@@ -127,12 +132,11 @@ def test_a_query_word_brings_out_its_answers(page, library, how):
     caption, number = "date", 4
     for hit, found in zip(hits_of(library), lit, strict=True):
         answers = [(s, a) for s in hit.explain().segments for a in s.answers if a.word == number]
-        assert found == [s.text for s, _ in answers if s.text]
+        assert found == [short(s.text) for s, _ in answers if s.text]
         best, answer = max(answers, key=lambda pair: pair[1].similarity)
         if hit.rank <= 5:
-            caption += (
-                f"{'   ' if hit.rank > 1 else ' → '}{hit.rank}. {best.text or best.token} {answer.similarity:.2f}"
-            )
+            said = f"{hit.rank}. {short(best.text or best.token)} {answer.similarity:.2f}"
+            caption += ("   " if hit.rank > 1 else " → ") + said
     assert page.texts("#caption") == [caption]
     if how == "pointer":
         page.point(page.one("header h1"))
@@ -462,9 +466,9 @@ def test_a_token_is_asked_for_once(visit, encoder, tmp_path):
     with running(make_index(tmp_path / "index", encoder), token=secret) as client:
         page = visit(client, "?q=date")
         page.errors_expected = True
-        page.wait("document.querySelector('.token input')")
+        page.wait("document.querySelector('.secret input')")
         assert not page.all("article")
-        page.js("document.querySelector('.token input').focus()")
+        page.js("document.querySelector('.secret input').focus()")
         page.type(secret + Keys.ENTER)
         page.explained("date")
         assert len(page.all("article")) == 3
