@@ -452,6 +452,22 @@ def test_a_reader_keeps_its_generation(vectors_index):
     assert not {name for name, _ in before} & {h.id for h in reader.search(q, 8)}
 
 
+def test_the_newest_leaves_its_origin_where_it_is(vectors_index):
+    """`newest` is the object itself until a write, then one more that sees the write and shares what did not change."""
+    index, documents = vectors_index
+    reader = Index.open(index.path)
+    q = unit(np.random.default_rng(3), 4, DIM)
+    before = answers(reader.search(q, 8))
+    assert reader.newest() is reader
+    index.add([{"id": "new"}], vectors=[documents[0]])
+    newest = reader.newest()
+    assert (newest.generation, len(newest)) == (reader.generation + 1, len(reader) + 1)
+    assert newest.collection.segments[0] is reader.collection.segments[0]
+    assert answers(reader.search(q, 8)) == before
+    newest.delete(["new"])
+    assert (len(newest), newest.generation) == (len(reader), reader.generation + 2)
+
+
 def _child(index, q, queue):
     queue.put(answers(index.search(q, 5)))
 

@@ -23,7 +23,7 @@ from .refusals import Refusal, refusal_of
 from .wire import from_json, from_query, obey, to_json
 from .workers import Workers
 
-__all__ = ["create_app"]
+__all__ = ["Service", "create_app"]
 
 log = logging.getLogger("refcolbert.service")
 

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .limits import ServiceLimits
 from .refusals import CODES, error_body
 
-__all__ = ["protocol_for"]
+__all__ = ["ClockedProtocol", "protocol_for"]
 
 ARRIVING = (h11.IDLE, h11.SEND_BODY)  # states of a client whose request is not here whole
 SILENT = (h11.IDLE, h11.SEND_RESPONSE)  # states in which we have not begun an answer
