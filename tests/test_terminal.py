@@ -1,0 +1,109 @@
+"""Explanations in a terminal: colors only where they are wanted, and texts that cannot command it."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from refcolbert import Index, rerank, terminal
+from refcolbert.cli import main
+
+MODEL = Path(__file__).parent / "models" / "tiny"
+ANSI = re.compile(r"\x1b\[[\d;]*m")
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory, encoder):
+    """An index of one document, whose text tries to set the window's title and to clear the screen."""
+    path = tmp_path_factory.mktemp("terminal") / "index"
+    with Index.create(path, encoder) as made:
+        made.add([{"id": "evil\x1b[2J", "text": "parse a date\x1b]0;title\x07\n\x1b[2J from a string"}])
+    return path
+
+
+def in_a_terminal(*args, **environment):
+    """What `refcolbert` writes to a terminal of its own."""
+    main_end, other_end = pty.openpty()
+    clean = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    command = [sys.executable, "-c", "from refcolbert.cli import main; main()", *map(str, args)]
+    with subprocess.Popen(command, stdout=other_end, env={**clean, "TERM": "xterm", **environment}) as process:
+        os.close(other_end)
+        out = b""
+        while chunk := _read(main_end):
+            out += chunk
+    os.close(main_end)
+    assert process.returncode == 0
+    return out.decode().replace("\r\n", "\n")
+
+
+def _read(end):
+    try:
+        return os.read(end, 65536)
+    except OSError:  # the other end is closed
+        return b""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pty")
+def test_a_terminal_gets_colors(index):
+    """On a terminal words are colored as the query's, and only what colors sends an escape sequence."""
+    shown = in_a_terminal("explain", index, "parse a date")
+    plain = ANSI.sub("", shown)
+    assert "\x1b" in shown
+    assert "\x1b" not in plain
+    assert "\x07" not in plain
+    assert "parse a date\ufffd]0;title\ufffd\n\ufffd[2J from a string" in plain.replace(" [CLS] ", "")
+    color = re.search(r"\x1b\[(38;5;\d+)m +date\x1b", shown)[1]
+    assert re.search(rf"\x1b\[{color}m(\x1b\[\d+m)*[^\x1b\n]+\x1b\[0m[^\n]*\n", shown.split("sum")[1])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pty")
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
+def test_a_terminal_without_colors_gets_none(index, environment):
+    """NO_COLOR and a dumb terminal are obeyed, and the answer is the one that a pipe gets."""
+    piped = CliRunner().invoke(main, ["explain", str(index), "parse a date"]).stdout
+    assert in_a_terminal("explain", index, "parse a date", **environment) == piped
+    assert "\x1b" not in piped
+
+
+def test_colors_can_be_forced_and_forbidden(index, monkeypatch):
+    """--color says it whatever stdout is, also against NO_COLOR."""
+    monkeypatch.setenv("NO_COLOR", "1")
+    forced = CliRunner().invoke(main, ["explain", str(index), "parse a date", "--color", "always"]).stdout
+    never = CliRunner().invoke(main, ["explain", str(index), "parse a date", "--color", "never"]).stdout
+    assert "\x1b[38;5;" in forced
+    assert "\x1b" not in never
+    assert ANSI.sub("", forced).startswith(never)
+
+
+def test_the_table_adds_up(encoder):
+    """Each query word has a line whose number is what it adds; expansion tokens share one; the last line is the sum."""
+    (hit,) = rerank("parse a date", ["a date from a string"], encoder)
+    *lines, last = terminal.table(hit.explain()).splitlines()
+    parts = [float(re.search(r" (-?\d+\.\d{3}) ", line)[1]) for line in lines]
+    assert len(parts) == len(hit.explain().words) == 7
+    assert sum(parts) == pytest.approx(hit.score, abs=0.0005 * len(parts))
+    assert last.split() == ["sum", f"{hit.score:.3f}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb\nc", "a\tb\nc"),
+        ("\x1b[31m", "\ufffd[31m"),
+        ("\x07\x00\x7f\x9b", "\ufffd" * 4),
+        ("\u4e2d \U0001f600 \u05d0", "\u4e2d \U0001f600 \u05d0"),
+    ],
+)
+def test_control_characters_are_not_printed(text, shown):
+    """A text keeps tabs, newlines and every visible character; what commands a terminal is replaced."""
+    assert terminal.printable(text) == shown
+
+
+def test_search_does_not_print_control_characters(index):
+    """A found text cannot command the terminal either."""
+    assert "\x1b" not in CliRunner().invoke(main, ["search", str(index), "parse"]).stdout
