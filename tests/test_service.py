@@ -52,6 +52,7 @@ def as_json(hits):
         {"where": {"year": 1}},
         {"ids": ["wing", "date", "unknown"]},
         {"ids": []},
+        {"group_by": "lang", "k": 2},
         {"exact": True, "nprobe": 3, "candidates": 7},
     ],
 )
@@ -212,6 +213,8 @@ def test_encode_is_the_encoders(client, encoder):
         ("/search", {"query": "a", "ids": "date"}),
         ("/search", {"query": "a", "ids": [1]}),
         ("/search", {"query": "a", "threads": 9}),
+        ("/search", {"query": "a", "group_by": ""}),
+        ("/search", {"query": "a", "group_by": ["lang"]}),
         ("/search", {"Query": "a"}),
         ("/search_many", {"queries": "a"}),
         ("/search_many", {"queries": ["a"] * 65}),

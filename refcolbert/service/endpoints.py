@@ -132,6 +132,9 @@ def _options(limits: ServiceLimits) -> dict[str, Field]:
         "k": whole(limits.k, "How many hits; default: 10."),
         "where": mapping('A metadata filter: {"year": {"$gte": 2020}}.'),
         "ids": listed(text(limits.characters, "An id."), limits.documents, "Search among these.", required=False),
+        "group_by": text(
+            limits.characters, "A metadata key: the best hit of each group of documents that share it.", required=False
+        ),
         "nprobe": whole(limits.nprobe, "Cells probed for each query token."),
         "candidates": whole(limits.candidates, "Documents ranked exactly."),
         "exact": flag("Rank every document; default: false."),
