@@ -75,7 +75,7 @@ class Client:
         return socket.create_connection((self.host, self.port), timeout=10)
 
     def raw(self, *pieces, pause=0.0):
-        """Send bytes piece by piece; what comes back until the service closes or is silent for a second."""
+        """Send bytes piece by piece; what comes back until the service closes."""
         with self.connect() as connection:
             try:
                 for piece in pieces:
@@ -86,8 +86,8 @@ class Client:
             return received(connection)
 
 
-def received(connection, silence=1.0):
-    """Everything until the other side closes, and whether it did."""
+def received(connection, silence=20.0):
+    """Everything until the other side closes, and whether it did before it was silent for so long."""
     connection.settimeout(silence)
     found = b""
     try:

@@ -17,6 +17,7 @@ from refcolbert.service import LIMITS, Live, ServiceLimits
 from refcolbert.service.server import bind
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 - of this test
+QUICK = {"idle_seconds": 0.5, "read_seconds": 0.5}  # a connection without a whole request is soon closed
 FIELD_NAMES = [entry.name for entry in fields(ServiceLimits)]
 
 
@@ -82,7 +83,7 @@ def test_a_token_is_asked_for(folder):
 def test_two_tokens_are_none(folder):
     """A request with two Authorization headers is refused, even if one is right."""
     request = f"GET /info HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nAuthorization: x\r\n\r\n"
-    with running(folder, token=TOKEN) as client:
+    with running(folder, token=TOKEN, limits=QUICK) as client:
         assert statuses(client.raw(request.encode())[0]) == [401]
 
 
@@ -151,7 +152,7 @@ def test_limits_of_a_request_hold(folder):
 
 def test_the_body_is_bounded(folder):
     """A body one byte too long is 413 and not read; one as long as allowed is taken."""
-    with running(folder, limits={"body_bytes": 100}) as client:
+    with running(folder, limits={"body_bytes": 100, **QUICK}) as client:
         body = json.dumps({"query": "a"}).encode()
         assert client.ask("POST", "/search", body.ljust(100)).status == 200
         assert client.ask("POST", "/search", body.ljust(101)).code == "too_large"
@@ -218,7 +219,7 @@ def test_an_idle_connection_is_closed(folder):
     """A connection that was used and then says nothing is closed after its time."""
     with running(folder, limits={"idle_seconds": 0.3}) as client, client.connect() as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        answer, closed = received(connection, silence=5)
+        answer, closed = received(connection)
         assert (statuses(answer), closed) == ([200], True)
 
 
