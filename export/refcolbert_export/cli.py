@@ -36,6 +36,7 @@ PATH = click.Path(exists=True, path_type=Path)
     "--query-length", type=int, help="Tokens at which queries are cut, above the checkpoint's; for long queries."
 )
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint brings along.")
+@click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
 def export(
     checkpoint: Path,
     out: Path,
@@ -44,22 +45,22 @@ def export(
     document_prompt: str | None,
     query_length: int | None,
     trust_remote_code: bool,
+    as_json: bool,
 ) -> None:
     """Turn a trained CHECKPOINT, ColBERT or cross-encoder, into the ONNX folder OUT, and prove that both agree."""
     if is_cross_encoder(checkpoint):
         if variant != "float32":
             raise click.UsageError("a cross-encoder is exported in float32 alone")
         report = _torch_side("cross_export").export_cross_encoder(checkpoint, out)
-        click.echo(
-            f"{out}: {report['pairs']} pairs agree with the checkpoint, max-abs {report['worst']['max_abs']:.1e}"
-        )
+        text = f"{report['pairs']} pairs agree with the checkpoint, max-abs {report['worst']['max_abs']:.1e}"
+        click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {text}")
         return
     named = {"query": query_prompt, "document": document_prompt}
     prompts = {side: name for side, name in named.items() if name is not None}
     choices = Choices(prompts=prompts, query_length=query_length)
     convert = _torch_side("folder").export_checkpoint
     report = convert(checkpoint, out, variant=variant, trust_remote_code=trust_remote_code, choices=choices)
-    click.echo(f"{out}: {_summary(report)}")
+    click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {_summary(report)}")
 
 
 @click.command()

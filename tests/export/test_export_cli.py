@@ -1,5 +1,6 @@
 """The verbs of the torch side."""
 
+import json
 import subprocess
 import sys
 
@@ -15,6 +16,12 @@ def test_export_and_verify(checkpoint, tmp_path):
     assert "max-abs" in done.output
     assert "probes within" in CliRunner().invoke(verify, [out], catch_exceptions=False).output
     assert "max-abs" in CliRunner().invoke(verify, [out, "--against", str(checkpoint)], catch_exceptions=False).output
+
+
+def test_export_prints_its_report_as_json(checkpoint, tmp_path):
+    """--json is the parity report that the folder keeps."""
+    done = CliRunner().invoke(export, [str(checkpoint), str(tmp_path / "out"), "--json"], catch_exceptions=False)
+    assert json.loads(done.stdout) == json.loads((tmp_path / "out" / "parity.json").read_text())
 
 
 def test_the_verbs_import_no_torch():
