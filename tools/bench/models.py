@@ -119,26 +119,23 @@ def measure(
 def table(figures: Figures, metric: str = "nDCG@10") -> str:
     """Markdown: rankers by collections, means of the development ones, each model's distance to the better base."""
     names = list(next(iter(figures.values())))
-    development = [name for name in names if name in DEVELOPMENT]
-    lines = [f"| {metric} | {' | '.join(names)} | mean of {len(development)} |", "|---|" + "--:|" * (len(names) + 1)]
-    for ranker, found in figures.items():
-        cells = [f"{found[name][metric]:.4f}" for name in names]
-        lines.append(f"| {ranker} | {' | '.join(cells)} | {_mean(found, development, metric):.4f} |")
-    bases = [base for base in BASES if base in figures]
-    for ranker in [name for name in figures if bases and name not in (*BASES, "ensemble")]:
-        cells = [
-            f"{figures[ranker][name][metric] - max(figures[base][name][metric] for base in bases):+.4f}"
-            for name in names
-        ]
-        mean = _mean(figures[ranker], development, metric) - max(
-            _mean(figures[base], development, metric) for base in bases
-        )
-        lines.append(f"| {ranker} - better of {' and '.join(bases)} | {' | '.join(cells)} | {mean:+.4f} |")
+    rows = {ranker: _with_mean([found[name][metric] for name in names], names) for ranker, found in figures.items()}
+    bases = [base for base in BASES if base in rows]
+    means = [f"mean of {n}"] if (n := sum(name in DEVELOPMENT for name in names)) else []
+    lines = [f"| {' | '.join([metric, *names, *means])} |", "|---|" + "--:|" * len([*names, *means])]
+    lines += [f"| {ranker} | {' | '.join(f'{value:.4f}' for value in row)} |" for ranker, row in rows.items()]
+    for ranker in rows if bases else ():
+        if ranker not in (*BASES, "ensemble"):
+            best = np.max([rows[base] for base in bases], axis=0)  # [n_columns]
+            distances = " | ".join(f"{value:+.4f}" for value in rows[ranker] - best)
+            lines.append(f"| {ranker} - better of {' and '.join(bases)} | {distances} |")
     return "\n".join(lines)
 
 
-def _mean(found: Mapping[str, Mapping[str, float]], names: Sequence[str], metric: str) -> float:
-    return float(np.mean([found[name][metric] for name in names])) if names else float("nan")
+def _with_mean(values: Sequence[float], names: Sequence[str]) -> NDArray[np.float64]:
+    """The values, and the mean of the development collections' if there are any: [n_columns]."""
+    development = [value for value, name in zip(values, names, strict=True) if name in DEVELOPMENT]
+    return np.array([*values, *([np.mean(development)] if development else [])])
 
 
 def _models(models: Sequence[str]) -> dict[str, tuple[str, Callable[[Collection], Rows]]]:
