@@ -12,7 +12,7 @@ from .batches import Batch
 from .embed import Cached, Direct, Embedder, groups_of
 from .late import maxsim
 from .settings import Settings
-from .start import Start, for_training, save_stanford
+from .start import Start, for_training, save_start
 from .validate import Pool, Validator
 
 __all__ = ["Architecture", "LateInteraction", "Measure"]
@@ -107,8 +107,8 @@ class LateInteraction:
         self._embedder.backward(loss)
 
     def save(self, out: Path) -> None:
-        """In Stanford's layout."""
-        save_stanford(self.start, out)
+        """In the layout that it came in, a new one in Stanford's."""
+        save_start(self.start, out)
 
     def validator(self, pool: Pool) -> Validator:
         """Rank all documents of the pool."""

@@ -1,17 +1,17 @@
-"""What training starts from, and the folder that it leaves: a checkpoint in Stanford's layout, which `export` reads.
+"""What training starts from, and the folder that it leaves, which `export` reads.
 
-A start is a ColBERT checkpoint in any layout that `checkpoints` reads, or a sentence encoder (config.json, weights,
-tokenizer.json), whose states a new projection takes to `dim` columns.
+A start is a ColBERT checkpoint in any layout that `checkpoints` reads, saved in the same layout, or a sentence encoder
+(config.json, weights, tokenizer.json), whose states a new projection takes to `dim` columns, saved in Stanford's.
 """
 
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from refcolbert.errors import TrainingError, UnsupportedCheckpoint
 from refcolbert.spec import EncodingSpec
@@ -22,23 +22,23 @@ from .colbert import ColbertModel, Dense
 from .cross_encoder import is_cross_encoder
 from .frames import load_tokenizer, plain_json
 from .replacing import replace_folder
-from .stanford import METADATA, read_stanford, spec_of
+from .saving import save_weights, write_as_it_came
+from .stanford import METADATA, spec_of
 from .tensors import read_tensors
 
-__all__ = ["Head", "Start", "for_training", "read_start", "save_stanford"]
+__all__ = ["Head", "Start", "for_training", "read_start", "save_start"]
 
 MARKERS = {"query_token_id": "[unused0]", "doc_token_id": "[unused1]"}
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A model to train, how it encodes, and what its folder says besides the weights."""
+    """A model to train, how it encodes, and how its folder is written."""
 
     model: ColbertModel
     spec: EncodingSpec
     tokenizer_json: str
-    tokenizer: Any  # transformers'
-    settings: dict[str, Any]  # of artifact.metadata
+    write: Callable[[ColbertModel, Path], None]  # fills a folder
     new_head: bool  # drawn, not read
 
 
@@ -70,19 +70,11 @@ def read_start(folder: Path, head: Head, seed: int = 0) -> Start:
 
 def _checkpoint(folder: Path) -> Start:
     found = read_checkpoint(folder)
-    tokenizer, spec = load_tokenizer(folder), found.spec
-    name = tokenizer.convert_ids_to_tokens
-    settings = {
-        "query_token_id": name(spec.query_prefix_ids[1]) if len(spec.query_prefix_ids) > 1 else None,
-        "doc_token_id": name(spec.document_prefix_ids[1]) if len(spec.document_prefix_ids) > 1 else None,
-        "dim": spec.dim,
-        "query_maxlen": spec.query_length,
-        "doc_maxlen": spec.document_length,
-        "mask_punctuation": len(spec.skiplist) > 1,
-        "attend_to_mask_tokens": spec.expansion_attended,
-        "similarity": "cosine",
-    }
-    return Start(found.model, spec, found.tokenizer_json, tokenizer, settings, False)
+
+    def write(model: ColbertModel, out: Path) -> None:
+        write_as_it_came(model, folder, out)
+
+    return Start(found.model, found.spec, found.tokenizer_json, write, False)
 
 
 def _encoder(folder: Path, head: Head, seed: int) -> Start:
@@ -100,8 +92,12 @@ def _encoder(folder: Path, head: Head, seed: int) -> Start:
         "attend_to_mask_tokens": head.attend_to_mask_tokens,
         "similarity": "cosine",
     }
+
+    def write(model: ColbertModel, out: Path) -> None:
+        _write_stanford(model, settings, tokenizer, out)
+
     model = ColbertModel(backbone, [Dense(_projection(head.dim, config.hidden_size, seed))])
-    return Start(model, spec_of(settings, tokenizer), plain_json(tokenizer), tokenizer, settings, True)
+    return Start(model, spec_of(settings, tokenizer), plain_json(tokenizer), write, True)
 
 
 def _projection(dim: int, hidden: int, seed: int) -> torch.Tensor:  # -> [dim, hidden]
@@ -113,45 +109,37 @@ def _projection(dim: int, hidden: int, seed: int) -> torch.Tensor:  # -> [dim, h
     return rows
 
 
-def save_stanford(start: Start, out: Path) -> None:
+def save_start(start: Start, out: Path) -> None:
     """Write the model's folder; on failure what was at `out` stays."""
-    replace_folder(out, lambda folder: _write(start, folder))
+    replace_folder(out, lambda folder: start.write(start.model, folder))
 
 
-def _write(start: Start, folder: Path) -> None:
-    backbone: Any = start.model.backbone
-    head: Any = start.model.head[0]
+def _write_stanford(model: ColbertModel, settings: dict[str, Any], tokenizer: Any, folder: Path) -> None:
+    backbone: Any = model.backbone
+    head: Any = model.head[0]
     config = {**backbone.config.to_dict(), "architectures": ["HF_ColBERT"]}
     config.pop("_name_or_path", None)
-    start.tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
-    (folder / METADATA).write_text(json.dumps(start.settings, indent=1) + "\n")
-    prefix = backbone.base_model_prefix
-    used = {
-        key: t for key, t in backbone.state_dict().items() if not key.startswith("pooler.")
-    }  # ColBERT has no pooler
-    tensors = {f"{prefix}.{key}": t.detach().contiguous() for key, t in used.items()}
-    weights = folder / "model.safetensors"
-    save_file({**tensors, "linear.weight": head.weight.detach().contiguous()}, weights)
-    weights.chmod(0o644)  # safetensors gives it to its owner alone
+    (folder / METADATA).write_text(json.dumps(settings, indent=1) + "\n")
+    used = {key: t for key, t in backbone.state_dict().items() if not key.startswith("pooler.")}
+    tensors = {f"{backbone.base_model_prefix}.{key}": t for key, t in used.items()}
+    save_weights({**tensors, "linear.weight": head.weight}, folder)
 
 
 def _check_saved(start: Start) -> None:
     """Refuse a model that would come back as another one. Raises `UnsupportedCheckpoint` before any work is done."""
-    head: list[Any] = list(start.model.head)
-    plain = len(head) == 1 and not head[0].identity_residual and head[0].residual is None and head[0].bias is None
-    if not plain or not isinstance(head[0].activation, torch.nn.Identity):
-        raise UnsupportedCheckpoint(
-            "a trained checkpoint is saved in Stanford's layout, whose head is one linear layer without bias, residual "
-            "or activation; this checkpoint's head is another"
-        )
     with tempfile.TemporaryDirectory() as scratch:
-        _write(start, Path(scratch))
-        _, spec, _ = read_stanford(Path(scratch), trust_remote_code=False)
-    if spec != start.spec:
-        names = [name for name in spec.__slots__ if getattr(spec, name) != getattr(start.spec, name)]
+        folder = Path(scratch) / "checkpoint"
+        folder.mkdir()
+        start.write(start.model, folder)
+        found = read_checkpoint(folder)
+    own, read = start.model.state_dict(), found.model.state_dict()
+    other = [name for name, t in own.items() if "pooler." not in name and not torch.equal(t, read[name])]
+    if found.spec != start.spec or other:
+        names = [name for name in start.spec.__slots__ if getattr(found.spec, name) != getattr(start.spec, name)]
         raise UnsupportedCheckpoint(
-            f"a trained checkpoint is saved in Stanford's layout, which cannot say this checkpoint's {', '.join(names)}"
+            f"a checkpoint like this one would come back with another {', '.join(names + other)}"
         )
 
 

@@ -2,7 +2,7 @@
 
 A run's folder holds
 
-    checkpoint/      the model in Stanford's layout, for `refcolbert export`: the best by validation, else the newest
+    checkpoint/      the model, for `refcolbert export`: the best by validation, else the newest
     state.pt         what the run goes on from: weights, optimizer, random generator, step
     log.jsonl        one line a step and a validation
     settings.json    what the run was told

@@ -17,7 +17,7 @@ from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.data import Example, fingerprint, read_examples
 from refcolbert_export.pca import fit_head
 from refcolbert_export.settings import Settings, parse_losses
-from refcolbert_export.start import Head, for_training, read_start, save_stanford
+from refcolbert_export.start import Head, for_training, read_start, save_start
 
 
 def test_the_columns_of_sentence_transformers_are_read(tmp_path):
@@ -189,7 +189,7 @@ def test_a_sentence_encoder_gets_a_seeded_head(checkpoint, tmp_path):
     weight = start.model.head[0].weight
     np.testing.assert_allclose((weight @ weight.T).detach(), np.eye(8), atol=1e-6)
     assert torch.equal(weight, read_start(bare, Head(dim=8), seed=4).model.head[0].weight)
-    save_stanford(start, tmp_path / "saved")
+    save_start(start, tmp_path / "saved")
     again = read_checkpoint(tmp_path / "saved")
     assert again.spec == start.spec
     assert (again.spec.dim, again.spec.expansion_attended, len(again.spec.skiplist)) == (8, True, 1)
@@ -204,15 +204,15 @@ def test_a_sentence_encoder_gets_a_seeded_head(checkpoint, tmp_path):
 def test_a_failed_save_leaves_what_was_there(checkpoint, tmp_path, monkeypatch):
     """When writing ends in an error the old checkpoint is whole and no scratch folder is left."""
     start = read_start(checkpoint, Head())
-    save_stanford(start, tmp_path / "saved")
+    save_start(start, tmp_path / "saved")
     before = {p.name: p.read_bytes() for p in (tmp_path / "saved").iterdir()}
 
     def full(*_args, **_more):
         raise OSError("disk full")
 
-    monkeypatch.setattr("refcolbert_export.start.save_file", full)
+    monkeypatch.setattr("refcolbert_export.saving.save_file", full)
     with pytest.raises(OSError, match="disk full"):
-        save_stanford(start, tmp_path / "saved")
+        save_start(start, tmp_path / "saved")
     assert {p.name: p.read_bytes() for p in (tmp_path / "saved").iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]
 
