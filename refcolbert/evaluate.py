@@ -33,7 +33,7 @@ Judged = Mapping[str, Mapping[str, int]]
 
 METRICS = ("nDCG@10", "RR@10", "R@100")
 TOPIC = "<top>"  # begins a query in TREC's classic topic files
-TOPIC_NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*(\S+)")
+TOPIC_NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)")
 TOPIC_TITLE = re.compile(r"<title>\s*(?:Topic:)?\s*([^<]*)")
 
 

@@ -1,5 +1,6 @@
 """Evaluation: metrics against values worked out by hand, and the file layouts."""
 
+import gzip
 import math
 
 import ir_measures
@@ -9,7 +10,16 @@ from hypothesis import strategies as st
 
 from refcolbert import Hit
 from refcolbert.errors import InvalidInput, RefColbertError
-from refcolbert.evaluate import METRICS, evaluate, read_qrels, read_queries, run_of, write_run
+from refcolbert.evaluate import (
+    METRICS,
+    evaluate,
+    per_query,
+    read_qrels,
+    read_queries,
+    read_run,
+    run_of,
+    write_run,
+)
 
 
 def answer(names):
@@ -87,6 +97,30 @@ def test_nothing_to_calculate_is_refused(qrels, metrics):
     """Without a judgement there is no mean, without a metric no answer."""
     with pytest.raises(InvalidInput):
         evaluate({"q": answer("a")}, qrels, metrics)
+
+
+def test_values_of_each_query_add_up_to_the_mean():
+    """per_query has every judged query, in the order of the judgements, under the names asked for."""
+    run = {"b": answer("xa"), "unjudged": answer("a")}
+    qrels = {"c": {"a": 1}, "b": {"a": 1}, "a": {"a": 1}}
+    found = per_query(run, qrels, ["MRR@10", "R@1", "RR@10"])
+    assert found == {
+        "MRR@10": {"c": 0.0, "b": 0.5, "a": 0.0},
+        "R@1": dict.fromkeys("cba", 0.0),
+        "RR@10": found["MRR@10"],
+    }
+    assert list(found["R@1"]) == list("cba")
+    assert evaluate(run, qrels, ["MRR@10"])["MRR@10"] == pytest.approx(sum(found["MRR@10"].values()) / 3)
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [("MRR@10", "RR@10"), ("Recall@50", "R@50"), ("Recall@1000", "R@1000"), ("MAP", "AP"), ("NDCG@10", "nDCG@10")],
+)
+def test_the_fields_names_are_known(alias, name):
+    """What papers call a metric gives what ir-measures calls it."""
+    run, qrels = {"q": answer("xayb")}, {"q": {"a": 1, "b": 1}}
+    assert evaluate(run, qrels, [alias])[alias] == evaluate(run, qrels, [name])[name]
 
 
 # ---- files
@@ -171,7 +205,44 @@ def test_a_line_that_is_no_query_is_named(tmp_path, name, line, message):
         read_queries(written(tmp_path / name, f"{first}\n{line}\n"))
 
 
-@pytest.mark.parametrize("read", [read_queries, read_qrels])
+TOPICS = """<top>
+<num> Number: 301
+<title> International
+ Organized Crime
+<desc> Description:
+Identify organizations.
+</top>
+
+<top>
+<num>302</num>
+<title>Topic: Poliomyelitis and Post-Polio</title>
+</top>
+"""
+
+
+def test_trec_topics_are_queries(tmp_path):
+    """Number and title of each <top>, on however many lines."""
+    expected = {"301": "International Organized Crime", "302": "Poliomyelitis and Post-Polio"}
+    assert read_queries(written(tmp_path / "topics.txt", TOPICS)) == expected
+    assert read_queries(written(tmp_path / "topics.gz", gzip.compress(TOPICS.encode()))) == expected
+
+
+def test_a_topic_without_a_title_is_named(tmp_path):
+    """The error names the line where it begins."""
+    with pytest.raises(InvalidInput, match=r"topics\.txt:9: expected a query id and a text"):
+        read_queries(written(tmp_path / "topics.txt", TOPICS.replace("<title>Topic", "<desc>Topic")))
+
+
+def test_a_beir_folder_stands_for_its_files(tmp_path):
+    """queries.jsonl and the judgements of the test split."""
+    (tmp_path / "qrels").mkdir()
+    written(tmp_path / "queries.jsonl", '{"_id": "1", "text": "one"}\n')
+    written(tmp_path / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore\n1\td\t1\n")
+    assert read_queries(tmp_path) == {"1": "one"}
+    assert read_qrels(tmp_path) == {"1": {"d": 1}}
+
+
+@pytest.mark.parametrize("read", [read_queries, read_qrels, read_run])
 @pytest.mark.parametrize("name", ["none.jsonl", "none.tsv", "folder", "latin.tsv"])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, read, name):
     """A missing file, a folder and text that is not UTF-8 are errors of ours that name the path."""
@@ -220,6 +291,35 @@ def test_a_run_file_is_read_back_by_others(tmp_path_factory, run):
     for row in ir_measures.read_trec_run(str(path)):
         found.setdefault(row.query_id, {})[row.doc_id] = row.score
     assert found == run
+
+
+@given(st.dictionaries(words, st.dictionaries(words, st.floats(-1e6, 1e6), min_size=1, max_size=4), max_size=3))
+def test_a_run_file_is_read_back(tmp_path_factory, run):
+    """What write_run wrote comes back with its order."""
+    path = tmp_path_factory.mktemp("run") / "run.trec"
+    write_run(run, path)
+    assert [(q, list(a.items())) for q, a in read_run(path).items()] == [(q, list(a.items())) for q, a in run.items()]
+
+
+@pytest.mark.parametrize(
+    "line", ["q Q0 d 1 2.5", "q Q0 d 1 2.5 tag more", "q Q0 d 1 high tag", "q Q0 d 1 nan tag", "q Q0 d 1 inf tag", "q"]
+)
+def test_a_line_that_is_no_answer_is_named(tmp_path, line):
+    """The error names file and line and the six columns."""
+    with pytest.raises(InvalidInput, match=r"run:2: expected query Q0 document rank score tag"):
+        read_run(written(tmp_path / "run", f"q Q0 a 1 2.5 tag\n{line}\n"))
+
+
+def test_a_document_twice_in_an_answer_is_refused(tmp_path):
+    """Which of the two ranks counts would be a guess."""
+    with pytest.raises(InvalidInput, match=r"run:2: query 'q' has the document 'a' twice"):
+        read_run(written(tmp_path / "run", "q Q0 a 1 2.5 tag\nq Q0 a 2 1.5 tag\n"))
+
+
+def test_passages_count_for_their_group():
+    """With a key a hit stands in the run under the group's name."""
+    cut = Hit(rank=1, score=2.0, id="d@3", text=None, metadata={"passage_of": "d"}, _explain=lambda: None)
+    assert run_of(["q"], [[cut, hit("e", 1.0, 2)]], "passage_of") == {"q": {"d": 2.0, "e": 1.0}}
 
 
 @pytest.mark.parametrize(("query", "document"), [("q", "my file.txt"), ("q 1", "d"), ("q", "a\nb"), ("q", "")])

@@ -8,6 +8,7 @@ on memory and a deadline for each input; a child that dies and any exception tha
 its input is kept.
 """
 
+import gzip
 import json
 import os
 import re
@@ -276,9 +277,16 @@ class Corpus(Target):
     """Files of documents."""
 
     def sound(self) -> Names:
-        """JSON lines and TSV."""
+        """Every layout."""
         lines = '{"_id": "a", "title": "t", "text": "x", "metadata": {"n": 1}}\n{"_id": "b", "text": "y"}\n'
-        return {"c.jsonl": lines.encode(), "c.tsv": b"1\tone\n2\ttwo\n"}
+        markdown = b"---\na: [1, x]\n---\nx\n# A\ny\n## B `c`\n> # q\n\nC\n===\nz\n"
+        return {
+            "c.jsonl": lines.encode(),
+            "c.tsv": b"1\tone\n2\ttwo\n",
+            "c.csv": b'id,text,n\n1,"a ""b"" c",x\n2,two,\n',
+            "c.md": markdown,
+            "c.txt.gz": gzip.compress(markdown, mtime=0),
+        }
 
     def read(self, names: Names) -> Any:
         """Both."""
