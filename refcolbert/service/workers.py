@@ -46,7 +46,9 @@ class Workers:
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._open = True
-        self._threads = [threading.Thread(target=self._work, name=f"answer-{i}") for i in range(limits.threads)]
+        self._threads = [  # daemons: a second SIGINT ends the process though they still work
+            threading.Thread(target=self._work, name=f"answer-{i}", daemon=True) for i in range(limits.threads)
+        ]
         for thread in self._threads:
             thread.start()
 

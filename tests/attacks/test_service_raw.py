@@ -272,6 +272,7 @@ def test_a_connection_that_is_reset_is_forgotten(client, piece):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.sendall(piece)
         connection.close()
+    assert client.get("/health").status == 200  # it was accepted after all of them
     deadline = time.monotonic() + 10
     while client.server.server_state.connections and time.monotonic() < deadline:
         time.sleep(0.01)
