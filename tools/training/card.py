@@ -65,9 +65,7 @@ def _training(run: Path) -> dict[str, Any]:
         ends = [sum(entry[name] for entry in part) / window for part in (steps[:window], steps[-window:])]
         losses.append(f"{name} {ends[0]:.3f} to {ends[1]:.3f}")
     return {
-        "settings": ", ".join(
-            f"{key} {_plain(value)}" for key, value in settings.items() if value not in (None, False)
-        ),
+        "settings": ", ".join(f"{key} {_plain(value)}" for key, value in settings.items() if value is not None),
         "steps": len(steps),
         "seconds": f", {seconds / 60:.0f} minutes" if seconds else "",
         "window": window,
