@@ -11,6 +11,10 @@ the same bits. Only the number of vectors is smaller, and what is measured is ti
     candidates, prune, rank, scan      for an entry of a probed list, a token pruned, ranked, or scanned raw
     answer     reading k documents and making hits
 
+How many entries a search meets is estimated. Of n_q * nprobe probed cells UNIQUE are different ones, and their lists are
+LOADED times as long as the mean one; DISTINCT of the tokens of a document go to a cell that no other of them went to.
+All three are what judged collections with the default model show (`python -m tools.bench.plan`).
+
 Times are medians of a few runs, with as many threads as NumPy and ONNX Runtime take by themselves: what else runs on
 the machine while they are measured is in them.
 """
@@ -35,9 +39,9 @@ from .encoder import BATCH_TOKENS, Encoder
 from .format import RAW
 from .index import Index
 from .ragged import Ragged, offsets_of
-from .search import CANDIDATES, NPROBE, PRUNED, search
+from .search import CANDIDATES, NPROBE, PRUNED, find, search
 
-__all__ = ["Calibration", "Shape", "calibrate"]
+__all__ = ["DISTINCT", "LOADED", "UNIQUE", "Calibration", "Shape", "calibrate"]
 
 Floats = NDArray[np.float32]
 
@@ -46,6 +50,10 @@ LONGEST = 1024  # tokens of a document that encoding is timed with
 FIT = ((256, 1 << 14), (4096, 1 << 15))  # (centroids, vectors) of the two runs of k-means
 STORED_TOKENS = 1 << 16
 SEARCHED_TOKENS = 1 << 19
+LISTED = 1 << 18  # entries of the probed lists
+DISTINCT = 0.57  # entries of inverted lists for each token
+UNIQUE = 0.5  # of the cells that query tokens probe
+LOADED = 1.3  # times the mean list that a probed one is long
 SCATTER = 0.5  # how far synthetic tokens lie from their centroid
 
 
@@ -63,6 +71,21 @@ class Shape:
     k: int = 10
     nprobe: int = NPROBE
     candidates: int = CANDIDATES
+
+    @property
+    def cells(self) -> float:
+        """Different cells that a query probes."""
+        return min(UNIQUE * self.n_q * self.nprobe, self.n_centroids)
+
+    @property
+    def entries(self) -> float:
+        """Entries of their lists."""
+        return min(self.cells / self.n_centroids * LOADED, 1.0) * DISTINCT * self.n_docs * self.tokens
+
+    @property
+    def found(self) -> float:
+        """Documents in those lists: as many as if entries fell on documents by chance."""
+        return self.n_docs * -float(np.expm1(-self.entries / self.n_docs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,24 +184,37 @@ def _coded(shape: Shape, rng: np.random.Generator) -> dict[str, float]:
     codec = _codec(shape, rng)
     some = _near(codec.centroids, rng.integers(0, shape.n_centroids, codecs.CHUNK), rng)
     compress = _median(lambda: codec.encode(some), 3) / len(some)
-    segment, lists = _segment(shape, rng)
+    segment = _segment(shape, rng)
     collection, length = Collection(shape.dim, codec, (segment,)), int(segment.offsets[1])
     keep = max(min(shape.candidates, len(segment) // (2 * PRUNED)), 1)  # fewer than there are documents
-    found: dict[str, list[float]] = {name: [] for name in CODED if name != "compress"}
+    found: dict[str, list[float]] = {name: [] for name in ("centroids", "cells", "prune", "rank")}
     for _ in range(RUNS):
         q = _near(codec.centroids, rng.integers(0, shape.n_centroids, shape.n_q), rng)
         result = search(q, collection, min(shape.k, keep), nprobe=shape.nprobe, candidates=keep)
         took = {stage.name: stage for stage in result.trace}
         n_pruned = min(took["candidates"].count, PRUNED * keep)
-        cells = ivf.probe((codec.centroids @ q.T).T, shape.nprobe)
         units = {
-            "candidates": len(ivf.entries(lists, cells)[0]),
             "prune": n_pruned * length,
             "rank": took["rank"].count * length,
         }
         for name, seconds in found.items():
             seconds.append(took[name].milliseconds / 1e3 / max(units.get(name, 1), 1))
-    return {"compress": compress, **{name: statistics.median(seconds) for name, seconds in found.items()}}
+    medians = {name: statistics.median(seconds) for name, seconds in found.items()}
+    return {"compress": compress, "candidates": _listing(shape, rng), **medians}
+
+
+def _listing(shape: Shape, rng: np.random.Generator) -> float:
+    """Seconds of an entry of the probed lists, with as many entries for a document as the collection has."""
+    share = min(LISTED / shape.entries, 1.0)
+    n_docs, n_cells = max(round(share * shape.n_docs), 1), max(round(shape.cells), 1)
+    n = max(round(share * shape.entries), n_cells)
+    offsets = np.linspace(0, n, n_cells + 1).astype(np.int64)
+    cells = np.arange(n_cells)
+    lists = ivf.InvertedLists(cells.astype(np.uint32), offsets, rng.integers(0, n_docs, n).astype(np.uint32))
+    live = np.ones(n_docs, np.bool_)
+    segment = Segment(np.arange(n_docs), np.arange(n_docs + 1), live, 1.0, None, None, lists)
+    table = rng.integers(0, 256, (n_cells, shape.n_q)).astype(np.uint8)
+    return _median(lambda: find(table, Collection(shape.dim, None, (segment,)), cells, live)) / n
 
 
 def _scanning(shape: Shape, rng: np.random.Generator) -> float:
@@ -202,7 +238,7 @@ def _codec(shape: Shape, rng: np.random.Generator) -> Codec:
     return Codec(fine, coarse, starts, np.full(shape.dim, width, np.float32), int(shape.nbits))
 
 
-def _segment(shape: Shape, rng: np.random.Generator) -> tuple[Segment, ivf.InvertedLists]:
+def _segment(shape: Shape, rng: np.random.Generator) -> Segment:
     """At least two documents of random tokens; nothing that a search does depends on what their bits say."""
     length = max(round(shape.tokens), 1)
     n_docs = max(min(SEARCHED_TOKENS // length, shape.n_docs), 2)
@@ -215,7 +251,7 @@ def _segment(shape: Shape, rng: np.random.Generator) -> tuple[Segment, ivf.Inver
     )
     offsets = offsets_of(np.full(n_docs, length))
     lists, live = ivf.build(encoded.codes, offsets), np.ones(n_docs, np.bool_)
-    return Segment(np.arange(n_docs), offsets, live, 1.5, None, encoded, lists), lists
+    return Segment(np.arange(n_docs), offsets, live, 1.5, None, encoded, lists)
 
 
 def _unit(rng: np.random.Generator, n: int, dim: int) -> Floats:

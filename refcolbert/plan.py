@@ -2,17 +2,13 @@
 
 Bytes are those that `format` gives files of those counts, so what is exact there is exact here: codes, residuals,
 scales, spreads, offsets. Three counts are estimates: tokens, where there is no sample to count them in; entries of the
-inverted lists, DISTINCT of the tokens of a document going to a cell that no other of them went to; and the bytes of the
-SQLite file, taken from one that holds the sample.
+inverted lists (`calibration.DISTINCT`); and the bytes of the SQLite file, taken from one that holds the sample.
 
 Time is counts times what `calibration` measured for one:
 
     build   encode: a n + b n^2 for each document; fit: steps + n_sample (a + b sqrt(K)); compress and store: a token
     query   encode; centroids and cells at this K; candidates: entries of the probed lists; prune and rank: tokens
             scan: all tokens, where vectors are raw or documents no more than are ranked anyway
-
-The probed lists: of n_q * nprobe cells UNIQUE are different ones, and their lists are LOADED times as long as the mean
-one. Those two and DISTINCT are what judged collections with the default model show (`python -m tools.bench.plan`).
 
 FLOPs count a multiplication and an addition each: 2 n_q dim a token that is ranked, 2 n_q dim K for the centroids, and
 of the encoder the matrix products of its graph (`graphs.matrix_products`).
@@ -29,7 +25,7 @@ import numpy as np
 
 from . import codec as codecs
 from . import kmeans
-from .calibration import Calibration, Shape, calibrate
+from .calibration import DISTINCT, Calibration, Shape, calibrate
 from .documents import Document, as_documents, pack
 from .encoder import Encoder
 from .errors import InvalidInput
@@ -56,13 +52,11 @@ PARTS = {
 }
 ALL_BITS: tuple[int | str, ...] = (*codecs.NBITS, *RAW)
 
-DISTINCT = 0.57  # entries of inverted lists for each token
-UNIQUE = 0.5  # of the cells that query tokens probe
-LOADED = 1.3  # times the mean list that a probed one is long
 FRAMED = 1.1  # tokens that are encoded for each that is stored: markers and punctuation
 VARIED = 1.25  # mean square of documents' lengths over the square of the mean
 TEXT_BYTES = 5.5  # for each stored token
 QUERY_VECTORS = 32  # where there is no encoder
+COPIES = 3.5  # of the sample of vectors at once, while a codec is fitted
 PACKED = 1000  # documents in the SQLite file that is measured, at least
 
 
@@ -72,6 +66,7 @@ class Plan:
 
     n_docs: int
     tokens_per_document: float
+    standard_error: float | None  # of that mean, as a share of it: how far the sample may be off; None without one
     n_tokens: int  # embeddings stored
     dim: int
     nbits: int | str  # of the times
@@ -94,6 +89,7 @@ class _Documents:
     squared: float  # encoded tokens
     text_bytes: float
     file_bytes: float  # in the SQLite file
+    error: float | None  # standard error of the mean of stored tokens, as a share of it
 
 
 def plan(
@@ -147,6 +143,7 @@ def plan(
     return Plan(
         n_docs=n_docs,
         tokens_per_document=documents.stored,
+        standard_error=documents.error,
         n_tokens=n_tokens,
         dim=shape.dim,
         nbits=nbits,
@@ -179,6 +176,7 @@ def _of_length(tokens: float, pool_factor: int, text_bytes: float | None) -> _Do
         squared=VARIED * framed**2,
         text_bytes=size,
         file_bytes=_file_bytes(some),
+        error=None,
     )
 
 
@@ -188,14 +186,15 @@ def _of_sample(sample: Iterable[Any], encoder: Encoder | None, pool_factor: int)
         raise InvalidInput("a sample is counted in tokens of a model: expected an encoder and at least one document")
     texts = [document.text or "" for document in documents]
     tokens = encoder.tokenizer.documents(texts)
-    stored = np.array([int(t.keep.sum()) for t in tokens])  # [n_sample]
+    stored = np.ceil(np.array([int(t.keep.sum()) for t in tokens]) / pool_factor)  # [n_sample]
     encoded = np.array([len(t.ids) for t in tokens])  # [n_sample]
     return _Documents(
-        stored=float(np.ceil(stored / pool_factor).mean()),
+        stored=float(stored.mean()),
         encoded=float(encoded.mean()),
         squared=float(np.square(encoded.astype(float)).mean()),
         text_bytes=float(np.mean([len(text.encode()) for text in texts])),
         file_bytes=_file_bytes(documents),
+        error=float(stored.std() / stored.mean() / np.sqrt(len(stored))),
     )
 
 
@@ -253,24 +252,16 @@ def _query(shape: Shape, c: Calibration) -> dict[str, float]:
     elif shape.n_docs <= shape.candidates:
         stages = {"centroids": c.centroids, "rank": ranked * c.rank}
     else:
-        entries, found = _found(shape)
+        found = shape.found
         pruned = min(found, PRUNED * shape.candidates)
         stages = {
             "centroids": c.centroids,
             "cells": c.cells,
-            "candidates": entries * c.candidates,
+            "candidates": shape.entries * c.candidates,
             "prune": pruned * shape.tokens * c.prune if found > shape.candidates else 0.0,
             "rank": min(found, shape.candidates) * shape.tokens * c.rank,
         }
     return {"encode": c.query, **stages, "answer": c.answer}
-
-
-def _found(shape: Shape) -> tuple[float, float]:
-    """Entries of the probed lists, and documents in them: as many as if entries fell on documents by chance."""
-    cells = min(UNIQUE * shape.n_q * shape.nprobe, shape.n_centroids)
-    all_entries = DISTINCT * shape.n_docs * shape.tokens
-    entries = min(cells / shape.n_centroids * LOADED, 1.0) * all_entries
-    return entries, shape.n_docs * -float(np.expm1(-entries / shape.n_docs))
 
 
 def _flops(shape: Shape, encoder: Encoder | None) -> dict[str, int]:
@@ -282,7 +273,7 @@ def _flops(shape: Shape, encoder: Encoder | None) -> dict[str, int]:
         found["encode"] = 2 * (n * by_token + n * n * by_pair)
     one = 2 * shape.n_q * shape.dim  # of a token, or a centroid
     if not isinstance(shape.nbits, str):
-        ranked = min(shape.n_docs, shape.candidates, _found(shape)[1] if shape.n_docs > shape.candidates else np.inf)
+        ranked = min(shape.n_docs, shape.candidates, shape.found if shape.n_docs > shape.candidates else np.inf)
         found |= {"centroids": one * shape.n_centroids, "rank": one * ranked * shape.tokens}
     return {stage: round(flops) for stage, flops in {**found, "scan": one * shape.n_docs * shape.tokens}.items()}
 
@@ -291,11 +282,11 @@ def _memory(shape: Shape, documents: _Documents, sizes: Mapping[str, int]) -> di
     """Bytes, as `building` and `search` say what they hold at once."""
     n_tokens, row = shape.n_docs * shape.tokens, 4 * shape.dim
     batch = 2 * min(shape.n_docs, BUILD_BATCH) * (documents.stored * row + documents.text_bytes)
-    counted = 100 * shape.n_docs + 6 * n_tokens
+    counted = 100.0 * shape.n_docs + 6 * n_tokens
     query = float(CHUNK_TOKENS * (row + 4 * shape.n_q))
     if not isinstance(shape.nbits, str):
-        counted += 3 * row * _fit_vectors(shape, n_tokens)
-        query += 9 * shape.n_centroids * shape.n_q + (32 + shape.n_q) * _found(shape)[0]
+        counted += COPIES * row * _fit_vectors(shape, n_tokens)
+        query += 9 * shape.n_centroids * shape.n_q + (32 + shape.n_q) * shape.entries
     staged = n_tokens * shape.dim * (4 if shape.nbits == "float32" else 2) + shape.n_docs * documents.file_bytes
     found = {"build": max(batch, counted), "building": staged, "search": sum(sizes.values()), "query": query}
     return {what: round(size) for what, size in found.items()}

@@ -74,10 +74,10 @@ def plan_index(
 
 
 def _lines(found: Plan) -> Iterable[str]:
-    yield (
-        f"{found.n_docs:,} documents of {found.tokens_per_document:.1f} tokens: {found.n_tokens:,} embeddings of dim "
-        f"{found.dim}; one vector a document would be {found.n_docs:,}, {_size(found.one_vector_bytes)} of float32"
-    )
+    error = f" (+- {found.standard_error:.1%})" if found.standard_error is not None else ""
+    one = f"one vector a document would be {found.n_docs:,}, {_size(found.one_vector_bytes)} of float32"
+    lengths = f"{found.n_docs:,} documents of {found.tokens_per_document:.1f}{error} tokens"
+    yield f"{lengths}: {found.n_tokens:,} embeddings of dim {found.dim}; {one}"
     yield ""
     yield from _sizes(found.bytes_of)
     yield ""

@@ -2,11 +2,12 @@
 
     python -m tools.bench.plan [NAMES ...] --data DIR [--work DIR] [--timed 4]
 
-For each collection and number of bits a plan is made from every eighth document, and an index of all of them, their
-vectors ready-made (`tools.bench.vectors`). Printed are predicted / measured, so 1 is right and 2 is twice too much:
-bytes of each part at every number of bits; at those of --timed seconds of building, milliseconds of a query and the
-most memory that a build takes. Encoding is measured on some documents of the collection. Then the three figures that
-`refcolbert.plan` takes for all collections, as they are in this one.
+For each collection and number of bits a plan is made, and an index of ready-made vectors (`tools.bench.vectors`).
+Printed are predicted / measured, so 1 is right and 2 is twice too much: bytes of each part at every number of bits; at
+those of --timed seconds of building, milliseconds of a query and the most memory that a build takes. Encoding is
+measured on some documents of the collection. The plan is made from all documents, so that lengths are right and what
+is seen is the model; what a sample of every eighth one would have said stands beside it. Then the three figures that
+`refcolbert.calibration` takes for all collections, as they are in this one.
 """
 
 import statistics
@@ -21,8 +22,9 @@ import click
 import numpy as np
 
 from refcolbert import Encoder, Index, ivf
+from refcolbert.calibration import DISTINCT, LOADED, UNIQUE
 from refcolbert.collection import Collection as Searched
-from refcolbert.plan import ALL_BITS, DISTINCT, LOADED, UNIQUE, Plan, parts_of, plan
+from refcolbert.plan import ALL_BITS, Plan, parts_of, plan
 from refcolbert.search import NPROBE, search
 from tools.bench.vectors import WORK, Corpus, gather
 from tools.collections import DATA, Collection, load
@@ -39,9 +41,9 @@ def build(folder: Path, bits: int | str, collection: Collection, corpus: Corpus)
     return Index.build(path, collection.documents, vectors=corpus.documents, dim=corpus.documents.dim, nbits=bits)
 
 
-def planned(bits: int | str, collection: Collection, encoder: Encoder) -> Plan:
-    """What is predicted from a sample."""
-    return plan(len(collection.documents), sample=collection.documents[::STEP], encoder=encoder, nbits=bits)
+def planned(bits: int | str, collection: Collection, encoder: Encoder, step: int = 1, **more: Any) -> Plan:
+    """What is predicted from every so many documents."""
+    return plan(len(collection.documents), sample=collection.documents[::step], encoder=encoder, nbits=bits, **more)
 
 
 def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -93,10 +95,13 @@ def report(collection: Collection, corpus: Corpus, encoder: Encoder, timed: Sequ
     tokens = len(corpus.documents.vectors)
     print(f"\n{collection.name}: {len(corpus.documents):,} documents, {tokens:,} tokens")
     with tempfile.TemporaryDirectory() as scratch:
-        found = planned(timed[0], collection, encoder)
+        plans = {bits: planned(bits, collection, encoder) for bits in ALL_BITS if str(bits) in timed}
+        first = next(iter(plans.values()))
+        sampled = planned(first.nbits, collection, encoder, STEP, calibration=first.calibration)
+        off = sampled.tokens_per_document / first.tokens_per_document
+        print(f"  every {STEP}th document: {off:.3f} of the tokens, standard error {sampled.standard_error:.3f}")
         for bits in ALL_BITS:
-            if str(bits) in timed[1:]:
-                found = planned(bits, collection, encoder)
+            found = plans.get(bits, first)  # every plan has the bytes at all of them
             took, index = seconds(lambda bits=bits: build(Path(scratch), bits, collection, corpus))  # type: ignore[misc]
             sizes = parts_of(index.info()["bytes_of"])
             print(f"  bytes at {bits} bits: measured, predicted / measured")
@@ -147,9 +152,10 @@ def report_memory(found: Plan, scratch: Path, collection: Collection, corpus: Co
 @DATA
 @WORK
 @click.option("--timed", multiple=True, default=("4",), show_default=True, help="Numbers of bits to measure times at.")
-def main(names: tuple[str, ...], data: Path, work: Path, timed: tuple[str, ...]) -> None:
+@click.option("--threads", type=int, help="Of ONNX Runtime; OPENBLAS_NUM_THREADS is NumPy's.")
+def main(names: tuple[str, ...], data: Path, work: Path, timed: tuple[str, ...], threads: int | None) -> None:
     """Measure collections NAMES (default: cranfield, medline, scifact) and print."""
-    encoder = Encoder.load()
+    encoder = Encoder.load(threads=threads)
     for name in names or NAMES:
         report(load(data, name), gather([name], data, work), encoder, timed)
 
