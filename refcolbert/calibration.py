@@ -11,9 +11,9 @@ the same bits. Only the number of vectors is smaller, and what is measured is ti
     candidates, prune, rank, scan      for an entry of a probed list, a token pruned, ranked, or scanned raw
     answer     reading k documents and making hits
 
-How many entries a search meets is estimated. Of n_q * nprobe probed cells UNIQUE are different ones, and their lists are
-LOADED times as long as the mean one; DISTINCT of the tokens of a document go to a cell that no other of them went to.
-All three are what judged collections with the default model show (`python -m tools.bench.plan`).
+How many entries a search meets is estimated. Of n_q * nprobe probed cells UNIQUE are different ones, and their lists
+are LOADED times as long as the mean one; DISTINCT of the tokens of a document go to a cell that no other of them went
+to. All three are what judged collections with the default model show (`python -m tools.bench.plan`).
 
 Times are medians of a few runs, with as many threads as NumPy and ONNX Runtime take by themselves: what else runs on
 the machine while they are measured is in them.
