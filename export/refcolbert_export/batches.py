@@ -17,6 +17,7 @@ from torch import Tensor
 from refcolbert.tokens import Tokens
 
 from .data import Example
+from .lengths import by_length
 
 __all__ = ["Batch", "Draw", "Group", "group", "known_positives"]
 
@@ -102,14 +103,8 @@ class Group:
 
 
 def group(tokens: Sequence[Tokens], pad_id: int, most: int) -> list[Group]:
-    """All texts, longest first, in groups of at most `most` tokens with padding (or one longer text)."""
-    order = sorted(range(len(tokens)), key=lambda i: -len(tokens[i].ids))
-    groups: list[list[int]] = []
-    for i in order:
-        if groups and (len(groups[-1]) + 1) * len(tokens[groups[-1][0]].ids) <= most:
-            groups[-1].append(i)
-        else:
-            groups.append([i])
+    """All texts in groups of similar length, as `by_length` makes them."""
+    groups = by_length([len(t.ids) for t in tokens], most)
     return [_padded([tokens[i] for i in chosen], chosen, pad_id) for chosen in groups]
 
 

@@ -26,6 +26,8 @@ from refcolbert.errors import InvalidInput, InvalidModel
 from refcolbert.graphs import external_tensors
 from refcolbert.tokens import check_texts
 
+from .lengths import by_length
+
 __all__ = ["SETTINGS", "CrossEncoder", "PairTokenizer", "is_cross_encoder", "padded"]
 
 SETTINGS = "cross_encoder.json"
@@ -86,16 +88,6 @@ class PairTokenizer:
         ids = [i for _, run in runs for i in run]
         types = [part.type for part, run in runs for _ in run]
         return PairTokens(np.array(ids, np.int64), np.array(types, np.int64))
-
-    def groups(self, encodings: Sequence[PairTokens], most: int) -> list[list[int]]:
-        """Positions, longest first, in groups of at most `most` tokens with padding (or one longer pair)."""
-        groups: list[list[int]] = []
-        for i in sorted(range(len(encodings)), key=lambda i: -len(encodings[i].ids)):
-            if groups and (len(groups[-1]) + 1) * len(encodings[groups[-1][0]].ids) <= most:
-                groups[-1].append(i)
-            else:
-                groups.append([i])
-        return groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +157,7 @@ class CrossEncoder:
         """The same for pairs of a query and a text. Raises `InvalidInput` for a score that is not finite."""
         encodings = self.tokenizer.pairs(pairs)
         out = np.empty(len(encodings), np.float32)  # [n_pairs]
-        for group in self.tokenizer.groups(encodings, BATCH_TOKENS):
+        for group in by_length([len(e.ids) for e in encodings], BATCH_TOKENS):
             out[group] = self.run(padded([encodings[i] for i in group], self.tokenizer.pad_id))
         if not np.isfinite(out).all():
             raise InvalidInput("the cross-encoder gave a score that is not finite")

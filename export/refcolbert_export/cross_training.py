@@ -18,6 +18,7 @@ from .checkpoints import LAYOUTS
 from .cross_encoder import PairTokenizer, is_cross_encoder, padded
 from .embed import precision_context
 from .frames import load_tokenizer, plain_json
+from .lengths import by_length
 from .reference import quiet
 from .replacing import replace_folder
 from .settings import Settings
@@ -113,7 +114,7 @@ class CrossInteraction:
     def _score(self, pairs: list[tuple[str, str]]) -> Tensor:  # -> [n_pairs]
         encodings = self._tokenizer.pairs(pairs)
         self.tokens += sum(len(e.ids) for e in encodings)
-        groups = self._tokenizer.groups(encodings, self.settings.group_tokens)
+        groups = by_length([len(e.ids) for e in encodings], self.settings.group_tokens)
         parts = []
         for group in groups:
             given = padded([encodings[i] for i in group], self._tokenizer.pad_id)

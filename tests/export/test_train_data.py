@@ -15,6 +15,7 @@ from refcolbert.tokens import TextTokenizer
 from refcolbert_export.batches import Draw, group
 from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.data import Example, fingerprint, read_examples
+from refcolbert_export.lengths import by_length
 from refcolbert_export.pca import fit_head
 from refcolbert_export.settings import Settings, parse_losses
 from refcolbert_export.start import Head, for_training, read_start, save_start
@@ -279,3 +280,11 @@ def test_a_fitted_head_changes_inner_products_least(checkpoint, tmp_path):
             for name, weight in rows.items():
                 lost[name] += float((states - states @ weight.T @ weight).square().sum())
     assert lost["fitted"] < 0.5 * lost["drawn"]
+
+
+def test_a_group_is_closed_for_much_shorter_texts():
+    """Once a group is worth a run, a text below 7/8 of its longest begins another; few texts stay together."""
+    assert by_length([100] * 6 + [90, 80], 4096) == [[0, 1, 2, 3, 4, 5, 6], [7]]
+    assert by_length([100, 10], 4096) == [[0, 1]]
+    assert by_length([5, 100, 5], 100) == [[1], [0, 2]]
+    assert by_length([], 100) == []

@@ -22,7 +22,7 @@ import click
 from refcolbert.docstrings import standard_library_docstrings
 
 ROOT = Path(__file__).parents[2]
-ROUNDS, NEGATIVES, SHORTEST = 2, 2, 200  # characters of an answer
+NEGATIVES, SHORTEST = 2, 200  # characters of an answer
 
 
 def examples(n: int) -> Iterator[dict[str, str]]:
@@ -44,19 +44,20 @@ def examples(n: int) -> Iterator[dict[str, str]]:
 @click.option("--document-length", default=180, show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
 @click.option("--dropout", default=0.1, show_default=True)
-def main(checkpoint: Path, peer: Path, **how: Any) -> None:
+@click.option("--rounds", default=2, show_default=True, help="The better one of each counts.")
+def main(checkpoint: Path, peer: Path, rounds: int, **how: Any) -> None:
     """Train both and print the rates of each round's better one, and their ratio."""
     ways = {"refcolbert": Path(sys.executable), "sentence-transformers": peer}
     n = how["batch"] * how["steps"]
     with tempfile.TemporaryDirectory() as scratch:
         data = Path(scratch) / "train.jsonl"
         data.write_text("".join(json.dumps(row) + "\n" for row in examples(n)))
-        rounds = [{name: _run(name, way, checkpoint, data, how) for name, way in ways.items()} for _ in range(ROUNDS)]
+        found = [{name: _run(name, way, checkpoint, data, how) for name, way in ways.items()} for _ in range(rounds)]
     click.echo(json.dumps(how))
     click.echo("| | examples/s by the clock | examples a CPU second |\n|---|--:|--:|")
-    best = {name: {key: min(r[name][key] for r in rounds) for key in ("clock_s", "cpu_s")} for name in ways}
-    for name, found in best.items():
-        click.echo(f"| {name} | {n / found['clock_s']:.2f} | {n / found['cpu_s']:.2f} |")
+    best = {name: {key: min(r[name][key] for r in found) for key in ("clock_s", "cpu_s")} for name in ways}
+    for name, seconds in best.items():
+        click.echo(f"| {name} | {n / seconds['clock_s']:.2f} | {n / seconds['cpu_s']:.2f} |")
     ratios = [best["sentence-transformers"][key] / best["refcolbert"][key] for key in ("clock_s", "cpu_s")]
     click.echo(f"\nratio of examples per second: {ratios[0]:.2f} by the clock, {ratios[1]:.2f} by CPU time")
 
