@@ -21,6 +21,7 @@
     folder       the model folder: written beside its place, proved, renamed
     teachers     BM25, a bi-encoder, and the two together
     mining       hard negatives: candidates of several rankings, without those that may be relevant
+    mine         the verb `refcolbert mine`: negatives and scores for one's own examples
     cli          the verbs `refcolbert export` and `refcolbert verify`
 
 Nothing here is imported by the core, and importing this package imports no torch.

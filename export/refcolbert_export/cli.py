@@ -2,19 +2,22 @@
 
 import importlib
 import json
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import click
 
-from refcolbert.errors import MissingDependency
+from refcolbert import Encoder
+from refcolbert.errors import InvalidInput, MissingDependency
+from refcolbert.passages import read_documents
 
 from .choices import Choices
 from .cross_encoder import is_cross_encoder
 from .settings import ARCHITECTURES, RECIPES, Settings, parse_losses
 
-__all__ = ["export", "train", "verify"]
+__all__ = ["export", "mine", "train", "verify"]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 PATH = click.Path(exists=True, path_type=Path)
@@ -165,6 +168,38 @@ def train(
             _torch_side("pca").fit_head(begun, examples)
     found = side["train"].train(begun, examples, out, settings, validation=pool, resume=resume, progress=True)
     click.echo(f"{found}: the trained checkpoint; `refcolbert export {found} MODEL` makes it ONNX")
+
+
+@click.command()
+@click.argument("data", nargs=-1, required=True, type=FILE)
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--corpus", type=PATH, help="More documents: whatever `refcolbert index` reads.")
+@click.option("--model", type=PATH, help="The exported ColBERT model that is to be trained further.")
+@click.option("--bi-encoder", type=PATH, help="A mean-pooled Sentence-Transformers folder: the better teacher.")
+@click.option("--hard", type=click.IntRange(0), default=8, show_default=True, help="The hardest candidates.")
+@click.option("--middle", type=click.IntRange(0), default=4, show_default=True, help="Others among the candidates.")
+@click.option("--random", type=click.IntRange(0), default=3, show_default=True, help="From all documents.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def mine(
+    data: tuple[Path, ...],
+    out: Path,
+    corpus: Path | None,
+    model: Path | None,
+    bi_encoder: Path | None,
+    seed: int,
+    **n: int,
+) -> None:
+    """Write the examples in DATA to OUT with hard negatives and a teacher's scores, for `train --loss kl`."""
+    side = {name: _torch_side(name) for name in ("data", "mine", "mining")}
+    if out.exists():
+        raise InvalidInput(f"there is already something at {out}; remove it or choose another place")
+    examples = side["data"].read_examples(data)
+    texts = () if corpus is None else (document.text or "" for document in read_documents(corpus))
+    encoder = None if model is None else Encoder.load(model)
+    with tempfile.TemporaryDirectory() as scratch:
+        miner = side["mine"].Miner(examples, texts, Path(scratch), model=encoder, bi_encoder=bi_encoder)
+        count = side["mine"].write_examples(out, miner.mine(choice=side["mining"].Choice(**n), seed=seed))
+    click.echo(f"{out}: {count} examples over {len(miner.documents)} documents")
 
 
 def _summary(report: dict[str, Any]) -> str:

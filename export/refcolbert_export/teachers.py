@@ -114,11 +114,12 @@ class BiEncoder:
         return found
 
 
-def ensemble(cosines: Floats, bm25: Floats, weight: float) -> Floats:
+def ensemble(cosines: Floats, bm25: Floats, weight: float, *, largest: float | None = None) -> Floats:
     """[..., n_docs] twice -> [..., n_docs]: cosine + weight * BM25 / the query's largest BM25.
 
-    A query that shares no word with any document is ranked by the cosines alone.
+    `largest` is that of all documents, where these are only some of them. A query that shares no word with any document
+    is ranked by the cosines alone.
     """
-    largest = bm25.max(axis=-1, keepdims=True)  # [..., 1]
-    share = np.divide(bm25, largest, out=np.zeros_like(bm25), where=largest > 0)  # [..., n_docs]
+    best = bm25.max(axis=-1, keepdims=True) if largest is None else np.full_like(bm25[..., :1], largest)  # [..., 1]
+    share = np.divide(bm25, best, out=np.zeros_like(bm25), where=best > 0)  # [..., n_docs]
     return np.asarray(cosines + np.float32(weight) * share)
