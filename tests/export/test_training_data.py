@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from refcolbert.errors import InvalidInput
-from tools.training import distil, leaks, pairs, sources
+from tools.training import distil, leaks, pairs, sources, weights
 from tools.training.embeddings import SHARD, embed
 from tools.training.leaks import TestTexts, shingles
 
@@ -214,3 +214,15 @@ def test_distilled_lines_score_the_positive_first(tmp_path):
         assert line["scores"][0] == pytest.approx(distil.SCALE * (rows[i, i] + distil.WEIGHT), abs=1e-3)
         assert len(line["scores"]) == 1 + len(line["negatives"]) == 16
         assert max(line["scores"][1:]) < line["scores"][0] - distil.SCALE * distil.MARGIN
+
+
+def test_the_weight_is_judged_by_its_ranking_and_the_scale_by_its_likelihood():
+    """nDCG@10 of each weight's scores is the textbook's; the scale is that under which the positives are likeliest."""
+    right, second = np.array([[0.9, 0.5, 0.1]]), np.array([[0.5, 0.9, 0.1]])
+    assert weights.table([right, second], {"0": {"0": 1}}) == pytest.approx([1.0, 1 / np.log2(3)], abs=1e-4)
+    draw = np.random.default_rng(0)
+    scores = draw.normal(size=(4000, 8)) * 0.2
+    chances = np.exp(10.0 * scores)  # the labels are drawn with scale 10
+    chances = (chances / chances.sum(axis=1, keepdims=True)).cumsum(axis=1)
+    positives = (draw.random((4000, 1)) > chances).sum(axis=1)
+    assert weights.best_scale(scores, positives) == 10.0

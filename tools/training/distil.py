@@ -44,7 +44,7 @@ DOCUMENTS = {
 }
 LENGTH = 128  # tokens
 WEIGHT = 0.4  # of BM25 in the ensemble: `python -m tools.training.weights` chose it
-SCALE = 20.0  # what the bi-encoder's own training multiplied its cosines with
+SCALE = 20.0  # what the bi-encoder's own training multiplied its cosines with; the labels are likeliest under 10
 DEPTH = 50  # candidates from each ranking
 FOUND = 20  # a positive further down is no answer that can be taught
 MARGIN = 0.05  # of the ensemble, below the positive
