@@ -174,7 +174,9 @@ def main(
     for metric in METRICS:
         click.echo(table(figures, metric) + "\n")
     if out is not None:
-        out.write_text(json.dumps({"split": split, "figures": figures}, indent=1) + "\n")
+        out.write_text(
+            json.dumps({"split": split, "bi-encoder": str(rankers.dtype), "figures": figures}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

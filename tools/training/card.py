@@ -119,6 +119,7 @@ def card(model: Path, work: Path, data: Path, figures: Path, ablations: Path | N
         shingle=SHINGLE,
         teacher=blocks["scores"],
         development=", ".join(DEVELOPMENT),
+        dtype=_json(figures).get("bi-encoder", "torch.float32").removeprefix("torch."),
         scores=_tables(figures),
         ablations="" if ablations is None else f"\n## Ablations\n\n{_tables(ablations)}\n",
     )
