@@ -1,16 +1,15 @@
 # Two commands do everything on a fresh machine with Python 3.11 or newer:
-#   make demo   environment, install, default model, index real text, answer questions
+#   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint adapters nightly faults fuzz sizes conformance mutation coverage blas clean
 
 PYTHON ?= python3
 VENV := .venv
+DEMO := .venv-demo
 LOWEST := .venv-lowest
 ADAPTERS := .venv-adapters
 BIN := $(VENV)/bin
-MODEL_CACHE := $(or $(REFCOLBERT_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/refcolbert)
-DEFAULT_MODEL := $(MODEL_CACHE)/default-model/model.onnx
 
 help:
 	@grep -E '^#   ' Makefile | cut -c5-
@@ -35,11 +34,15 @@ $(ADAPTERS)/.ready: pyproject.toml
 	$(ADAPTERS)/bin/python -m pip install --quiet --editable '.[test,langchain,llamaindex,haystack]'
 	touch $@
 
-$(DEFAULT_MODEL): $(VENV)/.ready
-	$(BIN)/python -m tools.default_model
+# What a user installs: the core and its model, in which the demo proves that nothing else is needed.
+$(DEMO)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/python -m pip install --quiet --upgrade pip
+	$(DEMO)/bin/python -m pip install --quiet --editable .
+	touch $@
 
-demo: $(VENV)/.ready $(DEFAULT_MODEL)
-	$(BIN)/refcolbert demo
+demo: $(DEMO)/.ready
+	$(DEMO)/bin/refcolbert demo
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -93,4 +96,4 @@ sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.sizes
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(ADAPTERS) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,6 @@
 """The docstrings of Python's own standard library: real English text that is on every machine.
 
-The demo indexes them and the default model's projection was fitted on them. Sources are parsed, never imported.
+The demo indexes them; the default model's training began with them. Sources are parsed, never imported.
 """
 
 import ast

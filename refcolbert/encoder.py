@@ -37,7 +37,7 @@ from .ragged import Ragged, offsets_of, rows_of
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens, check_texts
 
-__all__ = ["MODEL_FILES", "WEIGHTS", "Encoder", "Progress", "cache_folder", "default_model_folder"]
+__all__ = ["MODEL_FILES", "WEIGHTS", "Encoder", "Progress", "default_model_folder"]
 
 log = logging.getLogger("refcolbert")
 
@@ -52,16 +52,9 @@ UNIT_TOLERANCE = 1e-3  # a row this far from norm 1 is no rounding error: the gr
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def cache_folder() -> Path:
-    """Where refcolbert keeps what it builds or downloads: $REFCOLBERT_CACHE, else the user's cache folder."""
-    if own := os.environ.get("REFCOLBERT_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refcolbert"
-
-
 def default_model_folder() -> Path:
-    """Where the default model is looked for."""
-    return cache_folder() / "default-model"
+    """The default model, which the package brings along."""
+    return Path(__file__).parent / "default_model"
 
 
 class Encoder:
@@ -295,8 +288,8 @@ def _find(path_or_hub_id: str | Path | None) -> Path:
         folder = default_model_folder()
         if not folder.is_dir():
             raise ModelNotFound(
-                f"there is no default model at {folder}; build it with 'make demo' or "
-                "'python -m tools.default_model' in a clone of refcolbert, or name a model folder: Encoder.load(path)"
+                f"this installation lacks the default model, expected at {folder}; install refcolbert again, "
+                "or name a model folder: Encoder.load(path)"
             )
         return folder
     if not isinstance(path_or_hub_id, str | Path) or path_or_hub_id == "":

@@ -10,14 +10,16 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import refcolbert
 from refcolbert import Encoder, Ragged
-from refcolbert.encoder import MODEL_FILES, cache_folder, default_model_folder
+from refcolbert.encoder import MODEL_FILES, default_model_folder
 from refcolbert.errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
 
 TEXTS = [
@@ -303,32 +305,14 @@ def test_a_path_where_no_folder_is_gives_model_not_found(model, monkeypatch, nam
         Encoder.load(name)
 
 
-def test_the_default_model_lies_in_the_cache_folder(encoder, model, monkeypatch):
-    """load() takes the cache folder's default model, and says where it belongs when it is not there."""
-    monkeypatch.setenv("REFCOLBERT_CACHE", str(model.parent))
-    assert cache_folder() == model.parent
-    with pytest.raises(ModelNotFound, match="default-model"):
-        Encoder.load()
-    model.rename(default_model_folder())
+def test_the_default_model_lies_in_the_package(encoder, model, monkeypatch):
+    """load() takes the packaged model, whatever the environment, and says what to do where it is missing."""
+    assert default_model_folder() == Path(refcolbert.__file__).parent / "default_model"
+    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: model)
     assert (Encoder.load().hash, Encoder.load().source) == (encoder.hash, None)
-
-
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"REFCOLBERT_CACHE": "/own", "XDG_CACHE_HOME": "/xdg", "HOME": "/home"}, "/own"),
-        ({"XDG_CACHE_HOME": "/xdg", "HOME": "/home"}, "/xdg/refcolbert"),
-        ({"HOME": "/home"}, "/home/.cache/refcolbert"),
-        ({"REFCOLBERT_CACHE": "", "XDG_CACHE_HOME": "", "HOME": "/home"}, "/home/.cache/refcolbert"),
-    ],
-)
-def test_the_cache_folder_follows_the_environment(monkeypatch, variables, expected):
-    """Its own variable comes first, then the user's cache folder; an empty variable is none."""
-    for name in ("REFCOLBERT_CACHE", "XDG_CACHE_HOME", "HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert str(cache_folder()) == expected
+    model.rename(model.with_name("elsewhere"))
+    with pytest.raises(ModelNotFound, match="install refcolbert again"):
+        Encoder.load()
 
 
 def test_info_says_what_the_encoder_is(encoder):

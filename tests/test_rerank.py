@@ -1,7 +1,5 @@
 """Reranking: exact MaxSim in the one total order, without an index."""
 
-import shutil
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -107,15 +105,14 @@ def test_a_generator_is_not_taken_for_nothing(encoder):
     assert len(hits) == 2
 
 
-def test_the_default_model_is_used_when_none_is_given(encoder, tmp_path, monkeypatch):
-    """Without an encoder the default model of the cache folder answers."""
-    shutil.copytree(encoder.folder, tmp_path / "default-model")
-    monkeypatch.setenv("REFCOLBERT_CACHE", str(tmp_path))
+def test_the_default_model_is_used_when_none_is_given(encoder, monkeypatch):
+    """Without an encoder the default model answers."""
+    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: encoder.folder)
     assert rerank(QUERY, ["a", "b"]) == rerank(QUERY, ["a", "b"], encoder)
 
 
 def test_without_a_default_model_the_error_says_where_it_belongs(tmp_path, monkeypatch):
     """A missing default model is a ModelNotFound naming the place and a way out."""
-    monkeypatch.setenv("REFCOLBERT_CACHE", str(tmp_path))
-    with pytest.raises(ModelNotFound, match=r"default-model.*Encoder\.load"):
+    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: tmp_path / "default_model")
+    with pytest.raises(ModelNotFound, match=r"default_model.*Encoder\.load"):
         rerank(QUERY, ["a"])

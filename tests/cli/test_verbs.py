@@ -114,14 +114,15 @@ def test_index_works_after_a_broken_line_is_mended(tmp_path, run):
 
 def test_without_a_model_the_error_says_what_to_do(tmp_path, beir, run):
     """No default model is exit code 1 and a way out on stderr."""
-    assert "Error: ModelNotFound: there is no default model" in run("index", "new", beir, exit_code=1).stderr
+    lacking = run("index", "new", beir, exit_code=1).stderr
+    assert "Error: ModelNotFound: this installation lacks the default model" in lacking
     assert run("index", "new", beir, "--model", "nowhere", exit_code=1).stderr.startswith("Error: ModelNotFound")
     assert not (tmp_path / "new").exists()
 
 
 def test_the_default_model_is_found_by_itself(tmp_path, beir, run, encoder):
-    """With a default model in the cache folder no verb needs --model."""
-    shutil.copytree(encoder.folder, tmp_path / "cache" / "default-model")
+    """With the default model in its place no verb needs --model."""
+    shutil.copytree(encoder.folder, tmp_path / "default_model")
     run("index", "new", beir)
     assert ids_of(run("search", "new", "read the file line by line", "-k", 1, "--json")) == ["file"]
     assert json.loads(run("info", "--json").stdout)["hash"] == encoder.hash

@@ -2,7 +2,7 @@
 
     python -m tools.bench.encode CHECKPOINT [--pylate PYTHON] [--sentence-transformers PYTHON] [--threads 2]
 
-CHECKPOINT is a Stanford-layout folder (tools.default_model --checkpoint makes one). PYTHON is the interpreter of an
+CHECKPOINT is a Stanford-layout folder (tools.training.start makes one). PYTHON is the interpreter of an
 environment that has the peer. The texts are Python's own docstrings, of mixed length; all rows come from one run.
 
 The last column is the share of this machine's rate of float32 matrix products that the documents reach. That rate is

@@ -2,7 +2,7 @@
 
     python -m tools.bench.train CHECKPOINT --sentence-transformers PYTHON [--precision bf16] [--threads 1]
 
-CHECKPOINT is a Stanford-layout folder (tools.default_model --checkpoint makes one). PYTHON is the interpreter of an
+CHECKPOINT is a Stanford-layout folder (tools.training.start makes one). PYTHON is the interpreter of an
 environment that has the peer and what its trainer needs (sentence-transformers[train]). Both train on Python's own
 docstrings: the first line is the query, the rest answers it, two others do not; in-batch negatives, AdamW.
 The runs take turns, each in a process of its own. CPU seconds say the same as the clock where nothing else runs.
