@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from click.testing import CliRunner
 
+from refcolbert import Ragged
 from tools.bench import ablations
 
 
@@ -32,7 +33,18 @@ def test_other_encodings_change_queries_alone(encoder, tmp_path):
     assert len(bare.encode_queries(["amber " * 60])[0]) == 48
 
 
-def test_every_row_is_measured(encoder, tmp_path):
+def test_leading_directions_keep_products_where_vectors_lie_in_few_dimensions():
+    """Vectors of a plane lose nothing in two dimensions; the directions are orthonormal, the largest first."""
+    rng = np.random.default_rng(0)
+    plane = np.linalg.qr(rng.standard_normal((6, 2)))[0].T * [[3.0], [1.0]]  # [2, 6]
+    vectors = (rng.standard_normal((40, 2)) @ plane).astype(np.float32)  # [40, 6]
+    found = ablations.leading(Ragged(vectors, np.array([0, 40])), 2)  # [6, 2]
+    assert np.allclose(found.T @ found, np.eye(2), atol=1e-6)
+    assert np.allclose((vectors @ found) @ (vectors @ found).T, vectors @ vectors.T, atol=1e-4)
+    assert np.linalg.norm(vectors @ found[:, 0]) > np.linalg.norm(vectors @ found[:, 1])
+
+
+def test_every_row_is_measured(encoder, tmp_path, monkeypatch):
     """The command prints and writes a row for each switch and width."""
     folder = tmp_path / "one"
     (folder / "qrels").mkdir(parents=True)
@@ -44,6 +56,7 @@ def test_every_row_is_measured(encoder, tmp_path):
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\t7\t1\n")
     out = tmp_path / "ablations.json"
     arguments = [str(encoder.folder), "--data", str(tmp_path), "--collection", "one", "--json", str(out)]
+    monkeypatch.setattr(ablations, "DIMS", (8, encoder.dim))
     done = CliRunner().invoke(ablations.main, arguments, catch_exceptions=False)
     figures = json.loads(out.read_text())["figures"]
     assert list(figures) == [
@@ -51,6 +64,7 @@ def test_every_row_is_measured(encoder, tmp_path):
         "without [MASK] expansion",
         f"queries cut at {min(32, encoder.spec.query_length)} tokens",
         "punctuation kept",
+        "8 dimensions",
         "4 bits",
         "2 bits",
     ]

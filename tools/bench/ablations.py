@@ -1,9 +1,10 @@
-"""What each switch of an encoding is worth: the same weights without [MASK] expansion, with punctuation, in few bits.
+"""What each switch of an encoding is worth: the same weights without [MASK] expansion, with punctuation, narrower.
 
     python -m tools.bench.ablations MODEL --data DIR [--collection NAME ...] [--json ablations.json]
 
 Only the encoding differs, not the training: a model trained without a switch may do better without it. Documents are
-encoded once with their punctuation rows, which are then left out everywhere else. Exact MaxSim throughout.
+encoded once with their punctuation rows, which are then left out everywhere else. Fewer dimensions are the leading
+directions of the collection's document vectors; bits are those of an index. Exact MaxSim throughout.
 """
 
 import json
@@ -25,11 +26,13 @@ from refcolbert.spec import EncodingSpec
 from tools.bench.models import DEPTH, Figures, table
 from tools.collections import DATA, Collection, load
 
-__all__ = ["ablate", "variant"]
+__all__ = ["ablate", "leading", "variant"]
 
 Queries = list[NDArray[np.float32]]  # [n_q, dim] each
 
 SHORT = 32  # tokens of a query: what ColBERT's checkpoints are cut at
+DIMS = (96, 64, 32)
+BITS = (4, 2)
 
 
 def variant(folder: Path, spec: EncodingSpec, out: Path) -> Encoder:
@@ -56,6 +59,27 @@ def without_punctuation(encoder: Encoder, texts: list[str], everything: Ragged) 
     return Ragged(everything.vectors[np.concatenate(kept)], offsets_of([int(keep.sum()) for keep in kept]))
 
 
+def leading(documents: Ragged, dim: int) -> NDArray[np.float32]:  # -> [documents.dim, dim]
+    """The directions in which the vectors' second moment is largest: the projection that changes products least."""
+    vectors = documents.vectors.astype(np.float64)  # [n_tokens, documents.dim]
+    _, directions = np.linalg.eigh(vectors.T @ vectors)  # eigenvalues ascending
+    found: NDArray[np.float32] = directions[:, : -dim - 1 : -1].astype(np.float32)
+    return found
+
+
+def _narrower(vectors: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[n, dim], [dim, narrow] -> [n, narrow] of norm one."""
+    found: NDArray[np.float32] = vectors @ directions
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found
+
+
+def _narrow(queries: Queries, documents: Ragged, dim: int) -> tuple[Queries, Ragged, int | str]:
+    directions = leading(documents, dim)
+    narrow = Ragged(_narrower(documents.vectors, directions), documents.offsets)
+    return [_narrower(q, directions) for q in queries], narrow, "float32"
+
+
 def _measure(collection: Collection, queries: Queries, documents: Ragged, nbits: int | str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         holding: dict[str, Any] = {"nbits": nbits} if nbits == "float32" else {"nbits": nbits, "train_at": 1}
@@ -66,7 +90,7 @@ def _measure(collection: Collection, queries: Queries, documents: Ragged, nbits:
 
 
 def ablate(encoder: Encoder, others: Mapping[str, Encoder], plain: Encoder, collection: Collection) -> Figures:
-    """Metrics of the model as it is, of each other encoding of queries, with punctuation (`plain`), and in few bits."""
+    """Metrics of the model as it is, of each other encoding of queries, with punctuation (`plain`), narrow, in bits."""
     texts, asked = collection.texts, list(collection.queries.values())
     everything = plain.encode_documents(texts, progress=True)
     documents, queries = without_punctuation(encoder, texts, everything), encoder.encode_queries(asked)
@@ -74,7 +98,8 @@ def ablate(encoder: Encoder, others: Mapping[str, Encoder], plain: Encoder, coll
         "as it is": (queries, documents, "float32"),
         **{name: (other.encode_queries(asked), documents, "float32") for name, other in others.items()},
         "punctuation kept": (queries, everything, "float32"),
-        **{f"{nbits} bits": (queries, documents, nbits) for nbits in (4, 2)},
+        **{f"{dim} dimensions": _narrow(queries, documents, dim) for dim in DIMS if dim < encoder.dim},
+        **{f"{nbits} bits": (queries, documents, nbits) for nbits in BITS},
     }
     return {name: {collection.name: _measure(collection, *row)} for name, row in rows.items()}
 

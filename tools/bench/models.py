@@ -31,7 +31,7 @@ from tools.collections import DATA, Collection, load
 from tools.training.distil import WEIGHT
 from tools.training.embeddings import embed
 
-__all__ = ["COLLECTIONS", "DEVELOPMENT", "Rankers", "table"]
+__all__ = ["COLLECTIONS", "DEVELOPMENT", "Rankers", "measure", "models_of", "table"]
 
 Rows = NDArray[np.floating]  # [n_queries, n_docs]
 Figures = dict[str, dict[str, dict[str, float]]]  # ranker -> collection -> metric -> mean
@@ -138,7 +138,8 @@ def _with_mean(values: Sequence[float], names: Sequence[str]) -> NDArray[np.floa
     return np.array([*values, *([np.mean(development)] if development else [])])
 
 
-def _models(models: Sequence[str]) -> dict[str, tuple[str, Callable[[Collection], Rows]]]:
+def models_of(models: Sequence[str]) -> dict[str, tuple[str, Callable[[Collection], Rows]]]:
+    """Name -> key of the cache and ranker, of each model folder; "default" is the default model."""
     keyed = {}
     for model in models:
         encoder = Encoder.load(None if model == "default" else model)
@@ -170,7 +171,7 @@ def main(
     keyed = {
         name: (f"{name} {rankers.dtype} {WEIGHT}", rank) for name, rank in rankers.baselines().items() if baselines
     }
-    figures = measure(rankers, {**keyed, **_models(models)}, [load(data, name, split) for name in names])
+    figures = measure(rankers, {**keyed, **models_of(models)}, [load(data, name, split) for name in names])
     for metric in METRICS:
         click.echo(table(figures, metric) + "\n")
     if out is not None:

@@ -22,7 +22,7 @@ from tools.collections import DATA
 from tools.training import blocks, pairs
 from tools.training.start import write_start
 
-__all__ = ["QUERY_LENGTH", "SETTINGS"]
+__all__ = ["QUERY_LENGTH", "SETTINGS", "export_model", "train_model"]
 
 SETTINGS = Settings(
     steps=800,
@@ -57,32 +57,30 @@ def main(train: Path, data: Path, work: Path) -> None:
         write_start(start)
     if not blocked.is_file():
         blocks.main.main([str(paired), "--out", str(blocked), "--work", str(work / "vectors")], standalone_mode=False)
-    checkpoint = work / "run" / "checkpoint"
-    _train(start, blocked, work / "run")
+    train_model(work, work / "run", SETTINGS)
     if not (work / "model").is_dir():
-        _export(checkpoint, work / "model")
+        export_model(work / "run" / "checkpoint", work / "model", "int8")
     click.echo(f"{work / 'model'}: compare it with BM25 and the bi-encoder: python -m tools.bench.models")
 
 
-def _train(start: Path, data: Path, out: Path) -> None:
+def train_model(work: Path, out: Path, settings: Settings) -> None:
+    """Train from the start and the blocks of the folder `work`, or go on with what is in `out`."""
     from refcolbert_export.data import read_examples
+    from refcolbert_export.memory import keep_freed_memory
     from refcolbert_export.start import Head, read_start
     from refcolbert_export.train import train
 
-    train(
-        read_start(start, Head(), SETTINGS.seed),
-        read_examples([data]),
-        out,
-        SETTINGS,
-        resume=(out / "state.pt").is_file(),
-        progress=True,
-    )
+    keep_freed_memory()
+    start = read_start(work / "start", Head(), settings.seed)
+    examples = read_examples([work / "blocks.jsonl.gz"])
+    train(start, examples, out, settings, resume=(out / "state.pt").is_file(), progress=True)
 
 
-def _export(checkpoint: Path, out: Path) -> None:
+def export_model(checkpoint: Path, out: Path, variant: str) -> None:
+    """The model folder, for long queries too."""
     from refcolbert_export.folder import export_checkpoint
 
-    export_checkpoint(checkpoint, out, variant="int8", choices=Choices(query_length=QUERY_LENGTH))
+    export_checkpoint(checkpoint, out, variant=variant, choices=Choices(query_length=QUERY_LENGTH))
 
 
 if __name__ == "__main__":
