@@ -2,7 +2,7 @@
 #   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint adapters nightly faults fuzz sizes conformance mutation coverage blas clean
+.PHONY: help demo test lint docs adapters nightly faults fuzz sizes conformance mutation coverage blas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -50,9 +50,14 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 test: lint $(LOWEST)/.ready adapters
-	$(LOWEST)/bin/python -m pytest --quiet -m "not export and not install" --ignore tests/export --ignore tests/page
+	$(LOWEST)/bin/python -m pytest --quiet -m "not export and not install" --ignore tests/export --ignore tests/page --ignore tests/site
 	$(BIN)/python -m pytest --quiet
 	$(BIN)/python -m tools.sizes
+
+#   make docs      the site, from docs/ to build/site; a warning is an error
+docs: $(VENV)/.ready
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs build/site
+	@echo "open build/site/index.html"
 
 #   make adapters  the adapters with the frameworks themselves; named, a file whose framework is missing fails
 adapters: $(ADAPTERS)/.ready

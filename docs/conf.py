@@ -1,0 +1,68 @@
+"""How the site is built from these pages: python -m sphinx -W docs build/site, or make docs.
+
+Pages are Markdown. Docstrings are, too, as far as they go: paragraphs, `code`, and blocks indented by four columns; the
+reader below turns that into what Sphinx reads. Nothing in the built pages is loaded from elsewhere.
+"""
+
+import re
+from collections.abc import Iterator
+
+import refcolbert
+
+project = "refcolbert"
+version = release = refcolbert.__version__
+copyright = "the authors of refcolbert, Apache-2.0"  # noqa: A001 - Sphinx's name
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+exclude_patterns = ["Dockerfile"]
+
+html_theme = "furo"
+html_title = f"refcolbert {version}"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_favicon = html_logo = "../refcolbert/page/icon.svg"
+smartquotes = False  # what is quoted from code stays what it is
+html_show_sphinx = False
+html_copy_source = html_show_sourcelink = False
+highlight_language = "text"  # of what does not say: indented blocks of docstrings
+pygments_style, pygments_dark_style = "friendly", "monokai"
+
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+
+default_role = "code"  # `x` in a docstring is code
+add_module_names = False
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_class_signature = "separated"
+autodoc_default_options = {"exclude-members": "__new__"}
+python_maximum_signature_line_length = 100
+python_use_unqualified_type_names = True
+
+
+def paragraphs(docstring: list[str]) -> Iterator[str]:
+    """A docstring's lines as reStructuredText: an indented block is literal, `x` is code, all else is only text."""
+    literal, blank = False, True
+    for line in docstring:
+        if line.startswith("    "):
+            if not literal and blank:
+                yield from ("::", "")
+                literal = True
+        elif line.strip():
+            literal = False
+        blank = not line.strip()
+        yield line if literal else re.sub(r"(`[^`]+`)(?=(\w)?)|([*|_\\])", _escaped, line)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code, letter, mark = found.groups()
+    return "\\" + mark if mark else code + ("\\ " if letter else "")  # `Hit`s: the s does not belong to the code
+
+
+def read_docstring(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """What autodoc does with each docstring before it is parsed."""
+    lines[:] = list(paragraphs(lines))
+
+
+def setup(app) -> None:  # noqa: ANN001 - Sphinx's own type would import Sphinx where pages are only read
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", read_docstring)
