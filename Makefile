@@ -56,7 +56,7 @@ test: lint $(LOWEST)/.ready adapters
 
 #   make docs      the site, from docs/ to build/site; a warning is an error
 docs: $(VENV)/.ready
-	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs build/site
+	$(BIN)/python -m sphinx -W --keep-going --quiet --fresh-env -b html docs build/site
 	@echo "open build/site/index.html"
 
 #   make adapters  the adapters with the frameworks themselves; named, a file whose framework is missing fails

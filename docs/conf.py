@@ -4,8 +4,10 @@ Pages are Markdown. Docstrings are, too, as far as they go: paragraphs, `code`, 
 reader below turns that into what Sphinx reads. Nothing in the built pages is loaded from elsewhere.
 """
 
+import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 
 import refcolbert
 
@@ -33,10 +35,27 @@ default_role = "code"  # `x` in a docstring is code
 add_module_names = False
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
 autodoc_default_options = {"exclude-members": "__new__"}
 python_maximum_signature_line_length = 100
 python_use_unqualified_type_names = True
+
+ARRAY_LIKE = re.compile(r"[\w.~]*_Buffer \| .*?_NestedSequence\[complex \| bytes \| str\]")
+ARRAY = re.compile(r"[\w.~]*ndarray\[tuple\[[^]]*\], [\w.~]*dtype\[([^]]*)\]\]")
+NOT_CALLED = {  # made by a method or a function, never by a call
+    "refcolbert.Index",
+    "refcolbert.Encoder",
+    "refcolbert.Hit",
+    "refcolbert.Explanation",
+    "refcolbert.Match",
+    "refcolbert.Tuning",
+    "refcolbert.Plan",
+    "refcolbert.tune.Setting",
+    "refcolbert.words.QueryWord",
+    "refcolbert.words.Segment",
+    "refcolbert.search.Result",
+    "refcolbert.search.Stage",
+    "refcolbert.service.server.Bound",
+}
 
 
 def paragraphs(docstring: list[str]) -> Iterator[str]:
@@ -59,10 +78,32 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def read_docstring(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """What autodoc does with each docstring before it is parsed."""
-    lines[:] = list(paragraphs(lines))
+    """What autodoc does with each docstring before it is parsed; a dataclass shows what its fields' comments say."""
+    shown = fields_of(obj) if what == "class" and is_dataclass(obj) else []
+    lines[:] = [*paragraphs(lines), *([""] if shown else []), *paragraphs(shown)]
+
+
+def fields_of(kind: object) -> list[str]:
+    """A list of a dataclass's public fields: name, type, and the comment behind them in the source."""
+    rows = re.findall(r"^    ([a-z]\w*): (.*?)(?: = .*?)?(?:  # (.*))?$", inspect.getsource(kind), re.MULTILINE)
+    return [f"- `{name}: {annotation}`{comment and ', ' + comment}" for name, annotation, comment in rows]
+
+
+def read_signature(
+    app: object, what: str, name: str, obj: object, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """What autodoc does with each signature: NumPy's aliases get their names back; some classes are not called."""
+    if name in NOT_CALLED:
+        return "", None
+    return tuple(text and _with_aliases(text) for text in (signature, returns))
+
+
+def _with_aliases(text: str) -> str:
+    text = ARRAY.sub(r"NDArray[\1]", ARRAY_LIKE.sub("ArrayLike", text))
+    return re.sub(r"<class '(\w+)'>", r"\1", text.replace("<factory>", "..."))
 
 
 def setup(app) -> None:  # noqa: ANN001 - Sphinx's own type would import Sphinx where pages are only read
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", read_docstring)
+    app.connect("autodoc-process-signature", read_signature)
