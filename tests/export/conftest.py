@@ -7,7 +7,12 @@ import pytest
 pytest.importorskip("torch", reason="the export extra is not installed")
 pytest.importorskip("transformers", reason="the export extra is not installed")
 
+import json
+import shutil
+
 import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, processors
 
 torch.set_num_threads(1)  # tiny models: several threads only wait for each other
 
@@ -27,4 +32,23 @@ def checkpoint(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     write_checkpoint(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def transformer(checkpoint, tmp_path_factory):
+    """The tiny transformer without a projection, with a tokenizer that frames pairs; read-only."""
+    folder = tmp_path_factory.mktemp("transformer") / "bare"
+    shutil.copytree(checkpoint, folder)
+    (folder / "artifact.metadata").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    frame = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    single, pair = "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"
+    tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=frame)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tensors = load_file(folder / "model.safetensors")
+    tensors.pop("linear.weight")
+    save_file(tensors, folder / "model.safetensors")
     return folder

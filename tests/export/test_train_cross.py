@@ -10,7 +10,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, processors
 from train_data import SMALL, examples, records, write_jsonl
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -27,25 +26,6 @@ from refcolbert_export.start import Head, read_start
 from refcolbert_export.validate import Pool, read_pool
 
 CROSS = {**SMALL, "architecture": "cross-encoder", "losses": {"n-way": 1.0}, "learning_rate": 3e-3}
-
-
-@pytest.fixture(scope="module")
-def transformer(checkpoint, tmp_path_factory):
-    """The tiny transformer without a projection, with a tokenizer that frames pairs."""
-    folder = tmp_path_factory.mktemp("transformer") / "bare"
-    shutil.copytree(checkpoint, folder)
-    (folder / "artifact.metadata").unlink()
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    frame = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
-    single, pair = "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"
-    tokenizer.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=frame)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    tensors = load_file(folder / "model.safetensors")
-    tensors.pop("linear.weight")
-    save_file(tensors, folder / "model.safetensors")
-    return folder
 
 
 def run(start, out, data, resume=False, validation=None, **settings):
