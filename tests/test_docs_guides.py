@@ -7,10 +7,13 @@ import json
 import re
 import shlex
 import shutil
+import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from servers import running
@@ -135,6 +138,27 @@ def test_the_maxsim_that_is_traced_by_hand_is_right():
         assert at == list(d)[products.index(max(products))]
     score = definition.maxsim(list(q.values()), list(d.values()))
     assert float(total[4]) == pytest.approx(score, abs=1e-12)
+
+
+def test_the_adapter_of_the_conformance_suite_offers_what_it_says(monkeypatch):
+    """The example of an adapter gives the engine's scores, with and without a mask."""
+
+    def score(q, d, mask=None):
+        return definition.maxsim_masked(q, d, [True] * len(d) if mask is None else mask)
+
+    monkeypatch.setitem(sys.modules, "your_engine", SimpleNamespace(score=score))
+    text = (ROOT / "tests" / "conformance" / "README.md").read_text()
+    ((_, _, _, block),) = [found for found in FENCE.findall(text) if found[1] == "python"]
+    adapter = {}
+    exec(compile(block, "your_adapter.py", "exec"), adapter)  # noqa: S102 - our own page
+    q, d = np.eye(2, dtype=np.float32), np.array([[0.6, 0.8], [1, 0]], np.float32)
+    assert adapter["maxsim"](q, d) == pytest.approx(1.8)
+    assert adapter["maxsim_masked"](q, d, [True, False]) == pytest.approx(1.4)
+
+
+def test_the_readme_is_short():
+    """At most 150 lines: what takes more room has a page."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 def test_the_image_is_made_of_what_is_there():
