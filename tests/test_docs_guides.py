@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from click.testing import CliRunner
 from servers import running
 
 from refcolbert import definition
+from refcolbert.calibration import Calibration
 from refcolbert.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -91,8 +93,10 @@ def options(verb, words):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """An empty folder, with the tiny model as the default."""
+    """An empty folder, with the tiny model as the default, and a machine that need not be measured."""
     monkeypatch.chdir(tmp_path)
+    measured = Calibration(**{entry.name: 1e-6 for entry in fields(Calibration)})
+    monkeypatch.setattr(sys.modules["refcolbert.plan"], "calibrate", lambda *_: measured)
     monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: TINY)
     return tmp_path
 
