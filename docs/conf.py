@@ -56,6 +56,15 @@ NOT_CALLED = {  # made by a method or a function, never by a call
     "refcolbert.search.Stage",
     "refcolbert.service.server.Bound",
 }
+DESCRIBED = {  # what a docstring calls by these names has an entry in api.md
+    **{name: f"refcolbert.{name}" for name in refcolbert.__all__},
+    **{name: f"refcolbert.errors.{name}" for name in refcolbert.errors.__all__},
+    **{
+        f"{kind}.{name}": f"refcolbert.{kind}.{name}"
+        for kind in ("Index", "Encoder")
+        for name in dir(getattr(refcolbert, kind))
+    },
+}
 
 
 def paragraphs(docstring: list[str]) -> Iterator[str]:
@@ -74,7 +83,11 @@ def paragraphs(docstring: list[str]) -> Iterator[str]:
 
 def _escaped(found: re.Match[str]) -> str:
     code, letter, mark = found.groups()
-    return "\\" + mark if mark else code + ("\\ " if letter else "")  # `Hit`s: the s does not belong to the code
+    if mark:
+        return "\\" + mark
+    name = code.strip("`")
+    linked = f":py:obj:`{name} <{DESCRIBED[name]}>`" if name in DESCRIBED else code
+    return linked + ("\\ " if letter else "")  # `Hit`s: the s does not belong to the code
 
 
 def read_docstring(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
