@@ -51,6 +51,7 @@ from tools.compare.tables import (
 COLLECTIONS = ("cisi", "cranfield", "medline", "msmarco_dev_positives", "scifact", "xquad_en")
 EXAMINED = ("cisi", "cranfield", "medline", "msmarco_dev_positives", "xquad_en")  # whose vectors fit in memory
 SEED = 0
+LOOKED_INTO = 60  # queries of a collection that the experiments take, of the sample
 NOT_RUN = "Not run."
 
 
@@ -81,7 +82,7 @@ class Comparison:
             if self._asked(system):
                 self._system(system, parts, queries[system.sample])
         if examined:
-            self._experiments(parts, queries["cross"])
+            self._experiments(parts, dict(list(queries["cross"].items())[:LOOKED_INTO]))
         parts.close()
 
     def _asked(self, system: System) -> bool:
@@ -211,9 +212,9 @@ def _cpu_lines() -> list[str]:
 @click.option("--sentences", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Default: MiniLM.")
 @click.option("--work", type=click.Path(file_okay=False, path_type=Path), default=Path(".cache/compare"))
 @click.option("--page", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Fill this page's markers.")
-@click.option("--queries", default=300, show_default=True, help="Of each collection, at most.")
+@click.option("--queries", default=200, show_default=True, help="Of each collection, at most.")
 @click.option("--sample", "sampled", default=100, show_default=True, help="Queries that all systems are asked.")
-@click.option("--deep", default=20, show_default=True, help="Queries whose top 1,000 a cross-encoder ranks; 0: none.")
+@click.option("--deep", default=5, show_default=True, help="Queries whose top 1,000 a cross-encoder ranks; 0: none.")
 @click.option("--longest", default=8192, show_default=True, help="Tokens of the longest document; 0: none.")
 @click.option("--threads", type=int, help="Of ONNX Runtime; default: one a core.")
 @click.option("--experiments/--no-experiments", default=True, show_default=True)

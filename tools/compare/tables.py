@@ -28,6 +28,7 @@ SHALLOW = 100  # documents that CROSS reranks
 NAMES = ("MRR@10", "nDCG@10", "R@50", "R@1000")  # of METRICS, in tables
 NEAR, FASTER = 0.02, 20  # what is claimed of late interaction beside the cross-encoder
 SIGNIFICANT = 0.05
+AROUND, DILUTED = 100, 0.02  # irrelevant words, and what they may cost a system that is not diluted
 Found = Mapping[str, Mapping[str, Any]]  # collection -> what an experiment found
 
 
@@ -245,6 +246,7 @@ def robustness_tables(ways: Found, diluted: Found, faceted: Found) -> str:
         systems = list(next(iter(diluted.values()))["ranks"][places[0]])
         rows = [[p, *(f"{np.mean([c['ranks'][p][s] for c in diluted.values()]):.3f}" for s in systems)] for p in places]
         parts.append(markdown(["irrelevant words", *(f"MRR {s}" if s != "cut" else "cut" for s in systems)], rows))
+        parts.append(_dilution_claims(diluted, systems))
     faceted = {name: cell for name, cell in faceted.items() if cell}
     rows = [
         [n, str(c["pairs"]), *map(percent, (*c["both first"].values(), *c["own evidence"]))] for n, c in faceted.items()
@@ -254,6 +256,21 @@ def robustness_tables(ways: Found, diluted: Found, faceted: Found) -> str:
         head = ["two queries as one", "pairs", *(f"both first: {s}" for s in systems)]
         parts.append(markdown([*head, "first facet's words in its part", "second facet's"], rows))
     return "\n\n".join(parts)
+
+
+def _dilution_claims(found: Found, systems: Sequence[str]) -> str:
+    """What AROUND irrelevant words do to each system, behind the relevant ones and in front of them."""
+
+    def value(place: str, system: str) -> float:
+        return float(np.mean([cell["ranks"][place][system] for cell in found.values()]))
+
+    said = []
+    for place in ("behind", "in front"):
+        lost = {s: value(f"{place} 0", s) - value(f"{place} {AROUND}", s) for s in systems if s != "cut"}
+        losses = ", ".join(f"{system} {loss:+.3f}" for system, loss in lost.items())
+        what = f"{AROUND} irrelevant words {place} cost MaxSim at most {DILUTED} of its mean reciprocal rank"
+        said.append(_claim(lost["MaxSim"] <= DILUTED, what, f"lost: {losses}"))
+    return "\n".join(said)
 
 
 def _of_way(ways: Found, way: str) -> float:
