@@ -52,6 +52,21 @@ def test_what_is_wrong_is_found(copied):
         assert expected in found
 
 
+def test_what_is_wrong_with_checkpoints_is_found(copied):
+    """A checkpoint that no command makes, one that is missing, a folder of unknown origin are named."""
+    (copied / "encode" / "stray").mkdir(parents=True)
+    (copied / "encode" / "stray" / "expected.json").write_text("{}")
+    (copied / "encode" / "pylate.json").write_text(json.dumps(dict.fromkeys(files.KEYS - {"seed"})))
+    found = "\n".join(files.tree_faults(["wanted"]))
+    for expected in (
+        "encode/stray: no command makes it",
+        "encode/wanted: missing",
+        "encode/pylate.json: says nothing of seed",
+        "index/provenance.json: missing",
+    ):
+        assert expected in found
+
+
 def test_differences_name_numbers_units_and_ranks():
     """A changed array is described by max-abs and ULP, a changed order by its ranks, equal ones not at all."""
     old = files.Golden("s", "c", {"x": np.float32([1, 2]), "order": np.arange(3), "same": np.ones(2)}, {})

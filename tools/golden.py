@@ -3,11 +3,11 @@
     python -m tools.golden check
     python -m tools.golden regen --reason "..." [--suite SUITE]
     python -m tools.golden manifest --reason "..."
-    python -m tools.golden encode NAME PYTHON [--out golden/encode] [--only CASE]
+    python -m tools.golden encode NAME PYTHON --reason "..." [--only CASE]
 
 `check` finds changed, orphaned and missing files and gaps in their provenance. `regen` runs what made the suites of
 `tools.goldens.suites`, prints what changes, writes it, and fails: a run that changed goldens has tested nothing.
-`manifest` takes the files of the other tools (encode, index, plaid) as they are.
+`encode` does the same for golden/encode. `manifest` takes what `tools.golden_index` and `tools.golden_plaid` wrote.
 
 golden/encode is what the original ColBERT implementations give for tiny seeded checkpoints. NAME is stanford, pylate or
 multivector; PYTHON the interpreter of an environment that has the original (the recipes are in ENVIRONMENTS). The
@@ -16,10 +16,12 @@ original makes the checkpoint, saves it as it saves any, loads it again and enco
 """
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import tempfile
 from datetime import UTC, datetime
@@ -193,21 +195,21 @@ def run_cases(name: str, python: Path, cases: list[dict[str, Any]], out: Path) -
 
 def provenance(suite: str, case: str, more: dict[str, Any], tolerance: dict[str, float], reason: str) -> dict[str, Any]:
     """What is said of a case: see `tools.goldens.files.KEYS`."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     own = {name: importlib.metadata.version(name) for name in ("numpy", "torch")}
     return {
         "schema": 1,
         "suite": suite,
         "case": case,
-        "generated_by": f"tools/goldens/suites.py at {commit.strip()}",
+        "generated_by": f"tools/goldens/suites.py at {commit()}",
         "command": f"python -m tools.golden regen --suite {suite}",
         "date": datetime.now(UTC).date().isoformat(),
         "seed": SEED,
-        "source": more.get("source", {}),
-        "versions": {"python": platform.python_version(), **more.get("versions", own)},
+        "source": {},
         "platform": {"system": platform.system(), "machine": platform.machine()},
         "tolerance": tolerance,
         "reason": reason,
+        **more,
+        "versions": {"python": platform.python_version(), **more.get("versions", own)},
     }
 
 
@@ -232,38 +234,94 @@ def regen(suite: str | None, reason: str) -> list[str]:
     return lines
 
 
+def encode(name: str, python: Path, reason: str, only: str | None = None) -> list[str]:
+    """Let the original answer its cases again, keep what is new, and return what changed."""
+    from .goldens import files
+
+    lines: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        run_original(name, python, Path(scratch), only)
+        for new in sorted(Path(scratch).iterdir()):
+            old = files.GOLDEN / "encode" / new.name
+            before = files.read_tree(old) if old.is_dir() else None
+            changed = files.differences(before, files.read_tree(new))
+            if changed:
+                shutil.rmtree(old, ignore_errors=True)
+                shutil.copytree(new, old)
+                lines += changed
+        if lines:
+            versions = json.loads((new / "expected.json").read_text())["versions"]
+            files.write_about(f"encode/{name}.json", provenance("encode", name, origin(name, versions), EXACT, reason))
+            files.write_manifest(reason)
+    return lines
+
+
+# the ids, attention and kept rows of a text; its vectors in any runtime of float32
+EXACT = {"ids": 0.0, "attention": 0.0, "kept": 0.0, "vectors": 1e-4}
+SEEDS = {"stanford": 3, "pylate": 5, "multivector": 9}  # of the projections, in tools.origins; SEED is the backbones'
+
+
+def origin(name: str, versions: dict[str, str]) -> dict[str, Any]:
+    """Where an original's goldens come from."""
+    own = f"tools/origins/{name}.py"
+    return {
+        "generated_by": f"{own} at {commit()}",
+        "command": f"python -m tools.golden encode {name} PYTHON",
+        "seed": SEEDS[name],
+        "source": {**hashed(own, *MADE), "checkpoints": "MANIFEST.json"},
+        "versions": versions,
+    }
+
+
+MADE = ("tools/golden.py", "tools/bases.py", "tools/origins/common.py")
+
+
+def hashed(*names: str) -> dict[str, str]:
+    """SHA-256 of files of this repository."""
+    return {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in names}
+
+
+def commit() -> str:
+    """The commit that is checked out, in short."""
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+
+
 def check() -> list[str]:
     """What is wrong with the committed goldens."""
     from .goldens import cases, files
 
-    return files.faults(cases.CASES)
+    return files.faults(cases.CASES) + files.tree_faults({name for named in CASES.values() for name in named})
 
 
 def main() -> None:
     """Check, make again, or run one original."""
+    from .goldens import cases
+
     parser = argparse.ArgumentParser(description="Goldens: check them, make them again.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("check", help="changed, orphaned and missing files, gaps in provenance")
-    for verb in ("regen", "manifest"):
-        again = verbs.add_parser(verb)
-        again.add_argument("--reason", required=True, help="why; kept beside what is written")
-        again.add_argument("--suite", help="one suite")
+    again = verbs.add_parser("regen", help="make them again, print what changes")
+    again.add_argument("--suite", choices=sorted(cases.CASES), help="one suite")
+    taken = verbs.add_parser("manifest", help="take the files as they are")
     original = verbs.add_parser("encode", help="write golden/encode from an original implementation")
     original.add_argument("name", choices=sorted(CASES))
     original.add_argument("python", type=Path, help="the interpreter of an environment that has the original")
-    original.add_argument("--out", type=Path, default=Path("golden/encode"))
     original.add_argument("--only", help="one case")
+    for verb in (again, taken, original):
+        verb.add_argument("--reason", required=True, help="why; kept beside what is written")
     arguments = parser.parse_args()
-    if arguments.verb == "encode":
-        run_original(arguments.name, arguments.python.absolute(), arguments.out.absolute(), arguments.only)
-        return
     if arguments.verb != "check" and not arguments.reason.strip():
         parser.error("a reason is needed")
     if arguments.verb == "manifest":
         from .goldens import files
 
         files.write_manifest(arguments.reason)
-    lines = regen(arguments.suite, arguments.reason) if arguments.verb == "regen" else check()
+    if arguments.verb == "encode":
+        lines = encode(arguments.name, arguments.python.absolute(), arguments.reason, arguments.only)
+    else:
+        lines = regen(arguments.suite, arguments.reason) if arguments.verb == "regen" else check()
     print("\n".join(lines) or "goldens are as they were made")
     raise SystemExit(1 if lines else 0)
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from refcolbert import Index
 from refcolbert.format import FORMAT_VERSION
 
+from .golden import commit, hashed, provenance
+
 ROOT = Path(__file__).parents[1] / "golden" / "index"
 DIM = 8
 KINDS: dict[str, dict[str, Any]] = {"raw": {"nbits": "float16"}, "encoded": {"nbits": 4, "train_at": 60}}
@@ -48,6 +50,19 @@ def answers(index: Index) -> dict[str, Any]:
     }
 
 
+def about(reason: str) -> dict[str, Any]:
+    """Where the folders come from. Ids, texts and metadata are exact, scores to a relative rounding of a sum."""
+    more = {
+        "generated_by": f"tools/golden_index.py at {commit()}",
+        "command": "python -m tools.golden_index",
+        "seed": 0,
+        "source": hashed("tools/golden_index.py"),
+        "versions": {"numpy": np.__version__},
+    }
+    exact = dict.fromkeys(("ids", "order", "texts", "metadata"), 0.0)
+    return provenance("index", "raw, encoded", more, {**exact, "scores": 1e-12}, reason)
+
+
 def main() -> None:
     """Write the current version's index and answers."""
     folder = ROOT / f"v{FORMAT_VERSION}"
@@ -65,6 +80,8 @@ def main() -> None:
         for path in sorted(scratch.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         scratch.rmdir()
+    path = ROOT / "provenance.json"
+    path.write_text(json.dumps(about(f"the first of format version {FORMAT_VERSION}"), indent=1) + "\n")
     print(f"{folder}: {sum(p.stat().st_size for p in folder.rglob('*') if p.is_file()):,} bytes")
 
 

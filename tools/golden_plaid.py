@@ -1,19 +1,22 @@
 """Write golden/plaid: small indexes that colbert-ai itself writes, and its own decompression of them.
 
-    python -m tools.golden_plaid PYTHON [--out golden/plaid]
+    python -m tools.golden_plaid PYTHON --reason "..." [--out golden/plaid]
 
 PYTHON is the interpreter of an environment with colbert-ai (`tools.golden.ENVIRONMENTS["stanford"]`); the transformer
 is the seeded one of `tools.bases`. k-means makes other centroids each time, so a new run is another golden.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from .bases import write_base
+from .golden import commit, hashed, provenance
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write golden/plaid with colbert-ai.")
     parser.add_argument("python", type=Path, help="the interpreter of an environment that has colbert-ai")
     parser.add_argument("--out", type=Path, default=ROOT / "golden" / "plaid")
+    parser.add_argument("--reason", required=True, help="why; kept beside what is written")
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
     arguments.out.mkdir(parents=True)
@@ -31,6 +35,20 @@ def main() -> None:
         offline = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": ""}
         command = [arguments.python.absolute(), "-m", "tools.origins.stanford_index", scratch, arguments.out.absolute()]
         subprocess.run(command, check=True, env=offline, cwd=ROOT)
+    path = arguments.out / "provenance.json"
+    path.write_text(json.dumps(about(json.loads(path.read_text()), arguments.reason), indent=1) + "\n")
+
+
+def about(said: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Where the folders come from; `said` is what colbert-ai's side says: versions and texts."""
+    more = {
+        "generated_by": f"tools/origins/stanford_index.py at {commit()}",
+        "command": "python -m tools.golden_plaid PYTHON",
+        "seed": 3,  # of the weights; colbert-ai's k-means takes none
+        "source": {**hashed("tools/origins/stanford_index.py"), "texts": said["texts"]},
+        "versions": said["versions"],
+    }
+    return provenance("plaid", "2bits, 4bits", more, {"vectors": 1e-6}, reason)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ package answered; `tools.golden` writes it.
 """
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 
 from refcolbert.encoder import Encoder
 from refcolbert_export.folder import export_checkpoint
+from tools import golden
+from tools.goldens import files
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
 CASES = sorted(path.name for path in GOLDEN.iterdir() if (path / "expected.json").is_file())
@@ -36,3 +40,66 @@ def test_the_export_equals_the_original(case, tmp_path):
             assert np.flatnonzero(ours.keep).tolist() == tokens["kept"], (side, text)
             if tokens["kept"]:
                 np.testing.assert_allclose(next(iter(encode([text]))), vectors[f"{side}_{i}"], atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """One golden in a folder of its own, and an original that answers it with vectors a little off."""
+    monkeypatch.setattr(files, "GOLDEN", tmp_path)
+    monkeypatch.setattr(files, "MANIFEST", tmp_path / "MANIFEST.json")
+    shutil.copytree(GOLDEN / "pylate-bert", tmp_path / "encode" / "pylate-bert")
+    files.write_manifest("a copy")
+
+    def run(name, python, out, only):
+        shutil.copytree(GOLDEN / "pylate-bert", out / "pylate-bert")
+        with np.load(GOLDEN / "pylate-bert" / "expected.npz") as held:
+            vectors = {key: rows + np.float32(only == "off") for key, rows in held.items()}
+        np.savez_compressed(out / "pylate-bert" / "expected.npz", **vectors)
+
+    monkeypatch.setattr(golden, "run_original", run)
+    return tmp_path
+
+
+def test_an_original_that_answers_alike_changes_nothing(copied):
+    """Running it again leaves files, provenance and manifest as they are."""
+    before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
+    assert golden.encode("pylate", Path(sys.executable), "again") == []
+    assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
+
+
+def test_an_original_that_answers_otherwise_is_shown_and_kept(copied):
+    """Each array that changes has a line with max-abs and ULP; files, provenance and manifest are the new ones."""
+    lines = golden.encode("pylate", Path(sys.executable), "a new release", "off")
+    assert len(lines) == 16
+    assert all("max-abs 1," in line and "ULP" in line for line in lines)
+    about = json.loads((copied / "encode" / "pylate.json").read_text())
+    assert files.KEYS <= set(about)
+    assert (about["reason"], about["versions"]["pylate"]) == ("a new release", "1.6.0")
+    assert files.faults({}) == []
+    with np.load(copied / "encode" / "pylate-bert" / "expected.npz") as new:
+        assert np.abs(new["query_0"]).max() > 1
+
+
+def test_the_command_line_checks_and_refuses(monkeypatch, capsys):
+    """`check` finds the committed goldens whole; without a reason, or with a blank one, nothing is made again."""
+    for line, code, said in (
+        ("check", 0, "as they were made"),
+        ("regen", 2, "--reason"),
+        ("regen --reason ", 2, "a reason is needed"),
+        ("regen --suite nowhere --reason x", 2, "invalid choice"),
+        ("encode pylate python", 2, "--reason"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["golden", *line.split(" ")])
+        with pytest.raises(SystemExit) as end:
+            golden.main()
+        found = "".join(capsys.readouterr())
+        assert (end.value.code, said in found) == (code, True), (line, found)
+
+
+def test_a_run_that_changed_goldens_fails(copied, monkeypatch, capsys):
+    """The exit code is 1, and what changed is on stdout."""
+    monkeypatch.setattr(sys, "argv", ["golden", "encode", "pylate", sys.executable, "--only", "off", "--reason", "so"])
+    with pytest.raises(SystemExit) as end:
+        golden.main()
+    assert end.value.code == 1
+    assert "encode/pylate-bert query_0: max-abs 1," in capsys.readouterr().out

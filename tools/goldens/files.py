@@ -6,7 +6,7 @@ change: nothing there can change, appear or vanish unnoticed.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ KEYS = {
     *("schema", "suite", "case", "generated_by", "command", "date", "seed"),
     *("source", "versions", "platform", "tolerance", "reason"),
 }
+TREES = (  # what is said of the folders that other tools fill
+    *("encode/stanford.json", "encode/pylate.json", "encode/multivector.json"),
+    *("plaid/provenance.json", "index/provenance.json"),
+)
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -44,6 +48,26 @@ def read(suite: str, case: str) -> Golden:
     about = json.loads((GOLDEN / suite / f"{case}.json").read_text())
     with np.load(GOLDEN / suite / f"{case}.npz") as held:
         return Golden(suite, case, dict(held), about)
+
+
+def read_tree(folder: Path) -> Golden:
+    """A folder of golden/encode: ids, attention, kept rows and vectors of each text, and the checkpoint's bytes."""
+    expected = json.loads((folder / "expected.json").read_text())
+    arrays: dict[str, NDArray[Any]] = {"texts": np.array(json.dumps(expected["texts"]))}
+    for side, texts in expected["tokens"].items():
+        for i, text in enumerate(texts):
+            arrays |= {f"{key} of {side} {i}": np.array(values, np.int64) for key, values in text.items()}
+    with np.load(folder / "expected.npz") as held:
+        arrays |= held
+    for path in sorted((folder / "checkpoint").rglob("*")):
+        if path.is_file():
+            arrays[str(path.relative_to(folder))] = np.frombuffer(path.read_bytes(), np.uint8)
+    return Golden("encode", folder.name, arrays, expected)
+
+
+def write_about(name: str, about: Mapping[str, Any]) -> None:
+    """What is said of a folder of goldens."""
+    (GOLDEN / name).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
 def write(golden: Golden) -> None:
@@ -87,6 +111,20 @@ def hashes() -> dict[str, str]:
 def write_manifest(reason: str) -> None:
     """Take the files as they are."""
     MANIFEST.write_text(json.dumps({"reason": reason, "sha256": hashes()}, indent=1) + "\n")
+
+
+def tree_faults(checkpoints: Collection[str]) -> list[str]:
+    """Checkpoints without a command that makes them, commands without their checkpoint, folders of unknown origin."""
+    there = {path.parent.name for path in (GOLDEN / "encode").glob("*/expected.json")}
+    wrong = [f"encode/{name}: no command makes it" for name in there - set(checkpoints)]
+    wrong += [f"encode/{name}: missing" for name in set(checkpoints) - there]
+    for name in TREES:
+        if not (GOLDEN / name).is_file():
+            wrong.append(f"{name}: missing")
+        else:
+            gaps = sorted(KEYS - set(json.loads((GOLDEN / name).read_text())))
+            wrong += [f"{name}: says nothing of {key}" for key in gaps]
+    return wrong
 
 
 def faults(suites: Mapping[str, Any]) -> list[str]:
