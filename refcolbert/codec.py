@@ -86,7 +86,6 @@ class Codec:
     def encode(self, vectors: Floats) -> Encoded:
         """[n, dim] -> n encoded tokens, each on its own: not dependent on what else is in the batch.
 
-        Except that a vector equally near to two centroids, to the last bits of a float32 product, may go to either.
         Raises `InvalidInput` for a norm that float16 cannot hold.
         """
         return join([self._encode_chunk(vectors[i : i + CHUNK]) for i in range(0, len(vectors), CHUNK)])

@@ -70,10 +70,10 @@ def fit(vectors: Floats, n_centroids: int, seed: int) -> Centroids:
 
 
 def assign(vectors: Floats, centroids: Centroids, probes: int = PROBES) -> Ints:
-    """[n, dim] -> [n] the best fine centroid among those of each vector's `probes` best coarse cells.
+    """[n, dim] unit rows -> [n] the best fine centroid among those of each vector's `probes` best coarse cells.
 
-    Equal similarities go to the lower centroid number. Not guaranteed: that it is the nearest of all, unless `probes`
-    is at least the number of cells.
+    Equal similarities go to the lower centroid number, and a vector's centroid does not depend on what else is in the
+    batch. Not guaranteed: that it is the nearest of all, unless `probes` is at least the number of cells.
     """
     out = np.empty(len(vectors), np.int64)  # [n]
     widest = max(len(centroids.coarse), int(np.diff(centroids.starts).max()))
@@ -96,9 +96,15 @@ def _assign_chunk(vectors: Floats, centroids: Centroids, probes: int) -> Ints:
     similarities = vectors @ centroids.coarse.T  # [n, n_cells]
     probes = min(probes, similarities.shape[1])
     chosen = np.argpartition(-similarities, probes - 1, axis=1)[:, :probes]  # [n, probes]
+    # BLAS adds a row up in another order when there are more rows: what two similarities that are this close differ by
+    # is that order's doing, and whoever has such a pair is assigned alone.
+    slack = np.float32(2 * (vectors.shape[1] + 4) * 2.0**-24)
+    last = np.take_along_axis(similarities, chosen, axis=1).min(axis=1)  # [n]
+    close = np.count_nonzero(similarities >= (last - slack)[:, None], axis=1) > probes  # [n]
     order = np.argsort(chosen, axis=None, kind="stable")  # (vector, probe) pairs, cell by cell
     bounds = np.searchsorted(chosen.ravel()[order], np.arange(len(centroids.coarse) + 1))
     best = np.full(len(vectors), -np.inf, np.float32)  # [n]
+    second = best.copy()  # [n]
     codes = np.zeros(len(vectors), np.int64)  # [n]
     for cell in range(len(centroids.coarse)):
         rows = order[bounds[cell] : bounds[cell + 1]] // probes  # vectors that compare with this cell, ascending
@@ -106,10 +112,27 @@ def _assign_chunk(vectors: Floats, centroids: Centroids, probes: int) -> Ints:
         found = vectors[rows] @ centroids.fine[first:last].T  # [n_rows, n_fine]
         code = found.argmax(axis=1)  # [n_rows]
         value = found[np.arange(len(rows)), code]  # [n_rows]
-        better = value > best[rows]  # cells come in ascending order, so a tie stays with the lower number
+        found[np.arange(len(rows)), code] = -np.inf
+        second[rows] = np.maximum(np.minimum(best[rows], value), np.maximum(second[rows], found.max(axis=1)))
+        better = value > best[rows]
         best[rows[better]] = value[better]
         codes[rows[better]] = first + code[better]
+    for i in np.flatnonzero(close | (second >= best - slack)):
+        codes[i] = _assign_one(vectors[i], centroids, probes)
     return codes
+
+
+def _assign_one(x: Floats, centroids: Centroids, probes: int) -> int:
+    """[dim] -> the same as `assign`, in float64, with nothing beside it."""
+    cells = np.argsort(-_products(x, centroids.coarse), kind="stable")[:probes]
+    numbers = np.concatenate([np.arange(*centroids.starts[c : c + 2]) for c in np.sort(cells)])
+    return int(numbers[_products(x, centroids.fine[numbers]).argmax()])
+
+
+def _products(x: Floats, rows: Floats) -> NDArray[np.float64]:
+    """[dim], [n, dim] -> [n] float64, without BLAS, whose threads share a sum as they please."""
+    products: NDArray[np.float64] = (rows.astype(np.float64) * x).sum(axis=1)
+    return products
 
 
 def _lloyd(vectors: Floats, k: int, rng: np.random.Generator) -> Floats:

@@ -224,3 +224,65 @@ def test_as_many_similarities_are_held_at_once_as_allowed(monkeypatch, chunk, ro
         vectors = Watched.of(VECTORS[:10])
         call(vectors)
         assert vectors.taken == [rows] * (10 // rows) + [10 % rows] * (10 % rows > 0)
+
+
+def mirrored(rng, n, dim):
+    """[n, dim] unit rows, every second one the row before it with its halves exchanged."""
+    one = unit(rng, n // 2, dim)
+    return np.stack([one, np.roll(one, dim // 2, axis=1)], axis=1).reshape(n, dim)
+
+
+def between(rng, n, dim):
+    """[n, dim] unit rows of two equal halves: a row and its mirror image are equally near, whatever they are."""
+    half = unit(rng, n, dim // 2)
+    return np.concatenate([half, half], axis=1) / np.sqrt(np.float32(2))
+
+
+@pytest.mark.parametrize("dim", [16, 96, 128])
+@pytest.mark.parametrize("tied", ["fine", "coarse", "across cells"])
+def test_equally_near_centroids_do_not_depend_on_the_batch(dim, tied):
+    """Where the order of a float32 sum alone tells centroids or cells apart, the batch changes no assignment (51)."""
+    rng = np.random.default_rng(5)
+    fine, coarse = mirrored(rng, 24, dim), unit(rng, 6, dim)
+    if tied == "coarse":
+        fine, coarse = unit(rng, 24, dim), mirrored(rng, 6, dim)
+    elif tied == "across cells":
+        fine = np.concatenate([fine[::2], fine[1::2]])
+    centroids = kmeans.Centroids(fine, coarse, np.arange(0, 25, 4))
+    vectors = between(rng, 300, dim)
+    for probes in (3, 6):
+        together = kmeans.assign(vectors, centroids, probes)
+        for n in (1, 2, 7, 65):
+            parts = [kmeans.assign(vectors[i : i + n], centroids, probes) for i in range(0, 300, n)]
+            assert np.concatenate(parts).tolist() == together.tolist()
+
+
+def test_few_vectors_are_assigned_alone(monkeypatch):
+    """Only those that are equally near to two, to rounding: of vectors at random next to none, of tied ones all."""
+    alone, one = [], kmeans._assign_one
+    monkeypatch.setattr(kmeans, "_assign_one", lambda x, *rest: alone.append(x) or one(x, *rest))
+    rng = np.random.default_rng(6)
+    centroids = kmeans.Centroids(unit(rng, 24, 64), unit(rng, 6, 64), np.arange(0, 25, 4))
+    kmeans.assign(unit(rng, 2000, 64), centroids)
+    assert len(alone) < 20
+    alone.clear()
+    kmeans.assign(between(rng, 50, 64), kmeans.Centroids(mirrored(rng, 24, 64), centroids.coarse, centroids.starts))
+    assert len(alone) == 50
+
+
+@pytest.mark.parametrize("probes", [1, 3, 6])
+def test_one_vector_is_assigned_as_many_are(probes):
+    """What is assigned alone gets the best centroid of its best cells, as all others do."""
+    rng = np.random.default_rng(7)
+    centroids = kmeans.Centroids(unit(rng, 24, 16), unit(rng, 6, 16), np.array([0, 1, 5, 9, 16, 20, 24]))
+    vectors = unit(rng, 200, 16)
+    together = kmeans.assign(vectors, centroids, probes).tolist()
+    assert [kmeans._assign_one(x, centroids, probes) for x in vectors] == together
+
+
+def test_products_are_exact_to_float64():
+    """A product of float32 numbers has room in float64, so a sum is off by its own roundings alone."""
+    rng = np.random.default_rng(8)
+    x, rows = unit(rng, 1, 96)[0], unit(rng, 5, 96)
+    expected = [definition.dot(x, row) for row in rows]
+    assert kmeans._products(x, rows) == pytest.approx(expected, rel=0, abs=1e-15)
