@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models
 
 from refcolbert.errors import InvalidModel
 from refcolbert.spec import EncodingSpec
@@ -65,3 +66,32 @@ def test_sixteen_threads_share_one_tokenizer():
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda _: [t.ids.tolist() for t in tokenizer.documents(texts)], range(64)))
     assert all(ids == alone for ids in found)
+
+
+def test_a_word_counts_as_many_tokens_as_it_can_add():
+    """Its tokens at the beginning of a text or behind a space, whichever are more, without the frame."""
+    words = ["date", "dates", "xyzzyx", "date", "", ","]
+    plain = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+    expected = [len(plain.encode(word, add_special_tokens=False).ids) for word in words]
+    assert _tokenizer().lengths(words) == expected
+    vocabulary = {c: i for i, c in enumerate(["c", "a", "t", "d", "o", " ", "ca", "cat", " d", " do"])}
+    pairs = [("c", "a"), ("ca", "t"), (" ", "d"), (" d", "o")]
+    spaced = TextTokenizer(Tokenizer(models.BPE(vocabulary, pairs)).to_str(), SPEC)
+    assert spaced.lengths(["cat", "do", "cat"]) == [2, 2, 2]  # "cat" and " cat", "do" and " do": 1 and 2, 2 and 1
+
+
+def test_the_room_of_a_document_is_what_its_frame_and_prompt_leave():
+    """A text of that many tokens is read to its end, a longer one is not."""
+    tokenizer = _tokenizer(document_prompt="the date ", document_length=20)
+    room = tokenizer.document_room
+    assert room == 20 - len(SPEC.document_prefix_ids) - len(SPEC.document_suffix_ids) - 2
+    exact, longer = tokenizer.documents(["file " * room, "file " * (room + 1)])
+    assert exact.ids.tolist() == longer.ids.tolist()
+    assert len(exact.ids) == 20
+
+
+def test_expansion_is_counted():
+    """A query says how many tokens at its end are expansion; a document has none."""
+    tokenizer = _tokenizer(expansion_length=10)
+    (query,), (document,) = tokenizer.queries(["date"]), tokenizer.documents(["date"])
+    assert (query.n_expansion, document.n_expansion) == (6, 0)

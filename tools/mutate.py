@@ -110,6 +110,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             "reads a whole text again"
         ),
         "encodings[position] = self._encode([text], budget, 5 * window)[0]": "reads more at a time",
+        "most = {word: max(counts[i], counts[i - len(unique)]) for i, word in enumerate(unique)}": (
+            "there are twice as many counts, so both count the same from either end"
+        ),
         "places = list(range(lead, len(full) + 2))": "offsets lie within the text",
         "last = len(places) + 1": "offsets lie within the text",
         "last = len(places) - 2": "offsets lie within the text",
