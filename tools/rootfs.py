@@ -258,10 +258,10 @@ def table(root: Path, base: float) -> Iterator[str]:
     yield f"{base:7.1f} MB  base system"
     yield f"{whole - base - environment:7.1f} MB  Debian's Python and what it needs"
     yield f"{environment - weights:7.1f} MB  packages:"
-    packages = sorted(((megabytes(path), path.name) for path in folder.iterdir() if path.is_dir()), reverse=True)
-    for size, name in packages[:SHOWN]:
-        size -= weights if name == "refcolbert" else 0
-        yield f"           {size:7.1f} MB  {name}"
+    packages = {path.name: megabytes(path) for path in folder.iterdir() if path.is_dir()}
+    packages["refcolbert"] -= weights
+    for name in sorted(packages, key=packages.__getitem__, reverse=True)[:SHOWN]:
+        yield f"           {packages[name]:7.1f} MB  {name}"
     yield f"{weights:7.1f} MB  default model" + ("" if model else ", which this checkout lacks")
     yield f"{whole:7.1f} MB  together (aim: under {AIM})"
 
