@@ -5,7 +5,8 @@ the package, and nothing in it is fast. A vector is a sequence of numbers, a mat
 matrix with one row a token. What has no answer (a score of no tokens, NaN, k = 0) is a ValueError, never a number.
 
 Sources: ColBERT (Khattab and Zaharia, SIGIR 2020), ColBERTv2 (Santhanam et al., NAACL 2022), PLAID (Santhanam et al.,
-CIKM 2022), Margin-MSE (Hofstätter et al., 2020), Lloyd-Max quantization (Lloyd, IEEE IT 1982).
+CIKM 2022), token pooling (Clavié, Chaffin and Adams, 2024), Margin-MSE (Hofstätter et al., 2020), Lloyd-Max
+quantization (Lloyd, IEEE IT 1982).
 """
 
 import math
@@ -17,9 +18,11 @@ __all__ = [
     "Index",
     "assign",
     "attention",
+    "best_of_groups",
     "bucket",
     "candidates",
     "check",
+    "clusters",
     "decode",
     "distortion",
     "document_ids",
@@ -32,6 +35,7 @@ __all__ = [
     "kl_divergence",
     "kmeans",
     "margin_mse",
+    "matches",
     "maxsim",
     "maxsim_masked",
     "n_way",
@@ -42,6 +46,7 @@ __all__ = [
     "pack",
     "pairwise_hinge",
     "pairwise_softmax",
+    "pool",
     "probe",
     "query_ids",
     "scores",
@@ -141,6 +146,14 @@ def maxsim_masked(q: Matrix, d: Matrix, mask: Sequence[bool]) -> float:
     return maxsim(q, [d_j for d_j, counts in zip(d, mask, strict=True) if counts])
 
 
+def matches(q: Matrix, d: Matrix) -> list[tuple[int, float]]:
+    """(argmax over j, max over j) of q_i . d_j for each i, the lowest j among equals; the second parts add up to S."""
+    check(q)
+    check(d, len(q[0]))
+    rows = [nearest(q_i, d) for q_i in q]
+    return [(j, dot(q_i, d[j])) for q_i, j in zip(q, rows, strict=True)]
+
+
 def scores(q: Matrix, documents: Sequence[Matrix]) -> list[float]:
     """S(q, d) for each document, which depends on no other document."""
     return [maxsim(q, d) for d in documents]
@@ -152,6 +165,14 @@ def top_k(scores: Vector, k: int, positions: Sequence[int] | None = None) -> lis
         raise ValueError(f"k must be at least 1, found {k}")
     order = range(len(scores)) if positions is None else positions
     return sorted(range(len(scores)), key=lambda i: (-scores[i], order[i]))[:k]
+
+
+def best_of_groups(scores: Vector, groups: Sequence[str], k: int) -> list[int]:
+    """The best document of each of the k best groups: of all in their order, the first of each group."""
+    best: dict[str, int] = {}
+    for i in top_k(scores, k if k < 1 else len(scores) + k):
+        best.setdefault(groups[i], i)
+    return list(best.values())[:k]
 
 
 # ---- clustering: spherical k-means
@@ -190,6 +211,42 @@ def kmeans(vectors: Matrix, n_centroids: int, iterations: int, seed: int) -> lis
             if norm(total) > 0:
                 centroids[c] = normalized(total)
     return centroids
+
+
+# ---- pooling (Clavié et al., 2024, section 2): Ward's clusters of a document's tokens
+
+
+def clusters(d: Matrix, factor: int) -> list[list[int]]:
+    """ceil(n_d / factor) clusters of rows, by their first rows: the cheapest two become one until so few are left.
+
+    cost(A, B) = |A| |B| / (|A| + |B|) |mean(A) - mean(B)|^2.
+    """
+    check(d)
+    found = [[i] for i in range(len(d))]
+    while len(found) > -(-len(d) // factor):
+        means = [_mean([d[i] for i in members]) for members in found]
+        costs = {}
+        for a, one in enumerate(found):
+            for b in range(a + 1, len(found)):
+                gap = [x - y for x, y in zip(means[a], means[b], strict=True)]
+                costs[a, b] = len(one) * len(found[b]) / (len(one) + len(found[b])) * dot(gap, gap)
+        a, b = min(costs, key=lambda pair: (costs[pair], pair))
+        found[a] = sorted(found[a] + found.pop(b))
+    return sorted(found)
+
+
+def pool(d: Matrix, factor: int) -> list[list[float]]:
+    """One row a cluster: the mean of its rows, scaled to the mean of their norms; rows that cancel out give zeros."""
+    pooled = []
+    for members in clusters(d, factor):
+        rows = [d[i] for i in members]
+        length = sum(norm(row) for row in rows) / len(rows)
+        pooled.append([length * v for v in normalized(_mean(rows))])
+    return pooled
+
+
+def _mean(rows: Matrix) -> list[float]:
+    return [sum(float(v) for v in column) / len(rows) for column in zip(*rows, strict=True)]
 
 
 # ---- residual compression (ColBERTv2, section 3.3)
@@ -341,6 +398,15 @@ class Index:
             raise ValueError("expected ids that are in the index")
         for name in set(ids):
             del self.documents[name]
+
+    def upsert(self, ids: Sequence[str], documents: Sequence[Matrix]) -> None:
+        """What is there under an id goes, and the new one comes to the end, as any that is added."""
+        if len(ids) != len(documents) or len(set(ids)) < len(ids):
+            raise ValueError("expected one document for each of different ids")
+        for d in documents:
+            check(d, self.dim)
+        self.delete([name for name in ids if name in self.documents])
+        self.add(ids, documents)
 
     def search(self, q: Matrix, k: int, ids: Collection[str] | None = None) -> list[tuple[str, float]]:
         """The first k of all documents, or of those among `ids`, by MaxSim: (id, score)."""

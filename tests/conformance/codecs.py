@@ -202,6 +202,21 @@ def a_vector_is_stored_alike_in_any_batch(impl, nbits, seed):
         assert (int(code), plain(buckets), rest) == (int(own), plain(numbers), others)
 
 
+@case("51", "encode_many", dim=st.sampled_from([8, 48, 96, 128]), seed=SEEDS, first=st.integers(0, 60))
+def a_vector_between_two_centroids_is_stored_alike_in_any_batch(impl, dim, seed, first):
+    """Also where only the order of a float32 sum tells two centroids apart, as for (a, b) and (b, a) beside (x, x)."""
+    rng, half = np.random.default_rng(seed), dim // 2
+    one, x = unit(rng, 3, dim), unit(rng, 64, half)
+    centroids = np.concatenate([one, np.roll(one, half, axis=1)])
+    vectors = (np.concatenate([x, x], axis=1) / np.sqrt(2)).astype(np.float32)
+    steps = np.full(dim, 0.1, np.float32)
+    together = impl.encode_many(vectors, centroids, steps, 2)
+    for n in (1, 3):
+        some = impl.encode_many(vectors[first : first + n], centroids, steps, 2)
+        assert [int(code) for code, *_ in some] == [int(code) for code, *_ in together[first : first + n]]
+        assert [plain(buckets) for _, buckets, *_ in some] == [plain(b) for _, b, *_ in together[first : first + n]]
+
+
 # ---- clustering
 
 

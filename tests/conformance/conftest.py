@@ -31,8 +31,14 @@ def chosen(config):
 
 
 def pytest_configure(config):
-    """Places for the results, and for what runs the failures again."""
+    """Places for the results, and for what runs the failures again. An adapter that does not load ends the run."""
     config.stash[RESULTS], config.stash[REPRODUCERS] = {}, []
+    for name in config.getoption("--impl", None) or ():
+        try:
+            registry.load(name)
+        except Exception as error:
+            place = "a module that can be imported from the folder where pytest was started"
+            raise pytest.UsageError(f"--impl {name}: {type(error).__name__}: {error}; expected {place}") from error
 
 
 def pytest_generate_tests(metafunc):

@@ -5,6 +5,7 @@ is absent makes the case "not offered", which is reported and is no pass.
 """
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -38,6 +39,7 @@ class Case:
 
     def check(self, implementation, max_examples=None, **how):
         """Run the case. Raises `NotOffered`, or what the failing assertion raised, with a reproducer attached."""
+        __tracebackhide__ = True
         missing = [name for name in self.needs if not offers(implementation, name)]
         if missing:
             raise NotOffered(", ".join(missing))
@@ -50,8 +52,11 @@ class Case:
 
     def _prepared(self, implementation):
         def run(**drawn):
+            __tracebackhide__ = True
             try:
                 self.function(implementation, **drawn)
+            except NotOffered:
+                raise
             except Exception as error:
                 error.add_note(reproducer(self, implementation, drawn))
                 raise
@@ -119,7 +124,8 @@ def reproducer(found, implementation, drawn):
     with np.printoptions(threshold=sys.maxsize, floatmode="unique", linewidth=110):
         values = "".join(f", {name}={value!r}" for name, value in drawn.items())
     call = f"reproduce({name_of(implementation)!r}, {found.name!r}{values})"
-    return f"Paste this in the root of the clone to run the failing case again:\n{PREAMBLE}\n{call}"
+    stated = f"{found.name}: {inspect.getdoc(found.function)}"
+    return f"{stated}\nPaste this in the root of the clone to run the failing case again:\n{PREAMBLE}\n{call}"
 
 
 def calls_of(error):
@@ -135,6 +141,6 @@ def reproduce(implementation_name, case_name, **drawn):
 
 def all_cases():
     """Every case by name."""
-    from . import cells, codecs, losses, scoring, stores, texts  # noqa: F401 - they register their cases
+    from . import cells, checkpoints, codecs, losses, scoring, stores, texts  # noqa: F401 - they register their cases
 
     return CASES

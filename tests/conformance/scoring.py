@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from .goldens import arrays_of, names, tolerance_of
 from .oracle import definition
-from .pairs import Pair, unit
+from .pairs import Pair, g, unit
 from .registry import case
 
 NEGATIVE = Pair(
@@ -232,6 +232,33 @@ def refused(function, *arguments):
     raise AssertionError(f"answered {found!r}, an error was expected")
 
 
+# ---- explanation and pooling
+
+
+@case("54", "matches", "maxsim", twice=True)
+def matches_add_up_to_the_score(impl, pair):
+    """Of each query token the first best document row and its similarity; their sum is S(q, d)."""
+    d = np.concatenate([pair.d, pair.more, pair.d])  # every row of d is there again
+    found = impl.matches(pair.q, d)
+    exact = pair.q.astype(np.float64) @ d.T.astype(np.float64)  # [n_q, n_d]
+    assert len(found) == len(pair.q)
+    for q, (row, similarity) in zip(exact, found, strict=True):
+        pair.same(similarity, q.max())
+        pair.same(q[int(row)], q.max())
+    if pair.exact:
+        assert [int(row) for row, _ in found] == exact.argmax(axis=1).tolist()
+    pair.same(math.fsum(similarity for _, similarity in found), impl.maxsim(pair.q, d))
+
+
+@case("55", "pool", n=st.integers(1, 14), factor=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+def pooled_rows_are_those_of_the_definition(impl, n, factor, seed):
+    """ceil(n_d / factor) rows by Ward's method, in the order of their first tokens, with their members' mean norm."""
+    d = unit(np.random.default_rng(seed), n, 5) * np.float32([1, 2, 0.5, 1, 3] * 3)[:n, None]
+    found, expected = np.asarray(impl.pool(d, factor), np.float64), np.array(definition.pool(d, factor))
+    assert found.shape == (-(-n // factor), 5)
+    assert np.abs(found - expected).max() <= 8 * g(n + 8) * 3
+
+
 # ---- the one total order
 
 
@@ -271,6 +298,14 @@ def shards_merge(impl, a, b, k):
     chosen = np.concatenate([chosen, np.array(plain(impl.top_k(np.array(a, np.float64), k)), np.int64)])
     merged = [int(chosen[i]) for i in impl.top_k(whole[chosen], k, chosen)]
     assert merged == plain(impl.top_k(whole, k))
+
+
+@case("56", "best_of_groups", heavy=True, scores=SCORES, names=st.integers(0, 2**32 - 1), k=st.integers(1, 8))
+def a_group_is_its_best_document(impl, scores, names, k):
+    """The whole order without all but the first of each group, cut after k; scores tie often."""
+    rng = np.random.default_rng(names)
+    groups = [f"g{i}" for i in rng.integers(0, 2 + len(scores) // 3, len(scores))]
+    assert plain(impl.best_of_groups(scores, groups, k)) == definition.best_of_groups(scores, groups, k)
 
 
 def plain(indices):

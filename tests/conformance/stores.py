@@ -78,6 +78,18 @@ def a_deleted_document_was_never_there(impl, seed, gone):
     same(index, model, seed)
 
 
+@case("57", "Index", "Index.upsert", heavy=True, seed=SEEDS, first=st.integers(0, 5))
+def an_upserted_document_is_a_new_one(impl, seed, first):
+    """upsert(x) answers as an index from which x was deleted, if it was there, and then added at the end."""
+    some, (index, model) = documents(seed), fresh(impl)
+    index.add(ids(0, 5), some)
+    model.add(ids(0, 5), some)
+    names, new = ids(first, 2), [some[0], some[first % 5]]  # the rows of others: all that tells them apart is the order
+    index.upsert(names, new)
+    model.upsert(names, new)
+    same(index, model, seed)
+
+
 @case("28", "Index", heavy=True, seed=SEEDS, chosen=st.sets(st.integers(0, 6), max_size=5), k=st.integers(1, 8))
 def a_choice_of_ids_is_searched_alone(impl, seed, chosen, k):
     """The first k of those documents; unknown ids match nothing, no ids give no answer."""

@@ -34,7 +34,7 @@ def test_a_failure_says_how_to_run_it_again():
     both = ExceptionGroup("two failures", [failure.value, failure.value])
     assert calls_of(both) == 2 * [note[note.index("reproduce('conformance.broken") :]]
     with pytest.raises(AssertionError, match="is not"):
-        exec(note.partition("\n")[2], {})  # noqa: S102 - that is what a reader would do
+        exec(note.partition("again:\n")[2], {})  # noqa: S102 - that is what a reader would do
 
 
 def test_absent_functions_are_reported():

@@ -1,4 +1,4 @@
-"""The tables of ARCHITECTURE.md are what the suite and the kept results say."""
+"""The tables of README.md and ARCHITECTURE.md are what the suite and the kept results say."""
 
 import json
 from pathlib import Path
@@ -13,12 +13,15 @@ invariants = pytest.importorskip("tools.conformance.invariants")
 
 def between(name):
     """The lines between the markers of a table."""
-    _, found, rest = tables.DOCUMENT.read_text().partition(f"<!-- {name}:")
+    _, found, rest = tables.WHERE[name].read_text().partition(f"<!-- {name}:")
     assert found, f"no table {name}"
     return rest.partition("\n")[2].partition(f"<!-- end {name} -->")[0].strip()
 
 
-@pytest.mark.parametrize(("name", "make"), [("engines", tables.engines), ("invariants", invariants.invariants)])
+MAKE = {"summary": tables.summary, "engines": tables.engines, "invariants": invariants.invariants}
+
+
+@pytest.mark.parametrize(("name", "make"), MAKE.items())
 def test_table_is_the_generated_one(name, make):
     """A table equals what its command writes; run `python -m tools.conformance tables` when it does not."""
     assert between(name) == make()

@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refcolbert import codec, ivf
+from refcolbert import codec, explain, ivf, pooling
 from refcolbert import kmeans as _kmeans
 from refcolbert import maxsim as maxsim
 from refcolbert.maxsim import scores as _scores
@@ -16,6 +16,7 @@ from refcolbert.topk import top_k as top_k
 
 from .core_index import Encoder as _Encoder
 from .core_index import Index as Index
+from .core_index import best_of_groups as best_of_groups
 from .core_index import held as held
 from .core_index import search as search
 
@@ -32,6 +33,20 @@ def scores(q: ArrayLike, documents: Sequence[ArrayLike]) -> list[float]:
     """All documents in one product."""
     found: list[float] = _scores(check_vectors(q, "query"), Ragged.from_list(documents)).tolist()
     return found
+
+
+def matches(q: ArrayLike, d: ArrayLike) -> list[tuple[int, float]]:
+    """As a hit explains them."""
+    rows = check_vectors(d, "document")
+    names, places = [""] * len(rows), [None] * len(rows)
+    asked = check_vectors(q, "query")
+    found = explain.explain(asked, rows, [""] * len(asked), names, places, None)
+    return [(match.document_row, match.similarity) for match in found.matches]
+
+
+def pool(d: ArrayLike, factor: int) -> Floats:
+    """One document."""
+    return pooling.pool_documents(Ragged.from_list([d]), factor)[0]
 
 
 def _codec(centroids: ArrayLike, steps: ArrayLike, nbits: int) -> codec.Codec:

@@ -55,6 +55,14 @@ def held(documents: Sequence[Floats], q: Floats, k: int) -> tuple[list[tuple[int
         return [(int(hit.id), hit.score) for hit in hits], list(index.vectors(names))
 
 
+def best_of_groups(scores: Sequence[float], groups: Sequence[str], k: int) -> list[int]:
+    """Documents of one column, which is their score, searched with `group_by`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        index = refcolbert.Index.create(Path(scratch) / "i", dim=1)
+        index.add([{"metadata": {"group": name}} for name in groups], vectors=[np.array([[s]]) for s in scores])
+        return [int(hit.id) for hit in index.search(np.ones((1, 1)), k, group_by="group")]
+
+
 class Index:
     """An index in a folder that goes with it."""
 
@@ -67,6 +75,10 @@ class Index:
     def add(self, ids: Sequence[str], documents: Sequence[ArrayLike]) -> None:
         """Ready-made vectors."""
         self._index.add([{"id": name} for name in ids], vectors=list(documents))
+
+    def upsert(self, ids: Sequence[str], documents: Sequence[ArrayLike]) -> None:
+        """Ready-made vectors."""
+        self._index.upsert([{"id": name} for name in ids], vectors=list(documents))
 
     def delete(self, ids: Sequence[str]) -> None:
         """By id."""

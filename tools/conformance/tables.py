@@ -1,5 +1,6 @@
-"""The tables of ARCHITECTURE.md: what each engine passes and fails, and what tests each invariant."""
+"""The tables of README.md and ARCHITECTURE.md: what each engine passes and fails, and what tests each invariant."""
 
+import ast
 import json
 import re
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("results.json")
-DOCUMENT = ROOT / "ARCHITECTURE.md"
+WHERE = {"summary": ROOT / "README.md", "engines": ROOT / "ARCHITECTURE.md", "invariants": ROOT / "ARCHITECTURE.md"}
 MARKS = {"passed": "yes", "failed": "**no**", "not offered": "-"}
 
 
@@ -29,13 +30,59 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def engines() -> str:
-    """A line for each case that somebody else's engine offers, and one for all others."""
-    results, (cases, _) = json.loads(RESULTS.read_text()), suite()
-    others = list(results)[2:]
+def with_new_cases(results: dict[str, Any], adapters: dict[str, str]) -> dict[str, Any]:
+    """Results of exactly the cases that there are now; new ones are not offered where the adapter lacks what they need.
+
+    That is read off the adapter's source, which needs no environment. Where the adapter has it, the engine has to run.
+    """
+    cases, _ = suite()
+    for engine, found in results.items():
+        names = offered(ROOT / Path(*adapters[engine].split(".")).with_suffix(".py"))
+        kept = {name: result for name, result in found["cases"].items() if name in cases}
+        for name, case in cases.items():
+            missing = [need for need in case.needs if need.partition(".")[0] not in names]
+            if missing:
+                kept.setdefault(name, ["not offered", ", ".join(missing)])
+        found["cases"] = {name: kept[name] for name in sorted(kept)}
+    return results
+
+
+def offered(path: Path) -> set[str]:
+    """What a module defines or imports by name."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+def titles(cases: Iterable[str]) -> dict[str, list[str]]:
+    """Cases by what they state, on the grid and on unit vectors together."""
     merged: dict[str, list[str]] = {}
     for name in cases:
         merged.setdefault(re.sub(r" \((grid|unit)\)", "", name), []).append(name)
+    return merged
+
+
+def summary() -> str:
+    """A line for each engine: how many cases it passes, fails and does not offer, and which it fails."""
+    rows = []
+    for engine, found in json.loads(RESULTS.read_text()).items():
+        kinds = [kind for kind, _ in found["cases"].values()]
+        failed = titles(name for name in suite()[0] if found["cases"].get(name, [""])[0] == "failed")
+        counts = [str(kinds.count(kind)) for kind in MARKS]
+        rows.append([f"{engine} {found['version']}".strip(), *counts, "; ".join(failed)])
+    return table(["engine", *MARKS, "fails"], rows)
+
+
+def engines() -> str:
+    """A line for each case that somebody else's engine offers, and one for all others."""
+    results, (cases, _) = json.loads(RESULTS.read_text()), suite()
+    others, merged = list(results)[2:], titles(cases)
     rows, rest = [], {name: [0, 0, 0] for name in results}
     for title, names in merged.items():
         found = {e: [results[e]["cases"].get(n, ["not offered", ""])[0] for n in names] for e in results}
@@ -58,18 +105,16 @@ def _mark(kinds: list[str]) -> str:
 
 
 def write() -> None:
-    """Put the tables between their markers in ARCHITECTURE.md."""
+    """Put the tables between their markers."""
     from .invariants import invariants
 
-    text = DOCUMENT.read_text()
-    for name, made in (("engines", engines()), ("invariants", invariants())):
-        text = replaced(text, name, made)
-    DOCUMENT.write_text(text)
+    for name, make in (("summary", summary), ("engines", engines), ("invariants", invariants)):
+        WHERE[name].write_text(replaced(WHERE[name].read_text(), name, make()))
 
 
 def replaced(text: str, name: str, made: str) -> str:
     """The document with one table in place."""
     pattern = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end {name} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"{DOCUMENT.name} has no place for {name}")
+        raise ValueError(f"{WHERE[name].name} has no place for {name}")
     return pattern.sub(lambda found: f"{found[1]}{made}\n{found[2]}", text)

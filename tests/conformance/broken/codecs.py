@@ -93,6 +93,19 @@ def spread_of_the_batch(vectors, centroids, steps, nbits):
     return [(*encoded[:3], last) for encoded in encode_many(vectors, centroids, steps, nbits)]
 
 
+@fault("51", "encode_many")
+def summed_otherwise_in_a_batch(vectors, centroids, steps, nbits):
+    """The nearest centroid by float32 sums that run from the other end when there are more rows than one."""
+    encoded = []
+    for x in vectors:
+        products = np.asarray(centroids, np.float32) * np.asarray(x, np.float32)
+        ordered = products if len(vectors) == 1 else products[:, ::-1]
+        code = int(np.cumsum(ordered, axis=1, dtype=np.float32)[:, -1].argmax())
+        _, *stored = definition.encode(x, [centroids[code]], steps, nbits)
+        encoded.append((code, *stored))
+    return encoded
+
+
 @fault("24", "fit")
 def steps_for_one_bit(vectors, n_centroids, nbits, seed):
     """Buckets as wide as for one bit, whatever the bits."""

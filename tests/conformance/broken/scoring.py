@@ -227,3 +227,42 @@ def temperature_multiplied(scores, temperature):
 def no_margin(positive, negative):
     """max(0, S- - S+)."""
     return max(0.0, negative - positive)
+
+
+@fault("54", "matches")
+def last_of_equals_answers(q, d):
+    """Of equal document tokens the last one is named."""
+    found = similarities(q, d)
+    rows = len(d) - 1 - found[:, ::-1].argmax(axis=1)
+    return [(int(row), float(found[i, row])) for i, row in enumerate(rows)]
+
+
+@fault("54", "matches")
+def each_token_answers_once(q, d):
+    """A document token that has answered is taken: a matching, not a maximum."""
+    found, matched = similarities(q, d), []
+    for row in found:
+        best = max(range(len(d)), key=lambda j: (j not in {m for m, _ in matched}, row[j]))
+        matched.append((best, float(row[best])))
+    return matched
+
+
+@fault("55", "pool")
+def neighbours_pooled(d, factor):
+    """Runs of `factor` tokens are pooled, however far apart they are."""
+    return [np.mean(d[i : i + factor], axis=0) for i in range(0, len(d), factor)]
+
+
+@fault("55", "pool")
+def pooled_norms_shrink(d, factor):
+    """Means stay as short as means of different directions are."""
+    return [np.mean([d[i] for i in members], axis=0) for members in definition.clusters(d, factor)]
+
+
+@fault("56", "best_of_groups")
+def groups_of_the_first_k(scores, groups, k):
+    """Grouped after the first k were cut off: too few groups are left."""
+    best = {}
+    for i in definition.top_k(scores, k):
+        best.setdefault(groups[i], i)
+    return list(best.values())

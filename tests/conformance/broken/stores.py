@@ -134,3 +134,27 @@ class checksum_not_compared(Index):  # noqa: N801
         index = cls(dim)
         definition.Index.add(index, list(held), list(held.values()))
         return index
+
+
+@fault("57", "Index")
+class upsert_keeps_the_place(Index):  # noqa: N801
+    """A new version takes the position of the old one."""
+
+    def upsert(self, ids, documents):
+        """In place."""
+        definition.Index.add(type(self)(self.dim), ids, documents)  # refuses what is to be refused
+        self.documents.update(zip(ids, documents, strict=True))
+
+
+@fault("57", "Index")
+class old_version_still_there(Index):  # noqa: N801
+    """The new version is added beside the old one, which goes on answering."""
+
+    def upsert(self, ids, documents):
+        """Nothing is deleted."""
+        names = [f"{name}'" if name in self.documents else name for name in ids]
+        self.add(names, documents)
+
+    def search(self, q, k, ids=None):
+        """Both under one id."""
+        return [(name.rstrip("'"), score) for name, score in super().search(q, k, ids)]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..complete import Encoder
+from ..complete import Encoder, Replayed
 from ..oracle import definition
 from .faults import fault
 
@@ -93,3 +93,33 @@ def cut_short(self, text, side):
 
 
 encoder_fault("38", tokens=cut_short)("The last token of every text is lost.", "wrong_length")
+
+
+@fault("46", "encoder_of")
+def weights_rounded_in_silence(checkpoint):
+    """What was trained in float32 is run in 8 bits, and nobody is told."""
+    rounded = Replayed(checkpoint.parent)
+    rounded.held = lambda texts, side: [np.round(rows * 127) / 127 for rows in Replayed.held(rounded, texts, side)]
+    return rounded
+
+
+@fault("46", "encoder_of")
+def padding_rows_kept(checkpoint):
+    """The longest text of a batch decides how many rows each has."""
+    padded = Replayed(checkpoint.parent)
+
+    def held(texts, side):
+        found = Replayed.held(padded, texts, side)
+        most = max(map(len, found))
+        return [np.pad(rows, [(0, most - len(rows)), (0, 0)]) for rows in found]
+
+    padded.held = held
+    return padded
+
+
+@fault("46", "encoder_of")
+def suffix_without_a_row(checkpoint):
+    """[SEP] counts as padding and gets no row."""
+    short = Replayed(checkpoint.parent)
+    short.held = lambda texts, side: [rows[:-1] for rows in Replayed.held(short, texts, side)]
+    return short
