@@ -29,7 +29,8 @@ def measure(system: System, parts: Parts, queries: Mapping[str, str]) -> tuple[d
     for TOP, "deep" and recall those of asking for DEPTH.
     """
     ask = system.make(parts)
-    ask(next(iter(queries.values())), DEPTH)  # the first one pays for mapping files and filling caches
+    if system.sample != "deep":  # a thousand pairs for nothing, and the shallower reranker has used the model already
+        ask(next(iter(queries.values())), DEPTH)  # the first one pays for mapping files and filling caches
     deep = {name: ask(text, DEPTH) for name, text in queries.items()}
     shallow = {name: ask(text, TOP) for name, text in queries.items()} if system.by_k else deep
     judged = {name: parts.collection.qrels[name] for name in queries}

@@ -107,13 +107,14 @@ def _dilution(found: Found) -> Figure:
     words = next(iter(found.values()))["words"]
     ranks = {key: [cell["ranks"][key] for cell in found.values()] for key in next(iter(found.values()))["ranks"]}
     systems = [name for name in next(iter(ranks.values()))[0] if name != "cut"]
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    for axes, place in zip(figure.subplots(1, 2, sharey=True), ("behind", "in front"), strict=True):
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    for axes, place in zip(figure.subplots(1, 3, sharey=True), ("behind", "in front", "alone"), strict=True):
+        counts = [n for n in words if f"{place} {n}" in ranks]
         for system in systems:
-            values = [np.mean([cell[system] for cell in ranks[f"{place} {n}"]]) for n in words]
-            axes.plot(words, values, marker="o", label=system)
+            values = [np.mean([cell[system] for cell in ranks[f"{place} {n}"]]) for n in counts]
+            axes.plot(counts, values, marker="o", label=system)
         axes.set_title(f"irrelevant words {place}")
         axes.set_xlabel("irrelevant words")
-    figure.axes[0].set_ylabel("mean reciprocal rank of the relevant text")
+    figure.axes[0].set_ylabel("mean reciprocal rank of the text")
     figure.axes[0].legend()
     return figure

@@ -1,7 +1,8 @@
 """Long and mixed documents: irrelevant text around a relevant passage, and queries that ask for two things.
 
 Dilution: a short relevant document gets irrelevant words, of other documents, behind it or in front of it, and is
-ranked among all documents that are not relevant. Two facets: two queries asked as one, and a document that answers both
+ranked among all documents that are not relevant. The irrelevant words alone are ranked, too: what they gain by their
+length is no relevance. Two facets: two queries asked as one, and a document that answers both
 beside those that answer one each.
 """
 
@@ -39,13 +40,12 @@ def dilution(parts: Parts, queries: Mapping[str, str], seed: int) -> dict[str, A
     noise = [_noise(parts, set(relevant(parts, name)), rng) for name, _ in short]
     asked = [queries[name] for name, _ in short]
     systems, found = _systems(parts, asked), {}
-    for place in ("behind", "in front"):
-        for n in WORDS:
-            texts = [_diluted(parts.texts[i], noise[j][:n], place) for j, (_, i) in enumerate(short)]
-            cut = [len(t.ids) >= parts.models.encoder.spec.document_length for t in _tokenized(parts, texts)]
-            ranks = {way: _ranks(parts, [name for name, _ in short], *score(texts)) for way, score in systems.items()}
-            means_ = {way: float((1 / r).mean()) for way, r in ranks.items()}
-            found[f"{place} {n}"] = {**means_, "cut": float(np.mean(cut))}
+    for place, n in [(place, n) for place in ("behind", "in front", "alone") for n in WORDS if n or place != "alone"]:
+        texts = [_diluted(parts.texts[i], noise[j][:n], place) for j, (_, i) in enumerate(short)]
+        cut = [len(t.ids) >= parts.models.encoder.spec.document_length for t in _tokenized(parts, texts)]
+        ranks = {way: _ranks(parts, [name for name, _ in short], *score(texts)) for way, score in systems.items()}
+        mean_ranks = {way: float((1 / r).mean()) for way, r in ranks.items()}
+        found[f"{place} {n}"] = {**mean_ranks, "cut": float(np.mean(cut))}
     return {"queries": len(short), "words": list(WORDS), "ranks": found}
 
 
@@ -63,7 +63,7 @@ def _noise(parts: Parts, answers: set[int], rng: np.random.Generator) -> list[st
 
 
 def _diluted(text: str, noise: Sequence[str], place: str) -> str:
-    return " ".join([text, *noise] if place == "behind" else [*noise, text])
+    return " ".join({"behind": [text, *noise], "in front": [*noise, text], "alone": noise}[place])
 
 
 def _systems(parts: Parts, asked: Sequence[str]) -> dict[str, Callable[[Sequence[str]], tuple[list[Scores], Scores]]]:

@@ -270,6 +270,8 @@ def _dilution_claims(found: Found, systems: Sequence[str]) -> str:
         losses = ", ".join(f"{system} {loss:+.3f}" for system, loss in lost.items())
         what = f"{AROUND} irrelevant words {place} cost MaxSim at most {DILUTED} of its mean reciprocal rank"
         said.append(_claim(lost["MaxSim"] <= DILUTED, what, f"lost: {losses}"))
+    alone = ", ".join(f"{s} {value(f'alone {AROUND}', s):.3f}" for s in systems if s != "cut")
+    said.append(f"- {AROUND} irrelevant words alone, with no relevant text, reach: {alone}.")
     return "\n".join(said)
 
 

@@ -4,7 +4,7 @@
 
     pairs          as `recipe` makes them
     distil         for each query hard negatives, which BM25 or the bi-encoder rank high, and the teacher's scores
-    cross-run      MiniLM with a new scoring head: `SETTINGS`
+    cross-run      MiniLM with a new scoring head, as `refcolbert train --architecture cross-encoder` trains: `SETTINGS`
     cross-encoder  ONNX, for `python -m tools.compare --cross-encoder`
 
 It sees what the default model sees: the teacher's distribution over a query's documents, and besides the likelihood of
