@@ -96,9 +96,7 @@ def _assign_chunk(vectors: Floats, centroids: Centroids, probes: int) -> Ints:
     similarities = vectors @ centroids.coarse.T  # [n, n_cells]
     probes = min(probes, similarities.shape[1])
     chosen = np.argpartition(-similarities, probes - 1, axis=1)[:, :probes]  # [n, probes]
-    # BLAS adds a row up in another order when there are more rows: what two similarities that are this close differ by
-    # is that order's doing, and whoever has such a pair is assigned alone.
-    slack = np.float32(2 * (vectors.shape[1] + 4) * 2.0**-24)
+    slack = _slack(vectors.shape[1])
     last = np.take_along_axis(similarities, chosen, axis=1).min(axis=1)  # [n]
     close = np.count_nonzero(similarities >= (last - slack)[:, None], axis=1) > probes  # [n]
     order = np.argsort(chosen, axis=None, kind="stable")  # (vector, probe) pairs, cell by cell
@@ -120,6 +118,14 @@ def _assign_chunk(vectors: Floats, centroids: Centroids, probes: int) -> Ints:
     for i in np.flatnonzero(close | (second >= best - slack)):
         codes[i] = _assign_one(vectors[i], centroids, probes)
     return codes
+
+
+def _slack(dim: int) -> float:
+    """How far apart two float32 similarities of unit rows must be for their order to be sure, with room to spare.
+
+    BLAS adds a row up in another order when there are more rows; who has a closer pair is therefore assigned alone.
+    """
+    return 2 * (dim + 4) * 2.0**-24
 
 
 def _assign_one(x: Floats, centroids: Centroids, probes: int) -> int:

@@ -264,6 +264,8 @@ def test_few_vectors_are_assigned_alone(monkeypatch):
     rng = np.random.default_rng(6)
     centroids = kmeans.Centroids(unit(rng, 24, 64), unit(rng, 6, 64), np.arange(0, 25, 4))
     kmeans.assign(unit(rng, 2000, 64), centroids)
+    many = kmeans.Centroids(unit(rng, 1200, 64), unit(rng, 600, 64), np.arange(0, 1201, 2))
+    kmeans.assign(unit(rng, 500, 64), many)
     assert len(alone) < 20
     alone.clear()
     kmeans.assign(between(rng, 50, 64), kmeans.Centroids(mirrored(rng, 24, 64), centroids.coarse, centroids.starts))
@@ -278,6 +280,11 @@ def test_one_vector_is_assigned_as_many_are(probes):
     vectors = unit(rng, 200, 16)
     together = kmeans.assign(vectors, centroids, probes).tolist()
     assert [kmeans._assign_one(x, centroids, probes) for x in vectors] == together
+
+
+def test_slack_is_twice_the_rounding_of_a_product():
+    """Of dim products and sums, and four roundings more, on either side."""
+    assert kmeans._slack(128) == pytest.approx(2 * 132 * 2.0**-24, rel=1e-12)
 
 
 def test_products_are_exact_to_float64():
