@@ -89,7 +89,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "bounds = np.searchsorted(chosen.ravel()[order], np.arange(len(centroids.coarse) + 2))": (
             "one bound more, which nothing reads"
         ),
-        "close = np.count_nonzero(similarities > (last - slack)[:, None], axis=1) > probes": "the slack has room to spare",
+        "close = np.count_nonzero(similarities > (last - slack)[:, None], axis=1) > probes": (
+            "the slack has room to spare"
+        ),
         "for i in np.flatnonzero(close | (second > best - slack)):": "the slack has room to spare",
     },
     "codec": {
