@@ -25,9 +25,8 @@ SOURCES = {
     "1": "Khattab and Zaharia, ColBERT, SIGIR 2020, tables 1 and 2: https://arxiv.org/abs/2004.12832",
     "2": "Santhanam et al., ColBERTv2, NAACL 2022, table 4: https://arxiv.org/abs/2112.01488",
     "3": "Xiong et al., ANCE, ICLR 2021, table 1: https://arxiv.org/abs/2007.00808",
-    "4": "a ColBERT of MiniLM's size, its model card: https://huggingface.co/vespa-engine/col-minilm",
-    "5": "a cross-encoder of MiniLM's size, its model card: "
-    "https://huggingface.co/cross-encoder/ms-marco-MiniLM-L-6-v2",
+    "4": "a ColBERT of MiniLM's size, the model card of vespa-engine/col-minilm",
+    "5": "a cross-encoder of MiniLM's size, the model card of cross-encoder/ms-marco-MiniLM-L-6-v2",
 }
 
 PUBLISHED = (
