@@ -28,6 +28,11 @@ def test_what_has_no_answer_is_a_value_error():
         definition.top_k([1.0], 0)
     index = definition.Index(1)
     index.add(["a"], [[[1.0]]])
-    for wrong in (lambda: index.add(["a"], [[[1.0]]]), lambda: index.add(["b"], []), lambda: index.delete(["b"])):
+    for wrong in (
+        lambda: index.add(["a"], [[[1.0]]]),
+        lambda: index.add(["b"], []),
+        lambda: index.delete(["b"]),
+        lambda: index.upsert(["b", "b"], [[[1.0]], [[1.0]]]),
+    ):
         with pytest.raises(ValueError, match="expected"):
             wrong()

@@ -92,6 +92,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "close = np.count_nonzero(similarities > (last - slack)[:, None], axis=1) > probes": (
             "the slack has room to spare"
         ),
+        "better = value >= best[rows]": "who has two equals is assigned alone",
         "for i in np.flatnonzero(close | (second > best - slack)):": "the slack has room to spare",
     },
     "codec": {
