@@ -92,6 +92,9 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "close = np.count_nonzero(similarities > (last - slack)[:, None], axis=1) > probes": (
             "the slack has room to spare"
         ),
+        "chosen = np.argpartition(-similarities, probes - 2, axis=1)[:, :probes]": (
+            "who gets a farther cell has a nearer one left over, and is assigned alone"
+        ),
         "better = value >= best[rows]": "who has two equals is assigned alone",
         "for i in np.flatnonzero(close | (second > best - slack)):": "the slack has room to spare",
     },
