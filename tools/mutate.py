@@ -79,7 +79,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "maxsim": {"if k > len(rough):": "at equality all are at least the least"},
     "search": {
         f"chosen = found[top_k(scores, PRUNED * keep)] if {condition} else found": "the best of few are all"
-        for condition in ("True", "len(found) >= PRUNED * keep")
+        for condition in ("True", "len(found) >= PRUNED * keep", "len(found) > PRUNED / keep")
     },
     "topk": {"if k <= len(scores):": "at equality the partition keeps all"},
     "kmeans": {
