@@ -1,4 +1,4 @@
-"""The wheel, installed alone into a new environment, encodes, indexes and searches without torch."""
+"""The wheel, installed alone into a new environment, indexes and searches with its own model, without torch."""
 
 import os
 import subprocess
@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODEL = Path(__file__).parent / "models" / "tiny"
 
 SESSION = """
 import sys
 import refcolbert
-encoder = refcolbert.Encoder.load(sys.argv[1])
-with refcolbert.Index.create(sys.argv[2], encoder) as index:
+with refcolbert.Index.create(sys.argv[1]) as index:
     index.add(["the cat sat on the mat", "stocks fell on monday"])
     hit = index.search("a cat on a mat", k=1)[0]
     assert (hit.id, hit.rank) == ("0", 1), hit
@@ -51,7 +49,7 @@ def run(*command, **options):
 @pytest.mark.install
 def test_core_alone_encodes_indexes_and_searches(python, tmp_path):
     """The core's install pulls no torch and does its whole job."""
-    where = run(python, "-c", SESSION, MODEL, tmp_path / "i", cwd=tmp_path)
+    where = run(python, "-c", SESSION, tmp_path / "i", cwd=tmp_path)
     assert str(ROOT / "refcolbert") not in where
 
 
@@ -61,7 +59,7 @@ def test_command_line_without_the_extra_names_it(python, tmp_path):
     command = python.with_name("refcolbert")
     assert "export" in run(command, "--help")
     (tmp_path / "texts.txt").write_text("rain is expected at noon")
-    run(command, "index", tmp_path / "i", tmp_path / "texts.txt", "--model", MODEL)
+    run(command, "index", tmp_path / "i", tmp_path / "texts.txt")
     assert "rain" in run(command, "search", tmp_path / "i", "rain at noon")
     (tmp_path / "checkpoint").mkdir()
     failed = subprocess.run(

@@ -121,7 +121,11 @@ def test_the_card_says_what_was_measured(work, model, data):
         assert said in text
     assert "{" not in text
     assert "Ablations" not in text
-    assert "## Ablations" in card.card(model, work, data, work / "figures.json", work / "figures.json")
+    (work / "losses.json").write_text(json.dumps({"steps": 90, "figures": figures()}))
+    whole = card.card(model, work, data, *[work / f"{name}.json" for name in ("figures", "figures", "losses")])
+    ablated, losses = whole.split("## Ablations")[1].split("## Losses")
+    assert models.table(figures()) in ablated
+    assert "90 steps with each loss" in losses
 
 
 def test_no_card_for_a_leak_or_another_models_report(work, model, data):

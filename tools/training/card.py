@@ -1,7 +1,8 @@
 """The default model's card: what it was made from and how, what it scores, under which terms.
 
     python -m tools.bench.models MODEL --data DIR --cache DIR --json figures.json
-    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json [--ablations ablations.json]
+    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json \
+        [--ablations ablations.json] [--losses losses.json]     of tools.bench.ablations and tools.training.by_loss
 
 MODEL is the exported folder, --work the recipe's folder (`tools.training.recipe`). Every figure is read from what those
 commands wrote, and the leak check is run again: a card is refused if a test text stands in the training data. Prints
@@ -9,6 +10,7 @@ the card, or writes it to --out.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +101,28 @@ def _model(folder: Path) -> dict[str, Any]:
     }
 
 
-def _tables(path: Path) -> str:
+def _tables(path: Path, metrics: Sequence[str] = METRICS) -> str:
     figures = _json(path)["figures"]
-    return "\n\n".join(table(figures, metric) for metric in METRICS)
+    return "\n\n".join(table(figures, metric) for metric in metrics)
 
 
-def card(model: Path, work: Path, data: Path, figures: Path, ablations: Path | None = None) -> str:
+def _ablations(path: Path) -> str:
+    return (
+        "\n## Ablations\n\nThe same weights with one thing about the encoding or the index changed, nothing trained "
+        f"again (`python -m tools.bench.ablations`):\n\n{_tables(path, METRICS[:1])}\n"
+    )
+
+
+def _losses(path: Path) -> str:
+    return (
+        f"\n## Losses\n\nFor comparison, {_json(path)['steps']} steps with each loss from the same start on the same "
+        f"data, float32 (`python -m tools.training.by_loss`):\n\n{_tables(path, METRICS[:1])}\n"
+    )
+
+
+def card(
+    model: Path, work: Path, data: Path, figures: Path, ablations: Path | None = None, losses: Path | None = None
+) -> str:
     """The card as Markdown. Raises `InvalidInput` for what is missing, and for a test text in the training data."""
     blocks, pairs = _json(work / "blocks.jsonl.json"), _json(work / "pairs.jsonl.json")
     kinds = [kind for kind in ("given", "keywords", "sentence") if any(kind in key for key in blocks["counts"])]
@@ -121,7 +139,8 @@ def card(model: Path, work: Path, data: Path, figures: Path, ablations: Path | N
         development=", ".join(DEVELOPMENT),
         dtype=_json(figures).get("bi-encoder", "torch.float32").removeprefix("torch."),
         scores=_tables(figures),
-        ablations="" if ablations is None else f"\n## Ablations\n\n{_tables(ablations)}\n",
+        ablations="" if ablations is None else _ablations(ablations),
+        by_loss="" if losses is None else _losses(losses),
     )
 
 
@@ -131,10 +150,19 @@ def card(model: Path, work: Path, data: Path, figures: Path, ablations: Path | N
 @DATA
 @click.option("--figures", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--ablations", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--losses", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path))
-def main(model: Path, work: Path, data: Path, figures: Path, ablations: Path | None, out: Path | None) -> None:
+def main(
+    model: Path,
+    work: Path,
+    data: Path,
+    figures: Path,
+    ablations: Path | None,
+    losses: Path | None,
+    out: Path | None,
+) -> None:
     """Write the card of MODEL."""
-    text = card(model, work, data, figures, ablations)
+    text = card(model, work, data, figures, ablations, losses)
     if out is None:
         click.echo(text)
     else:

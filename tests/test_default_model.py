@@ -1,0 +1,56 @@
+"""The model that the package brings along: small, proved, described, and of some use."""
+
+import json
+import re
+
+import pytest
+
+from refcolbert import Encoder, Index
+from refcolbert.encoder import MODEL_FILES, default_model_folder
+
+FOLDER = default_model_folder()
+DOCUMENTS = [
+    "datetime.strptime turns a string into a date by a format",
+    "csv.reader gives each row of a file as a list",
+    "The boundary layer on a heated plate becomes turbulent early",
+    "Gout is a kind of arthritis: crystals of uric acid form in the joints",
+    "statistics.median finds the middle value of numbers",
+]
+QUESTIONS = ["how do I parse a date", "read a spreadsheet line by line", "flow over a hot wing", "my toe is swollen"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """The default model."""
+    return Encoder.load()
+
+
+def test_the_package_holds_the_model_and_what_proves_it():
+    """The folder has the model's files, parity report and card, nothing else, and at most 25 MB."""
+    assert {path.name for path in FOLDER.iterdir()} == {*MODEL_FILES, "parity.json", "README.md"}
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 25_000_000
+
+
+def test_card_and_parity_report_speak_of_this_model(model):
+    """Both name the content hash of the files beside them; the report is of int8 storage within its bound."""
+    report, card = json.loads((FOLDER / "parity.json").read_text()), (FOLDER / "README.md").read_text()
+    assert report["model"] == model.hash
+    assert model.hash in card
+    assert (report["variant"], report["worst"]["min_cosine"] >= 0.999) == ("int8", True)
+    assert re.search(r"of [\d,]+ training texts none equals one of [\d,]+ queries and documents", card)
+
+
+def test_it_answers_in_other_words_than_asked(model, tmp_path):
+    """Questions that share hardly a word with their answers find them first."""
+    index = Index.create(tmp_path / "index", model)
+    index.add(DOCUMENTS)
+    assert [index.search(question, 1)[0].id for question in QUESTIONS] == ["0", "1", "2", "3"]
+
+
+def test_a_new_index_takes_it_and_names_it_by_its_hash(model, tmp_path):
+    """Without a model named, an index is made with the default one, and opened again finds it by itself."""
+    with Index.create(tmp_path / "index") as index:
+        index.add(DOCUMENTS)
+        assert index.info()["encoder"] == {"hash": model.hash, "source": None}
+    with Index.open(tmp_path / "index") as index:
+        assert index.search("parse a date", 1)[0].id == "0"
