@@ -16,20 +16,16 @@ original makes the checkpoint, saves it as it saves any, loads it again and enco
 """
 
 import argparse
-import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .bases import write_base
-from .goldens.cases import SEED
+from .goldens.provenance import commit, hashed, provenance
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = {
@@ -193,26 +189,6 @@ def run_cases(name: str, python: Path, cases: list[dict[str, Any]], out: Path) -
         subprocess.run([python, "-m", f"tools.origins.{name}", path, out], check=True, env=offline, cwd=ROOT)
 
 
-def provenance(suite: str, case: str, more: dict[str, Any], tolerance: dict[str, float], reason: str) -> dict[str, Any]:
-    """What is said of a case: see `tools.goldens.files.KEYS`."""
-    own = {name: importlib.metadata.version(name) for name in ("numpy", "torch")}
-    return {
-        "schema": 1,
-        "suite": suite,
-        "case": case,
-        "generated_by": f"tools/goldens/suites.py at {commit()}",
-        "command": f"python -m tools.golden regen --suite {suite}",
-        "date": datetime.now(UTC).date().isoformat(),
-        "seed": SEED,
-        "source": {},
-        "platform": {"system": platform.system(), "machine": platform.machine()},
-        "tolerance": tolerance,
-        "reason": reason,
-        **more,
-        "versions": {"python": platform.python_version(), **more.get("versions", own)},
-    }
-
-
 def regen(suite: str | None, reason: str) -> list[str]:
     """Make the goldens of a suite, or of all, and return what changed."""
     from .goldens import files
@@ -274,18 +250,6 @@ def origin(name: str, versions: dict[str, str]) -> dict[str, Any]:
 
 
 MADE = ("tools/golden.py", "tools/bases.py", "tools/origins/common.py")
-
-
-def hashed(*names: str) -> dict[str, str]:
-    """SHA-256 of files of this repository."""
-    return {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in names}
-
-
-def commit() -> str:
-    """The commit that is checked out, in short."""
-    return subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
 
 
 def check() -> list[str]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from refcolbert import Index
 from refcolbert.format import FORMAT_VERSION
 
-from .golden import commit, hashed, provenance
+from .goldens.provenance import commit, hashed, provenance
 
 ROOT = Path(__file__).parents[1] / "golden" / "index"
 DIM = 8

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .bases import write_base
-from .golden import commit, hashed, provenance
+from .goldens.provenance import commit, hashed, provenance
 
 ROOT = Path(__file__).parents[1]
 

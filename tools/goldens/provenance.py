@@ -1,0 +1,47 @@
+"""What is said of a golden's origin: by which code, with which versions, why."""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .cases import SEED
+
+__all__ = ["commit", "hashed", "provenance"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def provenance(suite: str, case: str, more: dict[str, Any], tolerance: dict[str, float], reason: str) -> dict[str, Any]:
+    """What is said of a case: see `tools.goldens.files.KEYS`."""
+    own = {name: importlib.metadata.version(name) for name in ("numpy", "torch")}
+    return {
+        "schema": 1,
+        "suite": suite,
+        "case": case,
+        "generated_by": f"tools/goldens/suites.py at {commit()}",
+        "command": f"python -m tools.golden regen --suite {suite}",
+        "date": datetime.now(UTC).date().isoformat(),
+        "seed": SEED,
+        "source": {},
+        "platform": {"system": platform.system(), "machine": platform.machine()},
+        "tolerance": tolerance,
+        "reason": reason,
+        **more,
+        "versions": {"python": platform.python_version(), **more.get("versions", own)},
+    }
+
+
+def hashed(*names: str) -> dict[str, str]:
+    """SHA-256 of files of this repository."""
+    return {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in names}
+
+
+def commit() -> str:
+    """The commit that is checked out, in short."""
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
