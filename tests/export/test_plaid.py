@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "plaid"
-TEXTS = json.loads((GOLDEN / "provenance.json").read_text())["texts"]
+TEXTS = json.loads((GOLDEN / "provenance.json").read_text())["source"]["texts"]
 DIM = 32
 
 
