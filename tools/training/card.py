@@ -116,7 +116,8 @@ def _ablations(path: Path) -> str:
 def _losses(path: Path) -> str:
     return (
         f"\n## Losses\n\nFor comparison, {_json(path)['steps']} steps with each loss from the same start on the same "
-        f"data, float32 (`python -m tools.training.by_loss`):\n\n{_tables(path, METRICS[:1])}\n"
+        f"data, float32 (`python -m tools.training.by_loss`). So early they lie close together:\n\n"
+        f"{_tables(path, METRICS[:1])}\n"
     )
 
 
