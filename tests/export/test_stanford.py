@@ -177,8 +177,8 @@ SPEC_MUTATIONS = {
 @pytest.mark.parametrize("mutation", SPEC_MUTATIONS.values(), ids=SPEC_MUTATIONS)
 def test_a_broken_reader_is_refused(checkpoint, tmp_path, monkeypatch, mutation):
     """Parity refuses the export when the reader gets one switch wrong."""
-    right = stanford._spec
-    monkeypatch.setattr(stanford, "_spec", lambda *a: mutation(right(*a)))
+    right = stanford.spec_of
+    monkeypatch.setattr(stanford, "spec_of", lambda *a: mutation(right(*a)))
     with pytest.raises(ParityError):
         export_checkpoint(checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
