@@ -8,7 +8,6 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import is_dataclass
-from pathlib import Path
 
 import refcolbert
 
@@ -117,14 +116,7 @@ def _with_aliases(text: str) -> str:
     return re.sub(r"<class '(\w+)'>", r"\1", text.replace("<factory>", "..."))
 
 
-def read_page(app: object, name: str, source: list[str]) -> None:
-    """What Sphinx does with each page before it is parsed: the comparison is in the navigation once it is there."""
-    if name == "index" and Path(__file__).with_name("comparison.md").exists() and "comparison" not in source[0]:
-        source[0] = source[0].replace("\nhow-it-works\n", "\nhow-it-works\ncomparison\n")
-
-
 def setup(app) -> None:  # noqa: ANN001 - Sphinx's own type would import Sphinx where pages are only read
     """Called by Sphinx."""
-    app.connect("source-read", read_page)
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("autodoc-process-signature", read_signature)
