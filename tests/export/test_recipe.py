@@ -30,6 +30,8 @@ def test_the_recipe_goes_on_with_what_is_there(work, tmp_path):
     """From start and blocks it trains, exports for long queries, and at a second call does nothing again."""
     (tmp_path / "data").mkdir()
     arguments = ["--train", str(tmp_path), "--data", str(tmp_path / "data"), "--work", str(work)]
+    (work / "run").mkdir()
+    (work / "run" / "settings.json").write_text("{}")  # cut off before a state was saved
     CliRunner().invoke(recipe.main, arguments, catch_exceptions=False)
     spec = json.loads((work / "model" / "encoding.json").read_text())
     assert spec["query_length"] == min(recipe.QUERY_LENGTH, spec["document_length"])

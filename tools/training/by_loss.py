@@ -35,7 +35,7 @@ LOSSES: Mapping[str, Mapping[str, float]] = {
 @click.option("--work", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @DATA
 @click.option("--steps", default=100, show_default=True)
-@click.option("--collection", "names", multiple=True, default=("cranfield", "cisi", "medline"), show_default=True)
+@click.option("--collection", "names", multiple=True, default=("cranfield", "medline"), show_default=True)
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too.")
 def main(work: Path, data: Path, steps: int, names: tuple[str, ...], out: Path | None) -> None:
     """Train with each loss for STEPS and measure what came of it."""

@@ -16,7 +16,6 @@ Every step leaves its result in the work folder, which may be that of `recipe`, 
 interrupted training goes on. `--steps` plans another length.
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ import click
 from refcolbert_export.settings import Settings
 from tools.collections import DATA
 from tools.training import distil, pairs
+from tools.training.recipe import goes_on
 
 __all__ = ["SETTINGS", "train_and_export"]
 
@@ -69,16 +69,15 @@ def train_and_export(transformer: Path, lines: Path, work: Path, settings: Setti
     from refcolbert_export.cross_export import export_cross_encoder
     from refcolbert_export.cross_training import read_cross_start
     from refcolbert_export.data import read_examples
+    from refcolbert_export.memory import keep_freed_memory
     from refcolbert_export.train import train
 
     run, out = work / "cross-run", work / "cross-encoder"
     if out.is_dir():
         return
+    keep_freed_memory()
     start = read_cross_start(transformer, settings.seed)
-    resume = (run / "state.pt").is_file()
-    if not resume and run.is_dir():
-        shutil.rmtree(run)  # cut off before anything was saved
-    checkpoint = train(start, read_examples([lines]), run, settings, resume=resume, progress=True)
+    checkpoint = train(start, read_examples([lines]), run, settings, resume=goes_on(run), progress=True)
     export_cross_encoder(checkpoint, out)
 
 

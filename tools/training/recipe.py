@@ -12,6 +12,7 @@ Every step leaves its result in the work folder and is skipped when that is ther
 hours on two cores. The same folders, versions and threads give the same bytes.
 """
 
+import shutil
 from pathlib import Path
 
 import click
@@ -22,7 +23,7 @@ from tools.collections import DATA
 from tools.training import blocks, pairs
 from tools.training.start import write_start
 
-__all__ = ["QUERY_LENGTH", "SETTINGS", "export_model", "train_model"]
+__all__ = ["QUERY_LENGTH", "SETTINGS", "export_model", "goes_on", "train_model"]
 
 SETTINGS = Settings(
     steps=800,
@@ -63,6 +64,14 @@ def main(train: Path, data: Path, work: Path) -> None:
     click.echo(f"{work / 'model'}: compare it with BM25 and the bi-encoder: python -m tools.bench.models")
 
 
+def goes_on(run: Path) -> bool:
+    """Whether a training goes on from its saved state; what was cut off before there was one is removed."""
+    saved = (run / "state.pt").is_file()
+    if not saved and run.is_dir():
+        shutil.rmtree(run)
+    return saved
+
+
 def train_model(work: Path, out: Path, settings: Settings) -> None:
     """Train from the start and the blocks of the folder `work`, or go on with what is in `out`."""
     from refcolbert_export.data import read_examples
@@ -73,7 +82,7 @@ def train_model(work: Path, out: Path, settings: Settings) -> None:
     keep_freed_memory()
     start = read_start(work / "start", Head(), settings.seed)
     examples = read_examples([work / "blocks.jsonl.gz"])
-    train(start, examples, out, settings, resume=(out / "state.pt").is_file(), progress=True)
+    train(start, examples, out, settings, resume=goes_on(out), progress=True)
 
 
 def export_model(checkpoint: Path, out: Path, variant: str) -> None:
