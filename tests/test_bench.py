@@ -7,6 +7,7 @@ import pytest
 from strategies import topical, unit
 
 from refcolbert import Ragged
+from refcolbert.errors import InvalidInput
 from refcolbert.maxsim import scores
 from refcolbert.topk import top_k
 from tools.bench import grown
@@ -14,7 +15,7 @@ from tools.bench.engines import ENGINES
 from tools.bench.figures import Line, matches, ndcg, recall
 from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
 from tools.bench.search import Bench, report
-from tools.bench.vectors import write_corpus
+from tools.bench.vectors import _equal_rows, write_corpus
 
 DIM, N_DOCS = 16, 300
 DOCUMENTS = topical(np.random.default_rng(4), N_DOCS, DIM)
@@ -26,6 +27,18 @@ def corpus(tmp_path_factory):
     """A tiny corpus whose only relevant document is each query's best."""
     best = [int(top_k(scores(q, DOCUMENTS), 1)[0]) for q in QUERIES]
     return write_corpus(tmp_path_factory.mktemp("bench"), DOCUMENTS, QUERIES, [{number: 1} for number in best])
+
+
+def test_queries_that_do_not_fit_are_left_out():
+    """The peers are asked queries of equally many rows: those of the expansion length, else the commonest."""
+    queries = [np.full((n, DIM), n, np.float32) for n in (6, 4, 6, 9)]
+    for n_rows in (6, None):
+        numbers, vectors = _equal_rows(queries, n_rows)
+        assert numbers.tolist() == [0, 2]
+        assert vectors.shape == (2, 6, DIM)
+    assert _equal_rows(queries, 4)[0].tolist() == [1]
+    with pytest.raises(InvalidInput, match="no query has 5 rows"):
+        _equal_rows(queries, 5)
 
 
 def line(recall10, p50, engine="x"):

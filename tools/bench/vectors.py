@@ -4,7 +4,8 @@
 
 WORK/encoded/NAME holds one collection, WORK/all (or the names, joined by +) the corpus: vectors.npy [n_tokens, dim]
 float32, offsets.npy [n_docs + 1] int64, queries.npy [n_queries, n_q, dim] float32, judgements.json (of each query:
-document number -> relevance). Each collection gives equally many queries, drawn with a seed from the judged ones.
+document number -> relevance). Each collection gives equally many queries, drawn with a seed from the judged ones that
+fit into the model's expansion length: all have as many rows then, which is how the peers were made to be asked.
 """
 
 import json
@@ -17,13 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Encoder, Ragged
+from refcolbert.errors import InvalidInput
 from refcolbert.ragged import offsets_of
 from tools.collections import DATA, Collection, load
 
 __all__ = ["NAMES", "WORK", "Corpus", "corpus_in", "encode", "folder_of", "gather", "write_corpus"]
 
 NAMES = ("adi", "cisi", "cranfield", "medline", "msmarco_dev_positives", "scifact", "xquad_en")
-QUERIES = "queries.npy"
+Floats = NDArray[np.float32]
+
+QUERIES = "queries.npz"
 SHARD = 256  # documents encoded at once
 POOL = 100  # queries encoded of each collection, at most
 WORK = click.option(
@@ -41,7 +45,7 @@ class Corpus:
 
     folder: Path
     documents: Ragged
-    queries: NDArray[np.float32]  # [n_queries, n_q, dim]
+    queries: Floats  # [n_queries, n_q, dim]
     judgements: list[dict[int, int]]  # of each query: document number -> relevance
 
 
@@ -54,9 +58,7 @@ def corpus_in(folder: Path) -> Corpus:
     return Corpus(folder, documents, np.load(folder / "queries.npy"), judgements)
 
 
-def write_corpus(
-    folder: Path, documents: Ragged, queries: NDArray[np.float32], judgements: list[dict[int, int]]
-) -> Corpus:
+def write_corpus(folder: Path, documents: Ragged, queries: Floats, judgements: list[dict[int, int]]) -> Corpus:
     """Write a corpus; corpus.json comes last, so a folder that has it is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "vectors.npy", documents.vectors)
@@ -93,12 +95,22 @@ def encode(collection: Collection, folder: Path, model: str | None) -> None:
             encoder = encoder or Encoder.load(model)
             part = folder / f"part-{name}"
             if name == QUERIES:
-                np.save(part, np.stack(encoder.encode_queries(texts)))
+                numbers, vectors = _equal_rows(encoder.encode_queries(texts), encoder.spec.expansion_length)
+                np.savez(part, numbers=numbers, vectors=vectors)
             else:
                 found = encoder.encode_documents(texts)
                 np.savez(part, vectors=found.vectors, offsets=found.offsets)
             part.rename(folder / name)
             click.echo(f"{collection.name} {name}")
+
+
+def _equal_rows(queries: Sequence[Floats], n_rows: int | None) -> tuple[NDArray[np.int64], Floats]:
+    """Queries with `n_rows` rows, None: as many as most have. Their numbers [n] and vectors [n, n_rows, dim]."""
+    counts = np.array([len(q) for q in queries])  # [n_queries]
+    numbers = np.flatnonzero(counts == (np.bincount(counts).argmax() if n_rows is None else n_rows))
+    if not len(numbers):
+        raise InvalidInput(f"no query has {n_rows} rows, the model's expansion length; found {min(counts)} and more")
+    return numbers, np.stack([queries[int(i)] for i in numbers])
 
 
 def _sample(collection: Collection) -> list[str]:
@@ -123,8 +135,9 @@ def _join(collections: Sequence[Collection], folder: Path, work: Path, n_queries
         number = {document.id: first + j for j, document in enumerate(collection.documents)}
         first += len(number)
         share = n_queries // len(collections) + (i < n_queries % len(collections))
-        queries.append(np.load(encoded / QUERIES)[:share])  # [n, n_q, dim]
-        grades = [collection.qrels[query] for query in _sample(collection)[:share]]
+        asked, sample = np.load(encoded / QUERIES), _sample(collection)
+        queries.append(asked["vectors"][:share])  # [n, n_q, dim]
+        grades = [collection.qrels[sample[i]] for i in asked["numbers"][:share]]
         judged += [{number[d]: grade for d, grade in known.items() if d in number} for known in grades]
     lengths = np.concatenate([np.diff(part["offsets"]) for part in parts])  # [n_docs]
     documents = Ragged(np.concatenate([part["vectors"] for part in parts]), offsets_of(lengths))

@@ -42,6 +42,7 @@ def _save(path: Path, figure: Figure) -> Path:
 
 
 def _scatter(lines: Sequence[Line], x: str, label: str) -> Figure:
+    """Systems as points, their names in a column beside them: near each other, points would hide each other's name."""
     groups = {system.name: system.group for system in SYSTEMS}
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
@@ -49,12 +50,17 @@ def _scatter(lines: Sequence[Line], x: str, label: str) -> Figure:
         mine = [line for line in lines if groups[line.system] == group]
         points = [getattr(line, x) for line in mine], [line.metrics["nDCG@10"] for line in mine]
         axes.scatter(*points, color=colour, label=group)
-    for above, line in enumerate(sorted(lines, key=lambda line: float(getattr(line, x)))):
-        place = getattr(line, x), line.metrics["nDCG@10"]
-        shift = (4, 5 if above % 2 else -11)  # neighbours on different sides
-        axes.annotate(line.system, place, textcoords="offset points", xytext=shift, fontsize=7)
+    for place, line in enumerate(sorted(lines, key=lambda line: line.metrics["nDCG@10"])):
+        axes.annotate(
+            line.system,
+            (getattr(line, x), line.metrics["nDCG@10"]),
+            xytext=(1.04, (place + 0.5) / len(lines)),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "linewidth": 0.4, "color": COLOURS[groups[line.system]]},
+        )
     axes.set_xscale("log")
-    axes.margins(x=0.2)
     axes.set_xlabel(label)
     axes.set_ylabel("nDCG@10, mean over collections")
     axes.legend()
