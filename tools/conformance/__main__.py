@@ -19,7 +19,8 @@ import click
 from tools.bench.engines import python_of as peers_python
 from tools.golden import ENVIRONMENTS
 
-from .tables import RESULTS, ROOT, with_new_cases, write
+from .pages import write
+from .tables import RESULTS, ROOT, with_new_cases
 
 ENGINES = {  # name in the table: adapter, environment, the package whose version is noted
     "definition": ("refcolbert.definition", None, None),

@@ -10,7 +10,6 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("results.json")
-WHERE = {"summary": ROOT / "README.md", "engines": ROOT / "ARCHITECTURE.md", "invariants": ROOT / "ARCHITECTURE.md"}
 MARKS = {"passed": "yes", "failed": "**no**", "not offered": "-"}
 
 
@@ -102,19 +101,3 @@ def _mark(kinds: list[str]) -> str:
     if len(set(kinds)) == 1:
         return MARKS[kinds[0]]
     return f"{MARKS[kinds[0]]} on the grid, {MARKS[kinds[1]]} on unit vectors"
-
-
-def write() -> None:
-    """Put the tables between their markers."""
-    from .invariants import invariants
-
-    for name, make in (("summary", summary), ("engines", engines), ("invariants", invariants)):
-        WHERE[name].write_text(replaced(WHERE[name].read_text(), name, make()))
-
-
-def replaced(text: str, name: str, made: str) -> str:
-    """The document with one table in place."""
-    pattern = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end {name} -->)", re.DOTALL)
-    if not pattern.search(text):
-        raise ValueError(f"{WHERE[name].name} has no place for {name}")
-    return pattern.sub(lambda found: f"{found[1]}{made}\n{found[2]}", text)
