@@ -49,9 +49,13 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A worker a core, each with one thread of BLAS and torch: more threads than cores are slower, and waiting overlaps.
+WORKERS := --numprocesses auto --dist worksteal
+test: export OPENBLAS_NUM_THREADS = 1
+test: export OMP_NUM_THREADS = 1
 test: lint $(LOWEST)/.ready adapters
-	$(LOWEST)/bin/python -m pytest --quiet -m "not export and not install" --ignore tests/export --ignore tests/page --ignore tests/site
-	$(BIN)/python -m pytest --quiet
+	$(LOWEST)/bin/python -m pytest --quiet $(WORKERS) -m "not export and not install" --ignore tests/export --ignore tests/page --ignore tests/site
+	$(BIN)/python -m pytest --quiet $(WORKERS)
 	$(BIN)/python -m tools.sizes
 
 #   make docs      the site, from docs/ to build/site; a warning is an error
