@@ -10,8 +10,8 @@
 `encode` does the same for golden/encode. `manifest` takes what `tools.golden_index` and `tools.golden_plaid` wrote.
 
 golden/encode is what the original ColBERT implementations give for tiny seeded checkpoints. NAME is stanford, pylate or
-multivector; PYTHON the interpreter of an environment that has the original (the recipes are in ENVIRONMENTS). The
-original makes the checkpoint, saves it as it saves any, loads it again and encodes the texts;
+multivector; PYTHON the interpreter of an environment that has the original: `python -m tools.environments NAME` makes
+it. The original makes the checkpoint, saves it as it saves any, loads it again and encodes the texts;
 `tests/export/test_golden.py` exports the same checkpoint and compares. All but `check` need the export environment.
 """
 
@@ -25,15 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from .bases import write_base
+from .environments import ROOT
 from .goldens.provenance import commit, hashed, provenance
-
-ROOT = Path(__file__).parents[1]
-ENVIRONMENTS = {
-    "stanford": 'pip install torch==2.13.0 colbert-ai==0.2.22 faiss-cpu "transformers<4.50"',
-    "pylate": "pip install torch==2.13.0 sentence-transformers==5.3.0 transformers==5.3.0 datasets accelerate pandas "
-    "ujson==5.12.0; pip install --no-deps pylate==1.6.0 fastkmeans==0.5.0",
-    "multivector": "pip install torch==2.13.0 sentence-transformers==6.2.0",
-}
 
 QUERIES = (
     "what color is amber urine",

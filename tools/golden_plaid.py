@@ -2,7 +2,7 @@
 
     python -m tools.golden_plaid PYTHON --reason "..." [--out golden/plaid]
 
-PYTHON is the interpreter of an environment with colbert-ai (`tools.golden.ENVIRONMENTS["stanford"]`); the transformer
+PYTHON is the interpreter of an environment with colbert-ai (`python -m tools.environments stanford`); the transformer
 is the seeded one of `tools.bases`. k-means makes other centroids each time, so a new run is another golden.
 """
 

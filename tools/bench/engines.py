@@ -3,23 +3,15 @@
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from tools.bench.peers.protocol import Job
+from tools.environments import ROOT, python_of
 
-__all__ = ["ENGINES", "ENVIRONMENTS", "Engine", "python_of", "run"]
+__all__ = ["ENGINES", "Engine", "run"]
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENTS = {  # what pip installs, in .venv-NAME
-    # Both bring the torch that they were compiled for, 2.11 with CUDA: on 2.13 they crash, a CPU build lacks a library.
-    "peers": ["fast-plaid==1.4.6.2110", "xtr-warp-rs==2.0.3.2110", "maxsim-cpu==0.1.0"],
-    "stanford": ["torch==2.13.0", "colbert-ai==0.2.22", "faiss-cpu", "transformers<4.50", "ninja", "setuptools"],
-}
 POOLS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 
 Points = list[dict[str, Any]]
@@ -31,7 +23,7 @@ class Engine:
 
     name: str
     module: str  # of tools.bench.peers
-    environment: str | None  # one of ENVIRONMENTS; None: this interpreter
+    environment: str | None  # one of `tools.environments`; None: this interpreter
     points: Points = field(default_factory=lambda: [{}])
     index: str | None = None  # whose index it searches; None: it has none
     settings: dict[str, str] = field(default_factory=dict)  # environment variables of its searches
@@ -96,21 +88,6 @@ _LIST = (
     Engine("refcolbert.maxsim", "refcolbert_maxsim", None, kind="rerank", note="float32 as it is"),
 )
 ENGINES = {engine.name: engine for engine in _LIST}
-
-
-def python_of(environment: str | None) -> Path:
-    """The interpreter of an environment, which is made where it is not yet there."""
-    if environment is None:
-        return Path(sys.executable)
-    folder = ROOT / f".venv-{environment}"
-    python = folder / "bin" / "python"
-    if not (folder / ".ready").is_file():
-        click.echo(f"making {folder.name}: {' '.join(ENVIRONMENTS[environment])}", err=True)
-        if not python.is_file():
-            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *ENVIRONMENTS[environment]], check=True)
-        (folder / ".ready").touch()
-    return python
 
 
 def run(engine: Engine, stage: str, job: Job) -> None:

@@ -2,59 +2,32 @@
 
     python -m tools.conformance [run [NAMES ...] | tables]
 
-`run` makes the environments that are missing, by the recipes of `tools.golden` and `tools.bench.engines`, runs the
-suite in each, and writes results.json here; `tables` writes the tables from it, without any environment: a case that is
-new since an engine ran is not offered by it if its adapter lacks what the case needs, otherwise the engine has to run.
+`run` makes the environments that are missing, by the recipes of `tools.environments`, runs the suite in each, and
+writes results.json here; `tables` writes the tables from it, without any environment: a case that is new since an
+engine ran is not offered by it if its adapter lacks what the case needs, otherwise the engine has to run.
 """
 
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import click
 
-from tools.bench.engines import python_of as peers_python
-from tools.golden import ENVIRONMENTS
+from tools.environments import ROOT, python_of
 
+from .engines import ENGINES
 from .pages import write
-from .tables import RESULTS, ROOT, with_new_cases
+from .tables import RESULTS, with_new_cases
 
-ENGINES = {  # name in the table: adapter, environment, the package whose version is noted
-    "definition": ("refcolbert.definition", None, None),
-    "refcolbert": ("tools.conformance.exported", None, None),
-    "PyLate": ("tools.conformance.pylate", "pylate", "pylate"),
-    "colbert-ai": ("tools.conformance.colbert_ai", "stanford", "colbert-ai"),
-    "Sentence-Transformers": ("tools.conformance.multivector", "multivector", "sentence-transformers"),
-    "maxsim-cpu": ("tools.conformance.maxsim_cpu", "peers", "maxsim-cpu"),
-    "fast-plaid": ("tools.conformance.fast_plaid", "peers", "fast-plaid"),
-}
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "RAYON_NUM_THREADS")
-
-
-def python_of(environment: str | None) -> Path:
-    """The interpreter of an environment, with pytest and hypothesis, made where it is not there."""
-    if environment is None:
-        return Path(sys.executable)
-    if environment == "peers":
-        python = peers_python(environment)
-    else:
-        python = ROOT / f".venv-{environment}" / "bin" / "python"
-        if not python.is_file():
-            subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
-            path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
-            subprocess.run(ENVIRONMENTS[environment], shell=True, check=True, env={**os.environ, "PATH": path})  # noqa: S602
-    if subprocess.run([python, "-c", "import pytest, hypothesis"], capture_output=True).returncode:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "pytest", "hypothesis"], check=True)
-    return python
 
 
 def face(name: str) -> dict[str, object]:
     """One engine's results: version, and of each case whether it passed, failed or was not offered, and why."""
     module, environment, package = ENGINES[name]
-    python = python_of(environment)
+    python = python_of(environment, "pytest", "hypothesis")
     ask = f"from importlib.metadata import version; print(version({package!r}))"
     version = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True).stdout if package else ""
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,8 @@
 """The invariants: what must hold, which test says so, and what wrong code that test has caught."""
 
-from .tables import ROOT, suite, table
+from tools.environments import ROOT
+
+from .tables import suite, table
 
 STATEMENTS = {
     "1": "document tokens in any order give the same score",

@@ -2,8 +2,10 @@
 
 import re
 
+from tools.environments import ROOT
+
 from .invariants import invariants
-from .tables import ROOT, engines, summary
+from .tables import engines, summary
 
 TABLES = {  # name of its markers -> where it stands, what makes it
     "summary": (ROOT / "README.md", summary),

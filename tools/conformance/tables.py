@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tools.environments import ROOT
+
 RESULTS = Path(__file__).with_name("results.json")
 MARKS = {"passed": "yes", "failed": "**no**", "not offered": "-"}
 

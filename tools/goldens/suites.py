@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from refcolbert import definition
-from tools.conformance.__main__ import ENGINES, python_of
+from tools.conformance.engines import ENGINES
+from tools.environments import ROOT, python_of
 
 from .cases import CASES, SEED
 
-ROOT = Path(__file__).parents[2]
 Made = tuple[dict[str, NDArray[Any]], dict[str, float], dict[str, Any]]  # arrays, tolerance of each, provenance
 SIZES = {"usual": (32, 40, 128), "small": (5, 9, 48), "single": (1, 1, 16)}  # n_q, n_d, dim
 SCORERS = {"pylate": "PyLate", "colbert-ai": "colbert-ai", "sentence-transformers": "Sentence-Transformers"}
