@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from strategies import topical, unit
 
-from refcolbert import Ragged
+from refcolbert import Index, Ragged
 from refcolbert.errors import InvalidInput
 from refcolbert.maxsim import scores
+from refcolbert.search import search
 from refcolbert.topk import top_k
 from tools.bench import grown
 from tools.bench.engines import ENGINES
 from tools.bench.figures import Line, matches, ndcg, recall
 from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
 from tools.bench.search import Bench, report
+from tools.bench.stages import Work, counted, stages
 from tools.bench.vectors import _equal_rows, write_corpus
 
 DIM, N_DOCS = 16, 300
@@ -117,3 +119,23 @@ def test_an_interrupted_scan_goes_on(corpus, tmp_path, monkeypatch):
     assert len(everything) == BLOCK + 50
     expected = [top_k(scores(q, everything), 10) for q in QUERIES[:3]]
     assert np.array_equal(resumed.run()[:, :10], expected)
+
+
+def test_stages_are_those_of_a_search(corpus, tmp_path):
+    """What is measured stage by stage finds what `search` finds, and counts the products that ranking makes."""
+    path = tmp_path / "i"
+    documents = [{"id": str(i)} for i in range(N_DOCS)]
+    Index.build(path, documents, vectors=iter(DOCUMENTS), dim=DIM, nbits=8, train_at=1).close()
+    names = ("centroids", "cells", "candidates", "prune", "rank")
+    with Index.open(path) as index:
+        for q in QUERIES:
+            work = {name: Work() for name in names}
+            found = stages(q, index.collection, 2, 20, work)
+            known = search(q, index.collection, 10, nprobe=2, candidates=20)
+            assert found.tolist() == known.documents.tolist()
+            assert [w.out[0] for name, w in work.items() if name != "rank"] == [s.count for s in known.trace[:-1]]
+            ranked = 20 * DIM * len(q)
+            assert work["rank"].products[0] >= ranked  # each of the documents has a token or more
+            assert work["rank"].products[0] % (DIM * len(q)) == 0
+    rows = counted(work, 1.0, 1.0)
+    assert [row.split()[1] for row in rows[2:]] == list(names)
