@@ -37,7 +37,8 @@ class CrossStart:
 
     model: Any  # transformers' ...ForSequenceClassification with one output
     tokenizer: Any
-    max_length: int  # of a pair, in use
+    max_length: int  # of a pair, in use: a checkpoint of ours has the length it was trained with
+    longest: int  # of a pair that the model can read
 
 
 def read_cross_start(folder: Path, seed: int = 0) -> CrossStart:
@@ -60,8 +61,8 @@ def read_cross_start(folder: Path, seed: int = 0) -> CrossStart:
     ]
     if missing or loading["mismatched_keys"]:
         raise UnsupportedCheckpoint(f"{folder} lacks weights of its transformer: {', '.join(missing[:4]) or loading}")
-    longest = min(longest_input(model.config) or LONGEST, int(tokenizer.model_max_length), LONGEST)
-    return CrossStart(model, tokenizer, longest)
+    longest = min(longest_input(model.config) or LONGEST, LONGEST)
+    return CrossStart(model, tokenizer, min(longest, int(tokenizer.model_max_length)), longest)
 
 
 def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -83,7 +84,7 @@ class CrossInteraction:
                 "a cross-encoder scores a query with its own documents alone: neither in-batch nor cached gradients"
             )
         self.start, self.model, self.settings, self.tokens = start, start.model, settings, 0
-        length = min(settings.document_length + QUERY_ROOM, start.max_length)
+        length = min(settings.document_length + QUERY_ROOM, start.longest)
         self._tokenizer = PairTokenizer(plain_json(start.tokenizer), length, start.tokenizer.pad_token_id or 0)
 
     @property
@@ -128,11 +129,12 @@ class CrossInteraction:
         torch.autograd.backward(loss)
 
     def save(self, out: Path) -> None:
-        """As transformers saves it."""
+        """As transformers saves it; the tokenizer says how long the pairs were, for positions beyond rank badly."""
         replace_folder(out, self._write)
 
     def _write(self, folder: Path) -> None:
         self.model.save_pretrained(folder)
+        self.start.tokenizer.model_max_length = self._tokenizer.max_length
         self.start.tokenizer.save_pretrained(folder)
 
     def validator(self, pool: Pool) -> "_Reranking":

@@ -19,7 +19,7 @@ from refcolbert_export import train as train_module
 from refcolbert_export.batches import Draw
 from refcolbert_export.cross_encoder import CrossEncoder, PairTokenizer
 from refcolbert_export.cross_export import export_cross_encoder
-from refcolbert_export.cross_training import CrossInteraction, read_cross_start
+from refcolbert_export.cross_training import QUERY_ROOM, CrossInteraction, read_cross_start
 from refcolbert_export.data import read_examples
 from refcolbert_export.settings import Settings
 from refcolbert_export.start import Head, read_start
@@ -72,6 +72,19 @@ def test_the_exported_scorer_is_the_checkpoint(trained, tmp_path):
             np.testing.assert_allclose(score, model(**given).logits[0, 0], atol=1e-4)
     np.testing.assert_allclose(scorer.score("how to read a date", texts[::-1]), scores[::-1], atol=1e-5)
     assert len(scorer.score("q", [])) == 0
+
+
+def test_pairs_are_used_as_long_as_they_were_trained(transformer, tmp_path):
+    """Positions that training never reached rank badly: checkpoint and export cut there, more training may go on."""
+    found = run(transformer, tmp_path / "run", examples(tmp_path), steps=1, document_length=9)
+    start = read_cross_start(found)
+    assert (start.max_length, start.longest) == (9 + QUERY_ROOM, 64)
+    export_cross_encoder(found, tmp_path / "model")
+    scorer = CrossEncoder.load(tmp_path / "model", threads=1)
+    assert scorer.tokenizer.max_length == 9 + QUERY_ROOM
+    assert AutoTokenizer.from_pretrained(found).model_max_length == 9 + QUERY_ROOM
+    longer = run(found, tmp_path / "longer", examples(tmp_path), steps=1, document_length=20)
+    assert read_cross_start(longer).max_length == 20 + QUERY_ROOM
 
 
 def test_pairs_are_cut_as_transformers_cuts_them(transformer):
