@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import logging
 import re
 import shlex
 import shutil
@@ -93,12 +94,15 @@ def options(verb, words):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """An empty folder, with the tiny model as the default, and a machine that need not be measured."""
+    """An empty folder, the tiny model as the default, a machine that need not be measured; logging is put back."""
     monkeypatch.chdir(tmp_path)
     measured = Calibration(**{entry.name: 1e-6 for entry in fields(Calibration)})
     monkeypatch.setattr(sys.modules["refcolbert.plan"], "calibrate", lambda *_: measured)
     monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: TINY)
-    return tmp_path
+    log = logging.getLogger("refcolbert")
+    level = log.level
+    yield tmp_path
+    log.setLevel(level)
 
 
 @pytest.mark.parametrize("page", GUIDES)

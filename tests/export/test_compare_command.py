@@ -20,7 +20,17 @@ from tools.compare.results import METRICS
 from tools.compare.rows import augmented, maxima
 from tools.compare.sentences import Sentences, export_sentences
 from tools.compare.systems import SYSTEMS
-from tools.compare.tables import COLBERT, CROSS, DEEPER, deep_table, main_table, robustness_tables, verdict
+from tools.compare.tables import (
+    COLBERT,
+    CROSS,
+    DEEPER,
+    by_collection,
+    deep_table,
+    main_table,
+    robustness_tables,
+    row_tables,
+    verdict,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 TINY = Path(__file__).parents[1] / "models" / "tiny"
@@ -175,6 +185,7 @@ def test_a_verdict_says_what_holds_and_what_does_not():
     assert good.count("- holds: ") == 5
     assert "+0.100, 12 queries that both were asked, p = 0.00049)" in good
     assert "(1/30.0, and 1/30.0 of its FLOPs)" in good
+    assert f"- {CROSS} ranks best of all that were asked the same queries: 0.510." in good
     bad = verdict(*results(late=0.4, bm25=0.4, single=0.5, cross=0.45, p50=190.0))
     assert bad.count("- **does not hold**: ") == 5
     assert "+0.000, 12 queries that both were asked, p = 1, which may be chance" in bad
@@ -182,6 +193,7 @@ def test_a_verdict_says_what_holds_and_what_does_not():
     assert near.count("- holds: ") == 5
     odd = verdict(*results(late=0.5, bm25=0.4, single=0.3, cross=0.45))
     assert "ranks better than" in odd
+    assert f"- {COLBERT} ranks best" in odd
     assert odd.count("- holds: ") == 5
 
 
@@ -205,6 +217,21 @@ def test_the_deeper_reranker_is_compared_on_its_own_queries():
     assert table[0].startswith("| 2 queries |")
     assert table[2] == "| colbert-4-bits | 0.500 | 0.500 | 0.500 | 0.500 |"
     assert table[3] == "| bm25 | 0.400 | 0.200 | 0.400 | 0.400 |"
+    assert DEEPER not in by_collection(found, {"c": [str(i) for i in range(12)]}, "nDCG@10")
+
+
+def test_expansion_is_claimed_by_what_rows_add():
+    """Each way and number by its mean over the collections, beside no rows at all."""
+    rows = {
+        way: [{"nDCG@10": v} for v in values] for way, values in (("unattended", (0.5, 0.6)), ("attended", (0.5, 0.4)))
+    }
+    positions = {"masks": {"first marker": [0.1]}}
+    matches = {"kinds": ["a marker"], "shares": [[1.0]], "cosine": [0.5]}
+    found = {"rows": [0, 32], **rows, "masks alone": {"nDCG@10": 0.3}, "matches": matches, "positions": positions}
+    table = row_tables({"c": found, "e": {}})
+    assert "- holds: 32 [MASK] rows, unattended, rank better than none (+0.1000 nDCG@10)." in table
+    assert "- **does not hold**: 32 [MASK] rows, attended, rank better than none (-0.1000 nDCG@10)." in table
+    assert "4 [MASK] rows" not in table
 
 
 def test_dilution_is_claimed_by_what_is_lost():

@@ -42,7 +42,12 @@ def _save(path: Path, figure: Figure) -> Path:
 
 
 def _scatter(lines: Sequence[Line], x: str, label: str) -> Figure:
-    """Systems as points, their names in a column beside them: near each other, points would hide each other's name."""
+    """Systems as points, their names in a column beside them: near each other, points would hide each other's name.
+
+    A system that was asked fewer queries than the others is no comparison and left out.
+    """
+    most = max(line.queries for line in lines)
+    lines = [line for line in lines if line.queries == most]
     groups = {system.name: system.group for system in SYSTEMS}
     figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots()
