@@ -189,8 +189,9 @@ def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) ->
             if len(pairs):
                 found = (pairs >> np.uint64(32)).astype(np.int64)
                 starts = np.flatnonzero(np.diff(found, prepend=-1))  # [n_found]
+                counts = np.diff(starts, append=len(pairs))  # [n_found]
                 documents.append(found[starts] + start)
-                scores.append(_sum_of_maxima(table, pairs.astype(np.uint32), starts))
+                scores.append(_sum_of_maxima(table, pairs.astype(np.uint32), starts, counts))
     return np.concatenate(documents), np.concatenate(scores)
 
 
@@ -201,7 +202,7 @@ def prune(table: Levels, collection: Collection, documents: Ints, keep: int, eac
 
     def of_chunk(chunk: Ints) -> Ints:
         parts = [
-            _sum_of_maxima(table, s.encoded.codes[s.tokens(rows)], _starts(s, rows))
+            _sum_of_maxima(table, s.encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
             for s, rows in collection.parts(chunk)
             if s.encoded is not None
         ]
@@ -211,13 +212,12 @@ def prune(table: Levels, collection: Collection, documents: Ints, keep: int, eac
     return np.sort(documents[top_k(scores, keep)])
 
 
-def _sum_of_maxima(table: Levels, cells: NDArray[Any], starts: Ints) -> Ints:
-    """Cells [n] cut into documents at `starts` [n_docs] -> [n_docs] the levels of MaxSim with those centroids.
+def _sum_of_maxima(table: Levels, cells: NDArray[Any], starts: Ints, counts: Ints) -> Ints:
+    """Documents of cells[start : start + count] each -> [n_docs] the levels of MaxSim with those centroids.
 
     A maximum over short rows is slow one row after the other and fast over many at once. So tokens are taken in groups
     of GROUP, a document's last group filled up with its last token, and the first maximum is over whole groups.
     """
-    counts = np.diff(starts, append=len(cells))  # [n_docs]
     groups = -(-counts // GROUP)  # [n_docs]
     ends = np.cumsum(groups)  # [n_docs]
     firsts = GROUP * np.arange(ends[-1]) + np.repeat(starts - GROUP * (ends - groups), groups)  # [n_groups]
