@@ -230,7 +230,7 @@ def row_tables(found: Found) -> str:
 def _expanded(found: Found, i: int, n: int, way: str) -> str:
     """What `n` rows, at place `i` of those that were tried, are worth beside none."""
     more = _mean(found, way, i) - _mean(found, way, 0)
-    return _claim(more > 0, f"{n} [MASK] rows, {way}, rank better than none", f"{more:+.4f} nDCG@10")
+    return _claim(round(more, 4) > 0, f"{n} [MASK] rows, {way}, rank better than none", f"{more:+.4f} nDCG@10")
 
 
 def _mean(found: Found, way: str, i: int) -> float:
