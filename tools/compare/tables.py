@@ -116,7 +116,9 @@ def by_collection(results: Results, sampled: Mapping[str, Sequence[str]], metric
     """One metric, a column a collection; without DEEPER, which is asked fewer queries."""
     names = list(sampled)
     rows = []
-    for system, cells in ((system, cells) for system, cells in results.items() if system != DEEPER):
+    for system, cells in results.items():
+        if system == DEEPER:
+            continue
         values = []
         for name in names:
             asked = [n for n in sampled[name] if name in cells and n in set(cells[name]["queries"])]
