@@ -8,12 +8,14 @@ the same bits. Only the number of vectors is smaller, and what is measured is ti
     compress   nearest centroid, buckets and packing of a token, at the K that is asked about
     store      a token staged, merged, hashed and opened again, its share of the texts included
     centroids, cells      of one query, at that K
-    candidates, prune, rank, scan      for an entry of a probed list, a token pruned, ranked, or scanned raw
+    candidates, prune, refine, rank, scan      for an entry of a probed list, a token of a document that is pruned,
+               refined or ranked, a raw token scanned
     answer     reading k documents and making hits
 
 How many entries a search meets is estimated. Of n_q * nprobe probed cells UNIQUE are different ones, and their lists
 are LOADED times as long as the mean one; DISTINCT of the tokens of a document go to a cell that no other of them went
-to. All three are what judged collections with the default model show (`python -m tools.bench.plan`).
+to, and NEAREST of them are what refining reads. All four are what judged collections with the default model show
+(`python -m tools.bench.plan`).
 
 Times are medians of a few runs, with as many threads as NumPy and ONNX Runtime take by themselves: what else runs on
 the machine while they are measured is in them.
@@ -39,9 +41,9 @@ from .encoder import BATCH_TOKENS, Encoder
 from .format import RAW
 from .index import Index
 from .ragged import Ragged, offsets_of
-from .search import CANDIDATES, NPROBE, PRUNED, find, search
+from .search import CANDIDATES, NPROBE, PRUNED, RANKED, SPARE, find, search
 
-__all__ = ["DISTINCT", "LOADED", "UNIQUE", "Calibration", "Shape", "calibrate"]
+__all__ = ["DISTINCT", "LOADED", "NEAREST", "UNIQUE", "Calibration", "Shape", "calibrate"]
 
 Floats = NDArray[np.float32]
 
@@ -54,6 +56,7 @@ LISTED = 1 << 18  # entries of the probed lists
 DISTINCT = 0.57  # entries of inverted lists for each token
 UNIQUE = 0.5  # of the cells that query tokens probe
 LOADED = 1.3  # times the mean list that a probed one is long
+NEAREST = 0.25  # of the tokens of a document that refining reads
 SCATTER = 0.5  # how far synthetic tokens lie from their centroid
 
 
@@ -87,6 +90,18 @@ class Shape:
         """Documents in those lists: as many as if entries fell on documents by chance."""
         return self.n_docs * -float(np.expm1(-self.entries / self.n_docs))
 
+    @property
+    def refined(self) -> float:
+        """Documents that pruning leaves."""
+        return min(self.found, self.candidates)
+
+    @property
+    def ranked(self) -> float:
+        """Documents that are ranked exactly."""
+        if self.n_docs <= self.candidates:
+            return self.n_docs
+        return min(self.refined, RANKED * self.k + SPARE)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
@@ -104,6 +119,7 @@ class Calibration:
     cells: float  # a query
     candidates: float  # an entry of a probed list
     prune: float  # a token
+    refine: float  # a token
     rank: float  # a token
     scan: float  # a raw token
     answer: float  # a query
@@ -128,7 +144,7 @@ def calibrate(shape: Shape, encoder: Encoder | None = None, seed: int = 0) -> Ca
     )
 
 
-CODED = ("compress", "centroids", "cells", "candidates", "prune", "rank")
+CODED = ("compress", "centroids", "cells", "candidates", "prune", "refine", "rank")
 
 
 def _encoding(encoder: Encoder, rng: np.random.Generator) -> tuple[float, float]:
@@ -187,7 +203,7 @@ def _coded(shape: Shape, rng: np.random.Generator) -> dict[str, float]:
     segment = _segment(shape, rng)
     collection, length = Collection(shape.dim, codec, (segment,)), int(segment.offsets[1])
     keep = max(min(shape.candidates, len(segment) // (2 * PRUNED)), 1)  # fewer than there are documents
-    found: dict[str, list[float]] = {name: [] for name in ("centroids", "cells", "prune", "rank")}
+    found: dict[str, list[float]] = {name: [] for name in ("centroids", "cells", "prune", "refine", "rank")}
     for _ in range(RUNS):
         q = _near(codec.centroids, rng.integers(0, shape.n_centroids, shape.n_q), rng)
         result = search(q, collection, min(shape.k, keep), nprobe=shape.nprobe, candidates=keep)
@@ -195,6 +211,7 @@ def _coded(shape: Shape, rng: np.random.Generator) -> dict[str, float]:
         n_pruned = min(took["candidates"].count, PRUNED * keep)
         units = {
             "prune": n_pruned * length,
+            "refine": keep * length,
             "rank": took["rank"].count * length,
         }
         for name, seconds in found.items():

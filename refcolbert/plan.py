@@ -7,11 +7,13 @@ inverted lists (`calibration.DISTINCT`); and the bytes of the SQLite file, taken
 Time is counts times what `calibration` measured for one:
 
     build   encode: a n + b n^2 for each document; fit: steps + n_sample (a + b sqrt(K)); compress and store: a token
-    query   encode; centroids and cells at this K; candidates: entries of the probed lists; prune and rank: tokens
+    query   encode; centroids and cells at this K; candidates: entries of the probed lists; prune, refine and
+            rank: tokens of the documents that meet them;
             scan: all tokens, where vectors are raw or documents no more than are ranked anyway
 
-FLOPs count a multiplication and an addition each: 2 n_q dim a token that is ranked, 2 n_q dim K for the centroids, and
-of the encoder the matrix products of its graph (`graphs.matrix_products`).
+FLOPs count a multiplication and an addition each: 2 n_q dim a token that is refined (`calibration.NEAREST` of those of
+a document) or ranked, 2 n_q dim K for the centroids, and of the encoder the matrix products of its graph
+(`graphs.matrix_products`).
 """
 
 import os
@@ -25,7 +27,7 @@ import numpy as np
 
 from . import codec as codecs
 from . import kmeans
-from .calibration import DISTINCT, Calibration, Shape, calibrate
+from .calibration import DISTINCT, NEAREST, Calibration, Shape, calibrate
 from .documents import Document, as_documents, pack
 from .encoder import Encoder
 from .errors import InvalidInput
@@ -246,7 +248,7 @@ def _fit_vectors(shape: Shape, n_tokens: float) -> int:
 
 def _query(shape: Shape, c: Calibration) -> dict[str, float]:
     """Stage -> seconds."""
-    ranked = min(shape.candidates, shape.n_docs) * shape.tokens
+    ranked = shape.ranked * shape.tokens
     if isinstance(shape.nbits, str):
         stages = {"scan": shape.n_docs * shape.tokens * c.scan}
     elif shape.n_docs <= shape.candidates:
@@ -259,7 +261,8 @@ def _query(shape: Shape, c: Calibration) -> dict[str, float]:
             "cells": c.cells,
             "candidates": shape.entries * c.candidates,
             "prune": pruned * shape.tokens * c.prune if found > shape.candidates else 0.0,
-            "rank": min(found, shape.candidates) * shape.tokens * c.rank,
+            "refine": shape.refined * shape.tokens * c.refine if shape.refined > shape.ranked else 0.0,
+            "rank": ranked * c.rank,
         }
     return {"encode": c.query, **stages, "answer": c.answer}
 
@@ -273,8 +276,9 @@ def _flops(shape: Shape, encoder: Encoder | None) -> dict[str, int]:
         found["encode"] = 2 * (n * by_token + n * n * by_pair)
     one = 2 * shape.n_q * shape.dim  # of a token, or a centroid
     if not isinstance(shape.nbits, str):
-        ranked = min(shape.n_docs, shape.candidates, shape.found if shape.n_docs > shape.candidates else np.inf)
-        found |= {"centroids": one * shape.n_centroids, "rank": one * ranked * shape.tokens}
+        refined = NEAREST * shape.refined if shape.refined > shape.ranked else 0.0
+        found |= {"centroids": one * shape.n_centroids, "refine": one * refined * shape.tokens}
+        found["rank"] = one * shape.ranked * shape.tokens
     return {stage: round(flops) for stage, flops in {**found, "scan": one * shape.n_docs * shape.tokens}.items()}
 
 

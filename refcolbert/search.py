@@ -7,11 +7,14 @@ tokens, c the centroids, code_j the cell of document token j and x_j its stored 
     cells       the nprobe best cells of each query token
     candidates  documents with a token in a probed cell, by sum over i of max over its probed cells of q_i . c
     prune       the best of these, by sum over i of max over all j of q_i . c[code_j]
-    rank        the best of these, by sum over i of max over j of q_i . x_j: exact MaxSim
+    refine      the best of these, by sum over i of max over the nearest j of q_i . x_j
+    rank        the best of these, by sum over i of max over all j of q_i . x_j: exact MaxSim
 
-Everything before the ranking only chooses which documents are ranked, on similarities rounded to 8 bits: a byte table
-[n_centroids, n_q] stays in the cache, and one row holds what all query tokens think of a cell. The candidate stage
-reads the inverted lists alone, some twenty times less than all tokens of its documents, so that pruning meets few.
+Everything before the ranking only chooses which documents are ranked. Up to pruning it goes by similarities rounded to
+8 bits: a byte table [n_centroids, n_q] stays in the cache, and one row holds what all query tokens think of a cell.
+The candidate stage reads the inverted lists alone, some twenty times less than all tokens of its documents, so that
+pruning meets few. Refining reads what is stored of the nearest tokens only, those in the cell that some query token
+likes best of all in the document, or nearly so: a quarter of them, which hold almost all the maxima.
 
 Every returned score is the canonical MaxSim of the query with the vectors that the index holds, and the order among
 those ranked is the one total order of `topk`. A collection with no codec, one that holds no more documents than would
@@ -29,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ivf
-from .codec import Asked
+from .codec import Asked, Encoded
 from .collection import Collection, Segment
 from .maxsim import contenders, score, score_bound
 from .ragged import offsets_of
@@ -39,8 +42,10 @@ __all__ = [
     "Result",
     "Stage",
     "find",
+    "nearest",
     "prune",
     "rank",
+    "refine",
     "rough_scores",
     "round_to_levels",
     "search",
@@ -54,14 +59,18 @@ Bools = NDArray[np.bool_]
 Levels = NDArray[np.uint8]
 
 NPROBE = 16
-CANDIDATES = 512  # documents ranked exactly
-PRUNED = 4  # documents that pruning looks at, for each one that is ranked
+CANDIDATES = 512  # documents that pruning leaves
+PRUNED = 4  # documents that pruning looks at, for each one that it leaves
+RANKED, SPARE = 2, 8  # documents ranked exactly: so many for each of the k, and so many more
 LEVELS = 255  # of a similarity while choosing
+NEAR = 4  # levels: a token that far below the best of its document is still one of the nearest
 CHUNK_TOKENS = 1 << 11  # ranked at once: 1 MiB at dim 128, which stays in the second-level cache
 PRUNE_TOKENS = 1 << 14  # pruned at once: 32 bytes each for a query of 32 vectors
+REFINE_TOKENS = 1 << 13  # refined at once: a quarter of them is unpacked, as many as are ranked at once
 GROUP = 8  # tokens of a document whose levels are compared at once
 
 Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
+Scores = Callable[[Segment, Encoded, Ints], NDArray[Any]]  # of rows of a segment: [n_rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +117,9 @@ def search(
 ) -> Result:
     """The k best live and allowed documents, fewer only when there are no more.
 
-    `nprobe` cells are probed for each query token and at most `candidates` documents (never fewer than k) are ranked;
-    both are widened as far as it takes to find k. `exact=True` ranks every allowed document. `threads` share pruning
-    and ranking; the answer does not depend on their number.
+    `nprobe` cells are probed for each query token, and centroids leave `candidates` documents (never fewer than k), of
+    which 2 k + 8 are ranked; both are widened as far as it takes to find k. `exact=True` ranks every allowed document.
+    `threads` share pruning, refining and ranking; the answer does not depend on their number.
     Raises `InvalidInput` for k, nprobe, candidates or threads below 1.
     """
     k = check_k(k)
@@ -127,7 +136,10 @@ def search(
         if exact or asked is None or eligible.sum() <= keep:
             chosen = np.flatnonzero(eligible)
         else:
-            chosen = _choose(asked, collection, eligible, k, nprobe, keep, trace, each)
+            chosen, table = _choose(asked, collection, eligible, k, nprobe, keep, trace, each)
+            with trace.stage("refine") as count:
+                chosen = refine(asked, table, collection, chosen, RANKED * k + SPARE, each)
+                count.append(len(chosen))
         with trace.stage("rank") as count:
             documents, hit_scores = rank(q, asked, collection, chosen, k, each)
             count.append(len(chosen))
@@ -150,8 +162,8 @@ def search_many(
 
 def _choose(
     asked: Asked, collection: Collection, eligible: Bools, k: int, nprobe: int, keep: int, trace: _Trace, each: Each
-) -> Ints:
-    """The documents to rank, ascending: at least k of them, or all that are eligible."""
+) -> tuple[Ints, Levels]:
+    """The documents that centroids choose, ascending: at least k, or all that are eligible. And `round_to_levels`."""
     with trace.stage("cells") as count:
         table = round_to_levels(asked.centroids)  # [n_centroids, n_q]
         n_eligible = int(eligible.sum())
@@ -169,7 +181,7 @@ def _choose(
         chosen = found[top_k(scores, PRUNED * keep)] if len(found) > PRUNED * keep else found
         chosen = prune(table, collection, np.sort(chosen), keep, each)
         count.append(len(chosen))
-    return chosen
+    return chosen, table
 
 
 def round_to_levels(similarities: Floats) -> Levels:
@@ -197,35 +209,72 @@ def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) ->
 
 def prune(table: Levels, collection: Collection, documents: Ints, keep: int, each: Each = map) -> Ints:
     """The `keep` documents of highest MaxSim between query and centroids, ascending by number."""
+
+    def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
+        return _sum_of_maxima(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
+
+    return _best(scores, collection, documents, keep, PRUNE_TOKENS, each)
+
+
+def refine(asked: Asked, table: Levels, collection: Collection, documents: Ints, keep: int, each: Each = map) -> Ints:
+    """The `keep` documents of highest MaxSim between query and their nearest tokens, ascending by number."""
+
+    def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
+        tokens = nearest(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
+        similarities = asked.similarities(encoded.take(tokens))  # [n_nearest, n_q]
+        firsts = np.searchsorted(tokens, s.offsets[rows])  # [n_rows] each document has a nearest token
+        sums: Doubles = np.maximum.reduceat(similarities, firsts, axis=0).sum(axis=1, dtype=np.float64)
+        return sums
+
+    return _best(scores, collection, documents, keep, REFINE_TOKENS, each)
+
+
+def _best(scores: Scores, collection: Collection, documents: Ints, keep: int, size: int, each: Each) -> Ints:
+    """The `keep` documents that score highest, ascending by number, found by looking at `size` tokens at once."""
     if len(documents) <= keep:
         return documents
 
-    def of_chunk(chunk: Ints) -> Ints:
-        parts = [
-            _sum_of_maxima(table, s.encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
-            for s, rows in collection.parts(chunk)
-            if s.encoded is not None
-        ]
+    def of_chunk(chunk: Ints) -> NDArray[Any]:
+        parts = [scores(s, s.encoded, rows) for s, rows in collection.parts(chunk) if s.encoded is not None]
         return np.concatenate(parts)
 
-    scores = np.concatenate(list(each(of_chunk, _chunks(collection, documents, PRUNE_TOKENS))))
-    return np.sort(documents[top_k(scores, keep)])
+    found = np.concatenate(list(each(of_chunk, _chunks(collection, documents, size))))  # [n]
+    return np.sort(documents[top_k(found, keep)])
+
+
+# A maximum over short rows is slow one row after the other and fast over many at once. So the tokens of documents,
+# cells[start : start + count] each, are taken in groups of GROUP, a document's last group filled up with its last
+# token, and the first maximum is over whole groups.
 
 
 def _sum_of_maxima(table: Levels, cells: NDArray[Any], starts: Ints, counts: Ints) -> Ints:
-    """Documents of cells[start : start + count] each -> [n_docs] the levels of MaxSim with those centroids.
-
-    A maximum over short rows is slow one row after the other and fast over many at once. So tokens are taken in groups
-    of GROUP, a document's last group filled up with its last token, and the first maximum is over whole groups.
-    """
-    groups = -(-counts // GROUP)  # [n_docs]
-    ends = np.cumsum(groups)  # [n_docs]
-    firsts = GROUP * np.arange(ends[-1]) + np.repeat(starts - GROUP * (ends - groups), groups)  # [n_groups]
-    lasts = np.repeat(starts + counts - 1, groups)  # [n_groups] of each group's document
-    tokens = np.minimum(firsts + np.arange(GROUP)[:, None], lasts)  # [GROUP, n_groups]
+    """[n_docs] the levels of MaxSim with the centroids of cells[start : start + count]."""
+    tokens, groups = _grouped(starts, counts)
     levels = np.take(table, cells[tokens], axis=0).max(axis=0)  # [n_groups, n_q]
-    sums: Ints = np.maximum.reduceat(levels, ends - groups, axis=0).sum(axis=1, dtype=np.int64)
+    sums: Ints = np.maximum.reduceat(levels, offsets_of(groups)[:-1], axis=0).sum(axis=1, dtype=np.int64)
     return sums
+
+
+def nearest(table: Levels, cells: NDArray[Any], starts: Ints, counts: Ints) -> Ints:
+    """The tokens, ascending, whose level is for some query token within NEAR of the best of their document."""
+    tokens, groups = _grouped(starts, counts)
+    levels = np.take(table, cells[tokens], axis=0)  # [GROUP, n_groups, n_q]
+    best = np.maximum.reduceat(levels.max(axis=0), offsets_of(groups)[:-1], axis=0)  # [n_docs, n_q]
+    enough = np.repeat(np.maximum(best, NEAR) - np.uint8(NEAR), groups, axis=0)  # [n_groups, n_q]
+    hits = np.flatnonzero(levels >= enough) // table.shape[1]  # a token is hit once or more
+    place, group = np.divmod(hits, len(enough))
+    near = np.zeros(tokens.shape[::-1], np.bool_)  # [n_groups, GROUP]
+    near[group, place] = True
+    found = tokens.T[near]  # ascending; the fill of a group repeats its last token
+    return found[np.diff(found, prepend=-1) > 0]
+
+
+def _grouped(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """Tokens [GROUP, n_groups], document after document, and how many groups each document has [n_docs]."""
+    groups = -(-counts // GROUP)  # [n_docs]
+    firsts = GROUP * np.arange(groups.sum()) + np.repeat(starts - GROUP * offsets_of(groups)[:-1], groups)  # [n_groups]
+    lasts = np.repeat(starts + counts - 1, groups)  # [n_groups] of each group's document
+    return np.minimum(firsts + np.arange(GROUP)[:, None], lasts), groups
 
 
 def rank(

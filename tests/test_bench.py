@@ -126,15 +126,15 @@ def test_stages_are_those_of_a_search(corpus, tmp_path):
     path = tmp_path / "i"
     documents = [{"id": str(i)} for i in range(N_DOCS)]
     Index.build(path, documents, vectors=iter(DOCUMENTS), dim=DIM, nbits=8, train_at=1).close()
-    names = ("centroids", "cells", "candidates", "prune", "rank")
+    names = ("centroids", "cells", "candidates", "prune", "refine", "rank")
     with Index.open(path) as index:
         for q in QUERIES:
             work = {name: Work() for name in names}
-            found = stages(q, index.collection, 2, 20, work)
-            known = search(q, index.collection, 10, nprobe=2, candidates=20)
+            found = stages(q, index.collection, 2, 40, work)
+            known = search(q, index.collection, 10, nprobe=2, candidates=40)
             assert found.tolist() == known.documents.tolist()
             assert [w.out[0] for name, w in work.items() if name != "rank"] == [s.count for s in known.trace[:-1]]
-            ranked = 20 * DIM * len(q)
+            ranked = 28 * DIM * len(q)
             assert work["rank"].products[0] >= ranked  # each of the documents has a token or more
             assert work["rank"].products[0] % (DIM * len(q)) == 0
     rows = counted(work, 1.0, 1.0)

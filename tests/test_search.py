@@ -14,7 +14,18 @@ from refcolbert.collection import Collection, Segment
 from refcolbert.errors import InvalidInput
 from refcolbert.maxsim import score, score_bound
 from refcolbert.ragged import offsets_of
-from refcolbert.search import _chunks, find, prune, rough_scores, round_to_levels, search, search_many
+from refcolbert.search import (
+    NEAR,
+    _chunks,
+    find,
+    nearest,
+    prune,
+    refine,
+    rough_scores,
+    round_to_levels,
+    search,
+    search_many,
+)
 
 DIM, N_DOCS = 16, 150
 RNG = np.random.default_rng(11)
@@ -69,10 +80,10 @@ CODES = [WHOLE.segments[0].encoded.codes[a:b].tolist() for a, b in itertools.pai
 
 @pytest.mark.parametrize("q", QUERIES[:4])
 def test_two_phase_search_equals_definition(q):
-    """Where nothing is pruned, the candidates and their ranking are those of the plain loops."""
+    """Where nothing is pruned or refined, the candidates and their ranking are those of the plain loops."""
     decoded = [d.tolist() for d in DECODED]
-    expected = definition.search(q, decoded, CODES, CODEC.centroids.tolist(), 5, 1, N_DOCS)
-    found = answer(search(q, WHOLE, 5, nprobe=1, candidates=N_DOCS - 1))
+    expected = definition.search(q, decoded, CODES, CODEC.centroids.tolist(), 75, 1, N_DOCS)
+    found = answer(search(q, WHOLE, 75, nprobe=1, candidates=N_DOCS - 1))
     assert [i for i, _ in found] == [i for i, _ in expected]
     assert np.abs(np.array([s for _, s in found]) - [s for _, s in expected]).max() < 1e-9
 
@@ -200,8 +211,10 @@ def test_the_trace_counts_what_came_out_of_each_stage(monkeypatch):
         ("cells", len(cells)),
         ("candidates", len(rows)),
         ("prune", 5),
+        ("refine", 5),
         ("rank", 5),
     ]
+    assert stages(search(q, WHOLE, 3, nprobe=2, candidates=40))[3:] == [("prune", 40), ("refine", 14), ("rank", 14)]
     assert stages(search(q, RAW, 3)) == [("rank", N_DOCS)]
     assert stages(search(q, WHOLE, 3, exact=True)) == [("centroids", 64), ("rank", N_DOCS)]
     assert stages(search(q, WHOLE, 3, candidates=N_DOCS)) == stages(search(q, WHOLE, 3))
@@ -232,8 +245,8 @@ def test_no_threads_unless_asked(monkeypatch):
     search_many(QUERIES[:2], WHOLE, 3, threads=3)
     assert made == [2, 3]
     assert mapped == ["of_chunk", "one"]
-    search(QUERIES[0], WHOLE, 3, threads=2, candidates=5)
-    assert mapped[2:] == ["of_chunk", "of_chunk"]  # pruning and ranking
+    search(QUERIES[0], WHOLE, 3, threads=2, candidates=15)
+    assert mapped[2:] == ["of_chunk", "of_chunk", "of_chunk"]  # pruning, refining and ranking
 
 
 def test_levels_are_255ths_of_the_largest():
@@ -303,6 +316,34 @@ def test_prune_keeps_the_best_and_all_where_few():
     everyone = np.arange(N_DOCS)
     assert prune(table, WHOLE, everyone, 30).tolist() == sorted(definition.top_k(exact, 30))
     assert prune(table, WHOLE, everyone, N_DOCS) is everyone
+
+
+@pytest.mark.parametrize("q", QUERIES[:3])
+def test_the_nearest_tokens_are_within_some_levels_of_the_best(q):
+    """A token is one of them when for some query token its level is at most NEAR below its document's best."""
+    table, offsets = round_to_levels((q @ CODEC.centroids.T).T).astype(int), DOCUMENTS.offsets
+    for some in (np.arange(N_DOCS), np.array([3, 4, 90])):
+        expected = []
+        for i in some:
+            levels = table[CODES[i]]  # [n_tokens, n_q]
+            expected += (offsets[i] + np.flatnonzero((levels >= levels.max(axis=0) - NEAR).any(axis=1))).tolist()
+        found = nearest(table.astype(np.uint8), WHOLE.segments[0].encoded.codes, offsets[some], DOCUMENTS.lengths[some])
+        assert found.tolist() == expected
+    assert len(expected) < DOCUMENTS.lengths[some].sum()
+    nothing = nearest(np.zeros_like(table, np.uint8), WHOLE.segments[0].encoded.codes, offsets[:-1], DOCUMENTS.lengths)
+    assert nothing.tolist() == list(range(offsets[-1]))  # a query that is far from everything
+
+
+@pytest.mark.parametrize("cuts", [(), (40, 90)])
+def test_refining_keeps_the_best_by_their_nearest_tokens(cuts):
+    """The best `keep` by MaxSim with the nearest tokens as they are stored, ascending; no work where few."""
+    q, everyone = QUERIES[3], np.arange(N_DOCS)
+    asked, table = CODEC.ask(q), round_to_levels((q @ CODEC.centroids.T).T)
+    near = nearest(table, WHOLE.segments[0].encoded.codes, DOCUMENTS.offsets[:-1], DOCUMENTS.lengths)
+    held = [near[(near >= a) & (near < b)] for a, b in itertools.pairwise(DOCUMENTS.offsets)]
+    exact = [definition.maxsim(q, DECODED.vectors[rows]) for rows in held]
+    assert refine(asked, table, collection(cuts), everyone, 30).tolist() == sorted(definition.top_k(exact, 30))
+    assert refine(asked, table, collection(cuts), everyone, N_DOCS) is everyone
 
 
 def test_chunks_are_runs_of_about_so_many_tokens():

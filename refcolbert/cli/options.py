@@ -39,7 +39,7 @@ MODEL = click.option("--model", help="Model folder or hub id; default: the index
 K = click.option("-k", default=10, show_default=True, help="How many answers.")
 WHERE = click.option("--where", help='Metadata filter as JSON: \'{"year": {"$gte": 2020}}\'.')
 NPROBE = click.option("--nprobe", type=int, help="Cells probed for each query token.")
-CANDIDATES = click.option("--candidates", type=int, help="Documents ranked exactly.")
+CANDIDATES = click.option("--candidates", type=int, help="Documents whose vectors are looked at.")
 GROUP = click.option("--group", is_flag=True, help="Count the passages of a document as one answer, its best.")
 EXACT = click.option("--exact", is_flag=True, help="Rank every document.")
 

@@ -29,7 +29,7 @@ UNITS = ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-
 @click.option("--nbits", default=str(NBITS), show_default=True, help=f"Bits that times are for: {BITS}")
 @click.option("--pool-factor", default=1, show_default=True, help="Keep one vector for so many tokens of a document.")
 @click.option("--nprobe", default=NPROBE, show_default=True, help="Cells probed for each query token.")
-@click.option("--candidates", default=CANDIDATES, show_default=True, help="Documents ranked exactly.")
+@click.option("--candidates", default=CANDIDATES, show_default=True, help="Documents whose vectors are looked at.")
 @click.option("--dim", type=click.IntRange(1), help="Of ready-made vectors: no model is loaded, nothing encoded.")
 @click.option("--model", help="Model folder or hub id; default: the default model.")
 @K

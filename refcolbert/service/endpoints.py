@@ -136,7 +136,7 @@ def _options(limits: ServiceLimits) -> dict[str, Field]:
             limits.characters, "A metadata key: the best hit of each group of documents that share it.", required=False
         ),
         "nprobe": whole(limits.nprobe, "Cells probed for each query token."),
-        "candidates": whole(limits.candidates, "Documents ranked exactly."),
+        "candidates": whole(limits.candidates, "Documents whose vectors are looked at."),
         "exact": flag("Rank every document; default: false."),
     }
 

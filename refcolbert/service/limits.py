@@ -60,7 +60,7 @@ LIMITS = {
     "documents": "Most documents to rerank, or ids to search among, in a request.",
     "k": "Most hits for a query.",
     "nprobe": "Most cells probed for a query token.",
-    "candidates": "Most documents ranked for a query.",
+    "candidates": "Most documents whose vectors a query looks at.",
     "read_seconds": "How long a request may take to arrive whole.",
     "idle_seconds": "How long a connection may stay open without a request.",
     "answer_seconds": "How long an answer may take, and its way to the client.",

@@ -20,7 +20,20 @@ from numpy.typing import NDArray
 
 from refcolbert import Index, ivf
 from refcolbert.collection import Collection
-from refcolbert.search import CANDIDATES, CHUNK_TOKENS, NPROBE, PRUNED, find, prune, rank, round_to_levels
+from refcolbert.search import (
+    CANDIDATES,
+    CHUNK_TOKENS,
+    NPROBE,
+    PRUNED,
+    RANKED,
+    SPARE,
+    find,
+    nearest,
+    prune,
+    rank,
+    refine,
+    round_to_levels,
+)
 from refcolbert.topk import top_k
 from tools.bench.vectors import corpus_in
 
@@ -78,11 +91,22 @@ def stages(q: Floats, collection: Collection, nprobe: int, candidates: int, work
     chosen = prune(table, collection, kept, candidates)
     work["prune"].add(now() - start, len(chosen), 0, int(collection.lengths[kept].sum()) * (2 + n_q))
 
-    start = now()
-    documents, _ = rank(q, asked, collection, chosen, K)
-    took = now() - start
-    tokens = int(collection.lengths[chosen].sum())
     stored = codec.dim * codec.nbits // 8 + 5  # bytes: buckets, code, scale, spread
+    start = now()
+    refined = refine(asked, table, collection, chosen, RANKED * K + SPARE)
+    took = now() - start
+    tokens = sum(
+        len(nearest(table, s.encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows]))
+        for s, rows in collection.parts(chosen)
+        if s.encoded is not None and len(refined) < len(chosen)
+    )
+    moved = int(collection.lengths[chosen].sum()) * (2 + n_q) + tokens * stored
+    work["refine"].add(took, len(refined), tokens * codec.dim * n_q, moved)
+
+    start = now()
+    documents, _ = rank(q, asked, collection, refined, K)
+    took = now() - start
+    tokens = int(collection.lengths[refined].sum())
     work["rank"].add(took, len(documents), tokens * codec.dim * n_q, tokens * stored)
     return documents
 
@@ -137,7 +161,7 @@ def main(corpus: Path, index: Path, nprobe: int, candidates: int, n_queries: int
     with Index.open(index, verify="fast") as opened:
         collection = opened.collection
         for warm in (True, False):
-            work = {name: Work() for name in ("centroids", "cells", "candidates", "prune", "rank")}
+            work = {name: Work() for name in ("centroids", "cells", "candidates", "prune", "refine", "rank")}
             for q in queries[:5] if warm else queries:
                 stages(q, collection, nprobe, candidates, work)
     gigaflops, gigabytes = _rates(queries.shape[2], queries.shape[1])
