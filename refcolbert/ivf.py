@@ -16,7 +16,7 @@ __all__ = ["InvertedLists", "build", "candidates", "entries", "probe"]
 
 Ints = NDArray[np.int64]
 
-FEW = 16  # probes up to which looking for the best again and again is faster than a partition
+GROUPS, ROOM = 128, 4  # groups of cells whose best are compared: so many, or so many for each probe
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,32 +49,19 @@ def probe(centroid_scores: NDArray[np.float32], nprobe: int) -> Ints:
     """
     if isinstance(nprobe, bool) or not isinstance(nprobe, int | np.integer) or nprobe < 1:
         raise InvalidInput(f"nprobe must be an integer >= 1, found {nprobe!r}")
-    n_centroids = centroid_scores.shape[1]
+    n_q, n_centroids = centroid_scores.shape
     if nprobe >= n_centroids:
         return np.arange(n_centroids)
-    chosen = _best(centroid_scores, int(nprobe)) if nprobe <= FEW else _best_of_many(centroid_scores, int(nprobe))
-    return np.flatnonzero(chosen)
-
-
-def _best(scores: NDArray[np.float32], nprobe: int) -> NDArray[np.bool_]:
-    """[n_centroids] the union of each row's best, found one after the other."""
-    left = scores.copy()  # [n_q, n_centroids]
-    rows = np.arange(len(left))
-    chosen = np.zeros(left.shape[1], np.bool_)
-    for _ in range(nprobe):
-        best = left.argmax(axis=1)  # [n_q] the first of equals
-        chosen[best] = True
-        left[rows, best] = -np.inf
-    return chosen
-
-
-def _best_of_many(scores: NDArray[np.float32], nprobe: int) -> NDArray[np.bool_]:
-    """[n_centroids] the same by one partition."""
-    kth = np.partition(scores, -nprobe, axis=1)[:, -nprobe, None]  # [n_q, 1]
-    above, tied = scores > kth, scores == kth  # [n_q, n_centroids] fewer than nprobe of a row are above
-    room = nprobe - above.sum(axis=1, keepdims=True)  # [n_q, 1]
-    chosen: NDArray[np.bool_] = (above | (tied & (np.cumsum(tied, axis=1) <= room))).any(axis=0)
-    return chosen
+    by_cell = centroid_scores.T  # [n_centroids, n_q] which is how search has them, one after the other
+    group = max(n_centroids // max(GROUPS, ROOM * nprobe), 1)  # cells in each of n_groups >= nprobe
+    n_groups = n_centroids // group
+    best = by_cell[: group * n_groups].reshape(group, n_groups, n_q).max(axis=0)  # [n_groups, n_q]
+    # The best of the nprobe best groups are nprobe cells, so the nprobe best cells are no worse than these.
+    least = np.partition(best, n_groups - nprobe, axis=0)[n_groups - nprobe]  # [n_q]
+    cell, token = np.divmod(np.flatnonzero(by_cell >= least), n_q)  # [n_left] each
+    order = np.lexsort((cell, -by_cell[cell, token], token))  # by query token, the best first
+    rank = np.arange(len(order)) - np.searchsorted(token[order], token[order])  # [n_left] among those of its token
+    return np.unique(cell[order[rank < nprobe]])
 
 
 def entries(lists: InvertedLists, cells: Ints) -> tuple[NDArray[Any], NDArray[np.uint32]]:

@@ -39,9 +39,6 @@ def test_probe_equals_definition(scores, nprobe):
     expected = {c for row in scores for c in definition.top_k(row, nprobe)}
     assert set(ivf.probe(array, nprobe).tolist()) == expected
     assert set(ivf.probe(array, nprobe)) <= set(ivf.probe(array, nprobe + 1))
-    if nprobe < K:
-        few, many = ivf._best(array, nprobe), ivf._best_of_many(array, nprobe)
-        assert few.tolist() == many.tolist()
 
 
 def test_all_cells_give_all_documents():
@@ -58,26 +55,20 @@ def test_bad_nprobe_is_refused(nprobe):
         ivf.probe(np.zeros((1, 3), np.float32), nprobe)
 
 
-@pytest.mark.parametrize("few", [0, 99])
-def test_both_ways_of_probing_are_used(monkeypatch, few):
-    """Below FEW probes the best are looked for one after the other, above by partition: the same cells."""
-    scores = np.random.default_rng(0).integers(-3, 4, (5, 40)).astype(np.float32)
-    monkeypatch.setattr(ivf, "FEW", few)
-    for nprobe in (1, 7, 39, 40, 41):
-        expected = {c for row in scores.tolist() for c in definition.top_k(row, nprobe)}
-        assert set(ivf.probe(scores, nprobe).tolist()) == expected
-        assert ivf.probe(scores, np.int64(nprobe)).tolist() == sorted(expected)
-
-
-def test_the_partition_is_used_beyond_few_probes(monkeypatch):
-    """Up to FEW probes take the one way, more the other."""
-    used = []
-    for name in ("_best", "_best_of_many"):
-        way = getattr(ivf, name)
-        monkeypatch.setattr(ivf, name, lambda s, n, way=way, name=name: used.append((name, n)) or way(s, n))
-    for nprobe in (ivf.FEW, ivf.FEW + 1):
-        ivf.probe(np.zeros((1, 99), np.float32), nprobe)
-    assert used == [("_best", ivf.FEW), ("_best_of_many", ivf.FEW + 1)]
+@pytest.mark.parametrize("groups", [1, 2, 7, 128])
+@pytest.mark.parametrize("room", [1, 4])
+def test_cells_in_groups_of_any_size_give_the_same(monkeypatch, groups, room):
+    """Cells are found through groups of many, of few or of one, ties and a rest that fills no group included."""
+    monkeypatch.setattr(ivf, "GROUPS", groups)
+    monkeypatch.setattr(ivf, "ROOM", room)
+    rng = np.random.default_rng(0)
+    for n in (40, 41, 127, 300):
+        for scores in (rng.integers(-3, 4, (5, n)), rng.standard_normal((5, n))):
+            array = scores.astype(np.float32)
+            for nprobe in (1, 2, 7, n - 1, n, n + 1):
+                expected = {c for row in array.tolist() for c in definition.top_k(row, nprobe)}
+                assert set(ivf.probe(array, nprobe).tolist()) == expected
+                assert ivf.probe(np.asfortranarray(array), np.int64(nprobe)).tolist() == sorted(expected)
 
 
 def test_arrays_have_their_types():
@@ -99,12 +90,3 @@ def test_codes_of_two_bytes_and_many_documents_do_not_overflow():
     lists = ivf.build(codes, np.arange(70_001))
     assert lists.cells.tolist() == [65_535]
     assert lists.documents.tolist() == list(range(70_000))
-
-
-def test_a_partition_of_many_finds_the_best():
-    """Both ways find the best of many different scores."""
-    scores = np.random.default_rng(1).standard_normal((4, 700)).astype(np.float32)
-    for nprobe in (1, 20, 350, 699):
-        expected = np.unique(np.argsort(-scores, axis=1)[:, :nprobe]).tolist()
-        for way in (ivf._best, ivf._best_of_many):
-            assert np.flatnonzero(way(scores, nprobe)).tolist() == expected
