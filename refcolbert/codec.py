@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from . import kmeans
 from .errors import InvalidInput
+from .maxsim import folded
 
 __all__ = ["NBITS", "Asked", "Codec", "Encoded", "fit", "join", "pack", "row_bytes", "unpack"]
 
@@ -146,10 +147,10 @@ class Asked:
         planes = np.concatenate([padded[:, i::per_byte] for i in range(per_byte)], axis=1)  # as `_unpack_planes`
         self._planes = np.ascontiguousarray(planes.T)  # [8 / nbits * row_bytes, n_q]
         self._shift: Floats = weighted.sum(axis=1) * np.float32(codec.middle)  # [n_q]
-        # Every rounding is relative to a term of at most |q| s (L - 1) |step| or |q|; scales are applied by `bound`.
+        # Every rounding is relative to a term of at most |q| s (L - 1) |step| or |q|; scales are applied by `slack`.
         self._terms: float = 1 + 2 * float(SPREADS[0]) * (2**codec.nbits - 1) * float(np.linalg.norm(codec.steps))
         self._unit = (codec.dim + 8) * 2.0**-24
-        self._norms = float(np.linalg.norm(q.astype(np.float64), axis=1).sum())
+        self._norms = np.linalg.norm(q.astype(np.float64), axis=1)  # [n_q]
 
     def similarities(self, encoded: Encoded) -> Floats:
         """[n, n_q] with n encoded tokens: tokens first, which is how BLAS multiplies a tall matrix fastest."""
@@ -160,10 +161,10 @@ class Asked:
         out *= encoded.scales.astype(np.float32)[:, None]
         return out
 
-    def bound(self, largest_scale: float) -> float:
-        """How far a sum over the query of maxima of `similarities` can be from MaxSim with the decoded vectors."""
-        gamma = self._unit / (1 - self._unit)
-        return gamma * self._norms * self._terms * largest_scale
+    def slack(self, largest_scale: float) -> NDArray[np.float64]:
+        """[n_q] how far one of `similarities` can be from that with the decoded vector."""
+        each: NDArray[np.float64] = self._unit / (1 - self._unit) * self._norms * self._terms
+        return each * largest_scale
 
 
 def join(parts: Sequence[Encoded]) -> Encoded:
@@ -267,18 +268,8 @@ def _normalize(vectors: Floats) -> tuple[Floats, Floats]:
 
 
 def _norms(vectors: Floats) -> Floats:
-    """[n, dim] -> [n] by folding halves together, element by element.
-
-    A library sum may add a row in another order when there are more rows; here a vector is encoded to the same bits
-    whatever else is in its batch, and the tree of additions is as exact as pairwise summation.
-    """
-    width = 1 << (vectors.shape[1] - 1).bit_length()
-    squares = np.zeros((len(vectors), width), np.float32)
-    np.square(vectors, out=squares[:, : vectors.shape[1]])
-    while width > 1:
-        width //= 2
-        squares = squares[:, :width] + squares[:, width : 2 * width]
-    norms: Floats = np.sqrt(squares[:, 0])
+    """[n, dim] -> [n]; a vector is encoded to the same bits whatever else is in its batch."""
+    norms: Floats = np.sqrt(folded(np.square(vectors)))
     return norms
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .heatmap import heatmap
 from .markup import explanation_html
+from .maxsim import folded, similarities
 from .tokens import Span
 from .words import QueryWord, Segment, Word, query_words, segments, words_of
 
@@ -97,9 +98,9 @@ def explain(
 
     Raises nothing of its own: lengths are the caller's to keep.
     """
-    similarities = q.astype(np.float64) @ d.astype(np.float64).T  # [n_q, n_d]
-    rows: list[int] = similarities.argmax(axis=1).tolist()  # n_q
-    best: list[float] = similarities.max(axis=1).tolist()  # n_q
+    canonical = similarities(q, d)  # [n_q, n_d]
+    rows: list[int] = canonical.argmax(axis=1).tolist()  # n_q
+    best: list[float] = canonical.max(axis=1).tolist()  # n_q
     kinds = _kinds(len(q), query_spans, n_expansion)
     answered = zip(query_tokens, kinds, rows, best, strict=True)
     matches = tuple(_match(*one, document_tokens[one[2]], spans[one[2]], text) for one in answered)
@@ -107,9 +108,9 @@ def explain(
     document = words_of(document_tokens, spans, text)
     words = query_words(groups, kinds, rows, best, document)
     return Explanation(
-        score=float(similarities.max(axis=1).sum()),
+        score=float(folded(canonical.max(axis=1)[None])[0]),
         matches=matches,
-        similarities=similarities.astype(np.float32),
+        similarities=canonical.astype(np.float32),
         document_tokens=tuple(document_tokens),
         text=text,
         words=tuple(words),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .encoder import Encoder
 from .explain import Explanation, explain
 from .hits import Hit
-from .maxsim import contenders, score, score_bound, scores
+from .maxsim import contenders, score, scores, slack
 from .tokens import check_texts
 from .topk import check_k, top_k
 
@@ -30,7 +30,7 @@ def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: 
     if not len(documents):
         return []
     norms = np.linalg.norm(documents.vectors, axis=1)  # [n_tokens]
-    near = contenders(scores(q, documents), k, score_bound(q, encoder.dim, float(norms.max())))
+    near = contenders(scores(q, documents), float(slack(q, float(norms.max())).sum()), k)
     exact = np.array([score(q, documents[i]) for i in near])  # [n_near]
     return [
         Hit(

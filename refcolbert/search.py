@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from . import ivf
 from .codec import Asked, Encoded
 from .collection import Collection, Segment
-from .maxsim import contenders, score, score_bound
-from .ragged import offsets_of
+from .maxsim import contenders, settled, slack
+from .ragged import offsets_of, rows_of
 from .topk import check_k, top_k
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "round_to_levels",
     "search",
     "search_many",
+    "true_scores",
 ]
 
 Floats = NDArray[np.float32]
@@ -65,8 +66,8 @@ RANKED, SPARE = 2, 8  # documents ranked exactly: so many for each of the k, and
 LEVELS = 255  # of a similarity while choosing
 NEAR = 4  # levels: a token that far below the best of its document is still one of the nearest
 CHUNK_TOKENS = 1 << 11  # ranked at once: 1 MiB at dim 128, which stays in the second-level cache
-PRUNE_TOKENS = 1 << 14  # pruned at once: 32 bytes each for a query of 32 vectors
-REFINE_TOKENS = 1 << 13  # refined at once: a quarter of them is unpacked, as many as are ranked at once
+PRUNE_TOKENS = 1 << 16  # pruned at once: 32 bytes each for a query of 32 vectors
+REFINE_TOKENS = 1 << 15  # refined at once: a quarter of them is unpacked, as many as are ranked at once
 GROUP = 8  # tokens of a document whose levels are compared at once
 
 Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
@@ -281,12 +282,10 @@ def rank(
     q: Floats, asked: Asked | None, collection: Collection, documents: Ints, k: int, each: Each = map
 ) -> tuple[Ints, Doubles]:
     """The k best of `documents` (ascending numbers) by canonical MaxSim: their numbers and scores."""
-    rough, bound = rough_scores(q, asked, collection, documents, each)
-    near = documents[contenders(rough, k, bound)]
-    vectors = collection.vectors(near)
-    exact = np.array([score(q, vectors[i]) for i in range(len(near))])  # [n_near]
-    order = top_k(exact, k, collection.positions[near])
-    return near[order], exact[order]
+    documents = documents[contenders(*rough_scores(q, asked, collection, documents, each), k)]
+    exact = true_scores(q, asked, collection, documents)
+    order = top_k(exact, k, collection.positions[documents])
+    return documents[order], exact[order]
 
 
 def rough_scores(
@@ -295,22 +294,35 @@ def rough_scores(
     """MaxSim with each of `documents` (ascending numbers), [n], and how far one of them can be from the canonical."""
 
     def of_chunk(chunk: Ints) -> list[tuple[Doubles, float]]:
-        return [_rough_part(q, asked, segment, rows) for segment, rows in collection.parts(chunk)]
+        return [of_part(segment, rows) for segment, rows in collection.parts(chunk)]
+
+    def of_part(s: Segment, rows: Ints) -> tuple[Doubles, float]:
+        similarities, slack = _similarities(q, asked, s, s.tokens(rows))
+        sums = np.maximum.reduceat(similarities, _starts(s, rows), axis=0).sum(axis=1, dtype=np.float64)
+        return sums, float(slack.sum())
 
     parts = [part for found in each(of_chunk, _chunks(collection, documents, CHUNK_TOKENS)) for part in found]
     return np.concatenate([np.empty(0), *(scores for scores, _ in parts)]), max((b for _, b in parts), default=0.0)
 
 
-def _rough_part(q: Floats, asked: Asked | None, s: Segment, rows: Ints) -> tuple[Doubles, float]:
-    tokens = s.tokens(rows)
+def true_scores(q: Floats, asked: Asked | None, collection: Collection, documents: Ints) -> Doubles:
+    """The canonical MaxSim with each of `documents` (ascending numbers): [n]."""
+
+    def of_part(s: Segment, rows: Ints) -> Doubles:
+        tokens = rows_of(s.offsets, rows)  # [n_tokens]
+        similarities, slack = _similarities(q, asked, s, tokens)
+        return settled(q, similarities, _starts(s, rows), slack, lambda some: s.decode(tokens[some], collection.codec))
+
+    chunks = _chunks(collection, documents, CHUNK_TOKENS)
+    return np.concatenate([np.empty(0), *(of_part(*part) for chunk in chunks for part in collection.parts(chunk))])
+
+
+def _similarities(q: Floats, asked: Asked | None, s: Segment, tokens: Ints | slice) -> tuple[Floats, Doubles]:
+    """[n, n_q] with the tokens of a segment, and how far one of them can be from the true one, [n_q]."""
     if asked is not None and s.encoded is not None:
         encoded = s.encoded.take(tokens)
-        similarities = asked.similarities(encoded)  # [n, n_q]
-        bound = asked.bound(float(encoded.scales.max()))
-    else:
-        similarities = s.decode(tokens, None) @ q.T  # [n, n_q]
-        bound = score_bound(q, q.shape[1], s.largest_norm)
-    return np.maximum.reduceat(similarities, _starts(s, rows), axis=0).sum(axis=1, dtype=np.float64), bound
+        return asked.similarities(encoded), asked.slack(float(encoded.scales.max()))
+    return s.decode(tokens, None) @ q.T, slack(q, s.largest_norm)
 
 
 def _starts(s: Segment, rows: Ints) -> Ints:

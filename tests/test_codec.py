@@ -61,7 +61,7 @@ def test_similarities_are_those_of_the_decoded_vectors(nbits, dim):
     q = rng.standard_normal((4, dim)).astype(np.float32)
     exact = fitted.decode(encoded).astype(np.float64) @ q.T.astype(np.float64)  # [n, n_q]
     found = fitted.ask(q).similarities(encoded)
-    bounds = np.array([fitted.ask(q).bound(float(scale)) for scale in encoded.scales])
+    bounds = np.array([fitted.ask(q).slack(float(scale)).sum() for scale in encoded.scales])
     assert (np.abs(found - exact).sum(axis=1) <= bounds).all()
     assert (bounds <= 1e-3 * (1 + np.linalg.norm(vectors, axis=1)) * np.linalg.norm(q, axis=1).sum()).all()
 
@@ -167,13 +167,13 @@ def test_encoding_does_not_depend_on_the_batch(nbits):
 
 
 @pytest.mark.parametrize("nbits", codec.NBITS)
-def test_bound_is_the_derived_one(nbits):
-    """gamma(dim + 8) sum|q_i| (1 + 2 s (L - 1) |steps|) scale, with the largest spread s, to float64 rounding."""
+def test_slack_is_the_derived_one(nbits):
+    """gamma(dim + 8) |q_i| (1 + 2 s (L - 1) |steps|) scale, with the largest spread s, to float64 rounding."""
     q, fitted = np.random.default_rng(3).standard_normal((5, 12)).astype(np.float32), CODECS[nbits]
     u = (12 + 8) * 2.0**-24
-    norms = np.linalg.norm(q.astype(np.float64), axis=1).sum()
+    norms = np.linalg.norm(q.astype(np.float64), axis=1)
     terms = 1 + 2 * float(codec.SPREADS[0]) * (2**nbits - 1) * float(np.linalg.norm(fitted.steps))
-    assert fitted.ask(q).bound(3.0) == pytest.approx(u / (1 - u) * norms * terms * 3, rel=1e-12)
+    assert fitted.ask(q).slack(3.0) == pytest.approx(u / (1 - u) * norms * terms * 3, rel=1e-12)
 
 
 def test_spreads_are_the_documented_powers():

@@ -1,7 +1,10 @@
 """Indexes of every released format version, opened forever (tools/golden_index.py makes one for each version)."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +45,29 @@ def test_an_index_of_a_released_version_can_be_written(path, tmp_path):
     assert index.ids() == [*before, "new"]
     assert index.info()["dim"] == DIM
     index.check()
+
+
+SEARCH = """
+import sys
+import numpy as np
+from refcolbert import Index
+index = Index.open(sys.argv[1])
+for q in np.random.default_rng(0).standard_normal((20, 7, index.info()["dim"])).astype(np.float32):
+    print([(hit.id, hit.score.hex()) for hit in index.search(q, 10)])
+"""
+
+
+@pytest.mark.parametrize("path", INDEXES, ids=lambda p: "-".join(p.parts[-2:]))
+def test_scores_are_the_same_bits_whatever_multiplies(path):
+    """OpenBLAS's kernels for old and new processors add in other orders; hits and the bits of scores are the same."""
+    found = []
+    for kernel in ("Prescott", "Nehalem", ""):
+        wanted = os.environ | ({"OPENBLAS_CORETYPE": kernel} if kernel else {})
+        done = subprocess.run([sys.executable, "-c", SEARCH, path], env=wanted, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout)
+    assert found[0].count("0x") == 200
+    assert found == found[:1] * 3
 
 
 def test_reading_changes_nothing():

@@ -1,22 +1,23 @@
 """MaxSim against its definition, and the algebra it must obey (numbers refer to the invariants in INVARIANTS.md)."""
 
+import math
 import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Watched, grid, grid_case, unit_case
+from strategies import grid, grid_case, unit_case
 
 from refcolbert import Ragged, definition, maxsim
 from refcolbert import maxsim as public
 from refcolbert.errors import InvalidInput
-from refcolbert.maxsim import _cuts, contenders, score, score_bound, scores
+from refcolbert.maxsim import _cuts, contenders, folded, score, scores, settled, similarities, slack
 
 
 def bound(q, documents):
-    """The derived tolerance n_q g(dim) max|q_i| max|d_j|."""
-    return score_bound(q, documents.dim, float(np.linalg.norm(documents.vectors, axis=1).max()))
+    """The derived tolerance g(dim) sum|q_i| max|d_j|."""
+    return float(slack(q, float(np.linalg.norm(documents.vectors, axis=1).max())).sum())
 
 
 @given(grid_case())
@@ -112,12 +113,12 @@ def test_contenders_hold_the_true_best(case, k):
     """Whatever is among the first k canonically is among the contenders of the rough scores."""
     q, documents = case
     exact = np.array([score(q, d) for d in documents])
-    near = contenders(scores(q, documents), k, bound(q, documents))
+    near = contenders(scores(q, documents), bound(q, documents), k)
     assert set(np.lexsort((np.arange(len(exact)), -exact))[:k]) <= set(near)
 
 
-def test_canonical_bits_do_not_depend_on_place_or_threads():
-    """The same document gives the same bits wherever its rows lie."""
+def test_canonical_bits_do_not_depend_on_place_or_company():
+    """The same document gives the same bits wherever its rows lie, and between whichever others."""
     rng = np.random.default_rng(0)
     q, d = (rng.standard_normal((n, 128)).astype(np.float32) for n in (32, 300))
     expected = score(q, d)
@@ -125,6 +126,58 @@ def test_canonical_bits_do_not_depend_on_place_or_threads():
         buffer = np.empty(d.size + shift, np.float32)
         buffer[shift:] = d.ravel()
         assert score(q, buffer[shift:].reshape(d.shape)) == expected
+    for n in (1, 5, 40):
+        others = rng.standard_normal((n, 128)).astype(np.float32)
+        rows = np.concatenate([others, d, others[:1]])
+        starts, norm = np.array([0, n, n + len(d)]), float(np.linalg.norm(rows, axis=1).max())
+        assert settled(q, rows @ q.T, starts, slack(q, norm), rows.__getitem__)[1] == expected
+
+
+@given(unit_case())
+def test_a_score_is_the_sum_of_the_largest_similarities(case):
+    """To the bit, although `score` multiplies only what could be the largest; and they are q . d."""
+    q, documents = case
+    for d in documents:
+        found = similarities(q, d)
+        assert score(q, d) == folded(found.max(axis=1)[None])[0]
+        exact = [[math.fsum(a * b for a, b in zip(x, y, strict=True)) for y in d.tolist()] for x in q.tolist()]
+        assert np.abs(found - exact).max() <= documents.dim * 2.0**-53
+
+
+@pytest.mark.parametrize("pairs", [1, 3, 1000])
+def test_what_could_be_the_best_is_settled(monkeypatch, pairs):
+    """Rough similarities that are off by their slack, and many that are equal, change no bit of the scores."""
+    monkeypatch.setattr(sys.modules["refcolbert.maxsim"], "PAIRS", pairs)
+    rng = np.random.default_rng(1)
+    q, rows = (rng.standard_normal((n, 6)).astype(np.float32) for n in (4, 20))
+    rows[3:8] = rows[2]
+    rows[12] = np.nextafter(rows[11], np.float32(9))
+    starts, off = np.array([0, 8, 9]), np.array([0.5, 0.25, 0.125, 1.0])
+    expected = [score(q, rows[a:b]) for a, b in ((0, 8), (8, 9), (9, 20))]
+    for _ in range(20):
+        rough = (rows @ q.T + rng.uniform(-0.99, 0.99, (20, 4)) * off).astype(np.float32)
+        assert settled(q, rough, starts, off, rows.__getitem__).tolist() == expected
+    asked = []
+    settled(q, rows @ q.T, starts, slack(q, 9.0), lambda some: asked.extend(some.tolist()) or rows[some])
+    assert {8} < set(asked) < set(range(20))  # of most documents only some tokens are looked at
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-25, 1e18, 1e38])
+def test_scores_that_float32_cannot_hold_are_right(size):
+    """Products that are too large or too small for float32 are settled in float64 as any other."""
+    rng = np.random.default_rng(2)
+    q, d = ((rng.uniform(-1, 1, (n, 8)) * size).astype(np.float32) for n in (3, 9))
+    expected = definition.maxsim(q, d)
+    assert score(q, d) == pytest.approx(expected, rel=1e-13)
+    assert abs(expected) < 1e-45 or abs(expected) > 1e30
+
+
+def test_rows_are_added_by_halves():
+    """The upper half is added to the lower one until one is left; what is missing to a power of two counts as 0."""
+    terms = np.array([[2.0**-53, 1.0, 2.0**-53], [3.0, 4.0, 5.0]])
+    assert folded(terms).tolist() == [1.0 + 2.0**-52, 12.0]  # one after the other they would be lost
+    assert folded(terms[:, :1]).tolist() == [2.0**-53, 3.0]
+    assert folded(terms.astype(np.float32)).dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -174,20 +227,21 @@ def test_public_function_takes_arrays_and_ragged():
 
 
 def test_bound_is_the_derived_one():
-    """score_bound is n_q g(dim) max|q_i| max|d_j| with g(n) = n u / (1 - n u), to float64 rounding."""
+    """slack is g(dim) |q_i| max|d_j| with g(n) = n u / (1 - n u), to float64 rounding, and what underflows."""
     q = np.array([[3, 4, 0], [0, 1, 0]], np.float32)
     u = 2.0**-24
-    assert score_bound(q, 3, 7.0) == pytest.approx(2 * (3 * u / (1 - 3 * u)) * 5 * 7, rel=1e-12)
+    assert slack(q, 7.0).tolist() == pytest.approx([(3 * u / (1 - 3 * u)) * n * 7 for n in (5, 1)], rel=1e-12)
+    assert slack(0 * q, 7.0).tolist() == [3 * 2.0**-126] * 2
 
 
 def test_contenders_reach_two_bounds_below_the_kth():
     """Whatever is at most two bounds below the k-th rough score is kept, all of them where k is as large."""
     rough = np.array([5.0, 2.6, 4.0, 3.0, 1.0])
-    assert contenders(rough, 2, 0.5).tolist() == [0, 2, 3]
-    assert contenders(rough, 2, 0.25).tolist() == [0, 2]
-    assert contenders(rough, 4, 0.0).tolist() == [0, 1, 2, 3]
+    assert contenders(rough, 0.5, 2).tolist() == [0, 2, 3]
+    assert contenders(rough, 0.25, 2).tolist() == [0, 2]
+    assert contenders(rough, 0.0, 4).tolist() == [0, 1, 2, 3]
     for k in (5, 6):
-        assert contenders(rough, k, 0.0).tolist() == [0, 1, 2, 3, 4]
+        assert contenders(rough, 0.0, k).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_cuts_fill_chunks_with_whole_documents():
@@ -209,12 +263,3 @@ def test_chunks_are_no_larger_than_their_limit(monkeypatch):
         monkeypatch.setattr(module, "CHUNK", chunk)
         assert scores(q, Ragged.from_list([d, d])).tolist() == [12.0, 12.0]
         assert asked.pop() == rows
-
-
-@pytest.mark.parametrize(("limit", "rows"), [(36, 3), (1, 1)])
-def test_canonical_products_stay_below_the_limit_of_one_thread(monkeypatch, limit, rows):
-    """`score` multiplies as many rows at once as fit below BLAS_SPLITS_ABOVE, one at least."""
-    monkeypatch.setattr(sys.modules["refcolbert.maxsim"], "BLAS_SPLITS_ABOVE", limit)
-    d = Watched.of(np.ones((7, 4), np.float32))
-    assert score(np.ones((3, 4), np.float32), d) == 12.0
-    assert d.taken == [rows] * (7 // rows) + [1] * (7 % rows)

@@ -12,7 +12,7 @@ from strategies import topical, unit
 from refcolbert import codec, definition, ivf
 from refcolbert.collection import Collection, Segment
 from refcolbert.errors import InvalidInput
-from refcolbert.maxsim import score, score_bound
+from refcolbert.maxsim import score, slack
 from refcolbert.ragged import offsets_of
 from refcolbert.search import (
     NEAR,
@@ -360,11 +360,11 @@ def test_rough_scores_are_within_their_bound_and_it_is_no_larger_than_needed():
     """The bound is the raw segments' derived one, or what the codec says of the largest scale."""
     q, everyone = QUERIES[4], np.arange(N_DOCS)
     rough, bound = rough_scores(q, None, RAW, everyone)
-    assert bound == score_bound(q, DIM, NORM)
+    assert bound == slack(q, NORM).sum()
     assert np.abs(rough - [score(q, d) for d in DOCUMENTS]).max() <= bound
     asked = CODEC.ask(q)
     rough, bound = rough_scores(q, asked, WHOLE, everyone)
-    assert bound == asked.bound(float(WHOLE.segments[0].encoded.scales.max()))
+    assert bound == asked.slack(float(WHOLE.segments[0].encoded.scales.max())).sum()
     assert np.abs(rough - [score(q, d) for d in DECODED]).max() <= bound
     mixed = Collection(DIM, CODEC, (collection((70,)).segments[0], collection((70,), raw=True).segments[1]))
     rough, _ = rough_scores(q, asked, mixed, everyone)

@@ -67,16 +67,21 @@ OPERATORS: dict[type, list[type]] = {
 }
 # What is only a matter of time, memory or recall: any number will do, and measurements chose these.
 SETTINGS = {
-    "maxsim": {"BLAS_SPLITS_ABOVE", "CHUNK"},
+    "maxsim": {"PAIRS", "CHUNK"},
     "kmeans": {"CHUNK", "COARSE_POINTS", "PROBES", "ITERATIONS"},
     "codec": {"CHUNK", "POINTS_PER_CENTROID", "SAMPLE", "RESIDUAL_SAMPLE"},
-    "ivf": {"FEW"},
+    "ivf": {"GROUPS", "ROOM"},
     "tokens": {"CHARACTERS_PER_TOKEN", "CUT_MARGIN"},
-    "search": {"NPROBE", "CANDIDATES", "PRUNED", "CHUNK_TOKENS", "PRUNE_TOKENS"},
+    "search": {"NPROBE", "CANDIDATES", "PRUNED", "NEAR", "SPARE", "CHUNK_TOKENS", "PRUNE_TOKENS", "REFINE_TOKENS"},
 }
 # mutant as it is printed, after "->" -> why it computes the same as what stands there
 EQUIVALENT: dict[str, dict[str, str]] = {
-    "maxsim": {"if k > len(rough):": "at equality all are at least the least"},
+    "maxsim": {
+        "if k > len(rough):": "at equality all are at least the least",
+        "width = 2 << (terms.shape[1] - 1).bit_length()": "folds zeros first",
+        "width = 1 << (terms.shape[1] + 1).bit_length()": "folds zeros first",
+        "terms = terms[:, :width] + terms[:, width:3 * width]": "a slice ends where the array does",
+    },
     "search": {
         f"chosen = found[top_k(scores, PRUNED * keep)] if {condition} else found": "the best of few are all"
         for condition in ("True", "len(found) >= PRUNED * keep", "len(found) > PRUNED / keep")
@@ -104,9 +109,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "units: Floats = np.divide(vectors, np.where(norms > 0, norms, 2)[:, None], dtype=np.float32)": (
             "only zeros are divided by it"
         ),
-        "width = 2 << (vectors.shape[1] - 1).bit_length()": "folds zeros first",
-        "width = 1 << (vectors.shape[1] + 1).bit_length()": "folds zeros first",
-        "squares = squares[:, :width] + squares[:, width:3 * width]": "a slice ends where the array does",
     },
     "ivf": {"if nprobe > n_centroids:": "at equality the best are all"},
     "tokens": {
