@@ -56,7 +56,7 @@ LISTED = 1 << 18  # entries of the probed lists
 DISTINCT = 0.57  # entries of inverted lists for each token
 UNIQUE = 0.5  # of the cells that query tokens probe
 LOADED = 1.3  # times the mean list that a probed one is long
-NEAREST = 0.25  # of the tokens of a document that refining reads
+NEAREST = 0.28  # of the tokens of a document that refining reads
 SCATTER = 0.5  # how far synthetic tokens lie from their centroid
 
 

@@ -286,7 +286,7 @@ class Index:
 
         `where` is a metadata filter (`filters`), `ids` a list of ids to search among (unknown ones match nothing);
         both are applied before candidates are chosen, and an empty choice gives an empty answer. `nprobe` cells are
-        probed for each query token, `candidates` documents looked at and 2 k + 8 of them ranked; `exact=True` ranks
+        probed for each query token, `candidates` documents looked at and 2 k + 12 of them ranked; `exact=True` ranks
         all. `threads` share the work of one query; they gain most where BLAS has one thread itself
         (OPENBLAS_NUM_THREADS=1). `group_by` a metadata key, the answer is the best document of each of the k best
         groups (`grouping`): with "passage_of" that is one passage of each text that was split.

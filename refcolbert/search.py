@@ -14,7 +14,7 @@ Everything before the ranking only chooses which documents are ranked. Up to pru
 8 bits: a byte table [n_centroids, n_q] stays in the cache, and one row holds what all query tokens think of a cell.
 The candidate stage reads the inverted lists alone, some twenty times less than all tokens of its documents, so that
 pruning meets few. Refining reads what is stored of the nearest tokens only, those in the cell that some query token
-likes best of all in the document, or nearly so: a quarter of them, which hold almost all the maxima.
+likes best of all in the document, or nearly so: about a quarter of them, which hold almost all the maxima.
 
 Every returned score is the canonical MaxSim of the query with the vectors that the index holds, and the order among
 those ranked is the one total order of `topk`. A collection with no codec, one that holds no more documents than would
@@ -60,11 +60,11 @@ Bools = NDArray[np.bool_]
 Levels = NDArray[np.uint8]
 
 NPROBE = 16
-CANDIDATES = 512  # documents that pruning leaves
+CANDIDATES = 1024  # documents that pruning leaves
 PRUNED = 4  # documents that pruning looks at, for each one that it leaves
-RANKED, SPARE = 2, 8  # documents ranked exactly: so many for each of the k, and so many more
+RANKED, SPARE = 2, 12  # documents ranked exactly: so many for each of the k, and so many more
 LEVELS = 255  # of a similarity while choosing
-NEAR = 4  # levels: a token that far below the best of its document is still one of the nearest
+NEAR = 8  # levels: a token that far below the best of its document is still one of the nearest
 CHUNK_TOKENS = 1 << 11  # ranked at once: 1 MiB at dim 128, which stays in the second-level cache
 PRUNE_TOKENS = 1 << 16  # pruned at once: 32 bytes each for a query of 32 vectors
 REFINE_TOKENS = 1 << 15  # refined at once: a quarter of them is unpacked, as many as are ranked at once
@@ -119,7 +119,7 @@ def search(
     """The k best live and allowed documents, fewer only when there are no more.
 
     `nprobe` cells are probed for each query token, and centroids leave `candidates` documents (never fewer than k), of
-    which 2 k + 8 are ranked; both are widened as far as it takes to find k. `exact=True` ranks every allowed document.
+    which 2 k + 12 are ranked; both are widened as far as it takes to find k. `exact=True` ranks every allowed document.
     `threads` share pruning, refining and ranking; the answer does not depend on their number.
     Raises `InvalidInput` for k, nprobe, candidates or threads below 1.
     """

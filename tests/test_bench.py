@@ -134,7 +134,7 @@ def test_stages_are_those_of_a_search(corpus, tmp_path):
             known = search(q, index.collection, 10, nprobe=2, candidates=40)
             assert found.tolist() == known.documents.tolist()
             assert [w.out[0] for name, w in work.items() if name != "rank"] == [s.count for s in known.trace[:-1]]
-            ranked = 28 * DIM * len(q)
+            ranked = 32 * DIM * len(q)
             assert work["rank"].products[0] >= ranked  # each of the documents has a token or more
             assert work["rank"].products[0] % (DIM * len(q)) == 0
     rows = counted(work, 1.0, 1.0)

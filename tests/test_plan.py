@@ -113,7 +113,7 @@ def test_query_time_is_counts_times_rates():
         "candidates": entries * c.candidates,
         "prune": 4 * 64 * 100 * c.prune,
         "refine": 64 * 100 * c.refine,
-        "rank": 28 * 100 * c.rank,
+        "rank": 32 * 100 * c.rank,
         "answer": c.answer,
     }
     assert found.query == pytest.approx({stage: 1e3 * seconds for stage, seconds in expected.items()})
@@ -129,8 +129,8 @@ def test_flops_are_those_of_the_products(encoder):
     by_token = layers * (4 * hidden**2 + 2 * hidden * inner) + hidden * dim
     assert found.flops["encode"] == 2 * (n * by_token + n * n * layers * 2 * hidden)
     assert found.flops["centroids"] == 2 * n * dim * 8192
-    assert found.flops["refine"] == 2 * n * dim * 512 * 100 * NEAREST
-    assert found.flops["rank"] == 2 * n * dim * 28 * 100
+    assert found.flops["refine"] == round(2 * n * dim * 1024 * 100 * NEAREST)
+    assert found.flops["rank"] == 2 * n * dim * 32 * 100
     assert found.flops["scan"] == 2 * n * dim * 1_000_000
     assert "encode" not in plan(10_000, 100, dim=16, calibration=NONE).flops
 

@@ -214,7 +214,7 @@ def test_the_trace_counts_what_came_out_of_each_stage(monkeypatch):
         ("refine", 5),
         ("rank", 5),
     ]
-    assert stages(search(q, WHOLE, 3, nprobe=2, candidates=40))[3:] == [("prune", 40), ("refine", 14), ("rank", 14)]
+    assert stages(search(q, WHOLE, 3, nprobe=2, candidates=40))[3:] == [("prune", 40), ("refine", 18), ("rank", 18)]
     assert stages(search(q, RAW, 3)) == [("rank", N_DOCS)]
     assert stages(search(q, WHOLE, 3, exact=True)) == [("centroids", 64), ("rank", N_DOCS)]
     assert stages(search(q, WHOLE, 3, candidates=N_DOCS)) == stages(search(q, WHOLE, 3))
@@ -245,7 +245,7 @@ def test_no_threads_unless_asked(monkeypatch):
     search_many(QUERIES[:2], WHOLE, 3, threads=3)
     assert made == [2, 3]
     assert mapped == ["of_chunk", "one"]
-    search(QUERIES[0], WHOLE, 3, threads=2, candidates=15)
+    search(QUERIES[0], WHOLE, 3, threads=2, candidates=20)
     assert mapped[2:] == ["of_chunk", "of_chunk", "of_chunk"]  # pruning, refining and ranking
 
 

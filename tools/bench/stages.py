@@ -1,6 +1,6 @@
 """Where a search's time goes, stage by stage, beside the least that this machine could take for it.
 
-    python -m tools.bench.stages CORPUS INDEX [--nprobe 16] [--candidates 512]
+    python -m tools.bench.stages CORPUS INDEX [--nprobe 16] [--candidates 1024]
 
 CORPUS is a folder that `tools.bench.vectors` wrote, INDEX an index of it. Each stage runs as `search` runs it, one
 query after the other in one thread. What a stage must do is counted: multiplications of its matrix products, and bytes
