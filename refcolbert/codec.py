@@ -34,7 +34,7 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 NBITS = (1, 2, 4, 8)
-CHUNK = 1 << 14  # vectors encoded at once: 8 MiB at dim 128
+CHUNK = 1 << 13  # vectors encoded at once: 4 MiB at dim 128
 LARGEST = 65504.0  # of float16: scales are stored in it
 POINTS_PER_CENTROID = 64  # vectors that k-means looks at, for each centroid,
 SAMPLE = 1 << 20  # but no more than these in all
@@ -181,7 +181,10 @@ def fit(vectors: Floats, n_centroids: int, nbits: int, seed: int) -> Codec:
     """
     if nbits not in NBITS:
         raise InvalidInput(f"nbits must be one of {NBITS}, found {nbits!r}")
-    units, norms = _normalize(vectors)
+    units, norms = np.empty_like(vectors), np.empty(len(vectors), np.float32)  # [n, dim], [n]
+    for first in range(0, len(vectors), CHUNK):
+        part = slice(first, first + CHUNK)
+        units[part], norms[part] = _normalize(vectors[part])
     if not norms.all():
         units = units[norms > 0]
     if not len(units):

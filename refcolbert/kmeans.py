@@ -25,7 +25,7 @@ Ints = NDArray[np.int64]
 CHUNK = 1 << 22  # similarities held at once (16 MiB of float32)
 COARSE_POINTS = 256  # vectors looked at for each coarse centroid
 PROBES = 4  # coarse cells compared for each vector
-ITERATIONS = 6
+ITERATIONS = 4
 MAX_CENTROIDS = 1 << 16  # so that a code takes two bytes
 
 

@@ -58,7 +58,7 @@ FRAMED = 1.1  # tokens that are encoded for each that is stored: markers and pun
 VARIED = 1.25  # mean square of documents' lengths over the square of the mean
 TEXT_BYTES = 5.5  # for each stored token
 QUERY_VECTORS = 32  # where there is no encoder
-COPIES = 3.5  # of the sample of vectors at once, while a codec is fitted
+COPIES = 2.5  # of the sample of vectors at once, while a codec is fitted
 PACKED = 1000  # documents in the SQLite file that is measured, at least
 
 

@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 RUN = 1 << 17  # tokens merged or encoded at once
+PART = 1 << 11  # tokens whose norms are taken at once, which stay in the cache
 ERROR_SAMPLE = 4096  # tokens whose quantization error is measured
 
 
@@ -85,11 +86,11 @@ def encode(
     vectors: Ragged, documents: list[Document], positions: NDArray[np.int64], codec: Codec | None, nbits: int | str
 ) -> Made:
     """New documents -> a segment, encoded if there is a codec, else raw; raw ones are rounded when they are written."""
-    largest = float(np.abs(vectors.vectors).max())
-    if codec is None and nbits != "float32" and largest > float(np.finfo(np.float16).max):
+    held: type[np.floating[Any]] = np.float32 if codec is not None or nbits == "float32" else np.float16
+    largest = max(float(vectors.vectors.max()), -float(vectors.vectors.min()))
+    if largest > float(np.finfo(held).max):
         raise InvalidInput(f"a component of {largest:.4g} does not fit float16; create the index with nbits='float32'")
-    rounded = vectors.vectors.astype(np.float32 if codec is not None or nbits == "float32" else np.float16, copy=False)
-    norm = float(np.linalg.norm(rounded.astype(np.float32, copy=False), axis=1).max())
+    norm = _largest_norm(vectors.vectors, held)
     live = np.ones(len(vectors), np.bool_)
     if codec is None:
         segment, error = Segment(positions, vectors.offsets, live, norm, vectors.vectors, None, None), 0.0
@@ -99,6 +100,12 @@ def encode(
         segment = Segment(positions, vectors.offsets, live, norm, None, encoded, lists)
         error = quantization_error(codec, vectors.vectors, encoded)
     return Made(segment, documents, error)
+
+
+def _largest_norm(vectors: NDArray[np.float32], held: type[np.floating[Any]]) -> float:
+    """The largest norm of vectors [n, dim] as they are held, of a part of them at a time."""
+    parts = (vectors[first : first + PART].astype(held, copy=False) for first in range(0, len(vectors), PART))
+    return max(float(np.linalg.norm(part.astype(np.float32, copy=False), axis=1).max()) for part in parts)
 
 
 def quantization_error(codec: Codec, vectors: NDArray[np.float32], encoded: Encoded) -> float:
