@@ -74,13 +74,14 @@ Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
 Scores = Callable[[Segment, Encoded, Ints], NDArray[Any]]  # of rows of a segment: [n_rows]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stage:
-    """One stage of one search: how many things came out of it, and how long it took."""
+    """One stage of one search: how many things it read, how many came out of it, and how long it took."""
 
     name: str
-    count: int
-    milliseconds: float
+    read: int = 0  # centroids, cells, entries of lists, tokens; when refining, those that are nearest
+    count: int = 0
+    milliseconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,12 +98,13 @@ class _Trace:
     stages: list[Stage] = field(default_factory=list)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[list[int]]:
-        """Time a stage; what it appends to the list is its count."""
-        count: list[int] = []
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Time a stage, which says itself what it read and what came out."""
+        stage = Stage(name)
         start = time.perf_counter()
-        yield count
-        self.stages.append(Stage(name, count[-1], (time.perf_counter() - start) * 1e3))
+        yield stage
+        stage.milliseconds = (time.perf_counter() - start) * 1e3
+        self.stages.append(stage)
 
 
 def search(
@@ -131,19 +133,19 @@ def search(
     with ThreadPoolExecutor(threads) if check_k(threads, "threads") > 1 else nullcontext() as pool:
         each = pool.map if pool else map
         if collection.codec is not None:
-            with trace.stage("centroids") as count:
+            with trace.stage("centroids") as stage:
                 asked = collection.codec.ask(q)
-                count.append(len(collection.codec.centroids))
+                stage.read = stage.count = len(asked.centroids)
         if exact or asked is None or eligible.sum() <= keep:
             chosen = np.flatnonzero(eligible)
         else:
             chosen, table = _choose(asked, collection, eligible, k, nprobe, keep, trace, each)
-            with trace.stage("refine") as count:
-                chosen = refine(asked, table, collection, chosen, RANKED * k + SPARE, each)
-                count.append(len(chosen))
-        with trace.stage("rank") as count:
+            with trace.stage("refine") as stage:
+                chosen, stage.read = refine(asked, table, collection, chosen, RANKED * k + SPARE, each)
+                stage.count = len(chosen)
+        with trace.stage("rank") as stage:
             documents, hit_scores = rank(q, asked, collection, chosen, k, each)
-            count.append(len(chosen))
+            stage.read, stage.count = int(collection.lengths[chosen].sum()), len(chosen)
     return Result(documents, hit_scores, tuple(trace.stages))
 
 
@@ -165,23 +167,24 @@ def _choose(
     asked: Asked, collection: Collection, eligible: Bools, k: int, nprobe: int, keep: int, trace: _Trace, each: Each
 ) -> tuple[Ints, Levels]:
     """The documents that centroids choose, ascending: at least k, or all that are eligible. And `round_to_levels`."""
-    with trace.stage("cells") as count:
+    with trace.stage("cells") as stage:
         table = round_to_levels(asked.centroids)  # [n_centroids, n_q]
         n_eligible = int(eligible.sum())
         # A filter that leaves one document in ten leaves one candidate in ten: probe as much more.
         nprobe *= -(-len(eligible) // n_eligible)
         cells = ivf.probe(asked.centroids.T, nprobe)
-        count.append(len(cells))
-    with trace.stage("candidates") as count:
-        found, scores = find(table, collection, cells, eligible)
+        stage.read, stage.count = len(table), len(cells)
+    with trace.stage("candidates") as stage:
+        found, scores, stage.read = find(table, collection, cells, eligible)
         while len(found) < min(k, n_eligible):
             nprobe *= 4
-            found, scores = find(table, collection, ivf.probe(asked.centroids.T, nprobe), eligible)
-        count.append(len(found))
-    with trace.stage("prune") as count:
-        chosen = found[top_k(scores, PRUNED * keep)] if len(found) > PRUNED * keep else found
-        chosen = prune(table, collection, np.sort(chosen), keep, each)
-        count.append(len(chosen))
+            found, scores, stage.read = find(table, collection, ivf.probe(asked.centroids.T, nprobe), eligible)
+        stage.count = len(found)
+    with trace.stage("prune") as stage:
+        met = np.sort(found[top_k(scores, PRUNED * keep)]) if len(found) > PRUNED * keep else found
+        chosen = prune(table, collection, met, keep, each)
+        stage.read = int(collection.lengths[met].sum()) if len(met) > keep else 0
+        stage.count = len(chosen)
     return chosen, table
 
 
@@ -191,12 +194,13 @@ def round_to_levels(similarities: Floats) -> Levels:
     return (np.maximum(similarities, 0) * np.float32(LEVELS / largest)).astype(np.uint8)
 
 
-def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) -> tuple[Ints, Ints]:
-    """Eligible documents with a token in one of `cells`, ascending, and what those cells alone say of them."""
-    documents, scores = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) -> tuple[Ints, Ints, int]:
+    """Eligible documents with a token in one of `cells`, ascending; what those cells say of them; entries read."""
+    documents, scores, n_entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
     for segment, start in zip(collection.segments, collection.starts, strict=False):
         if segment.lists is not None:
             rows, entries = ivf.entries(segment.lists, cells)  # [n_entries] each: document, cell
+            n_entries += len(rows)
             mine = eligible[start : start + len(segment)][rows]  # [n_entries]
             pairs = np.sort(rows[mine].astype(np.uint64) << np.uint64(32) | entries[mine])  # by document
             if len(pairs):
@@ -205,7 +209,7 @@ def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) ->
                 counts = np.diff(starts, append=len(pairs))  # [n_found]
                 documents.append(found[starts] + start)
                 scores.append(_sum_of_maxima(table, pairs.astype(np.uint32), starts, counts))
-    return np.concatenate(documents), np.concatenate(scores)
+    return np.concatenate(documents), np.concatenate(scores), n_entries
 
 
 def prune(table: Levels, collection: Collection, documents: Ints, keep: int, each: Each = map) -> Ints:
@@ -217,17 +221,21 @@ def prune(table: Levels, collection: Collection, documents: Ints, keep: int, eac
     return _best(scores, collection, documents, keep, PRUNE_TOKENS, each)
 
 
-def refine(asked: Asked, table: Levels, collection: Collection, documents: Ints, keep: int, each: Each = map) -> Ints:
-    """The `keep` documents of highest MaxSim between query and their nearest tokens, ascending by number."""
+def refine(
+    asked: Asked, table: Levels, collection: Collection, documents: Ints, keep: int, each: Each = map
+) -> tuple[Ints, int]:
+    """The `keep` documents of highest MaxSim between query and nearest tokens, ascending; how many tokens these are."""
+    n_nearest: list[int] = []
 
     def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
         tokens = nearest(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
+        n_nearest.append(len(tokens))
         similarities = asked.similarities(encoded.take(tokens))  # [n_nearest, n_q]
         firsts = np.searchsorted(tokens, s.offsets[rows])  # [n_rows] each document has a nearest token
         sums: Doubles = np.maximum.reduceat(similarities, firsts, axis=0).sum(axis=1, dtype=np.float64)
         return sums
 
-    return _best(scores, collection, documents, keep, REFINE_TOKENS, each)
+    return _best(scores, collection, documents, keep, REFINE_TOKENS, each), sum(n_nearest)
 
 
 def _best(scores: Scores, collection: Collection, documents: Ints, keep: int, size: int, each: Each) -> Ints:

@@ -100,7 +100,7 @@ def test_pruning_scores_are_centroid_maxsim_rounded(q):
     assert len(kept) == 30
     assert exact[kept].min() >= threshold - 2 * len(q)
     cells = ivf.probe(similarities, 64)
-    found, scores = find(table, WHOLE, cells, np.ones(N_DOCS, np.bool_))
+    found, scores, _ = find(table, WHOLE, cells, np.ones(N_DOCS, np.bool_))
     assert found.tolist() == everyone.tolist()
     clipped = [definition.maxsim(np.maximum(similarities.T[c], 0).T.tolist(), np.eye(len(c)).tolist()) for c in CODES]
     assert np.abs(scores - np.array(clipped) * 255 / largest).max() <= len(q)
@@ -200,7 +200,7 @@ def stages(result):
     return [(stage.name, stage.count) for stage in result.trace]
 
 
-def test_the_trace_counts_what_came_out_of_each_stage(monkeypatch):
+def test_the_trace_counts_what_went_into_and_came_out_of_each_stage(monkeypatch):
     """Stages are named in order with their counts and milliseconds, and skipped where everything is ranked."""
     q = QUERIES[0]
     found = search(q, WHOLE, 3, nprobe=2, candidates=5)
@@ -220,6 +220,14 @@ def test_the_trace_counts_what_came_out_of_each_stage(monkeypatch):
     assert stages(search(q, WHOLE, 3, candidates=N_DOCS)) == stages(search(q, WHOLE, 3))
     assert [name for name, _ in stages(search(q, WHOLE, 3, candidates=N_DOCS - 1))][1] == "cells"
     moments = iter([1.0, 3.5])
+    more = search(q, WHOLE, 3, nprobe=2, candidates=40).trace
+    n_entries = sum(len(set(codes) & set(cells.tolist())) for codes in CODES)
+    assert [stage.read for stage in more[:3]] == [64, 64, n_entries]
+    assert more[3].read == DOCUMENTS.lengths[rows].sum()  # all that were found are fewer than pruning looks at
+    assert 0 < more[4].read < more[3].read
+    assert 0 < more[5].read < more[3].read
+    assert found.trace[4].read == 0  # nothing to refine
+    assert search(q, WHOLE, 3, exact=True).trace[1].read == DOCUMENTS.offsets[-1]
     monkeypatch.setattr("refcolbert.search.time.perf_counter", lambda: next(moments))
     assert search(q, RAW, 3).trace[0].milliseconds == 2500.0
 
@@ -285,7 +293,7 @@ def test_candidates_beyond_what_pruning_looks_at_are_cut(monkeypatch):
     q = QUERIES[1]
     search(q, WHOLE, 2, nprobe=8, candidates=5)
     table = round_to_levels((q @ CODEC.centroids.T).T)
-    found, scores = find(table, WHOLE, ivf.probe(q @ CODEC.centroids.T, 8), np.ones(N_DOCS, np.bool_))
+    found, scores, _ = find(table, WHOLE, ivf.probe(q @ CODEC.centroids.T, 8), np.ones(N_DOCS, np.bool_))
     assert len(found) > 20
     assert seen[0].tolist() == sorted(found[definition.top_k(scores.tolist(), 20)].tolist())
     search(q, WHOLE, 2, nprobe=8, candidates=len(found) // 4 + 1)
@@ -298,14 +306,14 @@ def test_find_sums_the_probed_cells_of_each_document(cuts):
     q = QUERIES[2]
     table, cells = round_to_levels((q @ CODEC.centroids.T).T), np.array([3, 10, 40])
     eligible = np.arange(N_DOCS) % 3 > 0
-    found, scores = find(table, collection(cuts), cells, eligible)
+    found, scores, _ = find(table, collection(cuts), cells, eligible)
     rows = {i: [c for c in codes if c in cells] for i, codes in enumerate(CODES) if eligible[i]}
     rows = {i: held for i, held in rows.items() if held}
     assert found.tolist() == list(rows)
     assert scores.tolist() == [int(table[held].astype(int).max(axis=0).sum()) for held in rows.values()]
     raw = Collection(DIM, CODEC, (*collection((70,)).segments[:1], *collection((70,), raw=True).segments[1:]))
     assert find(table, raw, cells, eligible)[0].tolist() == [i for i in rows if i < 70]  # lists alone are looked at
-    nothing, none = find(table, collection(cuts), cells, np.zeros(N_DOCS, np.bool_))
+    nothing, none, _ = find(table, collection(cuts), cells, np.zeros(N_DOCS, np.bool_))
     assert (nothing.tolist(), none.tolist()) == ([], [])
 
 
@@ -342,8 +350,12 @@ def test_refining_keeps_the_best_by_their_nearest_tokens(cuts):
     near = nearest(table, WHOLE.segments[0].encoded.codes, DOCUMENTS.offsets[:-1], DOCUMENTS.lengths)
     held = [near[(near >= a) & (near < b)] for a, b in itertools.pairwise(DOCUMENTS.offsets)]
     exact = [definition.maxsim(q, DECODED.vectors[rows]) for rows in held]
-    assert refine(asked, table, collection(cuts), everyone, 30).tolist() == sorted(definition.top_k(exact, 30))
-    assert refine(asked, table, collection(cuts), everyone, N_DOCS) is everyone
+    kept, n_nearest = refine(asked, table, collection(cuts), everyone, 30)
+    assert kept.tolist() == sorted(definition.top_k(exact, 30))
+    assert n_nearest == len(near)
+    few, nothing = refine(asked, table, collection(cuts), everyone, N_DOCS)
+    assert few is everyone
+    assert nothing == 0
 
 
 def test_chunks_are_runs_of_about_so_many_tokens():

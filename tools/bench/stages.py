@@ -2,11 +2,12 @@
 
     python -m tools.bench.stages CORPUS INDEX [--nprobe 16] [--candidates 1024]
 
-CORPUS is a folder that `tools.bench.vectors` wrote, INDEX an index of it. Each stage runs as `search` runs it, one
-query after the other in one thread. What a stage must do is counted: multiplications of its matrix products, and bytes
-that it reads and writes once each. The machine's rates are measured beside it: a matrix product of ranking's shape in
-the cache, and copying memory that does not fit there. The bound is the larger of the two times; a stage that is far
-above it does something else, mostly passes over arrays that lie in the cache.
+CORPUS is a folder that `tools.bench.vectors` wrote, INDEX an index of it. The stages are those that a search's trace
+tells, one query after the other in one thread. What a stage must do is counted: multiplications of its matrix products,
+and bytes of what it reads, once each (of refining without the codes among which it chooses). The machine's rates are
+measured beside it: a matrix product of ranking's shape in the cache, and copying memory that does not fit there. The
+bound is the larger of the two times; a stage that is far above it does something else, mostly passes over arrays that
+lie in the cache.
 """
 
 import time
@@ -18,97 +19,57 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from refcolbert import Index, ivf
+from refcolbert import Index
+from refcolbert.codec import Codec, row_bytes
 from refcolbert.collection import Collection
-from refcolbert.search import (
-    CANDIDATES,
-    CHUNK_TOKENS,
-    NPROBE,
-    PRUNED,
-    RANKED,
-    SPARE,
-    find,
-    nearest,
-    prune,
-    rank,
-    refine,
-    round_to_levels,
-)
-from refcolbert.topk import top_k
+from refcolbert.search import CANDIDATES, CHUNK_TOKENS, NPROBE, search
 from tools.bench.vectors import corpus_in
 
-__all__ = ["Work", "counted", "stages"]
+__all__ = ["Work", "counted", "measured"]
 
 COPIED = 1 << 26  # bytes of the copy that measures memory
 K, RUNS = 10, 7
 
 Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 
 @dataclass(slots=True)
 class Work:
-    """What one stage did for some queries: seconds of each, things that came out, multiplications, bytes."""
+    """What one stage did for some queries: milliseconds of each, things that came out, multiplications, bytes."""
 
-    seconds: list[float] = field(default_factory=list)
+    milliseconds: list[float] = field(default_factory=list)
     out: list[int] = field(default_factory=list)
     products: list[int] = field(default_factory=list)
     moved: list[int] = field(default_factory=list)
 
-    def add(self, seconds: float, out: int, products: int, moved: int) -> None:
-        """One query."""
-        self.seconds.append(seconds)
-        self.out.append(out)
-        self.products.append(products)
-        self.moved.append(moved)
 
-
-def stages(q: Floats, collection: Collection, nprobe: int, candidates: int, work: dict[str, Work]) -> Ints:
-    """Search with every stage measured: [n_hits] documents, as `search` gives them."""
-    codec, n_q = collection.codec, len(q)
-    if codec is None:
+def measured(queries: Floats, collection: Collection, nprobe: int, candidates: int) -> dict[str, Work]:
+    """The stages of a search for each of the queries [n, n_q, dim], in order: name -> what it did."""
+    if collection.codec is None:
         raise click.ClickException("the index has no codec: it is scanned, and has no stages")
-    n_centroids, eligible = len(codec.centroids), collection.live
-    now = time.perf_counter
+    work: dict[str, Work] = {}
+    for q in queries:
+        sizes = _sizes(collection.codec, len(q))
+        for stage in search(q, collection, K, nprobe=nprobe, candidates=candidates).trace:
+            did, (size, multiplied) = work.setdefault(stage.name, Work()), sizes[stage.name]
+            did.milliseconds.append(stage.milliseconds)
+            did.out.append(stage.count)
+            did.products.append(stage.read * collection.dim * len(q) * multiplied)
+            did.moved.append(stage.read * size)
+    return work
 
-    start = now()
-    asked = codec.ask(q)
-    work["centroids"].add(now() - start, n_centroids, n_centroids * codec.dim * n_q, codec.centroids.nbytes)
 
-    start = now()
-    table = round_to_levels(asked.centroids)  # [n_centroids, n_q]
-    cells = ivf.probe(asked.centroids.T, nprobe)
-    work["cells"].add(now() - start, len(cells), 0, asked.centroids.nbytes + table.nbytes)
-
-    start = now()
-    found, scores = find(table, collection, cells, eligible)
-    took = now() - start
-    entries = sum(len(ivf.entries(s.lists, cells)[0]) for s in collection.segments if s.lists is not None)
-    work["candidates"].add(took, len(found), 0, entries * (4 + n_q))
-
-    start = now()
-    kept = np.sort(found[top_k(scores, PRUNED * candidates)]) if len(found) > PRUNED * candidates else found
-    chosen = prune(table, collection, kept, candidates)
-    work["prune"].add(now() - start, len(chosen), 0, int(collection.lengths[kept].sum()) * (2 + n_q))
-
-    stored = codec.dim * codec.nbits // 8 + 5  # bytes: buckets, code, scale, spread
-    start = now()
-    refined = refine(asked, table, collection, chosen, RANKED * K + SPARE)
-    took = now() - start
-    tokens = sum(
-        len(nearest(table, s.encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows]))
-        for s, rows in collection.parts(chosen)
-        if s.encoded is not None and len(refined) < len(chosen)
-    )
-    moved = int(collection.lengths[chosen].sum()) * (2 + n_q) + tokens * stored
-    work["refine"].add(took, len(refined), tokens * codec.dim * n_q, moved)
-
-    start = now()
-    documents, _ = rank(q, asked, collection, refined, K)
-    took = now() - start
-    tokens = int(collection.lengths[refined].sum())
-    work["rank"].add(took, len(documents), tokens * codec.dim * n_q, tokens * stored)
-    return documents
+def _sizes(codec: Codec, n_q: int) -> dict[str, tuple[int, bool]]:
+    """Bytes of one of the things that a stage reads, and of what it looks up for it; whether it is multiplied."""
+    stored = row_bytes(codec.dim, codec.nbits) + 5  # buckets, code, scale, spread
+    return {
+        "centroids": (4 * codec.dim, True),
+        "cells": (5 * n_q, False),  # similarities in, levels out
+        "candidates": (4 + n_q, False),  # a document and a row of levels
+        "prune": (2 + n_q, False),  # a code and a row of levels
+        "refine": (stored, True),
+        "rank": (stored, True),
+    }
 
 
 def counted(work: dict[str, Work], gigaflops: float, gigabytes: float) -> list[str]:
@@ -116,11 +77,9 @@ def counted(work: dict[str, Work], gigaflops: float, gigabytes: float) -> list[s
     head = "| stage | out of it | ms | million multiplications | MB | bound ms | of the time |"
     rows = [head, "|---|" + "--:|" * 6]
     for name, w in work.items():
-        took, products, moved = (float(np.median(x)) for x in (w.seconds, w.products, w.moved))
-        bound = max(2 * products / gigaflops, moved / gigabytes) / 1e9
-        figures = (
-            f"{took * 1e3:.2f} | {products / 1e6:.0f} | {moved / 1e6:.1f} | {bound * 1e3:.2f} | {bound / took:.0%}"
-        )
+        took, products, moved = (float(np.median(x)) for x in (w.milliseconds, w.products, w.moved))
+        bound = max(2 * products / gigaflops, moved / gigabytes) / 1e6  # milliseconds
+        figures = f"{took:.2f} | {products / 1e6:.0f} | {moved / 1e6:.1f} | {bound:.2f} | {bound / took:.0%}"
         rows.append(f"| {name} | {np.median(w.out):,.0f} | {figures} |")
     return rows
 
@@ -160,10 +119,8 @@ def main(corpus: Path, index: Path, nprobe: int, candidates: int, n_queries: int
     queries = queries[np.sort(np.random.default_rng(0).permutation(len(queries))[:n_queries])]  # [n, n_q, dim]
     with Index.open(index, verify="fast") as opened:
         collection = opened.collection
-        for warm in (True, False):
-            work = {name: Work() for name in ("centroids", "cells", "candidates", "prune", "refine", "rank")}
-            for q in queries[:5] if warm else queries:
-                stages(q, collection, nprobe, candidates, work)
+        measured(queries[:5], collection, nprobe, candidates)  # warms up
+        work = measured(queries, collection, nprobe, candidates)
     gigaflops, gigabytes = _rates(queries.shape[2], queries.shape[1])
     click.echo(f"nprobe {nprobe}, candidates {candidates}; {gigaflops:.0f} GFLOP/s, {gigabytes:.1f} GB/s")
     click.echo("\n".join(counted(work, gigaflops, gigabytes)))

@@ -134,16 +134,13 @@ def _maxsim_flops(q: Floats, n_vectors: float) -> int:
 def _colbert(nbits: int | str, exact: bool) -> Callable[[Parts], Ask]:
     def make(parts: Parts) -> Ask:
         index = parts.index(nbits).collection
-        mean = float(index.lengths.mean())
 
         def ask(text: str, k: int) -> Answer:
             q, encode, flops = _tokens(parts, text)
             start = _now()
             found = search(q, index, k, exact=exact)
             took = _now() - start
-            ranked = next(stage.count for stage in found.trace if stage.name == "rank")
-            n_centroids = len(index.codec.centroids) if index.codec else 0
-            flops += _maxsim_flops(q, n_centroids + ranked * mean)
+            flops += _maxsim_flops(q, sum(s.read for s in found.trace if s.name in ("centroids", "refine", "rank")))
             return Answer(found.documents, found.scores, encode, took, flops)
 
         return ask
@@ -173,7 +170,7 @@ def _candidates(q: Floats, coded: Searched, keep: int) -> tuple[NDArray[np.int64
         return np.flatnonzero(coded.live), 0
     similarities = coded.codec.centroids @ q.T  # [n_centroids, n_q]
     table = round_to_levels(similarities)
-    found, scores = find(table, coded, ivf.probe(similarities.T, NPROBE), coded.live)
+    found, scores, _ = find(table, coded, ivf.probe(similarities.T, NPROBE), coded.live)
     best = found[top_k(scores, PRUNED * keep)]
     return prune(table, coded, np.sort(best), keep), len(similarities)
 
@@ -303,7 +300,7 @@ def _late(name: str, nbits: int | str, exact: bool) -> System:
         make=_colbert(nbits, exact),
         size=_index_bytes(nbits),
         by_k=True,
-        settings={"nbits": nbits, "exact": exact, **_SEARCHED},
+        settings={"nbits": nbits, "exact": exact} | ({} if exact else _SEARCHED),
     )
 
 
