@@ -22,7 +22,7 @@ be ranked anyway, and `exact=True` skip the choosing.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ PRUNED = 4  # documents that pruning looks at, for each one that it leaves
 RANKED, SPARE = 2, 12  # documents ranked exactly: so many for each of the k, and so many more
 LEVELS = 255  # of a similarity while choosing
 NEAR = 8  # levels: a token that far below the best of its document is still one of the nearest
-CHUNK_TOKENS = 1 << 11  # ranked at once: 1 MiB at dim 128, which stays in the second-level cache
+CHUNK_TOKENS = 1 << 13  # ranked at once: 4 MiB unpacked at dim 128
 PRUNE_TOKENS = 1 << 16  # pruned at once: 32 bytes each for a query of 32 vectors
 REFINE_TOKENS = 1 << 15  # refined at once: a quarter of them is unpacked, as many as are ranked at once
 GROUP = 8  # tokens of a document whose levels are compared at once
@@ -131,20 +131,25 @@ def search(
     trace, asked = _Trace(), None
     eligible = collection.live if allowed is None else collection.live & allowed  # [n_docs]
     with ThreadPoolExecutor(threads) if check_k(threads, "threads") > 1 else nullcontext() as pool:
-        each = pool.map if pool else map
+
+        def each(work: Callable[[Ints], Any], chunks: Iterable[Ints]) -> Iterator[Any]:
+            several = list(chunks)  # one alone is not worth waking a thread
+            return pool.map(work, several) if pool and len(several) > 1 else map(work, several)
+
         if collection.codec is not None:
             with trace.stage("centroids") as stage:
                 asked = collection.codec.ask(q)
                 stage.read = stage.count = len(asked.centroids)
+        floor = None
         if exact or asked is None or eligible.sum() <= keep:
             chosen = np.flatnonzero(eligible)
         else:
             chosen, table = _choose(asked, collection, eligible, k, nprobe, keep, trace, each)
             with trace.stage("refine") as stage:
-                chosen, stage.read = refine(asked, table, collection, chosen, RANKED * k + SPARE, each)
+                chosen, floor, stage.read = refine(asked, table, collection, chosen, k, each)
                 stage.count = len(chosen)
         with trace.stage("rank") as stage:
-            documents, hit_scores = rank(q, asked, collection, chosen, k, each)
+            documents, hit_scores = rank(q, asked, collection, chosen, k, floor, each)
             stage.read, stage.count = int(collection.lengths[chosen].sum()), len(chosen)
     return Result(documents, hit_scores, tuple(trace.stages))
 
@@ -218,37 +223,46 @@ def prune(table: Levels, collection: Collection, documents: Ints, keep: int, eac
     def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
         return _sum_of_maxima(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
 
-    return _best(scores, collection, documents, keep, PRUNE_TOKENS, each)
+    if len(documents) <= keep:
+        return documents
+    found = _scored(scores, collection, documents, PRUNE_TOKENS, each)
+    return np.sort(documents[top_k(found, keep)])
 
 
 def refine(
-    asked: Asked, table: Levels, collection: Collection, documents: Ints, keep: int, each: Each = map
-) -> tuple[Ints, int]:
-    """The `keep` documents of highest MaxSim between query and nearest tokens, ascending; how many tokens these are."""
-    n_nearest: list[int] = []
+    asked: Asked, table: Levels, collection: Collection, documents: Ints, k: int, each: Each = map
+) -> tuple[Ints, float, int]:
+    """The documents of highest MaxSim between query and nearest tokens, ascending: enough of them to find k in.
+
+    With them what the k-th best document's score is at least, as no token that is left out can lower it, and how many
+    tokens are nearest.
+    """
+    read: list[tuple[int, float]] = []  # tokens, and how far their scores can be off
 
     def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
         tokens = nearest(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
-        n_nearest.append(len(tokens))
-        similarities = asked.similarities(encoded.take(tokens))  # [n_nearest, n_q]
+        near = encoded.take(tokens)
+        read.append((len(near), float(asked.slack(float(near.scales.max())).sum())))
         firsts = np.searchsorted(tokens, s.offsets[rows])  # [n_rows] each document has a nearest token
-        sums: Doubles = np.maximum.reduceat(similarities, firsts, axis=0).sum(axis=1, dtype=np.float64)
-        return sums
+        return _sums_of_maxima(asked.similarities(near), firsts)
 
-    return _best(scores, collection, documents, keep, REFINE_TOKENS, each), sum(n_nearest)
-
-
-def _best(scores: Scores, collection: Collection, documents: Ints, keep: int, size: int, each: Each) -> Ints:
-    """The `keep` documents that score highest, ascending by number, found by looking at `size` tokens at once."""
+    keep = RANKED * k + SPARE
     if len(documents) <= keep:
-        return documents
+        return documents, -np.inf, 0
+    found = _scored(scores, collection, documents, REFINE_TOKENS, each)
+    best = top_k(found, keep)
+    floor = float(found[best[k - 1]]) - max(bound for _, bound in read)
+    return np.sort(documents[best]), floor, sum(n for n, _ in read)
+
+
+def _scored(scores: Scores, collection: Collection, documents: Ints, size: int, each: Each) -> NDArray[Any]:
+    """[n] scores of the documents (ascending numbers), of which about `size` tokens are looked at at once."""
 
     def of_chunk(chunk: Ints) -> NDArray[Any]:
         parts = [scores(s, s.encoded, rows) for s, rows in collection.parts(chunk) if s.encoded is not None]
         return np.concatenate(parts)
 
-    found = np.concatenate(list(each(of_chunk, _chunks(collection, documents, size))))  # [n]
-    return np.sort(documents[top_k(found, keep)])
+    return np.concatenate(list(each(of_chunk, _chunks(collection, documents, size))))
 
 
 # A maximum over short rows is slow one row after the other and fast over many at once. So the tokens of documents,
@@ -287,11 +301,23 @@ def _grouped(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
 
 
 def rank(
-    q: Floats, asked: Asked | None, collection: Collection, documents: Ints, k: int, each: Each = map
+    q: Floats,
+    asked: Asked | None,
+    collection: Collection,
+    documents: Ints,
+    k: int,
+    floor: float | None = None,
+    each: Each = map,
 ) -> tuple[Ints, Doubles]:
-    """The k best of `documents` (ascending numbers) by canonical MaxSim: their numbers and scores."""
-    documents = documents[contenders(*rough_scores(q, asked, collection, documents, each), k)]
-    exact = true_scores(q, asked, collection, documents)
+    """The k best of `documents` (ascending numbers) by canonical MaxSim: their numbers and scores.
+
+    `floor`, where it is known, is what the k-th best score is at least; few documents are then looked at once, many
+    without it are scored roughly first.
+    """
+    if floor is None:
+        rough, bound = rough_scores(q, asked, collection, documents, each)
+        documents, floor = documents[contenders(rough, bound, k)], -np.inf
+    documents, exact = true_scores(q, asked, collection, documents, floor)
     order = top_k(exact, k, collection.positions[documents])
     return documents[order], exact[order]
 
@@ -306,23 +332,36 @@ def rough_scores(
 
     def of_part(s: Segment, rows: Ints) -> tuple[Doubles, float]:
         similarities, slack = _similarities(q, asked, s, s.tokens(rows))
-        sums = np.maximum.reduceat(similarities, _starts(s, rows), axis=0).sum(axis=1, dtype=np.float64)
-        return sums, float(slack.sum())
+        return _sums_of_maxima(similarities, _starts(s, rows)), float(slack.sum())
 
     parts = [part for found in each(of_chunk, _chunks(collection, documents, CHUNK_TOKENS)) for part in found]
     return np.concatenate([np.empty(0), *(scores for scores, _ in parts)]), max((b for _, b in parts), default=0.0)
 
 
-def true_scores(q: Floats, asked: Asked | None, collection: Collection, documents: Ints) -> Doubles:
-    """The canonical MaxSim with each of `documents` (ascending numbers): [n]."""
+def true_scores(
+    q: Floats, asked: Asked | None, collection: Collection, documents: Ints, floor: float = -np.inf
+) -> tuple[Ints, Doubles]:
+    """Those of `documents` (ascending numbers) that can score `floor` or more, and their canonical MaxSim: [n] each."""
 
-    def of_part(s: Segment, rows: Ints) -> Doubles:
+    def of_part(s: Segment, rows: Ints) -> tuple[Ints, Doubles]:
         tokens = rows_of(s.offsets, rows)  # [n_tokens]
         similarities, slack = _similarities(q, asked, s, tokens)
-        return settled(q, similarities, _starts(s, rows), slack, lambda some: s.decode(tokens[some], collection.codec))
+        offsets = np.append(_starts(s, rows), len(tokens))  # [n_rows + 1]
+        near = np.flatnonzero(~(_sums_of_maxima(similarities, offsets[:-1]) < floor - slack.sum()))  # [n_near]
+        mine = rows_of(offsets, near)  # their tokens among these
+        starts = offsets_of(offsets[near + 1] - offsets[near])[:-1]  # [n_near]
+        held = tokens[mine]
+        return near, settled(q, similarities[mine], starts, slack, lambda some: s.decode(held[some], collection.codec))
 
-    chunks = _chunks(collection, documents, CHUNK_TOKENS)
-    return np.concatenate([np.empty(0), *(of_part(*part) for chunk in chunks for part in collection.parts(chunk))])
+    kept, found = [np.empty(0, np.int64)], [np.empty(0)]
+    for chunk in _chunks(collection, documents, CHUNK_TOKENS):
+        first = 0
+        for s, rows in collection.parts(chunk):
+            near, scores = of_part(s, rows)
+            kept.append(chunk[first + near])
+            found.append(scores)
+            first += len(rows)
+    return np.concatenate(kept), np.concatenate(found)
 
 
 def _similarities(q: Floats, asked: Asked | None, s: Segment, tokens: Ints | slice) -> tuple[Floats, Doubles]:
@@ -331,6 +370,12 @@ def _similarities(q: Floats, asked: Asked | None, s: Segment, tokens: Ints | sli
         encoded = s.encoded.take(tokens)
         return asked.similarities(encoded), asked.slack(float(encoded.scales.max()))
     return s.decode(tokens, None) @ q.T, slack(q, s.largest_norm)
+
+
+def _sums_of_maxima(similarities: Floats, starts: Ints) -> Doubles:
+    """[n_tokens, n_q] similarities, [n_docs] where documents begin -> [n_docs] MaxSim."""
+    sums: Doubles = np.maximum.reduceat(similarities, starts, axis=0).sum(axis=1, dtype=np.float64)
+    return sums
 
 
 def _starts(s: Segment, rows: Ints) -> Ints:

@@ -20,11 +20,13 @@ from refcolbert.search import (
     find,
     nearest,
     prune,
+    rank,
     refine,
     rough_scores,
     round_to_levels,
     search,
     search_many,
+    true_scores,
 )
 
 DIM, N_DOCS = 16, 150
@@ -111,6 +113,7 @@ def test_threads_change_nothing(how, monkeypatch):
     """One query shared by threads, many queries in threads and one after the other give the same answers."""
     monkeypatch.setattr("refcolbert.search.CHUNK_TOKENS", 40)
     monkeypatch.setattr("refcolbert.search.PRUNE_TOKENS", 90)
+    monkeypatch.setattr("refcolbert.search.REFINE_TOKENS", 70)
     split = collection((30, 77))
     expected = [answer(search(q, split, 7, **how)) for q in QUERIES]
     assert [answer(search(q, split, 7, threads=3, **how)) for q in QUERIES] == expected
@@ -249,12 +252,16 @@ def test_no_threads_unless_asked(monkeypatch):
     search(QUERIES[0], WHOLE, 3)
     search_many(QUERIES[:2], WHOLE, 3)
     assert made == []
-    search(QUERIES[0], WHOLE, 3, threads=2)
+    search(QUERIES[0], WHOLE, 3, threads=2, candidates=20)
     search_many(QUERIES[:2], WHOLE, 3, threads=3)
     assert made == [2, 3]
-    assert mapped == ["of_chunk", "one"]
+    assert mapped == ["one"]  # a single chunk is the caller's own
+    for name in ("PRUNE_TOKENS", "REFINE_TOKENS", "CHUNK_TOKENS"):
+        monkeypatch.setattr(f"refcolbert.search.{name}", 40)
     search(QUERIES[0], WHOLE, 3, threads=2, candidates=20)
-    assert mapped[2:] == ["of_chunk", "of_chunk", "of_chunk"]  # pruning, refining and ranking
+    assert mapped[1:] == ["of_chunk", "of_chunk"]  # pruning and refining
+    search(QUERIES[0], WHOLE, 3, threads=2, exact=True)
+    assert mapped[3:] == ["of_chunk"]  # ranking
 
 
 def test_levels_are_255ths_of_the_largest():
@@ -344,18 +351,39 @@ def test_the_nearest_tokens_are_within_some_levels_of_the_best(q):
 
 @pytest.mark.parametrize("cuts", [(), (40, 90)])
 def test_refining_keeps_the_best_by_their_nearest_tokens(cuts):
-    """The best `keep` by MaxSim with the nearest tokens as they are stored, ascending; no work where few."""
+    """The best 2 k + 12 by MaxSim with the nearest tokens as they are stored, ascending; no work where few."""
     q, everyone = QUERIES[3], np.arange(N_DOCS)
     asked, table = CODEC.ask(q), round_to_levels((q @ CODEC.centroids.T).T)
     near = nearest(table, WHOLE.segments[0].encoded.codes, DOCUMENTS.offsets[:-1], DOCUMENTS.lengths)
     held = [near[(near >= a) & (near < b)] for a, b in itertools.pairwise(DOCUMENTS.offsets)]
     exact = [definition.maxsim(q, DECODED.vectors[rows]) for rows in held]
-    kept, n_nearest = refine(asked, table, collection(cuts), everyone, 30)
+    kept, floor, n_nearest = refine(asked, table, collection(cuts), everyone, 9)
     assert kept.tolist() == sorted(definition.top_k(exact, 30))
     assert n_nearest == len(near)
-    few, nothing = refine(asked, table, collection(cuts), everyone, N_DOCS)
+    ninth = sorted(exact)[-9]
+    assert ninth - 1e-2 < floor < ninth  # lower by what rounding can do
+    few, floor, nothing = refine(asked, table, collection(cuts), everyone, N_DOCS)
     assert few is everyone
-    assert nothing == 0
+    assert (floor, nothing) == (-np.inf, 0)
+
+
+@pytest.mark.parametrize("cuts", [(), (40, 90)])
+def test_what_cannot_reach_the_floor_is_not_settled(cuts):
+    """True scores are those of the documents whose rough score could be the floor or more; rank finds the same k."""
+    q, everyone = QUERIES[5], np.arange(N_DOCS)
+    asked, held = CODEC.ask(q), collection(cuts)
+    exact = np.array([score(q, d) for d in DECODED])
+    seventh = np.sort(exact)[-7]
+    documents, found = true_scores(q, asked, held, everyone, seventh)
+    assert found.tolist() == exact[documents].tolist()
+    assert 7 <= len(documents) < 12
+    assert documents.tolist() == np.flatnonzero(exact >= exact[documents].min()).tolist()
+    documents, found = true_scores(q, asked, held, everyone)
+    assert (documents.tolist(), found.tolist()) == (everyone.tolist(), exact.tolist())
+    for floor in (None, -np.inf, seventh):
+        documents, found = rank(q, asked, held, everyone, 7, floor)
+        assert documents.tolist() == definition.top_k(exact.tolist(), 7)
+        assert found.tolist() == exact[documents].tolist()
 
 
 def test_chunks_are_runs_of_about_so_many_tokens():

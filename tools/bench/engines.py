@@ -35,7 +35,7 @@ def _grid(names: str, *values: tuple[Any, ...]) -> Points:
     return [dict(zip(names.split(), point, strict=True)) for point in values]
 
 
-OURS = ((1, 32), (1, 64), (2, 80), (2, 96), (2, 128), (4, 192), (4, 256), (8, 512), (16, 1024), (32, 2048))
+OURS = ((1, 32), (1, 64), (2, 80), (2, 96), (2, 112), (2, 128), (4, 192), (4, 256), (8, 512), (16, 1024), (32, 2048))
 FAST_PLAID = ((8, 4096), (8, 1024), (4, 1024), (4, 512), (2, 512), (1, 256))  # the first is its default
 COLBERT_AI = ((1, 0.5, 256), (2, 0.45, 1024), (4, 0.4, 4096), (2, 0.4, 512), (4, 0.4, 1024))  # k = 10, 100, 1000, ...
 ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
