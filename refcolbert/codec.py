@@ -36,6 +36,7 @@ Bytes = NDArray[np.uint8]
 NBITS = (1, 2, 4, 8)
 CHUNK = 1 << 13  # vectors encoded at once: 4 MiB at dim 128
 LARGEST = 65504.0  # of float16: scales are stored in it
+LARGEST_QUERY = 1e30  # norm: times that of a document and its rounding it still fits float32
 POINTS_PER_CENTROID = 64  # vectors that k-means looks at, for each centroid,
 SAMPLE = 1 << 20  # but no more than these in all
 RESIDUAL_SAMPLE = 1 << 14  # vectors whose residuals fix the steps
@@ -99,7 +100,15 @@ class Codec:
         return vectors
 
     def ask(self, q: Floats) -> "Asked":  # [n_q, dim]
-        """A query made ready to be compared with encoded tokens."""
+        """A query made ready to be compared with encoded tokens.
+
+        Raises `InvalidInput` for a norm whose similarities float32 cannot hold.
+        """
+        largest = float(np.linalg.norm(q.astype(np.float64), axis=1).max())
+        if largest > LARGEST_QUERY:
+            raise InvalidInput(
+                f"a query vector has norm {largest:.4g}; expected at most 1e30 beside compressed vectors: scale it down"
+            )
         return Asked(self, q)
 
     @cached_property

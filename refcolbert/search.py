@@ -364,6 +364,7 @@ def true_scores(
     return np.concatenate(kept), np.concatenate(found)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what float32 cannot hold could be anything, and is settled
 def _similarities(q: Floats, asked: Asked | None, s: Segment, tokens: Ints | slice) -> tuple[Floats, Doubles]:
     """[n, n_q] with the tokens of a segment, and how far one of them can be from the true one, [n_q]."""
     if asked is not None and s.encoded is not None:
@@ -372,6 +373,7 @@ def _similarities(q: Floats, asked: Asked | None, s: Segment, tokens: Ints | sli
     return s.decode(tokens, None) @ q.T, slack(q, s.largest_norm)
 
 
+@np.errstate(invalid="ignore")
 def _sums_of_maxima(similarities: Floats, starts: Ints) -> Doubles:
     """[n_tokens, n_q] similarities, [n_docs] where documents begin -> [n_docs] MaxSim."""
     sums: Doubles = np.maximum.reduceat(similarities, starts, axis=0).sum(axis=1, dtype=np.float64)

@@ -166,6 +166,15 @@ def test_encoding_does_not_depend_on_the_batch(nbits):
         assert getattr(together, name)[same].tobytes() == getattr(alone, name)[same].tobytes()
 
 
+def test_queries_that_float32_cannot_multiply_are_refused():
+    """A norm of 1e30 is compared with compressed vectors, more is an error."""
+    q = np.zeros((2, 12), np.float32)
+    q[1, :2] = 3e29, 4e29
+    assert np.isfinite(CODECS[4].ask(np.float32(1.9) * q).similarities(CODECS[4].encode(VECTORS[:9]))).all()
+    with pytest.raises(InvalidInput, match=r"norm 1.5e\+30"):
+        CODECS[4].ask(3 * q)
+
+
 @pytest.mark.parametrize("nbits", codec.NBITS)
 def test_slack_is_the_derived_one(nbits):
     """gamma(dim + 8) |q_i| (1 + 2 s (L - 1) |steps|) scale, with the largest spread s, to float64 rounding."""

@@ -146,6 +146,18 @@ def test_segments_do_not_change_the_answer(cuts, which):
         assert answer(search(q, collection(cuts), 9, **options)) == answer(search(q, WHOLE, 9, **options))
 
 
+@pytest.mark.parametrize("size", [1e-22, 1e17, 1e19, 1e20, 1e30])
+def test_vectors_whose_products_float32_cannot_hold_are_ranked(size):
+    """Raw vectors of any size are ranked by their true scores, as float64 gives them."""
+    big, q = (DOCUMENTS.vectors * size).astype(np.float32), (QUERIES[0] * size).astype(np.float32)
+    norm = float(np.linalg.norm(big.astype(np.float64), axis=1).max())
+    segment = Segment(np.arange(N_DOCS), DOCUMENTS.offsets, np.ones(N_DOCS, np.bool_), norm, big, None, None)
+    found = search(q, Collection(DIM, None, (segment,)), 7)
+    exact = [definition.maxsim(q, big[a:b]) for a, b in itertools.pairwise(DOCUMENTS.offsets)]
+    assert found.documents.tolist() == definition.top_k(exact, 7)
+    assert found.scores.tolist() == pytest.approx([exact[i] for i in found.documents], rel=1e-12)
+
+
 def test_equal_documents_are_ordered_by_position():
     """Ties go to the lower position, also among documents of different batches."""
     d = unit(np.random.default_rng(0), 5, DIM)
