@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from . import ivf
 from .codec import Asked, Encoded
 from .collection import Collection, Segment
+from .levels import Levels, nearest, round_to_levels, sums_of_levels
 from .maxsim import contenders, settled, slack
 from .ragged import offsets_of, rows_of
 from .topk import check_k, top_k
@@ -42,12 +43,10 @@ __all__ = [
     "Result",
     "Stage",
     "find",
-    "nearest",
     "prune",
     "rank",
     "refine",
     "rough_scores",
-    "round_to_levels",
     "search",
     "search_many",
     "true_scores",
@@ -57,18 +56,14 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Levels = NDArray[np.uint8]
 
 NPROBE = 16
 CANDIDATES = 1024  # documents that pruning leaves
 PRUNED = 4  # documents that pruning looks at, for each one that it leaves
 RANKED, SPARE = 2, 12  # documents ranked exactly: so many for each of the k, and so many more
-LEVELS = 255  # of a similarity while choosing
-NEAR = 8  # levels: a token that far below the best of its document is still one of the nearest
 CHUNK_TOKENS = 1 << 13  # ranked at once: 4 MiB unpacked at dim 128
 PRUNE_TOKENS = 1 << 16  # pruned at once: 32 bytes each for a query of 32 vectors
 REFINE_TOKENS = 1 << 15  # refined at once: a quarter of them is unpacked, as many as are ranked at once
-GROUP = 8  # tokens of a document whose levels are compared at once
 
 Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
 Scores = Callable[[Segment, Encoded, Ints], NDArray[Any]]  # of rows of a segment: [n_rows]
@@ -193,12 +188,6 @@ def _choose(
     return chosen, table
 
 
-def round_to_levels(similarities: Floats) -> Levels:
-    """[n_centroids, n_q] similarities in steps of largest / 255; what is negative counts as 0."""
-    largest = max(float(similarities.max()), 1e-30)
-    return (np.maximum(similarities, 0) * np.float32(LEVELS / largest)).astype(np.uint8)
-
-
 def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) -> tuple[Ints, Ints, int]:
     """Eligible documents with a token in one of `cells`, ascending; what those cells say of them; entries read."""
     documents, scores, n_entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
@@ -213,7 +202,7 @@ def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) ->
                 starts = np.flatnonzero(np.diff(found, prepend=-1))  # [n_found]
                 counts = np.diff(starts, append=len(pairs))  # [n_found]
                 documents.append(found[starts] + start)
-                scores.append(_sum_of_maxima(table, pairs.astype(np.uint32), starts, counts))
+                scores.append(sums_of_levels(table, pairs.astype(np.uint32), starts, counts))
     return np.concatenate(documents), np.concatenate(scores), n_entries
 
 
@@ -221,7 +210,7 @@ def prune(table: Levels, collection: Collection, documents: Ints, keep: int, eac
     """The `keep` documents of highest MaxSim between query and centroids, ascending by number."""
 
     def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
-        return _sum_of_maxima(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
+        return sums_of_levels(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
 
     if len(documents) <= keep:
         return documents
@@ -244,7 +233,7 @@ def refine(
         near = encoded.take(tokens)
         read.append((len(near), float(asked.slack(float(near.scales.max())).sum())))
         firsts = np.searchsorted(tokens, s.offsets[rows])  # [n_rows] each document has a nearest token
-        return _sums_of_maxima(asked.similarities(near), firsts)
+        return _sums(asked.similarities(near), firsts)
 
     keep = RANKED * k + SPARE
     if len(documents) <= keep:
@@ -263,41 +252,6 @@ def _scored(scores: Scores, collection: Collection, documents: Ints, size: int, 
         return np.concatenate(parts)
 
     return np.concatenate(list(each(of_chunk, _chunks(collection, documents, size))))
-
-
-# A maximum over short rows is slow one row after the other and fast over many at once. So the tokens of documents,
-# cells[start : start + count] each, are taken in groups of GROUP, a document's last group filled up with its last
-# token, and the first maximum is over whole groups.
-
-
-def _sum_of_maxima(table: Levels, cells: NDArray[Any], starts: Ints, counts: Ints) -> Ints:
-    """[n_docs] the levels of MaxSim with the centroids of cells[start : start + count]."""
-    tokens, groups = _grouped(starts, counts)
-    levels = np.take(table, cells[tokens], axis=0).max(axis=0)  # [n_groups, n_q]
-    sums: Ints = np.maximum.reduceat(levels, offsets_of(groups)[:-1], axis=0).sum(axis=1, dtype=np.int64)
-    return sums
-
-
-def nearest(table: Levels, cells: NDArray[Any], starts: Ints, counts: Ints) -> Ints:
-    """The tokens, ascending, whose level is for some query token within NEAR of the best of their document."""
-    tokens, groups = _grouped(starts, counts)
-    levels = np.take(table, cells[tokens], axis=0)  # [GROUP, n_groups, n_q]
-    best = np.maximum.reduceat(levels.max(axis=0), offsets_of(groups)[:-1], axis=0)  # [n_docs, n_q]
-    enough = np.repeat(np.maximum(best, NEAR) - np.uint8(NEAR), groups, axis=0)  # [n_groups, n_q]
-    hits = np.flatnonzero(levels >= enough) // table.shape[1]  # a token is hit once or more
-    place, group = np.divmod(hits, len(enough))
-    near = np.zeros(tokens.shape[::-1], np.bool_)  # [n_groups, GROUP]
-    near[group, place] = True
-    found = tokens.T[near]  # ascending; the fill of a group repeats its last token
-    return found[np.diff(found, prepend=-1) > 0]
-
-
-def _grouped(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """Tokens [GROUP, n_groups], document after document, and how many groups each document has [n_docs]."""
-    groups = -(-counts // GROUP)  # [n_docs]
-    firsts = GROUP * np.arange(groups.sum()) + np.repeat(starts - GROUP * offsets_of(groups)[:-1], groups)  # [n_groups]
-    lasts = np.repeat(starts + counts - 1, groups)  # [n_groups] of each group's document
-    return np.minimum(firsts + np.arange(GROUP)[:, None], lasts), groups
 
 
 def rank(
@@ -332,7 +286,7 @@ def rough_scores(
 
     def of_part(s: Segment, rows: Ints) -> tuple[Doubles, float]:
         similarities, slack = _similarities(q, asked, s, s.tokens(rows))
-        return _sums_of_maxima(similarities, _starts(s, rows)), float(slack.sum())
+        return _sums(similarities, _starts(s, rows)), float(slack.sum())
 
     parts = [part for found in each(of_chunk, _chunks(collection, documents, CHUNK_TOKENS)) for part in found]
     return np.concatenate([np.empty(0), *(scores for scores, _ in parts)]), max((b for _, b in parts), default=0.0)
@@ -347,7 +301,7 @@ def true_scores(
         tokens = rows_of(s.offsets, rows)  # [n_tokens]
         similarities, slack = _similarities(q, asked, s, tokens)
         offsets = np.append(_starts(s, rows), len(tokens))  # [n_rows + 1]
-        near = np.flatnonzero(~(_sums_of_maxima(similarities, offsets[:-1]) < floor - slack.sum()))  # [n_near]
+        near = np.flatnonzero(~(_sums(similarities, offsets[:-1]) < floor - slack.sum()))  # [n_near]
         mine = rows_of(offsets, near)  # their tokens among these
         starts = offsets_of(offsets[near + 1] - offsets[near])[:-1]  # [n_near]
         held = tokens[mine]
@@ -374,7 +328,7 @@ def _similarities(q: Floats, asked: Asked | None, s: Segment, tokens: Ints | sli
 
 
 @np.errstate(invalid="ignore")
-def _sums_of_maxima(similarities: Floats, starts: Ints) -> Doubles:
+def _sums(similarities: Floats, starts: Ints) -> Doubles:
     """[n_tokens, n_q] similarities, [n_docs] where documents begin -> [n_docs] MaxSim."""
     sums: Doubles = np.maximum.reduceat(similarities, starts, axis=0).sum(axis=1, dtype=np.float64)
     return sums

@@ -15,7 +15,7 @@ PACKAGE = Path(refcolbert.__file__).parent
 ORDER = [
     "_version", "errors", "spec",
     "topk", "tokens", "ragged", "maxsim", "pooling", "kmeans", "codec", "ivf", "strict", "format", "files", "disk",
-    "filters", "documents", "graphs", "encoder", "store", "collection", "search",
+    "filters", "documents", "graphs", "encoder", "store", "collection", "levels", "search",
     "words", "markup", "heatmap", "explain", "markdown", "passages", "splitting", "docstrings",
     "segments", "generation", "building",
     "hits", "rerank", "inputs", "answers", "grouping", "index", "importers",

@@ -12,18 +12,16 @@ from strategies import topical, unit
 from refcolbert import codec, definition, ivf
 from refcolbert.collection import Collection, Segment
 from refcolbert.errors import InvalidInput
+from refcolbert.levels import NEAR, nearest, round_to_levels
 from refcolbert.maxsim import score, slack
 from refcolbert.ragged import offsets_of
 from refcolbert.search import (
-    NEAR,
     _chunks,
     find,
-    nearest,
     prune,
     rank,
     refine,
     rough_scores,
-    round_to_levels,
     search,
     search_many,
     true_scores,

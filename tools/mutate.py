@@ -35,6 +35,7 @@ TESTS = {
     "codec": ["tests/test_codec.py"],
     "ivf": ["tests/test_ivf.py"],
     "tokens": ["tests/test_tokens_switches.py", "tests/test_tokens.py"],
+    "levels": ["tests/test_search.py"],
     "search": ["tests/test_search.py"],
 }
 SECONDS = 60  # of processor time, which a busy machine does not stretch: a mutant that takes more loops, and is killed
@@ -72,7 +73,8 @@ SETTINGS = {
     "codec": {"CHUNK", "POINTS_PER_CENTROID", "SAMPLE", "RESIDUAL_SAMPLE"},
     "ivf": {"GROUPS", "ROOM"},
     "tokens": {"CHARACTERS_PER_TOKEN", "CUT_MARGIN"},
-    "search": {"NPROBE", "CANDIDATES", "PRUNED", "NEAR", "SPARE", "CHUNK_TOKENS", "PRUNE_TOKENS", "REFINE_TOKENS"},
+    "levels": {"NEAR", "GROUP"},
+    "search": {"NPROBE", "CANDIDATES", "PRUNED", "SPARE", "CHUNK_TOKENS", "PRUNE_TOKENS", "REFINE_TOKENS"},
 }
 # mutant as it is printed, after "->" -> why it computes the same as what stands there
 EQUIVALENT: dict[str, dict[str, str]] = {

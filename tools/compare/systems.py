@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from refcolbert import ivf
 from refcolbert.collection import Collection as Searched
+from refcolbert.levels import round_to_levels
 from refcolbert.maxsim import Floats
-from refcolbert.search import CANDIDATES, NPROBE, PRUNED, find, prune, rank, round_to_levels, search
+from refcolbert.search import CANDIDATES, NPROBE, PRUNED, find, prune, rank, search
 from refcolbert.topk import top_k
 from refcolbert_export.teachers import K1, B
 from tools.compare.parts import GRAPH, RAW, Parts
