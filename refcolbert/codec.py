@@ -16,7 +16,7 @@ Packing. Component k's bucket takes bits k * nbits to (k + 1) * nbits of the row
 byte; a row is ceil(dim * nbits / 8) bytes and unused high bits are 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,9 +32,11 @@ __all__ = ["NBITS", "Asked", "Codec", "Encoded", "fit", "join", "pack", "row_byt
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
 
 NBITS = (1, 2, 4, 8)
 CHUNK = 1 << 13  # vectors encoded at once: 4 MiB at dim 128
+CENTROIDS = 1 << 14  # compared with a query at once; fewer are not worth sharing among threads
 LARGEST = 65504.0  # of float16: scales are stored in it
 LARGEST_QUERY = 1e30  # norm: times that of a document and its rounding it still fits float32
 POINTS_PER_CENTROID = 64  # vectors that k-means looks at, for each centroid,
@@ -99,8 +101,8 @@ class Codec:
         vectors *= encoded.scales.astype(np.float32)[:, None]
         return vectors
 
-    def ask(self, q: Floats) -> "Asked":  # [n_q, dim]
-        """A query made ready to be compared with encoded tokens.
+    def ask(self, q: Floats, each: Each = map) -> "Asked":  # [n_q, dim]
+        """A query made ready to be compared with encoded tokens; `each` is map, or that of a pool of threads.
 
         Raises `InvalidInput` for a norm whose similarities float32 cannot hold.
         """
@@ -109,7 +111,7 @@ class Codec:
             raise InvalidInput(
                 f"a query vector has norm {largest:.4g}; expected at most 1e30 beside compressed vectors: scale it down"
             )
-        return Asked(self, q)
+        return Asked(self, q, each)
 
     @cached_property
     def _cells(self) -> kmeans.Centroids:
@@ -147,8 +149,14 @@ class Asked:
     each token is a product with its bucket numbers.
     """
 
-    def __init__(self, codec: Codec, q: Floats) -> None:
-        self.centroids: Floats = codec.centroids @ q.T  # [n_centroids, n_q]
+    def __init__(self, codec: Codec, q: Floats, each: Each = map) -> None:
+        self.centroids: Floats = np.empty((len(codec.centroids), len(q)), np.float32)  # [n_centroids, n_q]
+
+        def compare(first: int) -> None:
+            some = slice(first, first + CENTROIDS)
+            np.matmul(codec.centroids[some], q.T, out=self.centroids[some])
+
+        list(each(compare, range(0, len(codec.centroids), CENTROIDS)))
         self._nbits, weighted = codec.nbits, q * codec.steps  # [n_q, dim]
         per_byte = 8 // codec.nbits
         padded = np.zeros((len(q), row_bytes(codec.dim, codec.nbits) * per_byte), np.float32)

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ivf
-from .codec import Asked, Encoded
+from .codec import Asked, Each, Encoded
 from .collection import Collection, Segment
 from .levels import Levels, nearest, round_to_levels, sums_of_levels
 from .maxsim import contenders, settled, slack
@@ -65,7 +65,6 @@ CHUNK_TOKENS = 1 << 13  # ranked at once: 4 MiB unpacked at dim 128
 PRUNE_TOKENS = 1 << 16  # pruned at once: 32 bytes each for a query of 32 vectors
 REFINE_TOKENS = 1 << 15  # refined at once: a quarter of them is unpacked, as many as are ranked at once
 
-Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
 Scores = Callable[[Segment, Encoded, Ints], NDArray[Any]]  # of rows of a segment: [n_rows]
 
 
@@ -117,7 +116,7 @@ def search(
 
     `nprobe` cells are probed for each query token, and centroids leave `candidates` documents (never fewer than k), of
     which 2 k + 12 are ranked; both are widened as far as it takes to find k. `exact=True` ranks every allowed document.
-    `threads` share pruning, refining and ranking; the answer does not depend on their number.
+    `threads` share the products with centroids and vectors; the answer does not depend on their number.
     Raises `InvalidInput` for k, nprobe, candidates or threads below 1.
     """
     k = check_k(k)
@@ -127,19 +126,19 @@ def search(
     eligible = collection.live if allowed is None else collection.live & allowed  # [n_docs]
     with ThreadPoolExecutor(threads) if check_k(threads, "threads") > 1 else nullcontext() as pool:
 
-        def each(work: Callable[[Ints], Any], chunks: Iterable[Ints]) -> Iterator[Any]:
+        def each(work: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
             several = list(chunks)  # one alone is not worth waking a thread
             return pool.map(work, several) if pool and len(several) > 1 else map(work, several)
 
         if collection.codec is not None:
             with trace.stage("centroids") as stage:
-                asked = collection.codec.ask(q)
+                asked = collection.codec.ask(q, each)
                 stage.read = stage.count = len(asked.centroids)
         floor = None
         if exact or asked is None or eligible.sum() <= keep:
             chosen = np.flatnonzero(eligible)
         else:
-            chosen, table = _choose(asked, collection, eligible, k, nprobe, keep, trace, each)
+            chosen, table = _choose(asked, collection, eligible, k, nprobe, keep, trace)
             with trace.stage("refine") as stage:
                 chosen, floor, stage.read = refine(asked, table, collection, chosen, k, each)
                 stage.count = len(chosen)
@@ -164,7 +163,7 @@ def search_many(
 
 
 def _choose(
-    asked: Asked, collection: Collection, eligible: Bools, k: int, nprobe: int, keep: int, trace: _Trace, each: Each
+    asked: Asked, collection: Collection, eligible: Bools, k: int, nprobe: int, keep: int, trace: _Trace
 ) -> tuple[Ints, Levels]:
     """The documents that centroids choose, ascending: at least k, or all that are eligible. And `round_to_levels`."""
     with trace.stage("cells") as stage:
@@ -182,7 +181,7 @@ def _choose(
         stage.count = len(found)
     with trace.stage("prune") as stage:
         met = np.sort(found[top_k(scores, PRUNED * keep)]) if len(found) > PRUNED * keep else found
-        chosen = prune(table, collection, met, keep, each)
+        chosen = prune(table, collection, met, keep)
         stage.read = int(collection.lengths[met].sum()) if len(met) > keep else 0
         stage.count = len(chosen)
     return chosen, table
@@ -206,15 +205,18 @@ def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) ->
     return np.concatenate(documents), np.concatenate(scores), n_entries
 
 
-def prune(table: Levels, collection: Collection, documents: Ints, keep: int, each: Each = map) -> Ints:
-    """The `keep` documents of highest MaxSim between query and centroids, ascending by number."""
+def prune(table: Levels, collection: Collection, documents: Ints, keep: int) -> Ints:
+    """The `keep` documents of highest MaxSim between query and centroids, ascending by number.
+
+    In one thread: its steps are too short to share, and wait for the interpreter more than they gain.
+    """
 
     def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
         return sums_of_levels(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
 
     if len(documents) <= keep:
         return documents
-    found = _scored(scores, collection, documents, PRUNE_TOKENS, each)
+    found = _scored(scores, collection, documents, PRUNE_TOKENS, map)
     return np.sort(documents[top_k(found, keep)])
 
 

@@ -112,6 +112,7 @@ def test_threads_change_nothing(how, monkeypatch):
     monkeypatch.setattr("refcolbert.search.CHUNK_TOKENS", 40)
     monkeypatch.setattr("refcolbert.search.PRUNE_TOKENS", 90)
     monkeypatch.setattr("refcolbert.search.REFINE_TOKENS", 70)
+    monkeypatch.setattr("refcolbert.codec.CENTROIDS", 20)
     split = collection((30, 77))
     expected = [answer(search(q, split, 7, **how)) for q in QUERIES]
     assert [answer(search(q, split, 7, threads=3, **how)) for q in QUERIES] == expected
@@ -269,9 +270,12 @@ def test_no_threads_unless_asked(monkeypatch):
     for name in ("PRUNE_TOKENS", "REFINE_TOKENS", "CHUNK_TOKENS"):
         monkeypatch.setattr(f"refcolbert.search.{name}", 40)
     search(QUERIES[0], WHOLE, 3, threads=2, candidates=20)
-    assert mapped[1:] == ["of_chunk", "of_chunk"]  # pruning and refining
+    assert mapped[1:] == ["of_chunk"]  # refining
     search(QUERIES[0], WHOLE, 3, threads=2, exact=True)
-    assert mapped[3:] == ["of_chunk"]  # ranking
+    assert mapped[2:] == ["of_chunk"]  # ranking
+    monkeypatch.setattr("refcolbert.codec.CENTROIDS", 20)
+    search(QUERIES[0], WHOLE, 3, threads=2, exact=True)
+    assert mapped[3:] == ["compare", "of_chunk"]  # centroids as well
 
 
 def test_levels_are_255ths_of_the_largest():

@@ -70,7 +70,7 @@ OPERATORS: dict[type, list[type]] = {
 SETTINGS = {
     "maxsim": {"PAIRS", "CHUNK"},
     "kmeans": {"CHUNK", "COARSE_POINTS", "PROBES", "ITERATIONS"},
-    "codec": {"CHUNK", "POINTS_PER_CENTROID", "SAMPLE", "RESIDUAL_SAMPLE"},
+    "codec": {"CHUNK", "CENTROIDS", "POINTS_PER_CENTROID", "SAMPLE", "RESIDUAL_SAMPLE"},
     "ivf": {"GROUPS", "ROOM"},
     "tokens": {"CHARACTERS_PER_TOKEN", "CUT_MARGIN"},
     "levels": {"NEAR", "GROUP"},

@@ -41,7 +41,7 @@ def search(
     segment = Segment(np.arange(n), ragged.offsets, live, norm, ragged.vectors, encoded, lists)
     held = Held(ragged.dim, None, (segment,))
     asked: Any = SimpleNamespace(centroids=centroids @ q.T)
-    chosen, _ = _choose(asked, held, live, k, nprobe, keep, _Trace(), map)
+    chosen, _ = _choose(asked, held, live, k, nprobe, keep, _Trace())
     found, scores = rank(q, None, held, chosen, k)
     return list(zip(found.tolist(), scores.tolist(), strict=True))
 
