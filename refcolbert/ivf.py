@@ -59,7 +59,7 @@ def probe(centroid_scores: NDArray[np.float32], nprobe: int) -> Ints:
     # The best of the nprobe best groups are nprobe cells, so the nprobe best cells are no worse than these.
     least = np.partition(best, n_groups - nprobe, axis=0)[n_groups - nprobe]  # [n_q]
     cell, token = np.divmod(np.flatnonzero(by_cell >= least), n_q)  # [n_left] each
-    order = np.lexsort((cell, -by_cell[cell, token], token))  # by query token, the best first
+    order = np.lexsort((-by_cell[cell, token], token))  # by query token, the best first, of equals the lower number
     rank = np.arange(len(order)) - np.searchsorted(token[order], token[order])  # [n_left] among those of its token
     return np.unique(cell[order[rank < nprobe]])
 

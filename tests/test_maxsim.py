@@ -240,6 +240,9 @@ def test_contenders_reach_two_bounds_below_the_kth():
     assert contenders(rough, 0.5, 2).tolist() == [0, 2, 3]
     assert contenders(rough, 0.25, 2).tolist() == [0, 2]
     assert contenders(rough, 0.0, 4).tolist() == [0, 1, 2, 3]
+    lost = np.array([1.0, np.nan, 0.0, np.inf])  # what float32 could not hold could be the best
+    assert contenders(lost, 0.0, 3).tolist() == [0, 1, 3]
+    assert contenders(lost, np.inf, 3).tolist() == contenders(lost, 0.0, 1).tolist() == [0, 1, 2, 3]
     for k in (5, 6):
         assert contenders(rough, 0.0, k).tolist() == [0, 1, 2, 3, 4]
 
