@@ -15,7 +15,7 @@ the same bits. Only the number of vectors is smaller, and what is measured is ti
 How many entries a search meets is estimated. Of n_q * nprobe probed cells UNIQUE are different ones, and their lists
 are LOADED times as long as the mean one; DISTINCT of the tokens of a document go to a cell that no other of them went
 to, and NEAREST of them are what refining reads. All four are what judged collections with the default model show
-(`python -m tools.bench.plan`).
+(`python -m tools.bench.plan`, the last one `tools.bench.stages`).
 
 Times are medians of a few runs, with as many threads as NumPy and ONNX Runtime take by themselves: what else runs on
 the machine while they are measured is in them.

@@ -1,6 +1,6 @@
 """What is searched: segments of token vectors, raw or encoded, numbered through as one collection. Immutable."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,13 +13,13 @@ from .codec import Codec, Encoded
 from .errors import InvalidInput
 from .ragged import Ragged, offsets_of, rows_of
 
-__all__ = ["Collection", "Segment"]
+__all__ = ["Collection", "Segment", "largest_norm"]
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-PART = 1 << 14  # tokens decoded at once when all are looked at
+PART = 1 << 11  # tokens looked at at once when all are, which stay in the cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,8 +53,18 @@ class Segment:
 
     def longest(self, codec: Codec | None) -> float:
         """The largest norm of its vectors as they decode, PART of them at a time."""
-        parts = (slice(first, first + PART) for first in range(0, int(self.offsets[-1]), PART))
-        return max(float(np.linalg.norm(self.decode(part, codec), axis=1).max()) for part in parts)
+        return largest_norm(lambda part: self.decode(part, codec), int(self.offsets[-1]))
+
+    def lengths(self, rows: Ints) -> Ints:
+        """[n_rows] tokens of each of these documents."""
+        lengths: Ints = self.offsets[rows + 1] - self.offsets[rows]
+        return lengths
+
+
+def largest_norm(vectors: Callable[[slice], Floats], n: int) -> float:
+    """The largest norm of n vectors, of which `vectors` gives a part [PART, dim] at a time."""
+    parts = (vectors(slice(first, first + PART)) for first in range(0, n, PART))
+    return max(float(np.linalg.norm(part, axis=1).max()) for part in parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ Time is counts times what `calibration` measured for one:
 
     build   encode: a n + b n^2 for each document; fit: steps + n_sample (a + b sqrt(K)); compress and store: a token
     query   encode; centroids and cells at this K; candidates: entries of the probed lists; prune, refine and
-            rank: tokens of the documents that meet them;
+            rank: tokens of the documents that meet them
             scan: all tokens, where vectors are raw or documents no more than are ranked anyway
 
 FLOPs count a multiplication and an addition each: 2 n_q dim a token that is refined (`calibration.NEAREST` of those of

@@ -212,7 +212,7 @@ def prune(table: Levels, collection: Collection, documents: Ints, keep: int) -> 
     """
 
     def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
-        return sums_of_levels(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
+        return sums_of_levels(table, encoded.codes, s.offsets[rows], s.lengths(rows))
 
     if len(documents) <= keep:
         return documents
@@ -231,7 +231,7 @@ def refine(
     read: list[tuple[int, float]] = []  # tokens, and how far their scores can be off
 
     def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
-        tokens = nearest(table, encoded.codes, s.offsets[rows], s.offsets[rows + 1] - s.offsets[rows])
+        tokens = nearest(table, encoded.codes, s.offsets[rows], s.lengths(rows))
         near = encoded.take(tokens)
         read.append((len(near), float(asked.slack(float(near.scales.max())).sum())))
         firsts = np.searchsorted(tokens, s.offsets[rows])  # [n_rows] each document has a nearest token
@@ -338,7 +338,7 @@ def _sums(similarities: Floats, starts: Ints) -> Doubles:
 
 def _starts(s: Segment, rows: Ints) -> Ints:
     """[n_rows] where each document begins among the tokens of all of them."""
-    return offsets_of(s.offsets[rows + 1] - s.offsets[rows])[:-1]
+    return offsets_of(s.lengths(rows))[:-1]
 
 
 def _chunks(collection: Collection, documents: Ints, size: int) -> Iterator[Ints]:

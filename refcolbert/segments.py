@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import codec as codecs
 from . import ivf, kmeans
 from .codec import Codec, Encoded, row_bytes
-from .collection import Segment
+from .collection import Segment, largest_norm
 from .documents import Document, DocumentFile
 from .errors import CorruptIndexError, InvalidInput
 from .format import F2, RAW, U1, U2, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types, row_type
@@ -40,7 +40,6 @@ __all__ = [
 ]
 
 RUN = 1 << 17  # tokens merged or encoded at once
-PART = 1 << 11  # tokens whose norms are taken at once, which stay in the cache
 ERROR_SAMPLE = 4096  # tokens whose quantization error is measured
 
 
@@ -90,7 +89,7 @@ def encode(
     largest = max(float(vectors.vectors.max()), -float(vectors.vectors.min()))
     if largest > float(np.finfo(held).max):
         raise InvalidInput(f"a component of {largest:.4g} does not fit float16; create the index with nbits='float32'")
-    norm = _largest_norm(vectors.vectors, held)
+    norm = largest_norm(lambda part: vectors.vectors[part].astype(held).astype(np.float32), len(vectors.vectors))
     live = np.ones(len(vectors), np.bool_)
     if codec is None:
         segment, error = Segment(positions, vectors.offsets, live, norm, vectors.vectors, None, None), 0.0
@@ -100,12 +99,6 @@ def encode(
         segment = Segment(positions, vectors.offsets, live, norm, None, encoded, lists)
         error = quantization_error(codec, vectors.vectors, encoded)
     return Made(segment, documents, error)
-
-
-def _largest_norm(vectors: NDArray[np.float32], held: type[np.floating[Any]]) -> float:
-    """The largest norm of vectors [n, dim] as they are held, of a part of them at a time."""
-    parts = (vectors[first : first + PART].astype(held, copy=False) for first in range(0, len(vectors), PART))
-    return max(float(np.linalg.norm(part.astype(np.float32, copy=False), axis=1).max()) for part in parts)
 
 
 def quantization_error(codec: Codec, vectors: NDArray[np.float32], encoded: Encoded) -> float:

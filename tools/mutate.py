@@ -85,7 +85,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "terms = terms[:, :width] + terms[:, width:3 * width]": "a slice ends where the array does",
     },
     "search": {
-        f"chosen = found[top_k(scores, PRUNED * keep)] if {condition} else found": "the best of few are all"
+        f"met = np.sort(found[top_k(scores, PRUNED * keep)]) if {condition} else found": "the best of few are all"
         for condition in ("True", "len(found) >= PRUNED * keep", "len(found) > PRUNED / keep")
     },
     "topk": {"if k <= len(scores):": "at equality the partition keeps all"},
