@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from . import codec as codecs
 from . import ivf, kmeans
+from .arrays import Floats
 from .codec import Codec, Encoded
 from .collection import Collection, Segment
 from .encoder import BATCH_TOKENS, Encoder
@@ -45,7 +46,6 @@ from .search import CANDIDATES, NPROBE, PRUNED, RANKED, SPARE, find, search
 
 __all__ = ["DISTINCT", "LOADED", "NEAREST", "UNIQUE", "Calibration", "Shape", "calibrate"]
 
-Floats = NDArray[np.float32]
 
 RUNS = 5  # of which the median is taken
 LONGEST = 1024  # tokens of a document that encoding is timed with

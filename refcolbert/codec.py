@@ -25,13 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kmeans
+from .arrays import Bytes, Floats
 from .errors import InvalidInput
 from .maxsim import folded
 
 __all__ = ["NBITS", "Asked", "Codec", "Encoded", "fit", "join", "pack", "row_bytes", "unpack"]
 
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
 Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
 
 NBITS = (1, 2, 4, 8)

@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ivf
+from .arrays import Bools, Floats, Ints
 from .codec import Codec, Encoded
 from .errors import InvalidInput
 from .ragged import Ragged, offsets_of, rows_of
 
 __all__ = ["Collection", "Segment", "largest_norm"]
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 PART = 1 << 11  # tokens looked at at once when all are, which stay in the cache
 

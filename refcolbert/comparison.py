@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Doubles
+from .checks import check_count
 from .errors import InvalidInput
 from .evaluate import METRICS, Judged, Run, per_query
-from .topk import check_k
 
 __all__ = ["Comparison", "compare", "randomization_p"]
 
-Doubles = NDArray[np.float64]
 SAMPLES = 100_000
 AT_ONCE = 1 << 20  # signs that are drawn at once
 
@@ -72,7 +71,7 @@ def randomization_p(differences: Doubles, *, seed: int = 0, samples: int = SAMPL
     moved = np.abs(differences[differences != 0]).astype(np.float64)  # [n_moved]: a zero has no sign
     n_moved = len(moved)
     least = abs(float(differences.sum())) - 1e-9 * float(moved.sum())  # sums of equal numbers differ in the last bits
-    exact = 2**n_moved <= check_k(samples, "samples")
+    exact = 2**n_moved <= check_count(samples, "samples")
     total = 2**n_moved if exact else samples
     rng = np.random.default_rng(seed)
     as_far, step = 0, max(AT_ONCE // max(n_moved, 1), 1)

@@ -31,17 +31,18 @@ import onnxruntime
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from .arrays import Floats
+from .checks import check_texts
 from .errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
 from .graphs import external_tensors
 from .ragged import Ragged, offsets_of, rows_of
 from .spec import EncodingSpec
-from .tokens import Span, TextTokenizer, Tokens, check_texts
+from .tokens import Span, TextTokenizer, Tokens
 
 __all__ = ["MODEL_FILES", "WEIGHTS", "Encoder", "Progress", "default_model_folder"]
 
 log = logging.getLogger("refcolbert")
 
-Floats = NDArray[np.float32]
 Progress = Callable[[int], object]
 
 MODEL_FILES = ("model.onnx", "tokenizer.json", "encoding.json")

@@ -3,16 +3,13 @@
 A document's group is the text that its metadata hold at a key, or, where they hold none, its own id.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .errors import InvalidInput, UnknownId
 from .generation import Generation
-from .hits import Hit
 
-__all__ = ["best_of_groups", "check_key", "group_of", "group_places", "members"]
+__all__ = ["check_key", "group_of", "group_places", "members"]
 
 Place = tuple[int, int]  # segment, row
 
@@ -21,20 +18,6 @@ def group_of(document_id: str, metadata: Mapping[str, Any], key: str) -> str:
     """Which group a document belongs to."""
     name = metadata.get(key)
     return name if isinstance(name, str) else document_id
-
-
-def best_of_groups(find: Callable[[int], list[Hit]], k: int, key: str) -> list[Hit]:
-    """The best hit of each of the k best groups: ask for more hits until there are so many groups, or no more hits."""
-    check_key(key)
-    ask = k
-    while True:
-        hits = find(ask)
-        best: dict[str, Hit] = {}
-        for hit in hits:
-            best.setdefault(group_of(hit.id, hit.metadata, key), hit)
-        if len(best) >= k or len(hits) < ask:
-            return [replace(hit, rank=rank) for rank, hit in enumerate(islice(best.values(), k), start=1)]
-        ask *= 4
 
 
 def members(generation: Generation, groups: Iterable[str], key: str) -> dict[str, list[Place]]:

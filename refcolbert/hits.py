@@ -1,14 +1,29 @@
-"""Hit: one answer of a search or a reranking."""
+"""Hits: documents as answers to a query, best first, each explained on demand."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
-from .errors import RefColbertError
-from .explain import Explanation
-from .markup import hit_html
+import numpy as np
 
-__all__ = ["Hit"]
+from .arrays import Floats
+from .encoder import Encoder
+from .errors import RefColbertError
+from .explain import Explanation, explain
+from .format import Manifest
+from .generation import Generation
+from .grouping import check_key, group_of
+from .inputs import Query
+from .markup import hit_html
+from .pooling import clusters
+from .search import Result
+from .tokens import Span
+
+__all__ = ["Hit", "best_of_groups", "hits_of"]
+
+EncoderFor = Callable[[Manifest], Encoder]  # the encoder whose vectors an index holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +47,60 @@ class Hit:
         except RefColbertError:  # the model is not here: a notebook still shows the hit
             explained = None
         return hit_html(self.rank, self.score, self.id, self.text or "", explained)
+
+
+def best_of_groups(find: Callable[[int], list[Hit]], k: int, key: str) -> list[Hit]:
+    """The best hit of each of the k best groups: ask for more hits until there are so many groups, or no more hits."""
+    check_key(key)
+    ask = k
+    while True:
+        hits = find(ask)
+        best: dict[str, Hit] = {}
+        for hit in hits:
+            best.setdefault(group_of(hit.id, hit.metadata, key), hit)
+        if len(best) >= k or len(hits) < ask:
+            return [replace(hit, rank=rank) for rank, hit in enumerate(islice(best.values(), k), start=1)]
+        ask *= 4
+
+
+def hits_of(generation: Generation, encoder_for: EncoderFor, query: Query, q: Floats, found: Result) -> list[Hit]:
+    """The hits of one query [n_q, dim], best first. They keep their generation, so that they can be explained."""
+    documents = generation.documents(found.documents)
+    rows = zip(documents, found.documents, found.scores, strict=True)
+    return [
+        Hit(
+            rank=rank,
+            score=float(score),
+            id=document.id,
+            text=document.text,
+            metadata=document.metadata,
+            _explain=partial(_explain, generation, encoder_for, query, q, int(number), document.text),
+        )
+        for rank, (document, number, score) in enumerate(rows, start=1)
+    ]
+
+
+def _explain(
+    generation: Generation, encoder_for: EncoderFor, query: Query, q: Floats, number: int, text: str | None
+) -> Explanation:
+    manifest = generation.manifest
+    d = generation.collection.vectors(np.array([number]))[0]
+    encoder = encoder_for(manifest) if manifest.encoder else None
+    labels, spans = _labels(encoder, text, manifest.pool_factor) if encoder and text is not None else ([], [])
+    if len(labels) != len(d):  # the vectors are not this encoder's
+        labels, spans = [f"row {j}" for j in range(len(d))], [None] * len(d)
+    asked = encoder.query_labels(query) if encoder and isinstance(query, str) else []
+    if encoder is None or not isinstance(query, str) or len(asked) != len(q):
+        return explain(q, d, [f"query {i}" for i in range(len(q))], labels, spans, text)
+    places, n_expansion = encoder.query_places(query)
+    return explain(q, d, asked, labels, spans, text, query=query, query_spans=places, n_expansion=n_expansion)
+
+
+def _labels(encoder: Encoder, text: str, pool_factor: int) -> tuple[Sequence[str], Sequence[Span]]:
+    """What each vector of a text stands for, and where; a pooled one for all words of its cluster, at the first."""
+    labels, spans = encoder.document_labels(text)
+    if pool_factor == 1:
+        return labels, spans
+    cluster = clusters(encoder.encode_documents([text])[0], pool_factor)  # [n_d]
+    members = [np.flatnonzero(cluster == i).tolist() for i in range(int(cluster.max()) + 1)]
+    return ["+".join(labels[j] for j in mine) for mine in members], [spans[mine[0]] for mine in members]

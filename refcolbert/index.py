@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from . import segments
-from .answers import hits_of
+from .arrays import Floats
 from .building import Building
+from .checks import check_vectors
 from .collection import Collection
 from .documents import Document, as_documents
 from .encoder import Encoder, Progress
@@ -34,17 +35,16 @@ from .errors import (
 )
 from .format import EncoderEntry, Manifest
 from .generation import Generation, publish, warn_of_drift
-from .grouping import best_of_groups, group_of, group_places, members
-from .hits import Hit
+from .grouping import group_of, group_places, members
+from .hits import Hit, best_of_groups, hits_of
 from .inputs import Documents, Query, Vectors, batches, first_manifest, id_list, ragged_of
-from .ragged import Ragged, check_vectors
+from .ragged import Ragged
 from .search import search, search_many
 from .segments import Made, Stored
 from .store import Store, Writer
 
 __all__ = ["Index"]
 
-Floats = NDArray[np.float32]
 NBITS = 4
 TRAIN_AT = 1 << 17  # tokens: below, scanning every raw vector takes a few hundredths of a second
 FULL_VERIFY_BYTES = 256 << 20  # up to this size, verify="auto" checks every byte when opening

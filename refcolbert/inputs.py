@@ -7,13 +7,13 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from . import codec as codecs
+from .checks import check_count, check_seed, check_vectors
 from .documents import Document
 from .encoder import Encoder, Progress
 from .errors import InvalidInput
 from .format import LARGEST_POOL_FACTOR, RAW, EncoderEntry, Manifest
 from .pooling import pool_documents
-from .ragged import Ragged, check_vectors
-from .topk import check_k
+from .ragged import Ragged
 
 __all__ = ["Documents", "Query", "Vectors", "batches", "first_manifest", "id_list", "ragged_of"]
 
@@ -30,14 +30,14 @@ def first_manifest(
         raise InvalidInput(f"dim is {dim}, the encoder gives vectors of dim {encoder.dim}; leave dim out")
     if nbits not in (*codecs.NBITS, *RAW) or isinstance(nbits, bool):
         raise InvalidInput(f"nbits must be one of {[*codecs.NBITS, *RAW]}, found {nbits!r}")
-    if check_k(pool_factor, "pool_factor") > LARGEST_POOL_FACTOR:
+    if check_count(pool_factor, "pool_factor") > LARGEST_POOL_FACTOR:
         raise InvalidInput(f"pool_factor must be at most {LARGEST_POOL_FACTOR}, found {pool_factor}")
     return Manifest(
         generation=1,
-        dim=check_k(encoder.dim if encoder else dim, "dim"),
+        dim=check_count(encoder.dim if encoder else dim, "dim"),
         nbits=nbits,
-        train_at=check_k(train_at, "train_at"),
-        seed=check_k(seed + 1, "seed + 1") - 1,
+        train_at=check_count(train_at, "train_at"),
+        seed=check_seed(seed),
         pool_factor=pool_factor,
         encoder=EncoderEntry(encoder.hash, encoder.source) if encoder else None,
     )

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidInput
+from .arrays import Ints
+from .checks import check_count
 from .ragged import rows_of
 
 __all__ = ["InvertedLists", "build", "candidates", "entries", "probe"]
 
-Ints = NDArray[np.int64]
 
 GROUPS, ROOM = 128, 4  # groups of cells whose best are compared: so many, or so many for each probe
 
@@ -47,8 +47,7 @@ def probe(centroid_scores: NDArray[np.float32], nprobe: int) -> Ints:
 
     Ties at the border go to the lower centroid number.
     """
-    if isinstance(nprobe, bool) or not isinstance(nprobe, int | np.integer) or nprobe < 1:
-        raise InvalidInput(f"nprobe must be an integer >= 1, found {nprobe!r}")
+    nprobe = check_count(nprobe, "nprobe")
     n_q, n_centroids = centroid_scores.shape
     if nprobe >= n_centroids:
         return np.arange(n_centroids)

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Floats, Ints
 from .errors import InvalidInput
 
 __all__ = ["MAX_CENTROIDS", "Centroids", "assign", "assign_exact", "centroid_count", "fit"]
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 CHUNK = 1 << 22  # similarities held at once (16 MiB of float32)
 COARSE_POINTS = 256  # vectors looked at for each coarse centroid

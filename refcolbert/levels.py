@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Ints
 from .ragged import offsets_of
 
 __all__ = ["NEAR", "Levels", "nearest", "round_to_levels", "sums_of_levels"]
 
-Ints = NDArray[np.int64]
 Levels = NDArray[np.uint8]
 
 LARGEST = 255

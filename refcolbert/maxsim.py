@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .ragged import Ragged, check_vectors
+from .arrays import Doubles, Floats
+from .checks import check_vectors
+from .ragged import Ragged
 
 __all__ = ["contenders", "folded", "maxsim", "score", "scores", "settled", "similarities", "slack"]
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 PAIRS = 1 << 12  # of a query token and a document token multiplied again at once: 4 MiB at dim 128
 CHUNK = 1 << 22  # similarities held at once: 16 MiB of float32, which stays in the last-level cache

@@ -28,7 +28,9 @@ import numpy as np
 from . import codec as codecs
 from . import kmeans
 from .calibration import DISTINCT, NEAREST, Calibration, Shape, calibrate
-from .documents import Document, as_documents, pack
+from .checks import check_count
+from .document_file import pack
+from .documents import Document, as_documents
 from .encoder import Encoder
 from .errors import InvalidInput
 from .format import RAW, CodecEntry, Manifest, SegmentEntry, array_types, npy_header
@@ -36,7 +38,6 @@ from .graphs import matrix_products
 from .index import BUILD_BATCH, NBITS, TRAIN_AT
 from .inputs import first_manifest
 from .search import CANDIDATES, CHUNK_TOKENS, NPROBE, PRUNED
-from .topk import check_k
 
 __all__ = ["PARTS", "Plan", "parts_of", "plan"]
 
@@ -127,7 +128,7 @@ def plan(
         documents = _of_length(tokens or 0.0, pool_factor, text_bytes)
     else:
         documents = _of_sample(sample, encoder, pool_factor)
-    n_tokens = round(check_k(n_docs, "n_docs") * documents.stored)
+    n_tokens = round(check_count(n_docs, "n_docs") * documents.stored)
     n_q = QUERY_VECTORS if encoder is None else len(encoder.encode_queries(["a query"])[0])
     shape = Shape(
         dim=manifest.dim,
@@ -137,9 +138,9 @@ def plan(
         n_centroids=kmeans.centroid_count(n_tokens),
         nbits=_stored_bits(nbits, n_tokens, train_at),
         text_bytes=round(documents.text_bytes),
-        k=check_k(k),
-        nprobe=check_k(nprobe, "nprobe"),
-        candidates=max(check_k(candidates, "candidates"), k),
+        k=check_count(k, "k"),
+        nprobe=check_count(nprobe, "nprobe"),
+        candidates=max(check_count(candidates, "candidates"), k),
     )
     found = calibration or calibrate(shape, encoder, seed)
     return Plan(

@@ -12,15 +12,11 @@ here it may join others like any token.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Doubles, Floats, Ints
 from .ragged import Ragged, offsets_of
 
 __all__ = ["clusters", "pool", "pool_documents"]
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def pool_documents(documents: Ragged, factor: int) -> Ragged:

@@ -11,38 +11,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .arrays import Floats, Ints
+from .checks import check_vectors
 from .errors import InvalidInput
 
-__all__ = ["Ragged", "check_vectors", "offsets_of", "rows_of"]
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-
-
-def check_vectors(array: ArrayLike, what: str, dim: int | None = None) -> Floats:
-    """Return `array` as finite, C-ordered float32 [n >= 1, dim]; `what` names it in the error.
-
-    Raises `InvalidInput` for another rank or dim, no rows, values that are no numbers, NaN and infinity (also those
-    that only arise in float32).
-    """
-    try:
-        given = np.asarray(array)
-        if given.dtype.kind not in "fiu":
-            raise TypeError(f"dtype {given.dtype}")
-        with np.errstate(over="ignore"):  # an overflow becomes infinity, which is refused below
-            vectors = np.ascontiguousarray(given, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"{what}: expected an array of real numbers [n, dim], found {error}") from error
-    if given.ndim != 2 or 0 in given.shape:
-        raise InvalidInput(f"{what}: expected at least one row of shape [n, dim], found shape {given.shape}")
-    if dim is not None and vectors.shape[1] != dim:
-        raise InvalidInput(f"{what}: expected vectors of dim {dim}, found {vectors.shape[1]}")
-    finite = np.isfinite(vectors).all(axis=1)  # [n]
-    if not finite.all():
-        raise InvalidInput(f"{what}: row {int(np.argmin(finite))} holds NaN or infinity; every value must be finite")
-    return vectors
+__all__ = ["Ragged", "offsets_of", "rows_of"]
 
 
 def offsets_of(lengths: ArrayLike) -> Ints:

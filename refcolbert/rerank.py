@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import check_count, check_texts
 from .encoder import Encoder
 from .explain import Explanation, explain
 from .hits import Hit
 from .maxsim import contenders, score, scores, slack
-from .tokens import check_texts
-from .topk import check_k, top_k
+from .topk import top_k
 
 __all__ = ["rerank"]
 
@@ -23,7 +23,7 @@ def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: 
     pass one to keep it. Raises `InvalidInput`, and what `Encoder.load` raises.
     """
     texts = check_texts(texts)
-    k = max(len(texts), 1) if k is None else check_k(k)
+    k = max(len(texts), 1) if k is None else check_count(k, "k")
     encoder = encoder or Encoder.load()
     (q,) = encoder.encode_queries([query])
     documents = encoder.encode_documents(texts)

@@ -32,12 +32,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import ivf
+from .arrays import Bools, Doubles, Floats, Ints
+from .checks import check_count
 from .codec import Asked, Each, Encoded
 from .collection import Collection, Segment
 from .levels import Levels, nearest, round_to_levels, sums_of_levels
 from .maxsim import contenders, settled, slack
 from .ragged import offsets_of, rows_of
-from .topk import check_k, top_k
+from .topk import top_k
 
 __all__ = [
     "Result",
@@ -52,10 +54,6 @@ __all__ = [
     "true_scores",
 ]
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 NPROBE = 16
 CANDIDATES = 1024  # documents that pruning leaves
@@ -119,12 +117,12 @@ def search(
     `threads` share the products with centroids and vectors; the answer does not depend on their number.
     Raises `InvalidInput` for k, nprobe, candidates or threads below 1.
     """
-    k = check_k(k)
-    nprobe = check_k(NPROBE if nprobe is None else nprobe, "nprobe")
-    keep = max(check_k(CANDIDATES if candidates is None else candidates, "candidates"), k)
+    k = check_count(k, "k")
+    nprobe = check_count(NPROBE if nprobe is None else nprobe, "nprobe")
+    keep = max(check_count(CANDIDATES if candidates is None else candidates, "candidates"), k)
     trace, asked = _Trace(), None
     eligible = collection.live if allowed is None else collection.live & allowed  # [n_docs]
-    with ThreadPoolExecutor(threads) if check_k(threads, "threads") > 1 else nullcontext() as pool:
+    with ThreadPoolExecutor(threads) if check_count(threads, "threads") > 1 else nullcontext() as pool:
 
         def each(work: Callable[[Any], Any], chunks: Iterable[Any]) -> Iterator[Any]:
             several = list(chunks)  # one alone is not worth waking a thread
@@ -156,7 +154,7 @@ def search_many(
     def one(q: Floats) -> Result:
         return search(q, collection, k, **how)
 
-    if check_k(threads, "threads") == 1:
+    if check_count(threads, "threads") == 1:
         return [one(q) for q in queries]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(one, queries))

@@ -17,7 +17,8 @@ from . import codec as codecs
 from . import ivf, kmeans
 from .codec import Codec, Encoded, row_bytes
 from .collection import Segment, largest_norm
-from .documents import Document, DocumentFile
+from .document_file import DocumentFile
+from .documents import Document
 from .errors import CorruptIndexError, InvalidInput
 from .format import F2, RAW, U1, U2, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types, row_type
 from .ragged import Ragged, offsets_of

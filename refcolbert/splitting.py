@@ -14,10 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from .checks import check_count
 from .documents import Document
 from .errors import InvalidInput
 from .passages import PASSAGE_OF
-from .topk import check_k
 
 __all__ = ["split", "word_spans"]
 
@@ -36,7 +36,7 @@ def split(
     word that is longer stands alone. Raises `InvalidInput` when the overlap leaves nothing new for a passage.
     """
     overlap = length // 5 if overlap is None else overlap
-    if not 0 <= overlap < check_k(length, "passage length"):
+    if not 0 <= overlap < check_count(length, "passage length"):
         raise InvalidInput(f"expected an overlap from 0 to less than the {length} of a passage, found {overlap}")
     for document in documents:
         yield from _passages(document, length, overlap, lengths or _one_each)

@@ -4,17 +4,17 @@ Nothing here knows where a model came from, and the `tokenizers` object is never
 padding are done here, on ids, so threads may share it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from .errors import InvalidInput, InvalidModel
+from .errors import InvalidModel
 from .spec import EncodingSpec
 
-__all__ = ["TextTokenizer", "Tokens", "check_texts"]
+__all__ = ["TextTokenizer", "Tokens"]
 
 Span = tuple[int, int] | None
 
@@ -33,24 +33,6 @@ class Tokens:
     keep: NDArray[np.bool_]  # [n] whose vectors are returned
     spans: tuple[Span, ...]  # n times (start, end) in the caller's text, None for markers and expansion
     n_expansion: int = 0  # how many at the end are expansion
-
-
-def check_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
-    """Return `texts` as a list of encodable strings, else raise `InvalidInput`."""
-    if isinstance(texts, str) or not isinstance(texts, Iterable):
-        raise InvalidInput(f"{what}: expected a list of strings, found one {type(texts).__name__}; pass [text]")
-    texts = list(texts)
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InvalidInput(f"{what}: item {position} must be a string, found {type(text).__name__}")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidInput(
-                f"{what}: item {position} holds a lone surrogate at character {error.start}; "
-                "decode the source with errors='replace' or fix its encoding"
-            ) from None
-    return texts
 
 
 class TextTokenizer:

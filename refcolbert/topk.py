@@ -7,16 +7,9 @@ score is gathered before the final sort.
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidInput
+from .checks import check_count
 
-__all__ = ["check_k", "top_k"]
-
-
-def check_k(k: object, what: str = "k") -> int:
-    """Return `k` if it is an integer >= 1, else raise `InvalidInput`; `what` names it there."""
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise InvalidInput(f"{what} must be an integer >= 1, found {k!r}")
-    return int(k)
+__all__ = ["top_k"]
 
 
 def top_k(
@@ -26,7 +19,7 @@ def top_k(
 
     Exactly the first k of a full sort by (-score, position). Scores must not be NaN.
     """
-    k = check_k(k)
+    k = check_count(k, "k")
     if positions is None:
         positions = np.arange(len(scores))
     chosen = np.arange(len(scores))

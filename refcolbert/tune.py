@@ -11,18 +11,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Floats
+from .checks import check_count
 from .collection import Collection
 from .errors import InvalidInput
 from .index import Index
 from .inputs import Query
 from .search import search
-from .topk import check_k
 
 __all__ = ["GRID", "N_QUERIES", "Setting", "Tuning", "sample_queries", "tune"]
 
-Floats = NDArray[np.float32]
 
 GRID = (
     *((1, 32), (2, 64), (2, 128), (4, 128), (4, 256), (8, 256), (8, 512), (16, 512)),
@@ -69,7 +68,7 @@ def tune(
     `queries` are texts or arrays, best of all real ones; without them `sample_queries` draws `n_queries`.
     Raises `InvalidInput` for an empty index, no queries, k below 1 or a target outside 0 to 1.
     """
-    k = check_k(k)
+    k = check_count(k, "k")
     if not 0 < target <= 1:
         raise InvalidInput(f"target must be a recall above 0 and at most 1, found {target!r}")
     chosen = sample_queries(index, n_queries, seed) if queries is None else list(queries)
@@ -97,7 +96,7 @@ def sample_queries(index: Index, n: int, seed: int) -> Sequence[Query]:
     """
     rng = np.random.default_rng(seed)
     names = index.ids()
-    drawn = [names[i] for i in rng.permutation(len(names))[: check_k(n, "n_queries")]]
+    drawn = [names[i] for i in rng.permutation(len(names))[: check_count(n, "n_queries")]]
     if index.info()["encoder"] is None:
         return [_run(vectors, rng) for vectors in index.vectors(drawn)] if drawn else []
     texts = [document.text or "" for document in index.get(drawn)]

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import Document
-from refcolbert.documents import DocumentFile, as_documents, pack
+from refcolbert.document_file import DocumentFile, pack
+from refcolbert.documents import as_documents
 from refcolbert.errors import CorruptIndexError, DuplicateId, InvalidInput
 
 json_values = st.recursive(

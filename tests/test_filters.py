@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refcolbert.documents import DocumentFile, as_documents, pack
+from refcolbert.document_file import DocumentFile, pack
+from refcolbert.documents import as_documents
 from refcolbert.errors import InvalidInput
 from refcolbert.filters import compile_filter
 

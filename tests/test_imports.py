@@ -1,4 +1,4 @@
-"""The walls of the house: what may import what, read from the sources."""
+"""Which module may import which, read from the sources."""
 
 import ast
 import subprocess
@@ -11,100 +11,155 @@ import refcolbert
 
 PACKAGE = Path(refcolbert.__file__).parent
 
-# Rooms in the order in which data flows: a module imports only what stands before it.
+# Modules (or folders) in the order in which data flows: each imports only what comes before it.
 ORDER = [
-    "_version", "errors", "spec",
-    "topk", "tokens", "ragged", "maxsim", "pooling", "kmeans", "codec", "ivf", "strict", "format", "files", "disk",
-    "filters", "documents", "graphs", "encoder", "store", "collection", "levels", "search",
-    "words", "markup", "heatmap", "explain", "markdown", "passages", "splitting", "docstrings",
-    "segments", "generation", "building",
-    "hits", "rerank", "inputs", "answers", "grouping", "index", "importers",
-    "evaluate", "comparison", "tune", "calibration", "plan",
-    "terminal", "service", "cli", "adapters",
-]  # fmt: skip
-STANDALONE = {"definition"}  # the oracle: imports nothing of the package, nothing imports it
+    "refcolbert._version",
+    "refcolbert.errors",
+    "refcolbert.arrays",
+    "refcolbert.checks",
+    "refcolbert.spec",
+    "refcolbert.topk",
+    "refcolbert.tokens",
+    "refcolbert.ragged",
+    "refcolbert.maxsim",
+    "refcolbert.pooling",
+    "refcolbert.kmeans",
+    "refcolbert.codec",
+    "refcolbert.ivf",
+    "refcolbert.strict",
+    "refcolbert.format",
+    "refcolbert.files",
+    "refcolbert.disk",
+    "refcolbert.filters",
+    "refcolbert.documents",
+    "refcolbert.document_file",
+    "refcolbert.graphs",
+    "refcolbert.encoder",
+    "refcolbert.store",
+    "refcolbert.collection",
+    "refcolbert.levels",
+    "refcolbert.search",
+    "refcolbert.words",
+    "refcolbert.markup",
+    "refcolbert.heatmap",
+    "refcolbert.explain",
+    "refcolbert.markdown",
+    "refcolbert.passages",
+    "refcolbert.splitting",
+    "refcolbert.docstrings",
+    "refcolbert.segments",
+    "refcolbert.generation",
+    "refcolbert.building",
+    "refcolbert.grouping",
+    "refcolbert.inputs",
+    "refcolbert.hits",
+    "refcolbert.rerank",
+    "refcolbert.index",
+    "refcolbert.importers",
+    "refcolbert.vector_files",
+    "refcolbert.evaluate",
+    "refcolbert.comparison",
+    "refcolbert.tune",
+    "refcolbert.calibration",
+    "refcolbert.plan",
+    "refcolbert.terminal",
+    "refcolbert.service",
+    "refcolbert.cli",
+    "refcolbert.adapters",
+]
+STANDALONE = {"refcolbert.definition"}  # the oracle: imports nothing of the package, nothing imports it
 
-# Third-party packages, and the only rooms that may import them ("*": any).
+# Third-party packages, and the only modules that may import them.
 THIRD_PARTY = {
-    "numpy": "*",
-    "tokenizers": {"tokens"},
-    "onnxruntime": {"encoder"},
-    "huggingface_hub": {"encoder"},
-    "tqdm": {"encoder", "index", "cli"},
-    "filelock": {"files"},
-    "click": {"cli", "terminal"},
-    "ir_measures": {"evaluate"},
-    **{name: {"service"} for name in ("starlette", "uvicorn", "h11", "prometheus_client", "threadpoolctl")},
-    "markdown_it": {"markdown"},
-    "yaml": {"markdown"},
-    "starlette": {"service", "cli"},
-    "uvicorn": {"service", "cli"},
-    "langchain_core": {"adapters"},
-    "pydantic": {"adapters"},
-    "llama_index": {"adapters"},
-    "haystack": {"adapters"},
-    "matplotlib": {"heatmap", "explain"},  # explain names its type only
+    "tokenizers": {"refcolbert.tokens"},
+    "onnxruntime": {"refcolbert.encoder"},
+    "huggingface_hub": {"refcolbert.encoder"},
+    "tqdm": {"refcolbert.encoder", "refcolbert.index", "refcolbert.cli"},
+    "filelock": {"refcolbert.files"},
+    "click": {"refcolbert.cli", "refcolbert.terminal"},
+    "ir_measures": {"refcolbert.evaluate"},
+    "starlette": {"refcolbert.service", "refcolbert.cli"},
+    "uvicorn": {"refcolbert.service", "refcolbert.cli"},
+    "h11": {"refcolbert.service"},
+    "prometheus_client": {"refcolbert.service"},
+    "threadpoolctl": {"refcolbert.service"},
+    "markdown_it": {"refcolbert.markdown"},
+    "yaml": {"refcolbert.markdown"},
+    "langchain_core": {"refcolbert.adapters"},
+    "pydantic": {"refcolbert.adapters"},
+    "llama_index": {"refcolbert.adapters"},
+    "haystack": {"refcolbert.adapters"},
+    "matplotlib": {"refcolbert.heatmap", "refcolbert.explain"},  # explain names its type only
+}
+WRITERS = {  # calls that change a disk, apart from the module of operations that only the store imports
+    ("refcolbert.evaluate", "write_text"),
+    ("refcolbert.vector_files", "unlink"),
 }
 
 
-def files(room):
-    """A room's source files: one, or those of a folder."""
-    return sorted((PACKAGE / room).rglob("*.py")) if (PACKAGE / room).is_dir() else [PACKAGE / f"{room}.py"]
+def dotted(file):
+    """The dotted name of a source file of the package."""
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def calls(room):
-    """Every call in a room's text."""
-    return [
-        node for file in files(room) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
-    ]
+FILES = {dotted(file): file for file in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports(room):
-    """(own rooms, other top-level packages) that a room imports anywhere in its text."""
-    own, other = set(), set()
-    for file in files(room):
-        inside = len(file.relative_to(PACKAGE).parts) - 1  # so many levels up are still the same room
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level > inside:
-                own |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                other.add(node.module.split(".")[0])
-            elif isinstance(node, ast.Import):
-                other |= {alias.name.split(".")[0] for alias in node.names}
-    return own, other - set(sys.stdlib_module_names)
+def entry(name):
+    """The entry of ORDER that a module belongs to: itself, or a folder above it."""
+    while name and name not in {*ORDER, *STANDALONE}:
+        name = name.rpartition(".")[0]
+    return name
 
 
-FOLDERS = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
-MODULES = sorted({p.stem for p in PACKAGE.glob("*.py") if p.stem != "__init__"} | FOLDERS)
+def imported(name):
+    """Dotted names that a module imports anywhere in its text."""
+    file, names = FILES[name], set()
+    package = name if file.stem == "__init__" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
+            module = ".".join(filter(None, [base, node.module]))
+            names |= {f"{module}.{alias.name}" if f"{module}.{alias.name}" in FILES else module for alias in node.names}
+    return names
 
 
-def test_every_room_is_on_the_map():
+MODULES = sorted(name for name in FILES if FILES[name].stem != "__init__" or name in ORDER)
+
+
+def test_every_module_is_on_the_map():
     """A new module has its place in the order."""
-    assert set(MODULES) == set(ORDER) | STANDALONE
+    assert {name for name in MODULES if not entry(name)} == set()
+    assert {name for name in ORDER if name not in FILES} == set()
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_follow_the_arrows(module):
-    """A room imports only rooms before it, and third-party packages only where they belong."""
-    own, other = imports(module)
-    allowed = set() if module in STANDALONE else set(ORDER[: ORDER.index(module)])
-    assert own <= allowed, f"{module} imports {own - allowed}"
-    for package in other:
-        rooms = THIRD_PARTY.get(package, set())
-        assert rooms == "*" or module in rooms, f"{module} imports {package}"
+def test_imports_follow_the_order(module):
+    """A module imports only what comes before it, and third-party packages only where they belong."""
+    place = entry(module)
+    before = set() if place in STANDALONE else {*ORDER[: ORDER.index(place)], place}
+    for name in imported(module):
+        top = name.split(".")[0]
+        if top == "refcolbert":
+            assert entry(name) in before, f"{module} imports {name}"
+        elif top not in {*sys.stdlib_module_names, "numpy"}:
+            assert place in THIRD_PARTY.get(top, set()), f"{module} imports {name}"
 
 
 def test_only_the_store_writes_index_files():
-    """Calls that change a disk stand in disk.py, which only store.py imports; others write TREC runs and exports."""
+    """One module changes the disk and only the store imports it; others write TREC runs and exports."""
     writing = {"write_bytes", "write_text", "unlink", "mkdir", "rename", "replace_file", "touch", "save", "tofile"}
-    found = {
-        (module, node.func.attr)
-        for module in MODULES
-        for node in calls(module)
-        if isinstance(node.func, ast.Attribute) and node.func.attr in writing
+    calls = {
+        (name, node.func.attr)
+        for name, file in FILES.items()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in writing
     }
-    assert {(m, call) for m, call in found if m != "disk"} == {("evaluate", "write_text"), ("importers", "unlink")}
-    assert [module for module in MODULES if "disk" in imports(module)[0]] == ["store"]
+    assert {(name, call) for name, call in calls if name != "refcolbert.disk"} == WRITERS
+    assert [name for name in FILES if "refcolbert.disk" in imported(name)] == ["refcolbert.store"]
 
 
 def test_importing_pulls_no_torch_and_changes_nothing():

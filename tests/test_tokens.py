@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from refcolbert import definition, tokens
+from refcolbert.checks import check_texts
 from refcolbert.errors import InvalidInput, InvalidModel
 from refcolbert.spec import EncodingSpec
-from refcolbert.tokens import TextTokenizer, check_texts
+from refcolbert.tokens import TextTokenizer
 
 TINY = Path(__file__).parent / "models" / "tiny"
 JSON = (TINY / "tokenizer.json").read_text()

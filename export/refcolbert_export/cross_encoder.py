@@ -22,9 +22,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from refcolbert.arrays import Ints
+from refcolbert.checks import check_texts
 from refcolbert.errors import InvalidInput, InvalidModel
 from refcolbert.graphs import external_tensors
-from refcolbert.tokens import check_texts
 
 from .lengths import by_length
 
@@ -34,7 +35,6 @@ SETTINGS = "cross_encoder.json"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 BATCH_TOKENS = 2048  # with padding, as the encoder has it
 
-Ints = NDArray[np.int64]
 Pair = tuple[str, str]
 
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from refcolbert import Encoder, Index
+from refcolbert.arrays import Floats, Ints
 from refcolbert.documents import Document
 from refcolbert.errors import InvalidInput
 from refcolbert.topk import top_k
@@ -28,8 +28,6 @@ from .teachers import BM25, BiEncoder, ensemble
 
 __all__ = ["DEPTH", "MARGIN", "SCALE", "WEIGHT", "Miner", "write_examples"]
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 WEIGHT = 0.4  # of BM25 beside a cosine
 SCALE = 20.0  # what MiniLM's training multiplied cosines with

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
 
+from refcolbert.arrays import Floats, Ints
+from refcolbert.checks import check_count
 from refcolbert.errors import InvalidInput
-from refcolbert.topk import check_k, top_k
+from refcolbert.topk import top_k
 
 __all__ = ["Choice", "candidates", "choose", "denoise", "rank_of"]
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Choice:
 
 def candidates(rankings: Sequence[Floats], depth: int) -> Ints:
     """Scores [n_docs] of several rankers -> ascending indices of what is among the first `depth` of any: [n]."""
-    depth = check_k(depth, "depth")
+    depth = check_count(depth, "depth")
     if not rankings:
         raise InvalidInput("expected at least one ranking")
     return np.unique(np.concatenate([top_k(scores, depth) for scores in rankings]))

@@ -17,6 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from refcolbert.arrays import Floats, Ints
 from refcolbert.encoder import Encoder
 from refcolbert.errors import ParityError
 
@@ -24,8 +25,6 @@ from .texts import awkward_texts
 
 __all__ = ["LIMIT", "REPORT", "Tolerance", "check_report", "measure", "read_report", "recheck"]
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 LIMIT = 1e-4  # largest absolute difference of any component, float32 against float32
 REPORT = "parity.json"

@@ -15,6 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from refcolbert.arrays import Floats
 from refcolbert.docstrings import standard_library_docstrings
 from refcolbert.spec import EncodingSpec
 from refcolbert.tokens import TextTokenizer, Tokens
@@ -24,7 +25,6 @@ from .to_onnx import scratch_file
 
 __all__ = ["constant_products", "moments", "nearest", "rounded", "samples"]
 
-Floats = NDArray[np.float32]
 Stored = tuple[NDArray[np.int8], NDArray[np.float16]]  # [in / block, block, out], [in / block, 1, out]
 Moments = dict[str, Floats]  # name of a product's input -> [in, in]
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from transformers import AutoModel
 
+from refcolbert.arrays import Floats
 from refcolbert.errors import InvalidInput, InvalidModel, MissingDependency
 
 from .reference import quiet
@@ -26,7 +26,6 @@ from .tensors import read_json
 
 __all__ = ["BM25", "BiEncoder", "ensemble"]
 
-Floats = NDArray[np.float32]
 
 K1, B = 0.9, 0.4  # what Anserini's baselines take for passages
 BATCH_TOKENS = 2048

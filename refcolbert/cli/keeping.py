@@ -5,10 +5,11 @@ from pathlib import Path
 import click
 
 from ..encoder import Encoder
-from ..importers import export_vectors, import_plaid
+from ..importers import import_plaid
 from ..index import NBITS, Index
 from ..passages import PASSAGE_OF
 from ..terminal import dump, pairs, summary
+from ..vector_files import export_vectors
 from .options import BITS, INDEX, INFO, MODEL, SAME_AS_INFO, bits, json_option, progress
 from .sources import documents_of, read_sources, takes_documents
 

@@ -9,9 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ..arrays import Floats
 from ..encoder import Encoder
 from ..errors import EncoderMismatch
 from ..hits import Hit
@@ -23,7 +21,6 @@ from .wire import Field, choice, document, document_text, flag, listed, mapping,
 
 __all__ = ["Call", "Endpoint", "encode_together", "endpoints"]
 
-Floats = NDArray[np.float32]
 Json = dict[str, Any]
 
 

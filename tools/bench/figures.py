@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from refcolbert.arrays import Ints
 from refcolbert.evaluate import evaluate
 
 __all__ = ["TOLERANCE", "Line", "lines_of", "matches", "ndcg", "recall"]
 
 TOLERANCE = 0.005  # of recall@10, below which a setting of ours does not stand against a peer's
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

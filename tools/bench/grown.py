@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Document
+from refcolbert.arrays import Floats
 from refcolbert.topk import top_k
 from tools.bench.vectors import Corpus
 
@@ -21,8 +22,6 @@ BLOCK, TOKENS = 1000, 80  # documents made at once, tokens of each
 SHARE = 0.75  # of the tokens that come from a document's first parent
 SHIFT, NOISE = 0.3, 0.2  # lengths of what is added to unit vectors: a cosine of about .94 with the real token
 DEPTH, SAVE_EVERY = 100, 20  # documents of the exact answer, blocks between two of its checkpoints
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)

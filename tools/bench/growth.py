@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Index
+from refcolbert.arrays import Floats
 from tools.bench.engines import POOLS
 from tools.bench.figures import recall
 from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
@@ -42,8 +43,6 @@ POINTS = [
     for threads in (2, 1)
     for nprobe, candidates in ((2, 128), (4, 256), (8, 512), (16, 512), (16, 1024))
 ]
-
-Floats = NDArray[np.float32]
 
 
 class PeakPrivate:

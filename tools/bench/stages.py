@@ -17,9 +17,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
 from refcolbert import Index
+from refcolbert.arrays import Floats
 from refcolbert.codec import Codec, row_bytes
 from refcolbert.collection import Collection
 from refcolbert.search import CANDIDATES, CHUNK_TOKENS, NPROBE, search
@@ -29,8 +29,6 @@ __all__ = ["Work", "counted", "measured"]
 
 COPIED = 1 << 26  # bytes of the copy that measures memory
 K, RUNS = 10, 7
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Encoder, Ragged
+from refcolbert.arrays import Floats
 from refcolbert.errors import InvalidInput
 from refcolbert.ragged import offsets_of
 from tools.collections import DATA, Collection, load
@@ -25,7 +26,6 @@ from tools.collections import DATA, Collection, load
 __all__ = ["NAMES", "WORK", "Corpus", "corpus_in", "encode", "folder_of", "gather", "write_corpus"]
 
 NAMES = ("adi", "cisi", "cranfield", "medline", "msmarco_dev_positives", "scifact", "xquad_en")
-Floats = NDArray[np.float32]
 
 QUERIES = "queries.npz"
 SHARD = 256  # documents encoded at once

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refcolbert.arrays import Floats
 from refcolbert.ragged import Ragged
 from tools.compare.judged import quality, relevant
 from tools.compare.parts import Parts
 from tools.compare.rows import QueryRows, augmented, best_of, maxima, means, similarities, unit
 
 __all__ = ["examine"]
-
-Floats = NDArray[np.float32]
 
 
 def examine(parts: Parts, queries: Mapping[str, str]) -> dict[str, Any]:

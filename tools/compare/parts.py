@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from usearch.index import Index as Graph
 
 from refcolbert import Encoder, Index
+from refcolbert.arrays import Floats
 from refcolbert.plan import parts_of
 from refcolbert.ragged import Ragged
 from refcolbert_export.cross_encoder import CrossEncoder
@@ -23,7 +23,6 @@ from tools.training.embeddings import embed
 
 __all__ = ["GRAPH", "RAW", "Cross", "Models", "Parts", "cross_encoder", "token_vectors"]
 
-Floats = NDArray[np.float32]
 
 RAW = "float16"  # how an index keeps raw vectors
 GRAPH = {"connectivity": 16, "expansion_add": 128, "expansion_search": 64}  # usearch's own defaults

@@ -21,7 +21,6 @@ from tools.compare.rows import QueryRows, augmented, maxima, means, similarities
 
 __all__ = ["WORDS", "dilution", "facets"]
 
-Floats = NDArray[np.float32]
 Scores = NDArray[np.floating]
 
 WORDS = (0, 50, 100, 200, 300)  # irrelevant ones

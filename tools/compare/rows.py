@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Encoder
+from refcolbert.arrays import Ints
 from refcolbert.maxsim import Floats
 from refcolbert.ragged import Ragged
 from refcolbert.tokens import TextTokenizer, Tokens
 
 __all__ = ["MOST", "QueryRows", "augmented", "best_of", "maxima", "means", "similarities", "unit"]
 
-Ints = NDArray[np.int64]
 LONGEST = 256  # tokens of a query here, less where the model reads less
 MOST = 48  # expansion rows
 

@@ -22,9 +22,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from refcolbert.arrays import Floats
+
 __all__ = ["LENGTH", "Sentences", "export_sentences"]
 
-Floats = NDArray[np.float32]
 
 LENGTH = 256  # tokens at which all-MiniLM-L6-v2's own settings cut
 BATCH_TOKENS = 2048

@@ -5,13 +5,15 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from refcolbert import codec, explain, ivf, pooling
 from refcolbert import kmeans as _kmeans
 from refcolbert import maxsim as maxsim
+from refcolbert.arrays import Floats
+from refcolbert.checks import check_vectors
 from refcolbert.maxsim import scores as _scores
-from refcolbert.ragged import Ragged, check_vectors, offsets_of
+from refcolbert.ragged import Ragged, offsets_of
 from refcolbert.topk import top_k as top_k
 
 from .core_index import Encoder as _Encoder
@@ -20,7 +22,6 @@ from .core_index import best_of_groups as best_of_groups
 from .core_index import held as held
 from .core_index import search as search
 
-Floats = NDArray[np.float32]
 Encoder = _Encoder()
 
 

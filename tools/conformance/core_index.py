@@ -7,17 +7,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 import refcolbert
 from refcolbert import codec, ivf
+from refcolbert.arrays import Floats
 from refcolbert.collection import Collection as Held
 from refcolbert.collection import Segment
 from refcolbert.ragged import Ragged
 from refcolbert.search import _choose, _Trace, rank
 from refcolbert.tokens import TextTokenizer
 
-Floats = NDArray[np.float32]
 MODEL = Path(__file__).parents[2] / "tests" / "models" / "tiny"
 
 

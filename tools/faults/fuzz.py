@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Index
-from refcolbert.documents import DocumentFile
+from refcolbert.document_file import DocumentFile
 from refcolbert.errors import RefColbertError
 from refcolbert.filters import compile_filter
 from refcolbert.format import Manifest

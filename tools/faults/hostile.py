@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from refcolbert.documents import SCHEMA, Document, pack
+from refcolbert.document_file import SCHEMA, pack
+from refcolbert.documents import Document
 from refcolbert.format import npy_header
 
 from .manifests import sign

@@ -21,9 +21,9 @@ import click
 import numpy as np
 import torch
 from numpy.random import Generator
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from refcolbert.arrays import Floats
 from refcolbert_export.mining import rank_of
 from refcolbert_export.teachers import BM25, ensemble
 from tools.training.distil import DOCUMENTS, FOUND, LENGTH, SCALE, WEIGHT, Pool, embed_pool, read_pool
@@ -31,7 +31,6 @@ from tools.training.pairs import write_lines
 
 __all__ = ["BLOCK", "Topics", "blocks"]
 
-Floats = NDArray[np.float32]
 Line = dict[str, object]
 
 BLOCK = 8  # queries

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from refcolbert.arrays import Floats
 from refcolbert_export.mining import Choice, candidates, choose, denoise, rank_of
 from refcolbert_export.teachers import BM25, BiEncoder, ensemble
 from tools.training.embeddings import embed
@@ -33,7 +34,6 @@ from tools.training.sources import read_gzip
 
 __all__ = ["MARGIN", "SCALE", "WEIGHT", "Pool", "distil", "read_pool"]
 
-Floats = NDArray[np.float32]
 
 # How many documents of each source stand in the pool: as many as an hour of two cores embeds, mines and trains on.
 DOCUMENTS = {

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
+
+from refcolbert.arrays import Floats
 
 __all__ = ["embed"]
 
-Floats = NDArray[np.float32]
 
 SHARD = 1024
 

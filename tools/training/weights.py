@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from refcolbert.arrays import Floats
 from refcolbert.evaluate import evaluate
 from refcolbert.topk import top_k
 from refcolbert_export.teachers import BM25, BiEncoder, ensemble
 from tools.collections import DATA, Collection, load
 from tools.training.distil import DEPTH, DOCUMENTS, LENGTH, Pool, read_pool
 from tools.training.embeddings import embed
-
-Floats = NDArray[np.float32]
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 SCALES = (5.0, 10.0, 15.0, 20.0, 30.0, 40.0)
