@@ -5,7 +5,8 @@ import logging
 from . import errors
 from ._version import __version__
 from .documents import Document
-from .encoder import Encoder
+from .encoding.encoder import Encoder
+from .encoding.spec import EncodingSpec
 from .explain import Explanation, Match
 from .hits import Hit
 from .index import Index
@@ -13,7 +14,6 @@ from .maxsim import maxsim
 from .plan import Plan, plan
 from .ragged import Ragged
 from .rerank import rerank
-from .spec import EncodingSpec
 from .tune import Tuning, tune
 
 __all__ = [

@@ -38,7 +38,7 @@ from . import ivf, kmeans
 from .arrays import Floats
 from .codec import Codec, Encoded
 from .collection import Collection, Segment
-from .encoder import BATCH_TOKENS, Encoder
+from .encoding.encoder import BATCH_TOKENS, Encoder
 from .format import RAW
 from .index import Index
 from .ragged import Ragged, offsets_of

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .arrays import Floats
+from .encoding.tokens import Span
 from .heatmap import heatmap
 from .markup import explanation_html
 from .maxsim import folded, similarities
-from .tokens import Span
 from .words import QueryWord, Segment, Word, query_words, segments, words_of
 
 if TYPE_CHECKING:

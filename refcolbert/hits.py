@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .arrays import Floats
-from .encoder import Encoder
+from .encoding.encoder import Encoder
+from .encoding.tokens import Span
 from .errors import RefColbertError
 from .explain import Explanation, explain
 from .format import Manifest
@@ -19,7 +20,6 @@ from .inputs import Query
 from .markup import hit_html
 from .pooling import clusters
 from .search import Result
-from .tokens import Span
 
 __all__ = ["Hit", "best_of_groups", "hits_of"]
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .encoder import Encoder
+from .encoding.encoder import Encoder
 from .errors import IndexExists, InvalidInput, MissingDependency
 from .files import open_plain
 from .index import NBITS, Index

@@ -23,7 +23,7 @@ from .building import Building
 from .checks import check_vectors
 from .collection import Collection
 from .documents import Document, as_documents
-from .encoder import Encoder, Progress
+from .encoding.encoder import Encoder, Progress
 from .errors import (
     CorruptIndexError,
     DuplicateId,

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from . import codec as codecs
 from .checks import check_count, check_seed, check_vectors
 from .documents import Document
-from .encoder import Encoder, Progress
+from .encoding.encoder import Encoder, Progress
 from .errors import InvalidInput
 from .format import LARGEST_POOL_FACTOR, RAW, EncoderEntry, Manifest
 from .pooling import pool_documents

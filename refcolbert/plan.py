@@ -31,10 +31,10 @@ from .calibration import DISTINCT, NEAREST, Calibration, Shape, calibrate
 from .checks import check_count
 from .document_file import pack
 from .documents import Document, as_documents
-from .encoder import Encoder
+from .encoding.encoder import Encoder
+from .encoding.onnx_file import matrix_products
 from .errors import InvalidInput
 from .format import RAW, CodecEntry, Manifest, SegmentEntry, array_types, npy_header
-from .graphs import matrix_products
 from .index import BUILD_BATCH, NBITS, TRAIN_AT
 from .inputs import first_manifest
 from .search import CANDIDATES, CHUNK_TOKENS, NPROBE, PRUNED

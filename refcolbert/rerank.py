@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .checks import check_count, check_texts
-from .encoder import Encoder
+from .encoding.encoder import Encoder
 from .explain import Explanation, explain
 from .hits import Hit
 from .maxsim import contenders, score, scores, slack

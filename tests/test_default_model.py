@@ -6,7 +6,7 @@ import re
 import pytest
 
 from refcolbert import Encoder, Index
-from refcolbert.encoder import MODEL_FILES, default_model_folder
+from refcolbert.encoding.encoder import MODEL_FILES, default_model_folder
 
 FOLDER = default_model_folder()
 DOCUMENTS = [

@@ -22,7 +22,7 @@ def blocks(language):
 def test_quickstart_runs(tmp_path, monkeypatch):
     """Every Python block of the README runs, in order, in one session, with the tiny model as the default."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: TINY)
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: TINY)
     session = {}
     assert blocks("python")
     for block in blocks("python"):

@@ -98,7 +98,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     measured = Calibration(**{entry.name: 1e-6 for entry in fields(Calibration)})
     monkeypatch.setattr(sys.modules["refcolbert.plan"], "calibrate", lambda *_: measured)
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: TINY)
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: TINY)
     log = logging.getLogger("refcolbert")
     level = log.level
     yield tmp_path

@@ -28,7 +28,7 @@ def blocks(page, language):
 def desk(tmp_path, monkeypatch):
     """A folder with the files that the pages speak of, and the tiny model as the default."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: TINY)
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: TINY)
     notes = {"guide.md": "# Guide\n## Files\nread a file\n## Dates\nparse a date\n", "long.txt": "read the file " * 100}
     for name, text in notes.items():
         (tmp_path / "notes").mkdir(exist_ok=True)

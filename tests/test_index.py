@@ -323,7 +323,7 @@ def other_model(tmp_path):
 
 def test_without_default_model_the_error_says_what_to_do(tmp_path, monkeypatch):
     """Where the packaged model is missing, create says what to do."""
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: tmp_path / "nothing")
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: tmp_path / "nothing")
     with pytest.raises(ModelNotFound, match="install refcolbert again"):
         Index.create(tmp_path / "i")
     assert not (tmp_path / "i").exists()

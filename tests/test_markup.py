@@ -77,7 +77,7 @@ def test_a_hit_without_its_model_still_shows_its_text(tmp_path, encoder, monkeyp
     with Index.open(tmp_path / "index") as index:
         q = np.ones((1, 16))
         (hit,) = index.search(q)
-        monkeypatch.setattr("refcolbert.encoder.Encoder.load", _gone)
+        monkeypatch.setattr("refcolbert.encoding.encoder.Encoder.load", _gone)
         page = Page(hit._repr_html_())
     assert HOSTILE in page.text
     assert page.text.startswith("1. <i> · ")

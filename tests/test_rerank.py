@@ -107,12 +107,12 @@ def test_a_generator_is_not_taken_for_nothing(encoder):
 
 def test_the_default_model_is_used_when_none_is_given(encoder, monkeypatch):
     """Without an encoder the default model answers."""
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: encoder.folder)
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: encoder.folder)
     assert rerank(QUERY, ["a", "b"]) == rerank(QUERY, ["a", "b"], encoder)
 
 
 def test_without_a_default_model_the_error_says_where_it_belongs(tmp_path, monkeypatch):
     """A missing default model is a ModelNotFound naming the place and a way out."""
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: tmp_path / "default_model")
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: tmp_path / "default_model")
     with pytest.raises(ModelNotFound, match=r"default_model.*Encoder\.load"):
         rerank(QUERY, ["a"])

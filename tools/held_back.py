@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import RefColbertError
 from refcolbert_export.folder import export_checkpoint
 

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import ModernBertConfig, ModernBertModel
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.folder import export_checkpoint
 from refcolbert_export.origins import reference_for

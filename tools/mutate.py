@@ -34,7 +34,7 @@ TESTS = {
     "kmeans": ["tests/test_kmeans.py", "tests/test_codec.py"],
     "codec": ["tests/test_codec.py"],
     "ivf": ["tests/test_ivf.py"],
-    "tokens": ["tests/test_tokens_switches.py", "tests/test_tokens.py"],
+    "tokens": ["tests/encoding/test_tokens_switches.py", "tests/encoding/test_tokens.py"],
     "levels": ["tests/test_search.py"],
     "search": ["tests/test_search.py"],
 }

@@ -24,8 +24,8 @@ import torch
 from onnx import ModelProto, numpy_helper
 from tokenizers import Tokenizer
 
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import RefColbertError
-from refcolbert.spec import EncodingSpec
 from refcolbert_export import folder
 from refcolbert_export.checkpoints import Checkpoint, read_checkpoint
 from refcolbert_export.to_onnx import to_onnx

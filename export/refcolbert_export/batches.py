@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refcolbert.tokens import Tokens
+from refcolbert.encoding.tokens import Tokens
 
 from .data import Example
 from .lengths import by_length

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from refcolbert.spec import EncodingSpec
+from refcolbert.encoding.spec import EncodingSpec
 
 __all__ = ["model_card"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
-from refcolbert.spec import EncodingSpec
 
 from .backbones import longest_input
 from .choices import Choices

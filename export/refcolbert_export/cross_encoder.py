@@ -24,8 +24,8 @@ from tokenizers import Encoding, Tokenizer
 
 from refcolbert.arrays import Ints
 from refcolbert.checks import check_texts
+from refcolbert.encoding.onnx_file import external_tensors
 from refcolbert.errors import InvalidInput, InvalidModel
-from refcolbert.graphs import external_tensors
 
 from .lengths import by_length
 

@@ -12,8 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from refcolbert.encoding.tokens import Tokens
 from refcolbert.errors import TrainingError
-from refcolbert.tokens import Tokens
 
 from .batches import Group, group
 from .colbert import ColbertModel

@@ -11,8 +11,8 @@ import torch
 import transformers
 from onnx import ModelProto
 
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import ExportError, InvalidModel, ParityError, UnsupportedCheckpoint
-from refcolbert.spec import EncodingSpec
 
 from .card import model_card
 from .checkpoints import layout_of, read_checkpoint

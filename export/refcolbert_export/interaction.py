@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from refcolbert.tokens import TextTokenizer
+from refcolbert.encoding.tokens import TextTokenizer
 
 from .batches import Batch
 from .embed import Cached, Direct, Embedder, groups_of

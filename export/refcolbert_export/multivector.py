@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
-from refcolbert.spec import EncodingSpec
 
 from .backbones import build_backbone, fill_backbone, longest_input, read_config
 from .colbert import ColbertModel

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper
 from tokenizers import Tokenizer
 
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
-from refcolbert.spec import EncodingSpec
 
 from .frames import frame_of_json, plain_tokenizer
 from .tensors import Account, read_json

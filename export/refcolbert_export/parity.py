@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from refcolbert.arrays import Floats, Ints
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError
 
 from .texts import awkward_texts

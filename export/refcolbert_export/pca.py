@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refcolbert.tokens import TextTokenizer
+from refcolbert.encoding.tokens import TextTokenizer
 
 from .data import Example
 from .embed import groups_of

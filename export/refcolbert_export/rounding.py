@@ -17,8 +17,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from refcolbert.arrays import Floats
 from refcolbert.docstrings import standard_library_docstrings
-from refcolbert.spec import EncodingSpec
-from refcolbert.tokens import TextTokenizer, Tokens
+from refcolbert.encoding.spec import EncodingSpec
+from refcolbert.encoding.tokens import TextTokenizer, Tokens
 
 from .texts import FIXED
 from .to_onnx import scratch_file

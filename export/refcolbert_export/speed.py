@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 
 __all__ = ["measure_speed"]
 

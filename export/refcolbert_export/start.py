@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import TrainingError, UnsupportedCheckpoint
-from refcolbert.spec import EncodingSpec
 
 from .backbones import build_backbone, fill_backbone, longest_input, read_config
 from .checkpoints import LAYOUTS, read_checkpoint

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
-from refcolbert.spec import EncodingSpec
+from refcolbert.encoding.spec import EncodingSpec
 
 __all__ = ["FIXED", "awkward_texts"]
 

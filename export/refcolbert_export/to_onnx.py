@@ -14,7 +14,7 @@ import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 from safetensors.numpy import save_file
 
-from refcolbert.encoder import WEIGHTS
+from refcolbert.encoding.encoder import WEIGHTS
 
 from .colbert import ColbertModel
 

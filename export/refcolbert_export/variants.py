@@ -24,7 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from refcolbert.tokens import Tokens
+from refcolbert.encoding.tokens import Tokens
 
 from .parity import LIMIT, Tolerance
 from .rounding import constant_products, moments, nearest, rounded

@@ -6,8 +6,8 @@ with </s> kept, and rows of the padding id do not count on either side.
 
 from pathlib import Path
 
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
-from refcolbert.spec import EncodingSpec
 
 from .backbones import build_backbone, fill_backbone, read_config
 from .colbert import ColbertModel

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..errors import InvalidInput, MissingDependency
 from ..index import Index
 from ..rerank import rerank

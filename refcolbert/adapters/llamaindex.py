@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..errors import InvalidInput, MissingDependency
 from ..hits import Hit
 from ..index import Index

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..passages import PASSAGE_OF
 from ..rerank import rerank as rerank_texts
 from ..terminal import colors, dump, printable, show_explanation, show_hits

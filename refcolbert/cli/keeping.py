@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..importers import import_plaid
 from ..index import NBITS, Index
 from ..passages import PASSAGE_OF

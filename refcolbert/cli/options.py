@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..index import Index
 
 __all__ = [

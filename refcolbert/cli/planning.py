@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..index import NBITS
 from ..plan import Plan, plan
 from ..search import CANDIDATES, NPROBE

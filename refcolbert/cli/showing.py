@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ..docstrings import standard_library_docstrings
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..index import Index
 from ..terminal import colors, dump, fields, show_explanation, show_hits, summary
 from .options import HIT, MODEL, json_option, progress

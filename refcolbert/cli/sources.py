@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from ..documents import Document
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..passages import FORMATS, read_documents, read_stream
 from ..splitting import split, word_spans
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..arrays import Floats
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..errors import EncoderMismatch
 from ..hits import Hit
 from ..rerank import rerank

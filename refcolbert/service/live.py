@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..encoder import Encoder
+from ..encoding.encoder import Encoder
 from ..errors import EncoderMismatch, ModelError
 from ..index import Index
 

@@ -9,7 +9,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "adapters.md").read_text()
 def test_every_snippet_runs(tmp_path, monkeypatch, encoder):
     """Each Python block runs with the tiny model as the default, and the run that is written is one."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: encoder.folder)
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: encoder.folder)
     session = {}
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
     assert len(blocks) == 5

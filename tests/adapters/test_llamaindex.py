@@ -137,6 +137,6 @@ def test_none_is_refused():
 
 def test_the_default_model_is_loaded(monkeypatch, encoder):
     """A reranker without encoder and model has the default model."""
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: encoder.folder)
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: encoder.folder)
     assert isinstance(ColBERTReranker()._encoder, Encoder)
     assert ColBERTReranker().model is None

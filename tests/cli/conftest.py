@@ -16,7 +16,7 @@ QUERIES = [{"_id": "q1", "text": "parse a date"}, {"_id": "q2", "text": "read th
 @pytest.fixture(autouse=True)
 def no_default_model(tmp_path, monkeypatch):
     """The default model is looked for in the test's folder, where a test may put one."""
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: tmp_path / "default_model")
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: tmp_path / "default_model")
     monkeypatch.chdir(tmp_path)
 
 

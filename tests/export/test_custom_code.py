@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import UnsupportedCheckpoint
 from refcolbert_export.cli import export, verify
 from refcolbert_export.folder import export_checkpoint

@@ -7,7 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from refcolbert.graphs import matrix_products
+from refcolbert.encoding.onnx_file import matrix_products
 from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.folder import export_checkpoint
 from refcolbert_export.to_onnx import to_onnx

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert_export.folder import export_checkpoint
 from tools import golden
 from tools.goldens import files

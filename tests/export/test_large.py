@@ -10,7 +10,7 @@ import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from refcolbert.encoder import WEIGHTS, Encoder
+from refcolbert.encoding.encoder import WEIGHTS, Encoder
 from refcolbert.errors import InvalidModel
 from refcolbert_export import folder
 from refcolbert_export.folder import export_checkpoint, verify_against

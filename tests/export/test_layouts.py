@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
 from refcolbert_export import colbert, modules, multivector, pylate, xtr
 from refcolbert_export.checkpoints import read_checkpoint

@@ -1,6 +1,6 @@
 """Long inputs: rotary positions and local attention far beyond the shapes that the exporter traced."""
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert_export.folder import export_checkpoint
 from tools.long_context import write_checkpoint
 

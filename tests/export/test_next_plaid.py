@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
 from refcolbert_export import next_plaid
 from refcolbert_export.checkpoints import read_checkpoint

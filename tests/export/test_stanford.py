@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ExportError, ParityError, UnsupportedCheckpoint
 from refcolbert_export import checkpoints, colbert, folder, stanford
 from refcolbert_export.folder import export_checkpoint, verify_against

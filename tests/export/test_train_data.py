@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from train_data import examples, records, write_jsonl
 
+from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidInput, TrainingError, UnsupportedCheckpoint
-from refcolbert.tokens import TextTokenizer
 from refcolbert_export.batches import Draw, group
 from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.data import Example, fingerprint, read_examples

@@ -8,9 +8,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import ExportError, ParityError
-from refcolbert.spec import EncodingSpec
 from refcolbert_export.folder import export_checkpoint, verify_against
 from refcolbert_export.parity import recheck
 from refcolbert_export.rounding import nearest, rounded, samples

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Encoder, Index
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.evaluate import METRICS, evaluate, run_of
 from refcolbert.ragged import Ragged, offsets_of
-from refcolbert.spec import EncodingSpec
 from tools.bench.models import DEPTH, Figures, table
 from tools.collections import DATA, Collection, load
 

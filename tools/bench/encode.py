@@ -23,7 +23,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from refcolbert.docstrings import standard_library_docstrings
-from refcolbert.encoder import BATCH_TOKENS, Encoder
+from refcolbert.encoding.encoder import BATCH_TOKENS, Encoder
 from refcolbert_export.folder import export_checkpoint
 from refcolbert_export.to_onnx import OPSET
 

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 
 __all__ = ["main"]
 

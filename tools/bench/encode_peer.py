@@ -63,7 +63,7 @@ def main() -> None:
         print(json.dumps({"products_s": _time_products(checkpoint, int(threads))}))
         return
     if name == "refcolbert":
-        from refcolbert.encoder import Encoder
+        from refcolbert.encoding.encoder import Encoder
 
         own = Encoder.load(checkpoint, threads=int(threads))
         print(json.dumps(time_encoding(lambda text: own.encode_queries([text]), own.encode_documents, texts)))

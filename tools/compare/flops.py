@@ -1,7 +1,7 @@
 """FLOPs of one query: a multiplication and an addition each, of the matrix products.
 
-What a transformer takes is counted in its ONNX graph (`refcolbert.graphs.matrix_products`), and by hand: for each token
-and layer four products with [hidden, hidden] (query, key, value, output) and two with [hidden, inner], for each pair of
+The products of a transformer are counted in its ONNX graph (`refcolbert.encoding.onnx_file.matrix_products`), and by
+hand: for each token and layer four products with [hidden, hidden] (query, key, value, output) and two with [hidden, inner], for each pair of
 tokens and layer two of width hidden; besides, what the head adds for each token, or for a text once.
 
 A cross-encoder's head reads the first token's state alone: products of a matrix with one row a text, which an exported
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from refcolbert.graphs import matrix_products
+from refcolbert.encoding.onnx_file import matrix_products
 
 __all__ = ["Cost", "by_hand", "cost_of"]
 

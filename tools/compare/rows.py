@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from refcolbert import Encoder
 from refcolbert.arrays import Ints
+from refcolbert.encoding.tokens import TextTokenizer, Tokens
 from refcolbert.maxsim import Floats
 from refcolbert.ragged import Ragged
-from refcolbert.tokens import TextTokenizer, Tokens
 
 __all__ = ["MOST", "QueryRows", "augmented", "best_of", "maxima", "means", "similarities", "unit"]
 

@@ -14,9 +14,9 @@ from refcolbert import codec, ivf
 from refcolbert.arrays import Floats
 from refcolbert.collection import Collection as Held
 from refcolbert.collection import Segment
+from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.ragged import Ragged
 from refcolbert.search import _choose, _Trace, rank
-from refcolbert.tokens import TextTokenizer
 
 MODEL = Path(__file__).parents[2] / "tests" / "models" / "tiny"
 

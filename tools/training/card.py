@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from refcolbert.encoder import Encoder
+from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import InvalidInput
 from refcolbert.evaluate import METRICS
 from tools.bench.models import DEVELOPMENT, table

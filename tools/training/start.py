@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from refcolbert.docstrings import standard_library_docstrings
-from refcolbert.tokens import TextTokenizer, Tokens
+from refcolbert.encoding.tokens import TextTokenizer, Tokens
 from refcolbert_export.checkpoints import read_checkpoint
 
 __all__ = ["write_start"]

@@ -11,13 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from refcolbert import definition, tokens
+from refcolbert import definition
 from refcolbert.checks import check_texts
+from refcolbert.encoding import tokens
+from refcolbert.encoding.spec import EncodingSpec
+from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidInput, InvalidModel
-from refcolbert.spec import EncodingSpec
-from refcolbert.tokens import TextTokenizer
 
-TINY = Path(__file__).parent / "models" / "tiny"
+TINY = Path(__file__).parents[1] / "models" / "tiny"
 JSON = (TINY / "tokenizer.json").read_text()
 SPEC = EncodingSpec.from_json((TINY / "encoding.json").read_text())
 PLAIN = Tokenizer.from_str(JSON)

@@ -31,11 +31,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .arrays import Floats
-from .checks import check_texts
-from .errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
-from .graphs import external_tensors
-from .ragged import Ragged, offsets_of, rows_of
+from ..arrays import Floats
+from ..checks import check_texts
+from ..errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
+from ..ragged import Ragged, offsets_of, rows_of
+from .onnx_file import external_tensors
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens
 
@@ -55,7 +55,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 def default_model_folder() -> Path:
     """The default model, which the package brings along."""
-    return Path(__file__).parent / "default_model"
+    return Path(__file__).parents[1] / "default_model"
 
 
 class Encoder:

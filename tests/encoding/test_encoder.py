@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import refcolbert
 from refcolbert import Encoder, Ragged
-from refcolbert.encoder import MODEL_FILES, default_model_folder
+from refcolbert.encoding.encoder import MODEL_FILES, default_model_folder
 from refcolbert.errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
 
 TEXTS = [
@@ -308,7 +308,7 @@ def test_a_path_where_no_folder_is_gives_model_not_found(model, monkeypatch, nam
 def test_the_default_model_lies_in_the_package(encoder, model, monkeypatch):
     """load() takes the packaged model, whatever the environment, and says what to do where it is missing."""
     assert default_model_folder() == Path(refcolbert.__file__).parent / "default_model"
-    monkeypatch.setattr("refcolbert.encoder.default_model_folder", lambda: model)
+    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: model)
     assert (Encoder.load().hash, Encoder.load().source) == (encoder.hash, None)
     model.rename(model.with_name("elsewhere"))
     with pytest.raises(ModelNotFound, match="install refcolbert again"):

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models
 
+from refcolbert.encoding.spec import EncodingSpec
+from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidModel
-from refcolbert.spec import EncodingSpec
-from refcolbert.tokens import TextTokenizer
 
-TINY = Path(__file__).parent / "models" / "tiny"
+TINY = Path(__file__).parents[1] / "models" / "tiny"
 SPEC = EncodingSpec.from_json((TINY / "encoding.json").read_text())
 
 

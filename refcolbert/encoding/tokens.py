@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from .errors import InvalidModel
+from ..errors import InvalidModel
 from .spec import EncodingSpec
 
 __all__ = ["TextTokenizer", "Tokens"]

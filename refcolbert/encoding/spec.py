@@ -15,7 +15,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from .errors import InvalidModel
+from ..errors import InvalidModel
 
 __all__ = ["SPEC_VERSION", "EncodingSpec"]
 

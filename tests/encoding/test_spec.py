@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import EncodingSpec
+from refcolbert.encoding.spec import SPEC_VERSION
 from refcolbert.errors import InvalidModel
-from refcolbert.spec import SPEC_VERSION
 
 ids = st.integers(0, 1 << 20)
 frames = st.lists(ids, max_size=3).map(tuple)

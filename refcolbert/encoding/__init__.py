@@ -1,0 +1,12 @@
+"""Text -> token ids -> vectors.
+
+Read in this order:
+
+    spec       EncodingSpec: every choice that a checkpoint fixes about encoding
+    tokens     text -> token ids, attention, which rows to keep
+    onnx_file  checks of an ONNX file, without the onnx package
+    encoder    token ids -> unit vectors; the only module that imports ONNX Runtime
+
+May import: arrays, checks, errors, and the `Ragged` of the engine. `refcolbert.Encoder` and `refcolbert.EncodingSpec`
+are public; everything else here may change in any release.
+"""
