@@ -94,7 +94,7 @@ coverage: $(VENV)/.ready
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --quiet --cov --cov-report=term-missing --ignore tests/export --ignore tests/page --ignore tests/test_install.py
 
 #   make blas      the numerical tests with one and two BLAS threads, on two kernels
-NUMERIC := tests/conformance $(addprefix tests/test_,$(addsuffix .py,maxsim topk kmeans codec ivf search pooling goldens golden_index))
+NUMERIC := tests/conformance tests/engine tests/test_goldens.py tests/test_golden_index.py
 blas: $(VENV)/.ready
 	for threads in 1 2; do for core in "" OPENBLAS_CORETYPE=Haswell; do \
 	  echo "OPENBLAS_NUM_THREADS=$$threads $$core"; \

@@ -52,8 +52,8 @@ NOT_CALLED = {  # made by a method or a function, never by a call
     "refcolbert.tune.Setting",
     "refcolbert.words.QueryWord",
     "refcolbert.words.Segment",
-    "refcolbert.search.Result",
-    "refcolbert.search.Stage",
+    "refcolbert.engine.search.Result",
+    "refcolbert.engine.search.Stage",
     "refcolbert.service.server.Bound",
 }
 DESCRIBED = {  # what a docstring calls by these names has an entry in api.md

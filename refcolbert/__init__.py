@@ -7,12 +7,12 @@ from ._version import __version__
 from .documents import Document
 from .encoding.encoder import Encoder
 from .encoding.spec import EncodingSpec
+from .engine.maxsim import maxsim
+from .engine.ragged import Ragged
 from .explain import Explanation, Match
 from .hits import Hit
 from .index import Index
-from .maxsim import maxsim
 from .plan import Plan, plan
-from .ragged import Ragged
 from .rerank import rerank
 from .tune import Tuning, tune
 

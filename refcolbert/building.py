@@ -17,10 +17,10 @@ import numpy as np
 
 from . import segments
 from .documents import Document
+from .engine.ragged import Ragged
 from .errors import DuplicateId, IndexNotFound, InvalidInput
 from .format import Manifest
 from .generation import Generation, publish
-from .ragged import Ragged
 from .store import Store
 
 __all__ = ["Building"]

@@ -12,9 +12,9 @@ import numpy as np
 
 from .arrays import Floats
 from .encoding.tokens import Span
+from .engine.maxsim import folded, similarities
 from .heatmap import heatmap
 from .markup import explanation_html
-from .maxsim import folded, similarities
 from .words import QueryWord, Segment, Word, query_words, segments, words_of
 
 if TYPE_CHECKING:

@@ -81,9 +81,9 @@ from typing import Any
 
 import numpy as np
 
-from .codec import NBITS, row_bytes
+from .engine.codec import NBITS, row_bytes
+from .engine.kmeans import MAX_CENTROIDS
 from .errors import CorruptIndexError, IndexTooNewError
-from .kmeans import MAX_CENTROIDS
 from .strict import Rule, anything, corrupt, count, is_size, is_text, obey, parse
 
 __all__ = [

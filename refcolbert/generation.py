@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import codec as codecs
 from . import segments
-from .codec import Codec
-from .collection import Collection
 from .documents import Document
+from .engine import codec as codecs
+from .engine.codec import Codec
+from .engine.segments import Collection
 from .errors import CorruptIndexError, InvalidInput, UnknownId
 from .files import Pin
 from .format import Manifest, SegmentEntry

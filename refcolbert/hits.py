@@ -11,6 +11,8 @@ import numpy as np
 from .arrays import Floats
 from .encoding.encoder import Encoder
 from .encoding.tokens import Span
+from .engine.pooling import clusters
+from .engine.search import Result
 from .errors import RefColbertError
 from .explain import Explanation, explain
 from .format import Manifest
@@ -18,8 +20,6 @@ from .generation import Generation
 from .grouping import check_key, group_of
 from .inputs import Query
 from .markup import hit_html
-from .pooling import clusters
-from .search import Result
 
 __all__ = ["Hit", "best_of_groups", "hits_of"]
 

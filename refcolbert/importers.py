@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .encoding.encoder import Encoder
+from .engine.ragged import Ragged, offsets_of
 from .errors import IndexExists, InvalidInput, MissingDependency
 from .files import open_plain
 from .index import NBITS, Index
 from .inputs import Documents
-from .ragged import Ragged, offsets_of
 
 __all__ = ["Plaid", "checked_array", "import_plaid", "open_plaid", "read_metadata"]
 

@@ -21,9 +21,11 @@ from . import segments
 from .arrays import Floats
 from .building import Building
 from .checks import check_vectors
-from .collection import Collection
 from .documents import Document, as_documents
 from .encoding.encoder import Encoder, Progress
+from .engine.ragged import Ragged
+from .engine.search import search, search_many
+from .engine.segments import Collection
 from .errors import (
     CorruptIndexError,
     DuplicateId,
@@ -38,8 +40,6 @@ from .generation import Generation, publish, warn_of_drift
 from .grouping import group_of, group_places, members
 from .hits import Hit, best_of_groups, hits_of
 from .inputs import Documents, Query, Vectors, batches, first_manifest, id_list, ragged_of
-from .ragged import Ragged
-from .search import search, search_many
 from .segments import Made, Stored
 from .store import Store, Writer
 

@@ -6,14 +6,14 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from . import codec as codecs
 from .checks import check_count, check_seed, check_vectors
 from .documents import Document
 from .encoding.encoder import Encoder, Progress
+from .engine import codec as codecs
+from .engine.pooling import pool_documents
+from .engine.ragged import Ragged
 from .errors import InvalidInput
 from .format import LARGEST_POOL_FACTOR, RAW, EncoderEntry, Manifest
-from .pooling import pool_documents
-from .ragged import Ragged
 
 __all__ = ["Documents", "Query", "Vectors", "batches", "first_manifest", "id_list", "ragged_of"]
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from .checks import check_count, check_texts
 from .encoding.encoder import Encoder
+from .engine.maxsim import contenders, score, scores, slack
+from .engine.topk import top_k
 from .explain import Explanation, explain
 from .hits import Hit
-from .maxsim import contenders, score, scores, slack
-from .topk import top_k
 
 __all__ = ["rerank"]
 

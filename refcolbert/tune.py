@@ -14,11 +14,11 @@ import numpy as np
 
 from .arrays import Floats
 from .checks import check_count
-from .collection import Collection
+from .engine.search import search
+from .engine.segments import Collection
 from .errors import InvalidInput
 from .index import Index
 from .inputs import Query
-from .search import search
 
 __all__ = ["GRID", "N_QUERIES", "Setting", "Tuning", "sample_queries", "tune"]
 

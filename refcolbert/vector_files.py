@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from .engine.ragged import offsets_of
 from .errors import IndexWriteError, InvalidInput
 from .files import create_new
 from .format import F4, npy_header
 from .generation import Generation
 from .index import Index
-from .ragged import offsets_of
 
 __all__ = ["export_vectors"]
 

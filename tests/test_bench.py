@@ -7,10 +7,10 @@ import pytest
 from strategies import topical, unit
 
 from refcolbert import Index, Ragged
+from refcolbert.engine.maxsim import scores
+from refcolbert.engine.search import search
+from refcolbert.engine.topk import top_k
 from refcolbert.errors import InvalidInput
-from refcolbert.maxsim import scores
-from refcolbert.search import search
-from refcolbert.topk import top_k
 from tools.bench import grown
 from tools.bench.engines import ENGINES
 from tools.bench.figures import Line, matches, ndcg, recall

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from strategies import topical, unit
 
 from refcolbert import Encoder, Index, Ragged
+from refcolbert.engine.maxsim import score
 from refcolbert.errors import (
     CorruptIndexError,
     DuplicateId,
@@ -29,7 +30,6 @@ from refcolbert.errors import (
     UnknownId,
 )
 from refcolbert.format import Manifest
-from refcolbert.maxsim import score
 
 DIM = 8
 TEXTS = ["the cat sat on the mat", "a dog ran in the park", "stocks fell on monday", "rain is expected at noon"]

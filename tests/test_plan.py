@@ -11,8 +11,8 @@ from strategies import topical
 from refcolbert import Index
 from refcolbert.calibration import DISTINCT, LOADED, NEAREST, UNIQUE, Calibration, Shape, calibrate
 from refcolbert.cli import main
+from refcolbert.engine.kmeans import centroid_count
 from refcolbert.errors import InvalidInput
-from refcolbert.kmeans import centroid_count
 from refcolbert.plan import ALL_BITS, PARTS, parts_of, plan
 
 NAMES = [field.name for field in fields(Calibration)]

@@ -9,8 +9,8 @@ from strategies import topical, unit
 
 from refcolbert import Index, tune
 from refcolbert.cli import main
+from refcolbert.engine.search import search
 from refcolbert.errors import InvalidInput
-from refcolbert.search import search
 from refcolbert.tune import GRID, sample_queries
 
 DOCUMENTS = topical(np.random.default_rng(4), 300, 16)

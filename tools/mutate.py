@@ -29,14 +29,14 @@ import click
 
 ROOT = Path(__file__).parents[1]
 TESTS = {
-    "maxsim": ["tests/test_maxsim.py"],
-    "topk": ["tests/test_topk.py"],
-    "kmeans": ["tests/test_kmeans.py", "tests/test_codec.py"],
-    "codec": ["tests/test_codec.py"],
-    "ivf": ["tests/test_ivf.py"],
+    "maxsim": ["tests/engine/test_maxsim.py"],
+    "topk": ["tests/engine/test_topk.py"],
+    "kmeans": ["tests/engine/test_kmeans.py", "tests/engine/test_codec.py"],
+    "codec": ["tests/engine/test_codec.py"],
+    "ivf": ["tests/engine/test_ivf.py"],
     "tokens": ["tests/encoding/test_tokens_switches.py", "tests/encoding/test_tokens.py"],
-    "levels": ["tests/test_search.py"],
-    "search": ["tests/test_search.py"],
+    "levels": ["tests/engine/test_search.py"],
+    "search": ["tests/engine/test_search.py"],
 }
 SECONDS = 60  # of processor time, which a busy machine does not stretch: a mutant that takes more loops, and is killed
 WAITING = 20  # times as many by the clock: a mutant that takes longer waits for itself

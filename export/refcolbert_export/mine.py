@@ -19,8 +19,8 @@ from tqdm import tqdm
 from refcolbert import Encoder, Index
 from refcolbert.arrays import Floats, Ints
 from refcolbert.documents import Document
+from refcolbert.engine.topk import top_k
 from refcolbert.errors import InvalidInput
-from refcolbert.topk import top_k
 
 from .data import Example
 from .mining import Choice, choose, denoise

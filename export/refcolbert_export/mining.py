@@ -17,8 +17,8 @@ from numpy.random import Generator
 
 from refcolbert.arrays import Floats, Ints
 from refcolbert.checks import check_count
+from refcolbert.engine.topk import top_k
 from refcolbert.errors import InvalidInput
-from refcolbert.topk import top_k
 
 __all__ = ["Choice", "candidates", "choose", "denoise", "rank_of"]
 

@@ -33,8 +33,8 @@ from tqdm import tqdm
 
 from ..arrays import Floats
 from ..checks import check_texts
+from ..engine.ragged import Ragged, offsets_of, rows_of
 from ..errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
-from ..ragged import Ragged, offsets_of, rows_of
 from .onnx_file import external_tensors
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens

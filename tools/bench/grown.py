@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from refcolbert import Document
 from refcolbert.arrays import Floats
-from refcolbert.topk import top_k
+from refcolbert.engine.topk import top_k
 from tools.bench.vectors import Corpus
 
 __all__ = ["BLOCK", "TOKENS", "Grown", "Scan"]

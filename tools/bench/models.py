@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from refcolbert import Encoder
+from refcolbert.engine.maxsim import scores
+from refcolbert.engine.topk import top_k
 from refcolbert.evaluate import METRICS, Run, evaluate
-from refcolbert.maxsim import scores
-from refcolbert.topk import top_k
 from refcolbert_export.teachers import BM25, BiEncoder, ensemble
 from tools.collections import DATA, Collection, load
 from tools.training.distil import WEIGHT

@@ -21,11 +21,12 @@ from typing import Any
 import click
 import numpy as np
 
-from refcolbert import Encoder, Index, ivf
+from refcolbert import Encoder, Index
 from refcolbert.calibration import DISTINCT, LOADED, UNIQUE
-from refcolbert.collection import Collection as Searched
+from refcolbert.engine import ivf
+from refcolbert.engine.search import NPROBE, search
+from refcolbert.engine.segments import Collection as Searched
 from refcolbert.plan import ALL_BITS, Plan, parts_of, plan
-from refcolbert.search import NPROBE, search
 from tools.bench.vectors import WORK, Corpus, gather
 from tools.collections import DATA, Collection, load
 

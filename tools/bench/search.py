@@ -17,8 +17,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from refcolbert.maxsim import scores
-from refcolbert.topk import top_k
+from refcolbert.engine.maxsim import scores
+from refcolbert.engine.topk import top_k
 from tools.bench.engines import ENGINES, Engine, run
 from tools.bench.figures import TOLERANCE, Line, lines_of, matches
 from tools.bench.peers.protocol import Job

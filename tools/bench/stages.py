@@ -20,9 +20,9 @@ import numpy as np
 
 from refcolbert import Index
 from refcolbert.arrays import Floats
-from refcolbert.codec import Codec, row_bytes
-from refcolbert.collection import Collection
-from refcolbert.search import CANDIDATES, CHUNK_TOKENS, NPROBE, search
+from refcolbert.engine.codec import Codec, row_bytes
+from refcolbert.engine.search import CANDIDATES, CHUNK_TOKENS, NPROBE, search
+from refcolbert.engine.segments import Collection
 from tools.bench.vectors import corpus_in
 
 __all__ = ["Work", "counted", "measured"]

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from refcolbert import Encoder, Ragged
 from refcolbert.arrays import Floats
+from refcolbert.engine.ragged import offsets_of
 from refcolbert.errors import InvalidInput
-from refcolbert.ragged import offsets_of
 from tools.collections import DATA, Collection, load
 
 __all__ = ["NAMES", "WORK", "Corpus", "corpus_in", "encode", "folder_of", "gather", "write_corpus"]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refcolbert.ragged import Ragged
-from refcolbert.topk import top_k
+from refcolbert.engine.ragged import Ragged
+from refcolbert.engine.topk import top_k
 from tools.compare.judged import quality
 from tools.compare.parts import Parts
 from tools.compare.rows import MOST, QueryRows, augmented, maxima, similarities

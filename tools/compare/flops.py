@@ -1,8 +1,9 @@
 """FLOPs of one query: a multiplication and an addition each, of the matrix products.
 
 The products of a transformer are counted in its ONNX graph (`refcolbert.encoding.onnx_file.matrix_products`), and by
-hand: for each token and layer four products with [hidden, hidden] (query, key, value, output) and two with [hidden, inner], for each pair of
-tokens and layer two of width hidden; besides, what the head adds for each token, or for a text once.
+hand: for each token and layer four products with [hidden, hidden] (query, key, value, output) and two with
+[hidden, inner], for each pair of tokens and layer two of width hidden; besides, the products of the head, per token or
+once per text.
 
 A cross-encoder's head reads the first token's state alone: products of a matrix with one row a text, which an exported
 graph writes as Gemm, where products of all tokens' states are MatMul.

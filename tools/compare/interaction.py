@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert.arrays import Floats
-from refcolbert.ragged import Ragged
+from refcolbert.engine.ragged import Ragged
 from tools.compare.judged import quality, relevant
 from tools.compare.parts import Parts
 from tools.compare.rows import QueryRows, augmented, best_of, maxima, means, similarities, unit

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from refcolbert.engine.topk import top_k
 from refcolbert.evaluate import Run, evaluate
-from refcolbert.topk import top_k
 from tools.compare.parts import Parts
 
 __all__ = ["METRICS", "quality", "relevant"]

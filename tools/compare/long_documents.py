@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert.documents import Document
+from refcolbert.engine.topk import top_k
 from refcolbert.evaluate import evaluate
 from refcolbert.passages import PASSAGE_OF
 from refcolbert.splitting import split
-from refcolbert.topk import top_k
 from refcolbert_export.teachers import BM25
 from tools.compare.judged import METRICS, relevant
 from tools.compare.parts import Parts

@@ -11,8 +11,8 @@ from usearch.index import Index as Graph
 
 from refcolbert import Encoder, Index
 from refcolbert.arrays import Floats
+from refcolbert.engine.ragged import Ragged
 from refcolbert.plan import parts_of
-from refcolbert.ragged import Ragged
 from refcolbert_export.cross_encoder import CrossEncoder
 from refcolbert_export.teachers import BM25
 from tools.collections import Collection

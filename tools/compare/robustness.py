@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refcolbert.ragged import Ragged
+from refcolbert.engine.ragged import Ragged
 from refcolbert_export.teachers import BM25, K1, B
 from tools.compare.judged import relevant
 from tools.compare.parts import Parts

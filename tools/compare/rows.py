@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from refcolbert import Encoder
 from refcolbert.arrays import Ints
 from refcolbert.encoding.tokens import TextTokenizer, Tokens
-from refcolbert.maxsim import Floats
-from refcolbert.ragged import Ragged
+from refcolbert.engine.maxsim import Floats
+from refcolbert.engine.ragged import Ragged
 
 __all__ = ["MOST", "QueryRows", "augmented", "best_of", "maxima", "means", "similarities", "unit"]
 

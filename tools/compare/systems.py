@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refcolbert import ivf
-from refcolbert.collection import Collection as Searched
-from refcolbert.levels import round_to_levels
-from refcolbert.maxsim import Floats
-from refcolbert.search import CANDIDATES, NPROBE, PRUNED, find, prune, rank, search
-from refcolbert.topk import top_k
+from refcolbert.engine import ivf
+from refcolbert.engine.centroid_interaction import round_to_levels
+from refcolbert.engine.maxsim import Floats
+from refcolbert.engine.search import CANDIDATES, NPROBE, PRUNED, find, prune, rank, search
+from refcolbert.engine.segments import Collection as Searched
+from refcolbert.engine.topk import top_k
 from refcolbert_export.teachers import K1, B
 from tools.compare.parts import GRAPH, RAW, Parts
 

@@ -7,14 +7,15 @@ from unittest import mock
 import numpy as np
 from numpy.typing import ArrayLike
 
-from refcolbert import codec, explain, ivf, pooling
-from refcolbert import kmeans as _kmeans
+from refcolbert import explain
 from refcolbert import maxsim as maxsim
 from refcolbert.arrays import Floats
 from refcolbert.checks import check_vectors
-from refcolbert.maxsim import scores as _scores
-from refcolbert.ragged import Ragged, offsets_of
-from refcolbert.topk import top_k as top_k
+from refcolbert.engine import codec, ivf, pooling
+from refcolbert.engine import kmeans as _kmeans
+from refcolbert.engine.maxsim import scores as _scores
+from refcolbert.engine.ragged import Ragged, offsets_of
+from refcolbert.engine.topk import top_k as top_k
 
 from .core_index import Encoder as _Encoder
 from .core_index import Index as Index

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import refcolbert
-from refcolbert import codec, ivf
 from refcolbert.arrays import Floats
-from refcolbert.collection import Collection as Held
-from refcolbert.collection import Segment
 from refcolbert.encoding.tokens import TextTokenizer
-from refcolbert.ragged import Ragged
-from refcolbert.search import _choose, _Trace, rank
+from refcolbert.engine import codec, ivf
+from refcolbert.engine.ragged import Ragged
+from refcolbert.engine.search import _choose, _Trace, rank
+from refcolbert.engine.segments import Collection as Held
+from refcolbert.engine.segments import Segment
 
 MODEL = Path(__file__).parents[2] / "tests" / "models" / "tiny"
 
@@ -30,7 +30,7 @@ def search(
     nprobe: int,
     keep: int,
 ) -> list[tuple[int, float]]:
-    """The stages of `refcolbert.search`, on raw vectors with given codes."""
+    """The stages of `refcolbert.engine.search`, on raw vectors with given codes."""
     ragged, n = Ragged.from_list(documents), len(documents)
     cells = np.concatenate([np.array(c, np.uint16) for c in codes])
     empty = np.empty((len(cells), 0), np.uint8)

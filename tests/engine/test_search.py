@@ -9,23 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import topical, unit
 
-from refcolbert import codec, definition, ivf
-from refcolbert.collection import Collection, Segment
+from refcolbert import definition
+from refcolbert.engine import codec, ivf
+from refcolbert.engine.centroid_interaction import NEAR, nearest, round_to_levels
+from refcolbert.engine.maxsim import score, slack
+from refcolbert.engine.ragged import offsets_of
+from refcolbert.engine.search import _chunks, find, prune, rank, refine, rough_scores, search, search_many, true_scores
+from refcolbert.engine.segments import Collection, Segment
 from refcolbert.errors import InvalidInput
-from refcolbert.levels import NEAR, nearest, round_to_levels
-from refcolbert.maxsim import score, slack
-from refcolbert.ragged import offsets_of
-from refcolbert.search import (
-    _chunks,
-    find,
-    prune,
-    rank,
-    refine,
-    rough_scores,
-    search,
-    search_many,
-    true_scores,
-)
 
 DIM, N_DOCS = 16, 150
 RNG = np.random.default_rng(11)
@@ -109,10 +100,10 @@ def test_pruning_scores_are_centroid_maxsim_rounded(q):
 @pytest.mark.parametrize("how", [{"exact": True}, {"nprobe": 2, "candidates": 20}])
 def test_threads_change_nothing(how, monkeypatch):
     """One query shared by threads, many queries in threads and one after the other give the same answers."""
-    monkeypatch.setattr("refcolbert.search.CHUNK_TOKENS", 40)
-    monkeypatch.setattr("refcolbert.search.PRUNE_TOKENS", 90)
-    monkeypatch.setattr("refcolbert.search.REFINE_TOKENS", 70)
-    monkeypatch.setattr("refcolbert.codec.CENTROIDS", 20)
+    monkeypatch.setattr("refcolbert.engine.search.CHUNK_TOKENS", 40)
+    monkeypatch.setattr("refcolbert.engine.search.PRUNE_TOKENS", 90)
+    monkeypatch.setattr("refcolbert.engine.search.REFINE_TOKENS", 70)
+    monkeypatch.setattr("refcolbert.engine.codec.CENTROIDS", 20)
     split = collection((30, 77))
     expected = [answer(search(q, split, 7, **how)) for q in QUERIES]
     assert [answer(search(q, split, 7, threads=3, **how)) for q in QUERIES] == expected
@@ -242,7 +233,7 @@ def test_the_trace_counts_what_went_into_and_came_out_of_each_stage(monkeypatch)
     assert 0 < more[5].read < more[3].read
     assert found.trace[4].read == 0  # nothing to refine
     assert search(q, WHOLE, 3, exact=True).trace[1].read == DOCUMENTS.offsets[-1]
-    monkeypatch.setattr("refcolbert.search.time.perf_counter", lambda: next(moments))
+    monkeypatch.setattr("refcolbert.engine.search.time.perf_counter", lambda: next(moments))
     assert search(q, RAW, 3).trace[0].milliseconds == 2500.0
 
 
@@ -259,7 +250,7 @@ def test_no_threads_unless_asked(monkeypatch):
             mapped.append(work[0].__name__)
             return super().map(*work)
 
-    monkeypatch.setattr("refcolbert.search.ThreadPoolExecutor", Pool)
+    monkeypatch.setattr("refcolbert.engine.search.ThreadPoolExecutor", Pool)
     search(QUERIES[0], WHOLE, 3)
     search_many(QUERIES[:2], WHOLE, 3)
     assert made == []
@@ -268,12 +259,12 @@ def test_no_threads_unless_asked(monkeypatch):
     assert made == [2, 3]
     assert mapped == ["one"]  # a single chunk is the caller's own
     for name in ("PRUNE_TOKENS", "REFINE_TOKENS", "CHUNK_TOKENS"):
-        monkeypatch.setattr(f"refcolbert.search.{name}", 40)
+        monkeypatch.setattr(f"refcolbert.engine.search.{name}", 40)
     search(QUERIES[0], WHOLE, 3, threads=2, candidates=20)
     assert mapped[1:] == ["of_chunk"]  # refining
     search(QUERIES[0], WHOLE, 3, threads=2, exact=True)
     assert mapped[2:] == ["of_chunk"]  # ranking
-    monkeypatch.setattr("refcolbert.codec.CENTROIDS", 20)
+    monkeypatch.setattr("refcolbert.engine.codec.CENTROIDS", 20)
     search(QUERIES[0], WHOLE, 3, threads=2, exact=True)
     assert mapped[3:] == ["compare", "of_chunk"]  # centroids as well
 
@@ -310,7 +301,8 @@ def test_probing_widens_with_a_filter_and_until_there_are_k(monkeypatch):
 def test_candidates_beyond_what_pruning_looks_at_are_cut(monkeypatch):
     """Pruning sees PRUNED times as many documents as are ranked, the best by what the probed cells say of them."""
     seen = []
-    monkeypatch.setattr("refcolbert.search.prune", lambda t, c, documents, *more: seen.append(documents) or documents)
+    pruned = lambda t, c, documents, *more: seen.append(documents) or documents  # noqa: E731
+    monkeypatch.setattr("refcolbert.engine.search.prune", pruned)
     q = QUERIES[1]
     search(q, WHOLE, 2, nprobe=8, candidates=5)
     table = round_to_levels((q @ CODEC.centroids.T).T)

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Bytes, Floats
+from ..errors import InvalidInput
 from . import kmeans
-from .arrays import Bytes, Floats
-from .errors import InvalidInput
 from .maxsim import folded
 
 __all__ = ["NBITS", "Asked", "Codec", "Encoded", "fit", "join", "pack", "row_bytes", "unpack"]

@@ -11,8 +11,8 @@ from strategies import grid, grid_case, unit_case
 
 from refcolbert import Ragged, definition, maxsim
 from refcolbert import maxsim as public
+from refcolbert.engine.maxsim import _cuts, contenders, folded, score, scores, settled, similarities, slack
 from refcolbert.errors import InvalidInput
-from refcolbert.maxsim import _cuts, contenders, folded, score, scores, settled, similarities, slack
 
 
 def bound(q, documents):
@@ -104,7 +104,7 @@ def test_chunks_are_joined_correctly(monkeypatch):
     q = (rng.integers(-8, 9, (3, 4)) / 8).astype(np.float32)
     whole = scores(q, documents)
     for chunk in (1, 6, 24, 1000):
-        monkeypatch.setattr(sys.modules["refcolbert.maxsim"], "CHUNK", chunk)
+        monkeypatch.setattr(sys.modules["refcolbert.engine.maxsim"], "CHUNK", chunk)
         assert scores(q, documents).tolist() == whole.tolist()
 
 
@@ -147,7 +147,7 @@ def test_a_score_is_the_sum_of_the_largest_similarities(case):
 @pytest.mark.parametrize("pairs", [1, 3, 1000])
 def test_what_could_be_the_best_is_settled(monkeypatch, pairs):
     """Rough similarities that are off by their slack, and many that are equal, change no bit of the scores."""
-    monkeypatch.setattr(sys.modules["refcolbert.maxsim"], "PAIRS", pairs)
+    monkeypatch.setattr(sys.modules["refcolbert.engine.maxsim"], "PAIRS", pairs)
     rng = np.random.default_rng(1)
     q, rows = (rng.standard_normal((n, 6)).astype(np.float32) for n in (4, 20))
     rows[3:8] = rows[2]
@@ -259,7 +259,7 @@ def test_cuts_fill_chunks_with_whole_documents():
 
 def test_chunks_are_no_larger_than_their_limit(monkeypatch):
     """`scores` holds CHUNK similarities at once, one row of them at least."""
-    module, q, d = sys.modules["refcolbert.maxsim"], np.ones((3, 4), np.float32), np.ones((7, 4), np.float32)
+    module, q, d = sys.modules["refcolbert.engine.maxsim"], np.ones((3, 4), np.float32), np.ones((7, 4), np.float32)
     asked = []
     monkeypatch.setattr(module, "_cuts", lambda offsets, rows: asked.append(rows) or _cuts(offsets, rows))
     for chunk, rows in ((24, 8), (2, 1)):

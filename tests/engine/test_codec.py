@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import topical, unit
 
-from refcolbert import codec, definition
+from refcolbert import definition
+from refcolbert.engine import codec
 from refcolbert.errors import InvalidInput
 from tools.goldens import cases, files
 

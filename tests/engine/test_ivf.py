@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refcolbert import definition, ivf
+from refcolbert import definition
+from refcolbert.engine import ivf
+from refcolbert.engine.ragged import offsets_of
 from refcolbert.errors import InvalidInput
-from refcolbert.ragged import offsets_of
 
 K = 6
 CODES = st.lists(st.lists(st.integers(0, K - 1), min_size=1, max_size=8), min_size=1, max_size=10)

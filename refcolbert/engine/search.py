@@ -31,14 +31,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Bools, Doubles, Floats, Ints
+from ..checks import check_count
 from . import ivf
-from .arrays import Bools, Doubles, Floats, Ints
-from .checks import check_count
+from .centroid_interaction import Levels, nearest, round_to_levels, sums_of_levels
 from .codec import Asked, Each, Encoded
-from .collection import Collection, Segment
-from .levels import Levels, nearest, round_to_levels, sums_of_levels
 from .maxsim import contenders, settled, slack
 from .ragged import offsets_of, rows_of
+from .segments import Collection, Segment
 from .topk import top_k
 
 __all__ = [

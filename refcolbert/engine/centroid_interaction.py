@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Ints
+from ..arrays import Ints
 from .ragged import offsets_of
 
 __all__ = ["NEAR", "Levels", "nearest", "round_to_levels", "sums_of_levels"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refcolbert.collection import Collection, Segment
+from refcolbert.engine.segments import Collection, Segment
 from refcolbert.errors import InvalidInput
 
 LIVE = np.ones(2, np.bool_)
@@ -35,6 +35,6 @@ def test_the_longest_vector_is_found_wherever_it_lies(monkeypatch):
     """The largest norm is of all rows, however few are decoded at a time."""
     rows = np.float32([[3, 4], [1, 0], [5, 12]])
     for part in (1, 2, 3, 100):
-        monkeypatch.setattr("refcolbert.collection.PART", part)
+        monkeypatch.setattr("refcolbert.engine.segments.PART", part)
         assert segment(rows).longest(None) == 13.0
         assert segment(rows[::-1]).longest(None) == 13.0

@@ -13,9 +13,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import Floats, Ints
-from .checks import check_vectors
-from .errors import InvalidInput
+from ..arrays import Floats, Ints
+from ..checks import check_vectors
+from ..errors import InvalidInput
 
 __all__ = ["Ragged", "offsets_of", "rows_of"]
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import definition
+from refcolbert.engine.topk import top_k
 from refcolbert.errors import InvalidInput
-from refcolbert.topk import top_k
 
 SCORES = st.lists(st.integers(-3, 3), max_size=40).map(lambda values: np.array(values, np.float64))
 

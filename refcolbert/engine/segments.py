@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Bools, Floats, Ints
+from ..errors import InvalidInput
 from . import ivf
-from .arrays import Bools, Floats, Ints
 from .codec import Codec, Encoded
-from .errors import InvalidInput
 from .ragged import Ragged, offsets_of, rows_of
 
 __all__ = ["Collection", "Segment", "largest_norm"]

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import Doubles, Floats
-from .checks import check_vectors
+from ..arrays import Doubles, Floats
+from ..checks import check_vectors
 from .ragged import Ragged
 
 __all__ = ["contenders", "folded", "maxsim", "score", "scores", "settled", "similarities", "slack"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Ints
-from .checks import check_count
+from ..arrays import Ints
+from ..checks import check_count
 from .ragged import rows_of
 
 __all__ = ["InvertedLists", "build", "candidates", "entries", "probe"]

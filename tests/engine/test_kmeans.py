@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from strategies import Watched, topical, unit
 
-from refcolbert import definition, kmeans
+from refcolbert import definition
+from refcolbert.engine import kmeans
 from refcolbert.errors import InvalidInput
 
 RNG = np.random.default_rng(7)

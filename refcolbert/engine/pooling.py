@@ -13,7 +13,7 @@ here it may join others like any token.
 
 import numpy as np
 
-from .arrays import Doubles, Floats, Ints
+from ..arrays import Doubles, Floats, Ints
 from .ragged import Ragged, offsets_of
 
 __all__ = ["clusters", "pool", "pool_documents"]

@@ -7,7 +7,7 @@ score is gathered before the final sort.
 import numpy as np
 from numpy.typing import NDArray
 
-from .checks import check_count
+from ..checks import check_count
 
 __all__ = ["top_k"]
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Floats, Ints
-from .errors import InvalidInput
+from ..arrays import Floats, Ints
+from ..errors import InvalidInput
 
 __all__ = ["MAX_CENTROIDS", "Centroids", "assign", "assign_exact", "centroid_count", "fit"]
 

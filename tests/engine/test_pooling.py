@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from strategies import unit
 
 from refcolbert import Index, Ragged
+from refcolbert.engine.pooling import clusters, pool, pool_documents
 from refcolbert.errors import InvalidInput
-from refcolbert.pooling import clusters, pool, pool_documents
 
 
 def spread(members):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import Ragged
+from refcolbert.engine.ragged import offsets_of, rows_of
 from refcolbert.errors import InvalidInput
-from refcolbert.ragged import offsets_of, rows_of
 
 
 def test_list_round_trip():
