@@ -41,8 +41,8 @@ from .engine.codec import Codec, Encoded
 from .engine.ragged import Ragged, offsets_of
 from .engine.search import CANDIDATES, NPROBE, PRUNED, RANKED, SPARE, find, search
 from .engine.segments import Collection, Segment
-from .format import RAW
 from .index import Index
+from .storage.format import RAW
 
 __all__ = ["DISTINCT", "LOADED", "NEAREST", "UNIQUE", "Calibration", "Shape", "calibrate"]
 

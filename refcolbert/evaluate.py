@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InvalidInput, MissingDependency
-from .grouping import group_of
 from .hits import Hit
 from .passages import read_jsonl, read_lines
+from .storage.groups import group_of
 
 __all__ = [
     "METRICS",

@@ -15,11 +15,11 @@ from .engine.pooling import clusters
 from .engine.search import Result
 from .errors import RefColbertError
 from .explain import Explanation, explain
-from .format import Manifest
-from .generation import Generation
-from .grouping import check_key, group_of
 from .inputs import Query
 from .markup import hit_html
+from .storage.format import Manifest
+from .storage.generation import Generation
+from .storage.groups import check_key, group_of
 
 __all__ = ["Hit", "best_of_groups", "hits_of"]
 

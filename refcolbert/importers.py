@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from .encoding.encoder import Encoder
 from .engine.ragged import Ragged, offsets_of
 from .errors import IndexExists, InvalidInput, MissingDependency
-from .files import open_plain
 from .index import NBITS, Index
 from .inputs import Documents
+from .storage.locks import open_plain
 
 __all__ = ["Plaid", "checked_array", "import_plaid", "open_plaid", "read_metadata"]
 

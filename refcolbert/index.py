@@ -17,9 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from . import segments
 from .arrays import Floats
-from .building import Building
 from .checks import check_vectors
 from .documents import Document, as_documents
 from .encoding.encoder import Encoder, Progress
@@ -35,13 +33,15 @@ from .errors import (
     InvalidInput,
     ModelError,
 )
-from .format import EncoderEntry, Manifest
-from .generation import Generation, publish, warn_of_drift
-from .grouping import group_of, group_places, members
 from .hits import Hit, best_of_groups, hits_of
 from .inputs import Documents, Query, Vectors, batches, first_manifest, id_list, ragged_of
-from .segments import Made, Stored
-from .store import Store, Writer
+from .storage import segment_files
+from .storage.bulk_build import Building
+from .storage.format import EncoderEntry, Manifest
+from .storage.generation import Generation, publish, warn_of_drift
+from .storage.groups import group_of, group_places, members
+from .storage.segment_files import Made, Stored
+from .storage.store import Store, Writer
 
 __all__ = ["Index"]
 
@@ -410,9 +410,11 @@ class Index:
             with tqdm(desc="reencode", unit="doc", total=len(positions), disable=not progress) as bar:
                 for first, batch in batches(generation.live_documents(), BUILD_BATCH):
                     vectors = ragged_of(batch, None, encoder, manifest, bar.update)
-                    made = segments.encode(vectors, batch, positions[first : first + len(batch)], None, manifest.nbits)
-                    written = segments.write(writer, [made], manifest.nbits, None, None)
-                    staged.append(segments.load(self._store, manifest, written, verify=False))
+                    made = segment_files.encode(
+                        vectors, batch, positions[first : first + len(batch)], None, manifest.nbits
+                    )
+                    written = segment_files.write(writer, [made], manifest.nbits, None, None)
+                    staged.append(segment_files.load(self._store, manifest, written, verify=False))
             fresh = Generation(self._store, manifest, verify=False)
             self._publish(writer, fresh, staged, [], merge_all=True)
             self._encoder = encoder
@@ -454,7 +456,7 @@ class Index:
             encoder = self._encoder_for(manifest) if vectors is None else None
             ragged = ragged_of(batch, vectors, encoder, manifest, progress)
             positions = manifest.next_position + np.arange(len(batch))
-            made = segments.encode(ragged, batch, positions, generation.collection.codec, manifest.nbits)
+            made = segment_files.encode(ragged, batch, positions, generation.collection.codec, manifest.nbits)
             self._publish(writer, generation, generation.without(gone), [made])
             warn_of_drift(self.path, manifest, made)
             return names

@@ -13,7 +13,7 @@ from .engine import codec as codecs
 from .engine.pooling import pool_documents
 from .engine.ragged import Ragged
 from .errors import InvalidInput
-from .format import LARGEST_POOL_FACTOR, RAW, EncoderEntry, Manifest
+from .storage.format import LARGEST_POOL_FACTOR, RAW, EncoderEntry, Manifest
 
 __all__ = ["Documents", "Query", "Vectors", "batches", "first_manifest", "id_list", "ragged_of"]
 

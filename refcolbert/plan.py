@@ -27,7 +27,6 @@ import numpy as np
 
 from .calibration import DISTINCT, NEAREST, Calibration, Shape, calibrate
 from .checks import check_count
-from .document_file import pack
 from .documents import Document, as_documents
 from .encoding.encoder import Encoder
 from .encoding.onnx_file import matrix_products
@@ -35,9 +34,10 @@ from .engine import codec as codecs
 from .engine import kmeans
 from .engine.search import CANDIDATES, CHUNK_TOKENS, NPROBE, PRUNED
 from .errors import InvalidInput
-from .format import RAW, CodecEntry, Manifest, SegmentEntry, array_types, npy_header
 from .index import BUILD_BATCH, NBITS, TRAIN_AT
 from .inputs import first_manifest
+from .storage.document_file import pack
+from .storage.format import RAW, CodecEntry, Manifest, SegmentEntry, array_types, npy_header
 
 __all__ = ["PARTS", "Plan", "parts_of", "plan"]
 

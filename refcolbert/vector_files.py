@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from .engine.ragged import offsets_of
 from .errors import IndexWriteError, InvalidInput
-from .files import create_new
-from .format import F4, npy_header
-from .generation import Generation
 from .index import Index
+from .storage.format import F4, npy_header
+from .storage.generation import Generation
+from .storage.locks import create_new
 
 __all__ = ["export_vectors"]
 

@@ -38,7 +38,7 @@ def encoder():
 def every_index_is_sound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Verify whatever index a test has created, at its end; a test that damages one on purpose removes it."""
     from refcolbert import Index
-    from refcolbert.store import Store
+    from refcolbert.storage.store import Store
 
     created: list[Path] = []
     create = Index.create.__func__  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from refcolbert import Index
-from refcolbert.format import FORMAT_VERSION
+from refcolbert.storage.format import FORMAT_VERSION
 from tools.golden_index import DIM, ROOT, answers, grid
 
 INDEXES = sorted(p.parent for p in ROOT.glob("v*/*/manifest.json"))

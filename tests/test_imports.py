@@ -26,16 +26,16 @@ ORDER = [
     "refcolbert.engine.kmeans",
     "refcolbert.engine.codec",
     "refcolbert.engine.ivf",
-    "refcolbert.strict",
-    "refcolbert.format",
-    "refcolbert.files",
-    "refcolbert.disk",
-    "refcolbert.filters",
+    "refcolbert.storage.strict_json",
+    "refcolbert.storage.format",
+    "refcolbert.storage.locks",
+    "refcolbert.storage.durable",
+    "refcolbert.storage.filters",
     "refcolbert.documents",
-    "refcolbert.document_file",
+    "refcolbert.storage.document_file",
     "refcolbert.encoding.onnx_file",
     "refcolbert.encoding.encoder",
-    "refcolbert.store",
+    "refcolbert.storage.store",
     "refcolbert.engine.segments",
     "refcolbert.engine.centroid_interaction",
     "refcolbert.engine.search",
@@ -47,10 +47,10 @@ ORDER = [
     "refcolbert.passages",
     "refcolbert.splitting",
     "refcolbert.docstrings",
-    "refcolbert.segments",
-    "refcolbert.generation",
-    "refcolbert.building",
-    "refcolbert.grouping",
+    "refcolbert.storage.segment_files",
+    "refcolbert.storage.generation",
+    "refcolbert.storage.bulk_build",
+    "refcolbert.storage.groups",
     "refcolbert.inputs",
     "refcolbert.hits",
     "refcolbert.rerank",
@@ -75,7 +75,7 @@ THIRD_PARTY = {
     "onnxruntime": {"refcolbert.encoding.encoder"},
     "huggingface_hub": {"refcolbert.encoding.encoder"},
     "tqdm": {"refcolbert.encoding.encoder", "refcolbert.index", "refcolbert.cli"},
-    "filelock": {"refcolbert.files"},
+    "filelock": {"refcolbert.storage.locks"},
     "click": {"refcolbert.cli", "refcolbert.terminal"},
     "ir_measures": {"refcolbert.evaluate"},
     "starlette": {"refcolbert.service", "refcolbert.cli"},
@@ -158,8 +158,8 @@ def test_only_the_store_writes_index_files():
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in writing
     }
-    assert {(name, call) for name, call in calls if name != "refcolbert.disk"} == WRITERS
-    assert [name for name in FILES if "refcolbert.disk" in imported(name)] == ["refcolbert.store"]
+    assert {(name, call) for name, call in calls if name != "refcolbert.storage.durable"} == WRITERS
+    assert [name for name in FILES if "refcolbert.storage.durable" in imported(name)] == ["refcolbert.storage.store"]
 
 
 def test_importing_pulls_no_torch_and_changes_nothing():

@@ -29,7 +29,7 @@ from refcolbert.errors import (
     ModelNotFound,
     UnknownId,
 )
-from refcolbert.format import Manifest
+from refcolbert.storage.format import Manifest
 
 DIM = 8
 TEXTS = ["the cat sat on the mat", "a dog ran in the park", "stocks fell on monday", "rain is expected at noon"]
@@ -246,7 +246,7 @@ def test_build_takes_vectors_and_fits_one_codec_in_the_end(tmp_path, monkeypatch
         expected = index.vectors(index.ids()).vectors
     monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 4)
     for staged in (1000, 3):
-        monkeypatch.setattr("refcolbert.generation.STAGED", staged)
+        monkeypatch.setattr("refcolbert.storage.generation.STAGED", staged)
         built = Index.build(tmp_path / f"{staged}", iter(names), dim=8, train_at=100, vectors=iter(vectors))
         assert built.ids() == [f"d{i}" for i in range(60)]
         assert built.info()["segments"] == 1
@@ -655,7 +655,7 @@ def test_merging_in_runs_equals_merging_at_once(tmp_path, monkeypatch, nbits):
     """However few tokens are merged at a time, the files are the same."""
     contents = []
     for run in (1 << 17, 40):
-        monkeypatch.setattr("refcolbert.segments.RUN", run)
+        monkeypatch.setattr("refcolbert.storage.segment_files.RUN", run)
         index = Index.create(tmp_path / str(run), dim=DIM, nbits=nbits, train_at=300)
         documents = topical(np.random.default_rng(4), 60, DIM)
         for first, last in ((0, 30), (30, 40), (40, 41), (41, 60)):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Index
-from refcolbert.format import FORMAT_VERSION
+from refcolbert.storage.format import FORMAT_VERSION
 
 from .goldens.provenance import commit, hashed, provenance
 

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from refcolbert.errors import InvalidInput
-from refcolbert.files import open_plain
 from refcolbert.importers import Plaid, checked_array, read_metadata
+from refcolbert.storage.locks import open_plain
 
 __all__ = ["open_plaid"]
 

@@ -78,7 +78,7 @@ else:
     raise SystemExit("a link was followed")
 """
 RETRY = """
-from refcolbert.disk import FileSystem
+from refcolbert.storage.durable import FileSystem
 (folder / "a").write_bytes(b"new")
 (folder / "b").write_bytes(b"old")
 reading = (folder / "b").open("rb")
@@ -97,7 +97,7 @@ else:
 """
 LOCK = """
 Index.create(folder / "i", dim=4)
-from refcolbert.store import Store
+from refcolbert.storage.store import Store
 with Store(folder / "i").writing():
     try:
         Index.open(folder / "i").compact()

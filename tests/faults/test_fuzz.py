@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from refcolbert.format import Manifest
+from refcolbert.storage.format import Manifest
 from tools.faults.fuzz import TARGETS, fuzz
 
 NEEDS_TORCH = {"PLAID .pt"} if importlib.util.find_spec("torch") is None else set()

@@ -13,7 +13,7 @@ import pytest
 
 import refcolbert
 from refcolbert import definition, errors
-from refcolbert import format as bytes_on_disk
+from refcolbert.storage import format as bytes_on_disk
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "object": "data", "embed": "src"}

@@ -19,9 +19,10 @@ from typing import Any
 import click
 import numpy as np
 
-from refcolbert import Index, Ragged, segments
+from refcolbert import Index, Ragged
 from refcolbert.documents import Document
-from refcolbert.segments import Made
+from refcolbert.storage import segment_files
+from refcolbert.storage.segment_files import Made
 
 DIM, TOKENS, BLOCK = 128, 80, 1000
 
@@ -45,7 +46,7 @@ def build(path: Path, n_docs: int) -> Index:
     index = Index.create(path, dim=DIM, train_at=1)
     index.add(names(0), vectors=block(0))
     codec, made = index._generation.collection.codec, []
-    encoded = segments.encode(block(0), names(0), np.arange(BLOCK), codec, 4)
+    encoded = segment_files.encode(block(0), names(0), np.arange(BLOCK), codec, 4)
     for first in range(BLOCK, n_docs, BLOCK):
         positions = np.arange(first, first + BLOCK)
         made.append(Made(replace(encoded.segment, positions=positions), names(first), encoded.error))

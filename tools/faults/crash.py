@@ -20,8 +20,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from refcolbert.disk import FileSystem
 from refcolbert.errors import RefColbertError
+from refcolbert.storage.durable import FileSystem
 
 from .scenarios import Answer, Scenario, answers, fresh, on, proceed
 

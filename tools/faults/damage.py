@@ -13,9 +13,9 @@ from unittest import mock
 
 from refcolbert import Index
 from refcolbert.errors import CorruptIndexError
-from refcolbert.files import open_plain
-from refcolbert.format import FileEntry
-from refcolbert.store import Store
+from refcolbert.storage.format import FileEntry
+from refcolbert.storage.locks import open_plain
+from refcolbert.storage.store import Store
 
 from .inject import Report
 from .scenarios import SCENARIOS, Answer, answer_of

@@ -29,12 +29,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Index
-from refcolbert.document_file import DocumentFile
 from refcolbert.errors import RefColbertError
-from refcolbert.filters import compile_filter
-from refcolbert.format import Manifest
 from refcolbert.importers import open_plaid
 from refcolbert.passages import read_documents
+from refcolbert.storage.document_file import DocumentFile
+from refcolbert.storage.filters import compile_filter
+from refcolbert.storage.format import Manifest
 
 from .damage import small_index
 from .hostile import Folder

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from refcolbert.document_file import SCHEMA, pack
 from refcolbert.documents import Document
-from refcolbert.format import npy_header
+from refcolbert.storage.document_file import SCHEMA, pack
+from refcolbert.storage.format import npy_header
 
 from .manifests import sign
 from .scenarios import SCENARIOS

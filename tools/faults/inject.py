@@ -22,8 +22,8 @@ from typing import BinaryIO
 import numpy as np
 
 from refcolbert import Index
-from refcolbert.disk import FileSystem
 from refcolbert.errors import IndexWriteError, RefColbertError
+from refcolbert.storage.durable import FileSystem
 
 from .scenarios import NOTHING, Scenario, answer_of, answers, fresh, on, proceed
 

@@ -12,10 +12,18 @@ from dataclasses import asdict, replace
 from typing import Any
 from unittest import mock
 
-from refcolbert import format as formats
 from refcolbert.errors import CorruptIndexError, IndexTooNewError
-from refcolbert.format import CodecEntry, EncoderEntry, FileEntry, Manifest, SegmentEntry, array_types, npy_header
-from refcolbert.strict import anything
+from refcolbert.storage import format as formats
+from refcolbert.storage.format import (
+    CodecEntry,
+    EncoderEntry,
+    FileEntry,
+    Manifest,
+    SegmentEntry,
+    array_types,
+    npy_header,
+)
+from refcolbert.storage.strict_json import anything
 
 from .inject import Report
 

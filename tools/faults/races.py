@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from refcolbert.errors import IndexLocked, IndexWriteError
-from refcolbert.store import Store
+from refcolbert.storage.store import Store
 
 from .inject import Report
 from .scenarios import Scenario, answers, fresh, proceed

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Index
-from refcolbert.disk import FileSystem
 from refcolbert.errors import IndexNotFound
+from refcolbert.storage.durable import FileSystem
 
 __all__ = ["DIM", "NOTHING", "SCENARIOS", "Answer", "Scenario", "answer_of", "answers", "fresh", "on", "proceed"]
 
@@ -43,7 +43,7 @@ class Scenario:
 @contextmanager
 def on(file_system: FileSystem) -> Iterator[None]:
     """Every index that is created or opened meanwhile writes through `file_system`."""
-    with mock.patch("refcolbert.store.FileSystem", return_value=file_system):
+    with mock.patch("refcolbert.storage.store.FileSystem", return_value=file_system):
         yield
 
 

@@ -6,7 +6,7 @@ A document's group is the text that its metadata hold at a key, or, where they h
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .errors import InvalidInput, UnknownId
+from ..errors import InvalidInput, UnknownId
 from .generation import Generation
 
 __all__ = ["check_key", "group_of", "group_places", "members"]

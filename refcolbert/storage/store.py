@@ -25,12 +25,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .disk import Bytes, FileSystem, NewFile
+from ..documents import Document
+from ..errors import CorruptIndexError, IndexExists, IndexNotFound, IndexTooNewError, IndexWriteError, InvalidInput
 from .document_file import pack
-from .documents import Document
-from .errors import CorruptIndexError, IndexExists, IndexNotFound, IndexTooNewError, IndexWriteError, InvalidInput
-from .files import Pin, is_link, only_writer, open_plain, remove_unpinned
+from .durable import Bytes, FileSystem, NewFile
 from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, npy_header, own_copy
+from .locks import Pin, is_link, only_writer, open_plain, remove_unpinned
 
 __all__ = ["Store", "Writer"]
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refcolbert.document_file import DocumentFile, pack
 from refcolbert.documents import as_documents
 from refcolbert.errors import InvalidInput
-from refcolbert.filters import compile_filter
+from refcolbert.storage.document_file import DocumentFile, pack
+from refcolbert.storage.filters import compile_filter
 
 MISSING = object()
 ORDER = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert.errors import CorruptIndexError, IndexTooNewError
-from refcolbert.format import (
+from refcolbert.storage.format import (
     FORMAT_VERSION,
     LARGEST_MANIFEST,
     EncoderEntry,

@@ -81,10 +81,10 @@ from typing import Any
 
 import numpy as np
 
-from .engine.codec import NBITS, row_bytes
-from .engine.kmeans import MAX_CENTROIDS
-from .errors import CorruptIndexError, IndexTooNewError
-from .strict import Rule, anything, corrupt, count, is_size, is_text, obey, parse
+from ..engine.codec import NBITS, row_bytes
+from ..engine.kmeans import MAX_CENTROIDS
+from ..errors import CorruptIndexError, IndexTooNewError
+from .strict_json import Rule, anything, corrupt, count, is_size, is_text, obey, parse
 
 __all__ = [
     "FORMAT_VERSION",

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..documents import Document
+from ..engine import codec as codecs
+from ..engine import ivf, kmeans
+from ..engine.codec import Codec, Encoded, row_bytes
+from ..engine.ragged import Ragged, offsets_of
+from ..engine.segments import Segment, largest_norm
+from ..errors import CorruptIndexError, InvalidInput
 from .document_file import DocumentFile
-from .documents import Document
-from .engine import codec as codecs
-from .engine import ivf, kmeans
-from .engine.codec import Codec, Encoded, row_bytes
-from .engine.ragged import Ragged, offsets_of
-from .engine.segments import Segment, largest_norm
-from .errors import CorruptIndexError, InvalidInput
 from .format import F2, RAW, U1, U2, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types, row_type
 from .store import Store, Writer
 

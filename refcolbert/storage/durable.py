@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from .files import create_new, open_plain, overwrite_note
 from .format import FileEntry
+from .locks import create_new, open_plain, overwrite_note
 
 __all__ = ["FileSystem", "NewFile"]
 

@@ -18,8 +18,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from .documents import Document
-from .errors import CorruptIndexError, IndexFileError
+from ..documents import Document
+from ..errors import CorruptIndexError, IndexFileError
 from .filters import compile_filter
 
 __all__ = ["DocumentFile", "pack"]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .errors import CorruptIndexError
+from ..errors import CorruptIndexError
 
 __all__ = ["Rule", "anything", "corrupt", "count", "is_size", "is_text", "obey", "parse"]
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import Document
-from refcolbert.document_file import DocumentFile, pack
 from refcolbert.documents import as_documents
 from refcolbert.errors import CorruptIndexError, DuplicateId, InvalidInput
+from refcolbert.storage.document_file import DocumentFile, pack
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

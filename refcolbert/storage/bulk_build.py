@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from . import segments
-from .documents import Document
-from .engine.ragged import Ragged
-from .errors import DuplicateId, IndexNotFound, InvalidInput
+from ..documents import Document
+from ..engine.ragged import Ragged
+from ..errors import DuplicateId, IndexNotFound, InvalidInput
+from . import segment_files
 from .format import Manifest
 from .generation import Generation, publish
 from .store import Store
@@ -73,7 +73,7 @@ class Building:
         with self._store.writing() as writer:
             manifest = self._generation.manifest
             positions = manifest.next_position + np.arange(len(batch))
-            made = segments.encode(vectors, batch, positions, None, manifest.nbits)
+            made = segment_files.encode(vectors, batch, positions, None, manifest.nbits)
             manifest = publish(writer, self._generation, self._generation.stored, [made], staging=True)
         self._generation = Generation(self._store, manifest, verify=False, known=self._generation)
         self._seen.update(hash(document.id) for document in batch)

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from .errors import CorruptIndexError, IndexFileError, IndexLocked
+from ..errors import CorruptIndexError, IndexFileError, IndexLocked
 
 __all__ = ["Pin", "create_new", "is_link", "only_writer", "open_plain", "overwrite_note", "remove_unpinned"]
 

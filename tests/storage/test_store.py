@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from refcolbert import Index
-from refcolbert.disk import FileSystem
 from refcolbert.errors import (
     CorruptIndexError,
     IndexExists,
@@ -25,9 +24,10 @@ from refcolbert.errors import (
     IndexWriteError,
     InvalidInput,
 )
-from refcolbert.files import Pin, create_new, open_plain
-from refcolbert.format import EncoderEntry, FileEntry, Manifest
-from refcolbert.store import DATA, Store, _map
+from refcolbert.storage.durable import FileSystem
+from refcolbert.storage.format import EncoderEntry, FileEntry, Manifest
+from refcolbert.storage.locks import Pin, create_new, open_plain
+from refcolbert.storage.store import DATA, Store, _map
 
 FORK = multiprocessing.get_context("fork")
 EMPTY = Manifest(generation=1, dim=2, nbits="float16", train_at=10, seed=0)
@@ -295,7 +295,7 @@ def test_a_copy_that_was_removed_while_it_was_opened_is_no_pin(tmp_path, monkeyp
     """A lock on a file without a name protects nothing."""
     path = tmp_path / "00000001-manifest.json"
     path.write_bytes(b"x")
-    monkeypatch.setattr("refcolbert.files.open_plain", lambda p: (open_plain(p), p.unlink())[0])
+    monkeypatch.setattr("refcolbert.storage.locks.open_plain", lambda p: (open_plain(p), p.unlink())[0])
     assert Pin.take(path) is None
     assert Pin.take(path) is None
 
@@ -603,7 +603,7 @@ def test_a_file_that_cannot_be_mapped_is_a_typed_error(store, monkeypatch):
     def full(*_, **__):
         raise OSError(12, "Cannot allocate memory")
 
-    monkeypatch.setattr("refcolbert.store.mmap.mmap", full)
+    monkeypatch.setattr("refcolbert.storage.store.mmap.mmap", full)
     with (store.path / "manifest.json").open("rb") as file, pytest.raises(CorruptIndexError, match="cannot be mapped"):
         _map(file, entry)
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import segments
-from .documents import Document
-from .engine import codec as codecs
-from .engine.codec import Codec
-from .engine.segments import Collection
-from .errors import CorruptIndexError, InvalidInput, UnknownId
-from .files import Pin
+from ..documents import Document
+from ..engine import codec as codecs
+from ..engine.codec import Codec
+from ..engine.segments import Collection
+from ..errors import CorruptIndexError, InvalidInput, UnknownId
+from . import segment_files
 from .format import Manifest, SegmentEntry
-from .segments import Made, Piece, Stored
+from .locks import Pin
+from .segment_files import Made, Piece, Stored
 from .store import Store, Writer
 
 __all__ = ["Generation", "publish", "warn_of_drift"]
@@ -47,9 +47,9 @@ class Generation:
         self.manifest, self._pin = manifest, pin
         self.collection: Collection
         shared = _shared(known, manifest)
-        codec = known.collection.codec if known and shared else segments.load_codec(store, manifest, verify=verify)
+        codec = known.collection.codec if known and shared else segment_files.load_codec(store, manifest, verify=verify)
         self.stored = [
-            shared[i] if i in shared else segments.load(store, manifest, entry, verify=verify)
+            shared[i] if i in shared else segment_files.load(store, manifest, entry, verify=verify)
             for i, entry in enumerate(manifest.segments)
         ]
         self.collection = Collection(manifest.dim, codec, tuple(s.segment for s in self.stored))
@@ -183,15 +183,18 @@ def publish(
     """
     manifest, old = generation.manifest, generation.collection.codec
     pieces: list[Piece] = [*kept, *made]
-    tokens = sum(int(segments.live_lengths(p.segment).sum()) for p in pieces)
+    tokens = sum(int(segment_files.live_lengths(p.segment).sum()) for p in pieces)
     new, groups = old, _merge_small(pieces, merge_all)
     if staging:
         groups = [pieces] if len(pieces) > STAGED else [[piece] for piece in pieces]
     elif pieces and isinstance(manifest.nbits, int) and (refit or (old is None and tokens >= manifest.train_at)):
-        new, groups = codecs.fit(*segments.sample(pieces, old, manifest.seed), manifest.nbits, manifest.seed), [pieces]
+        new, groups = (
+            codecs.fit(*segment_files.sample(pieces, old, manifest.seed), manifest.nbits, manifest.seed),
+            [pieces],
+        )
     entries = [_entry(writer, group, manifest.nbits, old, new, drop=merge_all) for group in groups]
     if new is not None and new is not old:
-        manifest = replace(manifest, codec=segments.write_codec(writer, new, entries[0].error))
+        manifest = replace(manifest, codec=segment_files.write_codec(writer, new, entries[0].error))
     added = sum(int((m.segment.positions >= manifest.next_position).sum()) for m in made)
     manifest = replace(
         manifest,
@@ -210,10 +213,10 @@ def _entry(
     piece = group[0]
     deleted = int((~piece.segment.live).sum())
     if len(group) > 1 or isinstance(piece, Made) or new is not old or (drop and deleted):
-        return segments.write(writer, group, nbits, old, new)
+        return segment_files.write(writer, group, nbits, old, new)
     if deleted == piece.entry.n_deleted:
         return piece.entry
-    return segments.write_deleted(writer, piece.entry, piece.segment.live)
+    return segment_files.write_deleted(writer, piece.entry, piece.segment.live)
 
 
 def _merge_small(pieces: list[Piece], merge_all: bool) -> list[list[Piece]]:
