@@ -9,7 +9,7 @@ from .encoding.encoder import Encoder
 from .encoding.spec import EncodingSpec
 from .engine.maxsim import maxsim
 from .engine.ragged import Ragged
-from .explain import Explanation, Match
+from .explanation.explanation import Explanation, Match
 from .hits import Hit
 from .index import Index
 from .plan import Plan, plan

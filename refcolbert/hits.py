@@ -14,9 +14,9 @@ from .encoding.tokens import Span
 from .engine.pooling import clusters
 from .engine.search import Result
 from .errors import RefColbertError
-from .explain import Explanation, explain
+from .explanation.explanation import Explanation, explain
+from .explanation.html import hit_html
 from .inputs import Query
-from .markup import hit_html
 from .storage.format import Manifest
 from .storage.generation import Generation
 from .storage.groups import check_key, group_of

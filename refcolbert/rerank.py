@@ -10,7 +10,7 @@ from .checks import check_count, check_texts
 from .encoding.encoder import Encoder
 from .engine.maxsim import contenders, score, scores, slack
 from .engine.topk import top_k
-from .explain import Explanation, explain
+from .explanation.explanation import Explanation, explain
 from .hits import Hit
 
 __all__ = ["rerank"]

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from .explain import Explanation
+from .explanation.alignment import QueryWord, Segment
+from .explanation.explanation import Explanation
+from .explanation.html import color_of
 from .hits import Hit
 from .index import Index
-from .markup import color_of
 from .tune import Tuning
-from .words import QueryWord, Segment
 
 __all__ = [
     "colors",

@@ -39,10 +39,10 @@ ORDER = [
     "refcolbert.engine.segments",
     "refcolbert.engine.centroid_interaction",
     "refcolbert.engine.search",
-    "refcolbert.words",
-    "refcolbert.markup",
-    "refcolbert.heatmap",
-    "refcolbert.explain",
+    "refcolbert.explanation.alignment",
+    "refcolbert.explanation.html",
+    "refcolbert.explanation.heatmap",
+    "refcolbert.explanation.explanation",
     "refcolbert.markdown",
     "refcolbert.passages",
     "refcolbert.splitting",
@@ -89,7 +89,10 @@ THIRD_PARTY = {
     "pydantic": {"refcolbert.adapters"},
     "llama_index": {"refcolbert.adapters"},
     "haystack": {"refcolbert.adapters"},
-    "matplotlib": {"refcolbert.heatmap", "refcolbert.explain"},  # explain names its type only
+    "matplotlib": {
+        "refcolbert.explanation.heatmap",
+        "refcolbert.explanation.explanation",
+    },  # explain names its type only
 }
 WRITERS = {  # calls that change a disk, apart from the module of operations that only the store imports
     ("refcolbert.evaluate", "write_text"),

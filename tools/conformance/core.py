@@ -7,7 +7,6 @@ from unittest import mock
 import numpy as np
 from numpy.typing import ArrayLike
 
-from refcolbert import explain
 from refcolbert import maxsim as maxsim
 from refcolbert.arrays import Floats
 from refcolbert.checks import check_vectors
@@ -16,6 +15,7 @@ from refcolbert.engine import kmeans as _kmeans
 from refcolbert.engine.maxsim import scores as _scores
 from refcolbert.engine.ragged import Ragged, offsets_of
 from refcolbert.engine.topk import top_k as top_k
+from refcolbert.explanation import explanation
 
 from .core_index import Encoder as _Encoder
 from .core_index import Index as Index
@@ -42,7 +42,7 @@ def matches(q: ArrayLike, d: ArrayLike) -> list[tuple[int, float]]:
     rows = check_vectors(d, "document")
     names, places = [""] * len(rows), [None] * len(rows)
     asked = check_vectors(q, "query")
-    found = explain.explain(asked, rows, [""] * len(asked), names, places, None)
+    found = explanation.explain(asked, rows, [""] * len(asked), names, places, None)
     return [(match.document_row, match.similarity) for match in found.matches]
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arrays import Floats
-from .encoding.tokens import Span
-from .engine.maxsim import folded, similarities
+from ..arrays import Floats
+from ..encoding.tokens import Span
+from ..engine.maxsim import folded, similarities
+from .alignment import QueryWord, Segment, Word, query_words, segments, words_of
 from .heatmap import heatmap
-from .markup import explanation_html
-from .words import QueryWord, Segment, Word, query_words, segments, words_of
+from .html import explanation_html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from .words import QueryWord, Segment
+from .alignment import QueryWord, Segment
 
 __all__ = ["PALETTE", "color_of", "explanation_html", "hit_html", "strength"]
 

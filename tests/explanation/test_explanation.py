@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from refcolbert import Encoder, Index, maxsim, rerank
-from refcolbert.explain import explain
+from refcolbert.explanation.explanation import explain
 
 TEXTS = [
     "How to parse a date from a string.",

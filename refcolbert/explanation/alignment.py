@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .encoding.tokens import Span
+from ..encoding.tokens import Span
 
 __all__ = ["Answer", "QueryWord", "Segment", "Word", "query_words", "segments", "words_of"]
 

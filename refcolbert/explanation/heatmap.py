@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import MissingDependency
+from ..errors import MissingDependency
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

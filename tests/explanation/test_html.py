@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from refcolbert import Index, rerank
-from refcolbert.markup import PALETTE, color_of, strength
-from refcolbert.words import QueryWord
+from refcolbert.explanation.alignment import QueryWord
+from refcolbert.explanation.html import PALETTE, color_of, strength
 
 HOSTILE = "<script>alert(1)</script> & \"date\" 'x' <img src=x onerror=alert(2)> \u202eabc </div>"
 

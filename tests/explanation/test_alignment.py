@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import Index, rerank
-from refcolbert.explain import explain
-from refcolbert.words import Word, words_of
+from refcolbert.explanation.alignment import Word, words_of
+from refcolbert.explanation.explanation import explain
 
 TEXT = "Read the boundary-layer, \u4e2d\u6587 x\u00b2!"
 
