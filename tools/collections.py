@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from refcolbert.corpus.readers import read_documents
 from refcolbert.documents import Document
 from refcolbert.evaluate import Qrels, read_qrels, read_queries
-from refcolbert.passages import read_documents
 
 __all__ = ["DATA", "Collection", "load"]
 

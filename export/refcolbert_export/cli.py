@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from refcolbert import Encoder
+from refcolbert.corpus.readers import read_documents
 from refcolbert.errors import InvalidInput, MissingDependency
-from refcolbert.passages import read_documents
 
 from .choices import Choices
 from .cross_encoder import is_cross_encoder

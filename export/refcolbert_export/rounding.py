@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from refcolbert.arrays import Floats
-from refcolbert.docstrings import standard_library_docstrings
+from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.encoding.tokens import TextTokenizer, Tokens
 

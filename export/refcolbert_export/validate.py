@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
+from refcolbert.corpus.readers import read_documents
 from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidInput
 from refcolbert.evaluate import Qrels, Run, evaluate, read_qrels, read_queries
-from refcolbert.passages import read_documents
 
 from .batches import Group
 from .colbert import ColbertModel

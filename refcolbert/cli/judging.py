@@ -11,9 +11,9 @@ import click
 from tqdm import tqdm
 
 from ..comparison import Comparison, compare
+from ..corpus.readers import PASSAGE_OF
 from ..evaluate import Run, evaluate, per_query, read_qrels, read_queries, read_run, run_of, write_run
 from ..index import Index
-from ..passages import PASSAGE_OF
 from ..terminal import curve, dump, printable, shorten
 from ..tune import N_QUERIES, tune
 from .options import EXACT, GROUP, MODEL, K, json_option, open_index, progress

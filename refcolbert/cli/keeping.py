@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
+from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
 from ..importers import import_plaid
 from ..index import NBITS, Index
-from ..passages import PASSAGE_OF
 from ..terminal import dump, pairs, summary
 from ..vector_files import export_vectors
 from .options import BITS, INDEX, INFO, MODEL, SAME_AS_INFO, bits, json_option, progress

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ..docstrings import standard_library_docstrings
+from ..corpus.stdlib_docstrings import standard_library_docstrings
 from ..encoding.encoder import Encoder
 from ..index import Index
 from ..terminal import colors, dump, fields, show_explanation, show_hits, summary

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from ..corpus.passages import split, word_spans
+from ..corpus.readers import FORMATS, read_documents, read_stream
 from ..documents import Document
 from ..encoding.encoder import Encoder
-from ..passages import FORMATS, read_documents, read_stream
-from ..splitting import split, word_spans
 
 __all__ = ["documents_of", "read_sources", "takes_documents"]
 

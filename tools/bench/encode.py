@@ -22,7 +22,7 @@ import click
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from refcolbert.docstrings import standard_library_docstrings
+from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.encoder import BATCH_TOKENS, Encoder
 from refcolbert_export.folder import export_checkpoint
 from refcolbert_export.to_onnx import OPSET

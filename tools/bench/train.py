@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from refcolbert.docstrings import standard_library_docstrings
+from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 
 ROOT = Path(__file__).parents[2]
 NEGATIVES, SHORTEST = 2, 200  # characters of an answer

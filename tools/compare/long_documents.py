@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refcolbert.corpus.passages import split
+from refcolbert.corpus.readers import PASSAGE_OF
 from refcolbert.documents import Document
 from refcolbert.engine.topk import top_k
 from refcolbert.evaluate import evaluate
-from refcolbert.passages import PASSAGE_OF
-from refcolbert.splitting import split
 from refcolbert_export.teachers import BM25
 from tools.compare.judged import METRICS, relevant
 from tools.compare.parts import Parts

@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert import Index
+from refcolbert.corpus.readers import read_documents
 from refcolbert.errors import RefColbertError
 from refcolbert.importers import open_plaid
-from refcolbert.passages import read_documents
 from refcolbert.storage.document_file import DocumentFile
 from refcolbert.storage.filters import compile_filter
 from refcolbert.storage.format import Manifest

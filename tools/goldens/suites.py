@@ -163,7 +163,7 @@ def _is_clear(x: Any, centroids: Any, steps: Any, nbits: int) -> bool:
 
 def rankings(name: str) -> Made:
     """40 docstrings and 12 questions through colbert-ai's tokenizers, model and score."""
-    from refcolbert.docstrings import standard_library_docstrings
+    from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
     from tools.tiny_model import write_checkpoint
 
     documents = standard_library_docstrings()

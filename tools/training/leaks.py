@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
+from refcolbert.corpus.readers import read_jsonl
 from refcolbert.evaluate import read_queries
-from refcolbert.passages import read_jsonl
 from tools.collections import DATA
 from tools.training.sources import read_gzip
 

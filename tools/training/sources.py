@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refcolbert.docstrings import standard_library_docstrings
+from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.errors import InvalidInput
 
 __all__ = ["SOURCES", "Source", "read_gzip"]

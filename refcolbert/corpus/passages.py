@@ -14,10 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from .checks import check_count
-from .documents import Document
-from .errors import InvalidInput
-from .passages import PASSAGE_OF
+from ..checks import check_count
+from ..documents import Document
+from ..errors import InvalidInput
+from .readers import PASSAGE_OF
 
 __all__ = ["split", "word_spans"]
 

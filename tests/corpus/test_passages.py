@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import Document
+from refcolbert.corpus.passages import split, word_spans
 from refcolbert.errors import InvalidInput
-from refcolbert.splitting import split, word_spans
 
 WORDS = [f"w{i}" for i in range(12)]
 

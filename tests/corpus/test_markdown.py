@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refcolbert.markdown import front_matter, sections
+from refcolbert.corpus.markdown import front_matter, sections
 
 
 def brief(text):

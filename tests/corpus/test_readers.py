@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import Document
+from refcolbert.corpus.readers import FORMATS, read_documents, read_jsonl, read_stream
 from refcolbert.errors import InvalidInput
-from refcolbert.passages import FORMATS, read_documents, read_jsonl, read_stream
 
 
 def written(path, content):

@@ -4,7 +4,7 @@ import sysconfig
 
 import pytest
 
-from refcolbert.docstrings import LEAST_CHARACTERS, standard_library_docstrings
+from refcolbert.corpus.stdlib_docstrings import LEAST_CHARACTERS, standard_library_docstrings
 
 LONG = "This sentence is long enough to say something on its own."
 
