@@ -49,7 +49,7 @@ NOT_CALLED = {  # made by a method or a function, never by a call
     "refcolbert.Match",
     "refcolbert.Tuning",
     "refcolbert.Plan",
-    "refcolbert.tune.Setting",
+    "refcolbert.evaluation.tune.Setting",
     "refcolbert.explanation.alignment.QueryWord",
     "refcolbert.explanation.alignment.Segment",
     "refcolbert.engine.search.Result",

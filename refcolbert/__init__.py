@@ -9,12 +9,12 @@ from .encoding.encoder import Encoder
 from .encoding.spec import EncodingSpec
 from .engine.maxsim import maxsim
 from .engine.ragged import Ragged
+from .evaluation.plan import Plan, plan
+from .evaluation.tune import Tuning, tune
 from .explanation.explanation import Explanation, Match
 from .hits import Hit
 from .index import Index
-from .plan import Plan, plan
 from .rerank import rerank
-from .tune import Tuning, tune
 
 __all__ = [
     "Document",

@@ -9,7 +9,7 @@ import pytest
 from refcolbert import maxsim
 from refcolbert.documents import Document
 from refcolbert.errors import InvalidInput
-from refcolbert.evaluate import read_run
+from refcolbert.evaluation.metrics import read_run
 from tools.collections import Collection
 from tools.compare.cells import Cells, digest_of
 from tools.compare.flops import Cost, by_hand

@@ -21,8 +21,8 @@ from click.testing import CliRunner
 from servers import running
 
 from refcolbert import definition
-from refcolbert.calibration import Calibration
 from refcolbert.cli import main
+from refcolbert.evaluation.calibration import Calibration
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -97,7 +97,7 @@ def desk(tmp_path, monkeypatch):
     """An empty folder, the tiny model as the default, a machine that need not be measured; logging is put back."""
     monkeypatch.chdir(tmp_path)
     measured = Calibration(**{entry.name: 1e-6 for entry in fields(Calibration)})
-    monkeypatch.setattr(sys.modules["refcolbert.plan"], "calibrate", lambda *_: measured)
+    monkeypatch.setattr(sys.modules["refcolbert.evaluation.plan"], "calibrate", lambda *_: measured)
     monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: TINY)
     log = logging.getLogger("refcolbert")
     level = log.level

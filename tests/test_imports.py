@@ -57,11 +57,11 @@ ORDER = [
     "refcolbert.index",
     "refcolbert.importers",
     "refcolbert.vector_files",
-    "refcolbert.evaluate",
-    "refcolbert.comparison",
-    "refcolbert.tune",
-    "refcolbert.calibration",
-    "refcolbert.plan",
+    "refcolbert.evaluation.metrics",
+    "refcolbert.evaluation.significance",
+    "refcolbert.evaluation.tune",
+    "refcolbert.evaluation.calibration",
+    "refcolbert.evaluation.plan",
     "refcolbert.terminal",
     "refcolbert.service",
     "refcolbert.cli",
@@ -77,7 +77,7 @@ THIRD_PARTY = {
     "tqdm": {"refcolbert.encoding.encoder", "refcolbert.index", "refcolbert.cli"},
     "filelock": {"refcolbert.storage.locks"},
     "click": {"refcolbert.cli", "refcolbert.terminal"},
-    "ir_measures": {"refcolbert.evaluate"},
+    "ir_measures": {"refcolbert.evaluation.metrics"},
     "starlette": {"refcolbert.service", "refcolbert.cli"},
     "uvicorn": {"refcolbert.service", "refcolbert.cli"},
     "h11": {"refcolbert.service"},
@@ -95,7 +95,7 @@ THIRD_PARTY = {
     },  # explain names its type only
 }
 WRITERS = {  # calls that change a disk, apart from the module of operations that only the store imports
-    ("refcolbert.evaluate", "write_text"),
+    ("refcolbert.evaluation.metrics", "write_text"),
     ("refcolbert.vector_files", "unlink"),
 }
 

@@ -8,7 +8,7 @@ import click
 
 from refcolbert.corpus.readers import read_documents
 from refcolbert.documents import Document
-from refcolbert.evaluate import Qrels, read_qrels, read_queries
+from refcolbert.evaluation.metrics import Qrels, read_qrels, read_queries
 
 __all__ = ["DATA", "Collection", "load"]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
 from refcolbert.errors import TrainingError, UnsupportedCheckpoint
-from refcolbert.evaluate import Run, evaluate
+from refcolbert.evaluation.metrics import Run, evaluate
 
 from .backbones import longest_input
 from .batches import Batch

@@ -9,7 +9,7 @@ import torch
 from refcolbert.corpus.readers import read_documents
 from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidInput
-from refcolbert.evaluate import Qrels, Run, evaluate, read_qrels, read_queries
+from refcolbert.evaluation.metrics import Qrels, Run, evaluate, read_qrels, read_queries
 
 from .batches import Group
 from .colbert import ColbertModel

@@ -10,12 +10,12 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from ..comparison import Comparison, compare
 from ..corpus.readers import PASSAGE_OF
-from ..evaluate import Run, evaluate, per_query, read_qrels, read_queries, read_run, run_of, write_run
+from ..evaluation.metrics import Run, evaluate, per_query, read_qrels, read_queries, read_run, run_of, write_run
+from ..evaluation.significance import Comparison, compare
+from ..evaluation.tune import N_QUERIES, tune
 from ..index import Index
 from ..terminal import curve, dump, printable, shorten
-from ..tune import N_QUERIES, tune
 from .options import EXACT, GROUP, MODEL, K, json_option, open_index, progress
 
 __all__ = ["evaluate_index", "tune_index"]

@@ -9,8 +9,8 @@ import click
 
 from ..encoding.encoder import Encoder
 from ..engine.search import CANDIDATES, NPROBE
+from ..evaluation.plan import Plan, plan
 from ..index import NBITS
-from ..plan import Plan, plan
 from ..terminal import dump
 from .options import BITS, K, bits, json_option
 from .sources import read_sources

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, BertModel
 
 from refcolbert import Encoder, definition
-from refcolbert.evaluate import evaluate
+from refcolbert.evaluation.metrics import evaluate
 from refcolbert_export.cross_encoder import CrossEncoder
 from refcolbert_export.teachers import BiEncoder
 from tools.collections import load

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from refcolbert import Encoder, Index
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.engine.ragged import Ragged, offsets_of
-from refcolbert.evaluate import METRICS, evaluate, run_of
+from refcolbert.evaluation.metrics import METRICS, evaluate, run_of
 from tools.bench.models import DEPTH, Figures, table
 from tools.collections import DATA, Collection, load
 

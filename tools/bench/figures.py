@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from refcolbert.arrays import Ints
-from refcolbert.evaluate import evaluate
+from refcolbert.evaluation.metrics import evaluate
 
 __all__ = ["TOLERANCE", "Line", "lines_of", "matches", "ndcg", "recall"]
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from refcolbert import Encoder
 from refcolbert.engine.maxsim import scores
 from refcolbert.engine.topk import top_k
-from refcolbert.evaluate import METRICS, Run, evaluate
+from refcolbert.evaluation.metrics import METRICS, Run, evaluate
 from refcolbert_export.teachers import BM25, BiEncoder, ensemble
 from tools.collections import DATA, Collection, load
 from tools.training.distil import WEIGHT

@@ -7,7 +7,7 @@ Printed are predicted / measured, so 1 is right and 2 is twice too much: bytes o
 those of --timed seconds of building, milliseconds of a query and the most memory that a build takes. Encoding is
 measured on some documents of the collection. The plan is made from all documents, so that lengths are right and what
 is seen is the model; what a sample of every eighth one would have said stands beside it. Then the three figures that
-`refcolbert.calibration` takes for all collections, as they are in this one.
+`refcolbert.evaluation.calibration` takes for all collections, as they are in this one.
 """
 
 import statistics
@@ -22,11 +22,11 @@ import click
 import numpy as np
 
 from refcolbert import Encoder, Index
-from refcolbert.calibration import DISTINCT, LOADED, UNIQUE
 from refcolbert.engine import ivf
 from refcolbert.engine.search import NPROBE, search
 from refcolbert.engine.segments import Collection as Searched
-from refcolbert.plan import ALL_BITS, Plan, parts_of, plan
+from refcolbert.evaluation.calibration import DISTINCT, LOADED, UNIQUE
+from refcolbert.evaluation.plan import ALL_BITS, Plan, parts_of, plan
 from tools.bench.vectors import WORK, Corpus, gather
 from tools.collections import DATA, Collection, load
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from refcolbert import Encoder, Index
-from refcolbert.evaluate import METRICS, evaluate, run_of
+from refcolbert.evaluation.metrics import METRICS, evaluate, run_of
 from tools.collections import DATA, Collection, load
 
 DEPTH = 100  # of the runs: Recall@100 needs it

@@ -28,9 +28,9 @@ from urllib.parse import quote
 import click
 
 from refcolbert import Index
-from refcolbert.evaluate import read_queries
+from refcolbert.evaluation.metrics import read_queries
+from refcolbert.evaluation.tune import sample_queries
 from refcolbert.service import Live
-from refcolbert.tune import sample_queries
 
 __all__ = ["Load", "load", "served"]
 

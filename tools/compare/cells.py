@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from refcolbert.evaluate import Run, write_run
+from refcolbert.evaluation.metrics import Run, write_run
 from tools.collections import Collection
 
 __all__ = ["VERSION", "Cells", "digest_of"]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert.engine.topk import top_k
-from refcolbert.evaluate import Run, evaluate
+from refcolbert.evaluation.metrics import Run, evaluate
 from tools.compare.parts import Parts
 
 __all__ = ["METRICS", "quality", "relevant"]

@@ -18,7 +18,7 @@ from refcolbert.corpus.passages import split
 from refcolbert.corpus.readers import PASSAGE_OF
 from refcolbert.documents import Document
 from refcolbert.engine.topk import top_k
-from refcolbert.evaluate import evaluate
+from refcolbert.evaluation.metrics import evaluate
 from refcolbert_export.teachers import BM25
 from tools.compare.judged import METRICS, relevant
 from tools.compare.parts import Parts

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from refcolbert.evaluate import Run, per_query
+from refcolbert.evaluation.metrics import Run, per_query
 from tools.compare.parts import Parts
 from tools.compare.results import DEEP, SHALLOW
 from tools.compare.systems import DEPTH, Answer, System

@@ -12,7 +12,7 @@ from usearch.index import Index as Graph
 from refcolbert import Encoder, Index
 from refcolbert.arrays import Floats
 from refcolbert.engine.ragged import Ragged
-from refcolbert.plan import parts_of
+from refcolbert.evaluation.plan import parts_of
 from refcolbert_export.cross_encoder import CrossEncoder
 from refcolbert_export.teachers import BM25
 from tools.collections import Collection
@@ -135,7 +135,7 @@ class Parts:
         return Index.build(path, self.collection.documents, nbits=nbits, **how)  # type: ignore[arg-type]
 
     def index_bytes(self, nbits: int | str, left_out: tuple[str, ...] = ("texts",)) -> int:
-        """Bytes of the files of an index, some parts (`refcolbert.plan.PARTS`) left out."""
+        """Bytes of the files of an index, some parts (`refcolbert.evaluation.plan.PARTS`) left out."""
         sizes = parts_of(self.index(nbits).info()["bytes_of"])
         return sum(size for part, size in sizes.items() if part not in left_out)
 

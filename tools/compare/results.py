@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from refcolbert.comparison import randomization_p
+from refcolbert.evaluation.significance import randomization_p
 
 __all__ = ["DEEP", "METRICS", "SHALLOW", "Difference", "Line", "Results", "difference", "line"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import torch
 
-from refcolbert.evaluate import METRICS
+from refcolbert.evaluation.metrics import METRICS
 from tools.bench.models import Rankers, measure, models_of, table
 from tools.collections import DATA, load
 from tools.training.recipe import SETTINGS, export_model, train_model

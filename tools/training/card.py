@@ -18,7 +18,7 @@ import click
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import InvalidInput
-from refcolbert.evaluate import METRICS
+from refcolbert.evaluation.metrics import METRICS
 from tools.bench.models import DEVELOPMENT, table
 from tools.collections import DATA
 from tools.training.blocks import SHARED

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from refcolbert.corpus.readers import read_jsonl
-from refcolbert.evaluate import read_queries
+from refcolbert.evaluation.metrics import read_queries
 from tools.collections import DATA
 from tools.training.sources import read_gzip
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .corpus.readers import read_jsonl, read_lines
-from .errors import InvalidInput, MissingDependency
-from .hits import Hit
-from .storage.groups import group_of
+from ..corpus.readers import read_jsonl, read_lines
+from ..errors import InvalidInput, MissingDependency
+from ..hits import Hit
+from ..storage.groups import group_of
 
 __all__ = [
     "METRICS",

@@ -25,19 +25,19 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_count
+from ..documents import Document, as_documents
+from ..encoding.encoder import Encoder
+from ..encoding.onnx_file import matrix_products
+from ..engine import codec as codecs
+from ..engine import kmeans
+from ..engine.search import CANDIDATES, CHUNK_TOKENS, NPROBE, PRUNED
+from ..errors import InvalidInput
+from ..index import BUILD_BATCH, NBITS, TRAIN_AT
+from ..inputs import first_manifest
+from ..storage.document_file import pack
+from ..storage.format import RAW, CodecEntry, Manifest, SegmentEntry, array_types, npy_header
 from .calibration import DISTINCT, NEAREST, Calibration, Shape, calibrate
-from .checks import check_count
-from .documents import Document, as_documents
-from .encoding.encoder import Encoder
-from .encoding.onnx_file import matrix_products
-from .engine import codec as codecs
-from .engine import kmeans
-from .engine.search import CANDIDATES, CHUNK_TOKENS, NPROBE, PRUNED
-from .errors import InvalidInput
-from .index import BUILD_BATCH, NBITS, TRAIN_AT
-from .inputs import first_manifest
-from .storage.document_file import pack
-from .storage.format import RAW, CodecEntry, Manifest, SegmentEntry, array_types, npy_header
 
 __all__ = ["PARTS", "Plan", "parts_of", "plan"]
 

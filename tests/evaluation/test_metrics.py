@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from refcolbert import Hit
 from refcolbert.errors import InvalidInput, RefColbertError
-from refcolbert.evaluate import (
+from refcolbert.evaluation.metrics import (
     METRICS,
     evaluate,
     per_query,

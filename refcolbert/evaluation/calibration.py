@@ -33,16 +33,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Floats
-from .encoding.encoder import BATCH_TOKENS, Encoder
-from .engine import codec as codecs
-from .engine import ivf, kmeans
-from .engine.codec import Codec, Encoded
-from .engine.ragged import Ragged, offsets_of
-from .engine.search import CANDIDATES, NPROBE, PRUNED, RANKED, SPARE, find, search
-from .engine.segments import Collection, Segment
-from .index import Index
-from .storage.format import RAW
+from ..arrays import Floats
+from ..encoding.encoder import BATCH_TOKENS, Encoder
+from ..engine import codec as codecs
+from ..engine import ivf, kmeans
+from ..engine.codec import Codec, Encoded
+from ..engine.ragged import Ragged, offsets_of
+from ..engine.search import CANDIDATES, NPROBE, PRUNED, RANKED, SPARE, find, search
+from ..engine.segments import Collection, Segment
+from ..index import Index
+from ..storage.format import RAW
 
 __all__ = ["DISTINCT", "LOADED", "NEAREST", "UNIQUE", "Calibration", "Shape", "calibrate"]
 

@@ -11,7 +11,7 @@ from refcolbert import Index, tune
 from refcolbert.cli import main
 from refcolbert.engine.search import search
 from refcolbert.errors import InvalidInput
-from refcolbert.tune import GRID, sample_queries
+from refcolbert.evaluation.tune import GRID, sample_queries
 
 DOCUMENTS = topical(np.random.default_rng(4), 300, 16)
 QUERIES = [unit(np.random.default_rng(i), 6, 16) for i in range(12)]

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from strategies import topical
 
 from refcolbert import Index
-from refcolbert.calibration import DISTINCT, LOADED, NEAREST, UNIQUE, Calibration, Shape, calibrate
 from refcolbert.cli import main
 from refcolbert.engine.kmeans import centroid_count
 from refcolbert.errors import InvalidInput
-from refcolbert.plan import ALL_BITS, PARTS, parts_of, plan
+from refcolbert.evaluation.calibration import DISTINCT, LOADED, NEAREST, UNIQUE, Calibration, Shape, calibrate
+from refcolbert.evaluation.plan import ALL_BITS, PARTS, parts_of, plan
 
 NAMES = [field.name for field in fields(Calibration)]
 POWERS = Calibration(**{name: 2.0**-i for i, name in enumerate(NAMES)})  # seconds that tell which were added

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import Doubles
-from .checks import check_count
-from .errors import InvalidInput
-from .evaluate import METRICS, Judged, Run, per_query
+from ..arrays import Doubles
+from ..checks import check_count
+from ..errors import InvalidInput
+from .metrics import METRICS, Judged, Run, per_query
 
 __all__ = ["Comparison", "compare", "randomization_p"]
 

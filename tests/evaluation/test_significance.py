@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from refcolbert.comparison import compare, randomization_p
 from refcolbert.errors import InvalidInput
+from refcolbert.evaluation.significance import compare, randomization_p
 
 
 def by_hand(differences):
