@@ -55,8 +55,8 @@ ORDER = [
     "refcolbert.hits",
     "refcolbert.rerank",
     "refcolbert.index",
-    "refcolbert.importers",
-    "refcolbert.vector_files",
+    "refcolbert.interchange.plaid",
+    "refcolbert.interchange.vector_files",
     "refcolbert.evaluation.metrics",
     "refcolbert.evaluation.significance",
     "refcolbert.evaluation.tune",
@@ -96,7 +96,7 @@ THIRD_PARTY = {
 }
 WRITERS = {  # calls that change a disk, apart from the module of operations that only the store imports
     ("refcolbert.evaluation.metrics", "write_text"),
-    ("refcolbert.vector_files", "unlink"),
+    ("refcolbert.interchange.vector_files", "unlink"),
 }
 
 

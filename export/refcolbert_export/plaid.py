@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from refcolbert.errors import InvalidInput
-from refcolbert.importers import Plaid, checked_array, read_metadata
+from refcolbert.interchange.plaid import Plaid, checked_array, read_metadata
 from refcolbert.storage.locks import open_plain
 
 __all__ = ["open_plaid"]
 
 
 def open_plaid(folder: Path) -> Plaid:
-    """The index in a folder that colbert-ai wrote, for `refcolbert.importers.import_plaid`. Raises `InvalidInput`."""
+    """Read the index in a folder that colbert-ai wrote, for `import_plaid`. Raises `InvalidInput`."""
     metadata = read_metadata(folder)
     buckets = _load(folder / "buckets.pt")
     if not isinstance(buckets, tuple | list) or len(buckets) != 2:

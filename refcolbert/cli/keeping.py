@@ -6,10 +6,10 @@ import click
 
 from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
-from ..importers import import_plaid
 from ..index import NBITS, Index
+from ..interchange.plaid import import_plaid
+from ..interchange.vector_files import export_vectors
 from ..terminal import dump, pairs, summary
-from ..vector_files import export_vectors
 from .options import BITS, INDEX, INFO, MODEL, SAME_AS_INFO, bits, json_option, progress
 from .sources import documents_of, read_sources, takes_documents
 

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from refcolbert import Index
 from refcolbert.cli import main
 from refcolbert.errors import CorruptIndexError, InvalidInput
-from refcolbert.importers import import_plaid, open_plaid
-from refcolbert.vector_files import export_vectors
+from refcolbert.interchange.plaid import import_plaid, open_plaid
+from refcolbert.interchange.vector_files import export_vectors
 
 torch = pytest.importorskip("torch")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from refcolbert import Index
 from refcolbert.corpus.readers import read_documents
 from refcolbert.errors import RefColbertError
-from refcolbert.importers import open_plaid
+from refcolbert.interchange.plaid import open_plaid
 from refcolbert.storage.document_file import DocumentFile
 from refcolbert.storage.filters import compile_filter
 from refcolbert.storage.format import Manifest

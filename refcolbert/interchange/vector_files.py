@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .engine.ragged import offsets_of
-from .errors import IndexWriteError, InvalidInput
-from .index import Index
-from .storage.format import F4, npy_header
-from .storage.generation import Generation
-from .storage.locks import create_new
+from ..engine.ragged import offsets_of
+from ..errors import IndexWriteError, InvalidInput
+from ..index import Index
+from ..storage.format import F4, npy_header
+from ..storage.generation import Generation
+from ..storage.locks import create_new
 
 __all__ = ["export_vectors"]
 

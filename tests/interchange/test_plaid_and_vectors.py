@@ -13,12 +13,12 @@ from strategies import unit
 
 from refcolbert import Index, Ragged
 from refcolbert.errors import CorruptIndexError, IndexExists, IndexWriteError, InvalidInput
-from refcolbert.importers import import_plaid, open_plaid
-from refcolbert.vector_files import LARGEST_HEADER, export_vectors
+from refcolbert.interchange.plaid import import_plaid, open_plaid
+from refcolbert.interchange.vector_files import LARGEST_HEADER, export_vectors
 
 DIM, LENGTHS = 8, ([3, 1, 5], [2, 2])
 resource = None if sys.platform == "win32" else importlib.import_module("resource")
-REAL = Path(__file__).parents[1] / "golden" / "plaid" / "2bits"
+REAL = Path(__file__).parents[2] / "golden" / "plaid" / "2bits"
 
 
 def write_folder(folder, nbits, dtype=np.float16, dim=DIM):
@@ -116,7 +116,7 @@ HIDDEN = """
 import sys
 sys.modules["torch"] = None
 from refcolbert.errors import MissingDependency
-from refcolbert.importers import import_plaid
+from refcolbert.interchange.plaid import import_plaid
 try:
     import_plaid(sys.argv[1], sys.argv[2])
 except MissingDependency as error:
@@ -209,7 +209,7 @@ def test_exported_vectors_are_those_held(tmp_path, monkeypatch, suffix):
     index = import_plaid(tmp_path / "p", tmp_path / "i", nbits="float32", documents=records(["v", "ü", "x", "y", "z"]))
     index.delete(["ü"])
     del expected[1]
-    monkeypatch.setattr("refcolbert.vector_files.EXPORT_BATCH", 3)
+    monkeypatch.setattr("refcolbert.interchange.vector_files.EXPORT_BATCH", 3)
     export_vectors(index, tmp_path / f"out.{suffix}")
     ids, offsets, vectors = read_export(tmp_path / f"out.{suffix}")
     assert (ids, offsets.tolist()) == (["v", "x", "y", "z"], [0, 3, 8, 10, 12])
@@ -237,7 +237,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
         export_vectors(index, tmp_path / "out.pt")
     with pytest.raises(IndexWriteError, match="nowhere"):
         export_vectors(index, tmp_path / "nowhere" / "out.npz")
-    monkeypatch.setattr("refcolbert.vector_files.LARGEST_HEADER", 900)
+    monkeypatch.setattr("refcolbert.interchange.vector_files.LARGEST_HEADER", 900)
     with pytest.raises(InvalidInput, match="npz"):
         export_vectors(index, tmp_path / "out.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["i"]
