@@ -4,13 +4,13 @@
 is added to VERBS below; one of another package comes through the entry point group `refcolbert.commands`.
 """
 
-from .finding import explain, rerank, search
-from .judging import evaluate_index, tune_index
-from .keeping import add, check, compact, delete, import_index, index, info, reencode, snapshot, vectors
-from .planning import plan_index
+from .demo import demo
+from .evaluate import evaluate_index, tune_index
+from .manage import add, check, compact, delete, import_index, index, info, reencode, snapshot, vectors
+from .plan import plan_index
 from .program import main
-from .serving import serve
-from .showing import demo
+from .search import explain, rerank, search
+from .serve import serve
 
 __all__ = ["main"]
 

@@ -13,7 +13,7 @@ import click
 
 from .._version import __version__
 from ..errors import RefColbertError
-from ..terminal import show_warnings
+from .printing import show_warnings
 
 __all__ = ["Commands", "main"]
 

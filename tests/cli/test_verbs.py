@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from refcolbert import Document, Index, __version__, rerank
-from refcolbert.cli import showing
 
 TEXTS = {
     "date": "parse a date from a string",
@@ -392,13 +391,14 @@ def test_check_names_a_damaged_manifest(index, run):
 def test_demo_indexes_asks_and_explains(tmp_path, run, monkeypatch):
     """The first run makes the index, the second one uses it, and both answer every question."""
     few = [Document(id=f"m.{i}", text=f"m.{i}: {word} a date from a string") for i, word in enumerate(["parse", "run"])]
-    monkeypatch.setattr(showing, "standard_library_docstrings", lambda: few)
+    module = sys.modules["refcolbert.cli.demo"]  # the verb of the same name hides it in the package
+    monkeypatch.setattr(module, "standard_library_docstrings", lambda: few)
     first = run("demo", "demo.index", "--model", "MODEL").stdout
     assert first.startswith("2 docstrings of Python's standard library -> demo.index\n")
-    monkeypatch.setattr(showing, "standard_library_docstrings", lambda: pytest.fail("the index is there already"))
+    monkeypatch.setattr(module, "standard_library_docstrings", lambda: pytest.fail("the index is there already"))
     second = run("demo", "demo.index", "--model", "MODEL").stdout
     assert first.endswith(second)
-    assert re.findall(r"^\? (.*)$", second, re.MULTILINE) == list(showing.DEMO_QUESTIONS)
+    assert re.findall(r"^\? (.*)$", second, re.MULTILINE) == list(demo.DEMO_QUESTIONS)
     assert re.search(r"^Why m\.\d answers 'how do I parse a date from a string':$", second, re.MULTILINE)
     assert second.endswith('Try your own: refcolbert search demo.index "..."\n')
     assert Index.open(tmp_path / "demo.index").ids() == ["m.0", "m.1"]

@@ -9,8 +9,8 @@ from ..encoding.encoder import Encoder
 from ..index import NBITS, Index
 from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
-from ..terminal import dump, pairs, summary
 from .options import BITS, INDEX, INFO, MODEL, SAME_AS_INFO, bits, json_option, progress
+from .printing import dump, pairs, summary
 from .sources import documents_of, read_sources, takes_documents
 
 __all__ = ["add", "check", "compact", "delete", "import_index", "index", "info", "reencode", "snapshot", "vectors"]

@@ -8,8 +8,8 @@ import click
 from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
 from ..rerank import rerank as rerank_texts
-from ..terminal import colors, dump, printable, show_explanation, show_hits
 from .options import CANDIDATES, EXACT, GROUP, HIT, INDEX, MODEL, NPROBE, WHERE, K, json_option, open_index, parsed_json
+from .printing import colors, dump, printable, show_explanation, show_hits
 
 __all__ = ["explain", "rerank", "search"]
 

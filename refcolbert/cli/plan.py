@@ -11,8 +11,8 @@ from ..encoding.encoder import Encoder
 from ..engine.search import CANDIDATES, NPROBE
 from ..evaluation.plan import Plan, plan
 from ..index import NBITS
-from ..terminal import dump
 from .options import BITS, K, bits, json_option
+from .printing import dump
 from .sources import read_sources
 
 __all__ = ["plan_index"]

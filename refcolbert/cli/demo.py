@@ -7,8 +7,8 @@ import click
 from ..corpus.stdlib_docstrings import standard_library_docstrings
 from ..encoding.encoder import Encoder
 from ..index import Index
-from ..terminal import colors, dump, fields, show_explanation, show_hits, summary
 from .options import HIT, MODEL, json_option, progress
+from .printing import colors, dump, fields, show_explanation, show_hits, summary
 
 __all__ = ["DEMO_QUESTIONS", "demo"]
 

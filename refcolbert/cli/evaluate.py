@@ -15,8 +15,8 @@ from ..evaluation.metrics import Run, evaluate, per_query, read_qrels, read_quer
 from ..evaluation.significance import Comparison, compare
 from ..evaluation.tune import N_QUERIES, tune
 from ..index import Index
-from ..terminal import curve, dump, printable, shorten
 from .options import EXACT, GROUP, MODEL, K, json_option, open_index, progress
+from .printing import curve, dump, printable, shorten
 
 __all__ = ["evaluate_index", "tune_index"]
 

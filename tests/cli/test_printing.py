@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from refcolbert import Index, rerank, terminal
-from refcolbert.cli import main
+from refcolbert import Index, rerank
+from refcolbert.cli import main, printing
 
-MODEL = Path(__file__).parent / "models" / "tiny"
+MODEL = Path(__file__).parents[1] / "models" / "tiny"
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -83,7 +83,7 @@ def test_colors_can_be_forced_and_forbidden(index, monkeypatch):
 def test_the_table_adds_up(encoder):
     """Each query word has a line whose number is what it adds; expansion tokens share one; the last line is the sum."""
     (hit,) = rerank("parse a date", ["a date from a string"], encoder)
-    *lines, last = terminal.table(hit.explain()).splitlines()
+    *lines, last = printing.table(hit.explain()).splitlines()
     parts = [float(re.search(r" (-?\d+\.\d{3}) ", line)[1]) for line in lines]
     assert len(parts) == len(hit.explain().words) == 7
     assert sum(parts) == pytest.approx(hit.score, abs=0.0005 * len(parts))
@@ -101,7 +101,7 @@ def test_the_table_adds_up(encoder):
 )
 def test_control_characters_are_not_printed(text, shown):
     """A text keeps tabs, newlines and every visible character; what commands a terminal is replaced."""
-    assert terminal.printable(text) == shown
+    assert printing.printable(text) == shown
 
 
 def test_search_does_not_print_control_characters(index):

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from .evaluation.tune import Tuning
-from .explanation.alignment import QueryWord, Segment
-from .explanation.explanation import Explanation
-from .explanation.html import color_of
-from .hits import Hit
-from .index import Index
+from ..evaluation.tune import Tuning
+from ..explanation.alignment import QueryWord, Segment
+from ..explanation.explanation import Explanation
+from ..explanation.html import color_of
+from ..hits import Hit
+from ..index import Index
 
 __all__ = [
     "colors",
