@@ -54,7 +54,7 @@ WORKERS := --numprocesses auto --dist worksteal
 test: export OPENBLAS_NUM_THREADS = 1
 test: export OMP_NUM_THREADS = 1
 test: lint $(LOWEST)/.ready adapters
-	$(LOWEST)/bin/python -m pytest --quiet $(WORKERS) -m "not export and not install" --ignore tests/export --ignore tests/page --ignore tests/site
+	$(LOWEST)/bin/python -m pytest --quiet $(WORKERS) -m "not export and not install" --ignore tests/export --ignore tests/service/page --ignore tests/site
 	$(BIN)/python -m pytest --quiet $(WORKERS)
 	$(BIN)/python -m tools.sizes
 
@@ -91,7 +91,7 @@ mutation: $(VENV)/.ready
 
 #   make coverage  branches of the numerical rooms, format and store that the tests reach
 coverage: $(VENV)/.ready
-	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --quiet --cov --cov-report=term-missing --ignore tests/export --ignore tests/page --ignore tests/test_install.py
+	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --quiet --cov --cov-report=term-missing --ignore tests/export --ignore tests/service/page --ignore tests/test_install.py
 
 #   make blas      the numerical tests with one and two BLAS threads, on two kernels
 NUMERIC := tests/conformance tests/engine tests/test_goldens.py tests/test_golden_index.py

@@ -21,7 +21,7 @@ html_theme = "furo"
 html_title = f"refcolbert {version}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
-html_favicon = html_logo = "../refcolbert/page/icon.svg"
+html_favicon = html_logo = "../refcolbert/service/page/icon.svg"
 smartquotes = False  # what is quoted from code stays what it is
 html_show_sphinx = False
 html_copy_source = html_show_sourcelink = False

@@ -4,7 +4,7 @@
 """
 
 from .limits import LIMITS, ServiceLimits
-from .live import Live
+from .reload import Live
 
 __all__ = [
     "CORES",

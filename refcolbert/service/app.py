@@ -14,20 +14,20 @@ from starlette.routing import Route, Router
 
 from ..errors import RefColbertError
 from .endpoints import Call, Endpoint, endpoints
-from .guard import Access, Guard
+from .http_errors import Refusal, refusal_of
 from .limits import ServiceLimits
-from .live import Live
 from .metrics import Metrics
+from .middleware import Access, Guard
 from .openapi import openapi
-from .refusals import Refusal, refusal_of
-from .wire import from_json, from_query, obey, to_json
+from .reload import Live
+from .requests import from_json, from_query, obey, to_json
 from .workers import Workers
 
 __all__ = ["Service", "create_app"]
 
 log = logging.getLogger("refcolbert.service")
 
-PAGE = Path(__file__).parent.parent / "page"
+PAGE = Path(__file__).parent / "page"
 JSON = "application/json"
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -16,8 +16,8 @@ from ..hits import Hit
 from ..rerank import rerank
 from . import schemas
 from .limits import ServiceLimits
-from .live import Served
-from .wire import Field, choice, document, document_text, flag, listed, mapping, query, text, whole
+from .reload import Served
+from .requests import Field, choice, document, document_text, flag, listed, mapping, query, text, whole
 
 __all__ = ["Call", "Endpoint", "encode_together", "endpoints"]
 

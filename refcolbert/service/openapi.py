@@ -6,8 +6,8 @@ from typing import Any
 from .._version import __version__
 from . import schemas
 from .endpoints import Endpoint
-from .refusals import CODES
-from .wire import Field
+from .http_errors import CODES
+from .requests import Field
 
 __all__ = ["openapi"]
 

@@ -15,10 +15,10 @@ from threadpoolctl import threadpool_limits
 
 from ..errors import InvalidInput
 from .app import create_app
-from .guard import Access
 from .limits import ServiceLimits
-from .live import Live
-from .protocol import protocol_for
+from .middleware import Access
+from .reload import Live
+from .timeouts import protocol_for
 
 try:
     import resource

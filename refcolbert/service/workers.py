@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .endpoints import Call, Endpoint, encode_together
+from .http_errors import Refusal
 from .limits import ServiceLimits
-from .refusals import Refusal
-from .wire import to_json
+from .requests import to_json
 
 __all__ = ["Workers"]
 

@@ -8,7 +8,7 @@ import pytest
 from servers import make_index, running
 
 from refcolbert.service import app, workers
-from refcolbert.service.refusals import Refusal
+from refcolbert.service.http_errors import Refusal
 from tools.faults import service as faults
 
 DOCUMENTS = [{"id": str(i), "text": f"the date of document {i}", "metadata": {"n": i}} for i in range(10)]

@@ -9,7 +9,7 @@ from servers import make_index, running
 
 from refcolbert.service import ServiceLimits
 from refcolbert.service.endpoints import endpoints
-from refcolbert.service.refusals import CODES
+from refcolbert.service.http_errors import CODES
 
 BODIES = {
     "/search": {"query": "a date", "k": 2, "where": {"year": {"$gt": 1}}, "exact": True},

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .http_errors import Refusal, error_body
 from .limits import ServiceLimits
 from .metrics import Metrics
-from .refusals import Refusal, error_body
 
 __all__ = ["Access", "Guard"]
 

@@ -14,7 +14,7 @@ from refcolbert.service import LIMITS, ServiceLimits
 from refcolbert.service.endpoints import endpoints
 from refcolbert.service.openapi import STATES
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "service.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
 CURLS = re.findall(r"^\$ curl (.*)$", GUIDE, re.MULTILINE)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from .http_errors import CODES, error_body
 from .limits import ServiceLimits
-from .refusals import CODES, error_body
 
 __all__ = ["ClockedProtocol", "protocol_for"]
 
