@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import Query
 from .arrays import Floats
 from .encoding.encoder import Encoder
 from .encoding.tokens import Span
@@ -16,7 +17,6 @@ from .engine.search import Result
 from .errors import RefColbertError
 from .explanation.explanation import Explanation, explain
 from .explanation.html import hit_html
-from .inputs import Query
 from .storage.format import Manifest
 from .storage.generation import Generation
 from .storage.groups import check_key, group_of

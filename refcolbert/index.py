@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
+from .arguments import Documents, Query, Vectors, batches, first_manifest, id_list, ragged_of
 from .arrays import Floats
 from .checks import check_vectors
 from .documents import Document, as_documents
@@ -34,7 +35,6 @@ from .errors import (
     ModelError,
 )
 from .hits import Hit, best_of_groups, hits_of
-from .inputs import Documents, Query, Vectors, batches, first_manifest, id_list, ragged_of
 from .storage import segment_files
 from .storage.bulk_build import Building
 from .storage.format import EncoderEntry, Manifest

@@ -51,7 +51,7 @@ ORDER = [
     "refcolbert.storage.generation",
     "refcolbert.storage.bulk_build",
     "refcolbert.storage.groups",
-    "refcolbert.inputs",
+    "refcolbert.arguments",
     "refcolbert.hits",
     "refcolbert.rerank",
     "refcolbert.index",

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import first_manifest
 from ..checks import check_count
 from ..documents import Document, as_documents
 from ..encoding.encoder import Encoder
@@ -34,7 +35,6 @@ from ..engine import kmeans
 from ..engine.search import CANDIDATES, CHUNK_TOKENS, NPROBE, PRUNED
 from ..errors import InvalidInput
 from ..index import BUILD_BATCH, NBITS, TRAIN_AT
-from ..inputs import first_manifest
 from ..storage.document_file import pack
 from ..storage.format import RAW, CodecEntry, Manifest, SegmentEntry, array_types, npy_header
 from .calibration import DISTINCT, NEAREST, Calibration, Shape, calibrate

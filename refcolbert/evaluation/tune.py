@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arguments import Query
 from ..arrays import Floats
 from ..checks import check_count
 from ..engine.search import search
 from ..engine.segments import Collection
 from ..errors import InvalidInput
 from ..index import Index
-from ..inputs import Query
 
 __all__ = ["GRID", "N_QUERIES", "Setting", "Tuning", "sample_queries", "tune"]
 

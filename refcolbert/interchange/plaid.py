@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import Documents
 from ..encoding.encoder import Encoder
 from ..engine.ragged import Ragged, offsets_of
 from ..errors import IndexExists, InvalidInput, MissingDependency
 from ..index import NBITS, Index
-from ..inputs import Documents
 from ..storage.locks import open_plain
 
 __all__ = ["Plaid", "checked_array", "import_plaid", "open_plaid", "read_metadata"]
