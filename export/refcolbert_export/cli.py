@@ -13,8 +13,8 @@ from refcolbert import Encoder
 from refcolbert.corpus.readers import read_documents
 from refcolbert.errors import InvalidInput, MissingDependency
 
-from .choices import Choices
 from .cross_encoder import is_cross_encoder
+from .layouts.overrides import Choices
 from .settings import ARCHITECTURES, RECIPES, Settings, parse_losses
 
 __all__ = ["export", "mine", "train", "verify"]

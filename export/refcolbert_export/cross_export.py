@@ -16,7 +16,7 @@ from refcolbert.errors import ExportError, ParityError
 
 from .cross_encoder import INPUTS, SETTINGS, CrossEncoder
 from .cross_training import CrossStart, pair_scores, read_cross_start
-from .frames import plain_json
+from .layouts.tokenizers import plain_json
 from .parity import LIMIT, REPORT
 from .replacing import replace_folder
 from .texts import FIXED

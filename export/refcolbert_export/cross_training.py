@@ -12,12 +12,12 @@ from transformers import AutoModelForSequenceClassification
 from refcolbert.errors import TrainingError, UnsupportedCheckpoint
 from refcolbert.evaluation.metrics import Run, evaluate
 
-from .backbones import longest_input
 from .batches import Batch
-from .checkpoints import LAYOUTS
 from .cross_encoder import PairTokenizer, is_cross_encoder, padded
 from .embed import precision_context
-from .frames import load_tokenizer, plain_json
+from .layouts.backbones import longest_input
+from .layouts.checkpoints import LAYOUTS
+from .layouts.tokenizers import load_tokenizer, plain_json
 from .lengths import by_length
 from .reference import quiet
 from .replacing import replace_folder

@@ -15,8 +15,8 @@ from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import ExportError, InvalidModel, ParityError, UnsupportedCheckpoint
 
 from .card import model_card
-from .checkpoints import layout_of, read_checkpoint
-from .choices import Choices
+from .layouts.checkpoints import layout_of, read_checkpoint
+from .layouts.overrides import Choices
 from .next_plaid import LAYOUT as NEXT_PLAID
 from .next_plaid import NextPlaidReference, is_next_plaid, read_next_plaid
 from .origins import reference_for

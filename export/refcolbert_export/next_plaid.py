@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
-from .frames import frame_of_json, plain_tokenizer
+from .layouts.tokenizers import frame_of_json, plain_tokenizer
 from .tensors import Account, read_json
 from .to_onnx import scratch_file
 

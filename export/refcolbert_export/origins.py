@@ -12,7 +12,7 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-from .choices import Choices
+from .layouts.overrides import Choices
 from .reference import Reference, ReferenceTokens, raw_dense
 from .tensors import read_json, read_json_list, read_tensors
 

@@ -16,14 +16,14 @@ import torch
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import TrainingError, UnsupportedCheckpoint
 
-from .backbones import build_backbone, fill_backbone, longest_input, read_config
-from .checkpoints import LAYOUTS, read_checkpoint
 from .colbert import ColbertModel, Dense
 from .cross_encoder import is_cross_encoder
-from .frames import load_tokenizer, plain_json
+from .layouts.backbones import build_backbone, fill_backbone, longest_input, read_config
+from .layouts.checkpoints import LAYOUTS, read_checkpoint
+from .layouts.stanford import METADATA, spec_of
+from .layouts.tokenizers import load_tokenizer, plain_json
 from .replacing import replace_folder
 from .saving import save_weights, write_as_it_came
-from .stanford import METADATA, spec_of
 from .tensors import read_tensors
 
 __all__ = ["Head", "Start", "for_training", "read_start", "save_start"]

@@ -139,7 +139,7 @@ def test_a_header_that_lies_is_refused(own, entry):
 
 def test_the_threshold_counts_tensors(checkpoint, tmp_path):
     """The writer splits a graph exactly when its large tensors do not fit into the limit it is given."""
-    from refcolbert_export.checkpoints import read_checkpoint
+    from refcolbert_export.layouts.checkpoints import read_checkpoint
 
     graph = to_onnx(read_checkpoint(checkpoint).model)
     write_model(graph, tmp_path, largest=10**9)

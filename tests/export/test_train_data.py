@@ -13,8 +13,8 @@ from train_data import examples, records, write_jsonl
 from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidInput, TrainingError, UnsupportedCheckpoint
 from refcolbert_export.batches import Draw, group
-from refcolbert_export.checkpoints import read_checkpoint
 from refcolbert_export.data import Example, fingerprint, read_examples
+from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.lengths import by_length
 from refcolbert_export.pca import fit_head
 from refcolbert_export.settings import Settings, parse_losses

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from train_data import examples, run
 
 from refcolbert.errors import UnsupportedCheckpoint
-from refcolbert_export.checkpoints import read_checkpoint
+from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.start import Head, read_start, save_start
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "encode"

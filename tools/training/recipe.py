@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from refcolbert_export.choices import Choices
+from refcolbert_export.layouts.overrides import Choices
 from refcolbert_export.settings import Settings
 from tools.collections import DATA
 from tools.training import blocks, pairs

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 
 from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.tokens import TextTokenizer, Tokens
-from refcolbert_export.checkpoints import read_checkpoint
+from refcolbert_export.layouts.checkpoints import read_checkpoint
 
 __all__ = ["write_start"]
 

@@ -15,11 +15,11 @@ from typing import Any
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
+from ..colbert import ColbertModel
+from ..tensors import Account, read_json, read_tensors
 from .backbones import build_backbone, fill_backbone, read_config
-from .colbert import ColbertModel
-from .frames import Frame, frame_of, load_tokenizer, marker_id, plain_json
-from .modules import CONFIG, as_texts, check_head, read_dense, read_modules, read_settings
-from .tensors import Account, read_json, read_tensors
+from .sentence_transformers import CONFIG, as_texts, check_head, read_dense, read_modules, read_settings
+from .tokenizers import Frame, frame_of, load_tokenizer, marker_id, plain_json
 
 __all__ = ["is_pylate", "read_pylate"]
 

@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
-from refcolbert_export import colbert, modules, multivector, pylate, xtr
-from refcolbert_export.checkpoints import read_checkpoint
-from refcolbert_export.choices import Choices
+from refcolbert_export import colbert
 from refcolbert_export.folder import export_checkpoint, verify_against
+from refcolbert_export.layouts import multivector, pylate, sentence_transformers, xtr
+from refcolbert_export.layouts.checkpoints import read_checkpoint
+from refcolbert_export.layouts.overrides import Choices
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
+GOLDEN = Path(__file__).parents[3] / "golden" / "encode"
 CHAIN = GOLDEN / "pylate-chain" / "checkpoint"
 MARKED = GOLDEN / "multivector-bert" / "checkpoint"
 
@@ -89,7 +90,7 @@ def test_a_tensor_of_the_head_is_accounted_for(tmp_path):
 
 
 def _dense_without(what):
-    right = modules.read_dense
+    right = sentence_transformers.read_dense
 
     def broken(folder, default_activation):
         layer = right(folder, default_activation)

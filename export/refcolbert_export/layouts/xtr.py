@@ -9,11 +9,11 @@ from pathlib import Path
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
+from ..colbert import ColbertModel
+from ..tensors import read_json, read_tensors
 from .backbones import build_backbone, fill_backbone, read_config
-from .colbert import ColbertModel
-from .frames import frame_of, load_tokenizer, plain_json
-from .modules import CONFIG, check_head, read_dense
-from .tensors import read_json, read_tensors
+from .sentence_transformers import CONFIG, check_head, read_dense
+from .tokenizers import frame_of, load_tokenizer, plain_json
 
 __all__ = ["is_xtr", "read_xtr"]
 

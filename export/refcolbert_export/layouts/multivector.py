@@ -16,11 +16,11 @@ from typing import Any
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
+from ..colbert import ColbertModel
+from ..tensors import Account, read_json, read_tensors
 from .backbones import build_backbone, fill_backbone, longest_input, read_config
-from .colbert import ColbertModel
-from .frames import frame_of, load_tokenizer, plain_json
-from .modules import CONFIG, Module, as_texts, check_head, read_dense, read_modules, read_settings
-from .tensors import Account, read_json, read_tensors
+from .sentence_transformers import CONFIG, Module, as_texts, check_head, read_dense, read_modules, read_settings
+from .tokenizers import frame_of, load_tokenizer, plain_json
 
 __all__ = ["is_multivector", "read_multivector"]
 

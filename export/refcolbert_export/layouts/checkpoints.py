@@ -14,12 +14,12 @@ from tokenizers import Tokenizer
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
+from ..colbert import ColbertModel
 from .backbones import longest_input
-from .choices import Choices
-from .colbert import ColbertModel
-from .modules import named_prompt
 from .multivector import is_multivector, read_multivector
+from .overrides import Choices
 from .pylate import is_pylate, read_pylate
+from .sentence_transformers import named_prompt
 from .stanford import is_stanford, read_stanford
 from .xtr import is_xtr, read_xtr
 

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel, MT5EncoderModel, T5EncoderModel
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-from .tensors import Account, read_json
+from ..tensors import Account, read_json
 
 __all__ = ["CUSTOM_CODE", "build_backbone", "fill_backbone", "longest_input", "read_config"]
 
