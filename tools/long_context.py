@@ -23,9 +23,9 @@ from transformers import ModernBertConfig, ModernBertModel
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.graph.to_onnx import to_onnx, write_model
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.origins import reference_for
-from refcolbert_export.to_onnx import to_onnx, write_model
 
 __all__ = ["write_checkpoint"]
 

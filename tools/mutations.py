@@ -27,8 +27,8 @@ from tokenizers import Tokenizer
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import RefColbertError
 from refcolbert_export import folder
+from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import Checkpoint, read_checkpoint
-from refcolbert_export.to_onnx import to_onnx
 
 __all__ = ["SPECS", "is_refused", "mutants"]
 

@@ -15,16 +15,16 @@ from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import ExportError, InvalidModel, ParityError, UnsupportedCheckpoint
 
 from .card import model_card
+from .graph.gptq import samples
+from .graph.to_onnx import LARGEST_FILE, to_onnx, write_model
+from .graph.variants import VARIANTS
 from .layouts.checkpoints import layout_of, read_checkpoint
 from .layouts.overrides import Choices
 from .next_plaid import LAYOUT as NEXT_PLAID
 from .next_plaid import NextPlaidReference, is_next_plaid, read_next_plaid
 from .origins import reference_for
 from .parity import REPORT, Origin, check_report, measure, read_report
-from .rounding import samples
 from .speed import measure_speed
-from .to_onnx import LARGEST_FILE, to_onnx, write_model
-from .variants import VARIANTS
 
 __all__ = ["export_checkpoint", "verify_against"]
 

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from refcolbert.encoding.onnx_file import matrix_products
 from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import read_checkpoint
-from refcolbert_export.to_onnx import to_onnx
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
 CASES = [

@@ -14,9 +14,9 @@ from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
 from refcolbert_export import next_plaid
 from refcolbert_export.folder import export_checkpoint, verify_against
+from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.layouts.tokenizers import load_tokenizer
-from refcolbert_export.to_onnx import to_onnx
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
 CHECKPOINT = GOLDEN / "pylate-unexpanded" / "checkpoint"

@@ -38,7 +38,7 @@ def export_sentences(source: Path, out: Path) -> None:
     import torch
     from transformers import AutoModel
 
-    from refcolbert_export.to_onnx import OPSET
+    from refcolbert_export.graph.to_onnx import OPSET
 
     class Pooled(torch.nn.Module):
         """States -> their mean over the text's tokens, normalized."""

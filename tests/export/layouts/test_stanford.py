@@ -15,9 +15,9 @@ from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ExportError, ParityError, UnsupportedCheckpoint
 from refcolbert_export import colbert, folder
 from refcolbert_export.folder import export_checkpoint, verify_against
+from refcolbert_export.graph.to_onnx import OPSET
 from refcolbert_export.layouts import checkpoints, stanford
 from refcolbert_export.parity import recheck
-from refcolbert_export.to_onnx import OPSET
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"
 

@@ -12,9 +12,9 @@ from refcolbert.encoding.encoder import Encoder
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import ExportError, ParityError
 from refcolbert_export.folder import export_checkpoint, verify_against
+from refcolbert_export.graph.gptq import nearest, rounded, samples
+from refcolbert_export.graph.variants import VARIANTS, store_int8
 from refcolbert_export.parity import recheck
-from refcolbert_export.rounding import nearest, rounded, samples
-from refcolbert_export.variants import VARIANTS, store_int8
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_every_text_and_shape_is_held_to_the_bound():
 
 def test_a_variant_that_loses_too_much_is_refused(checkpoint, tmp_path, monkeypatch):
     """Parity refuses int8 storage when its values are coarser than they should be."""
-    from refcolbert_export import variants
+    from refcolbert_export.graph import variants
 
     right = variants.rounded
     monkeypatch.setattr(variants, "rounded", lambda *given: _coarser(*right(*given)))

@@ -26,8 +26,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from refcolbert.encoding.tokens import Tokens
 
-from .parity import LIMIT, Tolerance
-from .rounding import constant_products, moments, nearest, rounded
+from ..parity import LIMIT, Tolerance
+from .gptq import constant_products, moments, nearest, rounded
 from .to_onnx import scratch_file
 
 __all__ = ["VARIANTS", "Samples", "Variant"]
