@@ -12,7 +12,7 @@
 golden/encode is what the original ColBERT implementations give for tiny seeded checkpoints. NAME is stanford, pylate or
 multivector; PYTHON the interpreter of an environment that has the original: `python -m tools.environments NAME` makes
 it. The original makes the checkpoint, saves it as it saves any, loads it again and encodes the texts;
-`tests/export/test_golden.py` exports the same checkpoint and compares. All but `check` need the export environment.
+`tests/export/parity/test_golden.py` exports the same checkpoint and compares. All but `check` need the export environment.
 """
 
 import argparse

@@ -25,7 +25,7 @@ from refcolbert.encoding.encoder import Encoder
 from refcolbert_export.folder import export_checkpoint
 from refcolbert_export.graph.to_onnx import to_onnx, write_model
 from refcolbert_export.layouts.checkpoints import read_checkpoint
-from refcolbert_export.origins import reference_for
+from refcolbert_export.parity.origins import reference_for
 
 __all__ = ["write_checkpoint"]
 

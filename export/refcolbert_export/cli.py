@@ -74,7 +74,7 @@ def export(
 def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bool) -> None:
     """Check that the model folder OUT still gives the vectors of its parity report, or those of a checkpoint."""
     if against is None:
-        from .parity import recheck
+        from .parity.report import recheck
 
         found = recheck(out)
         text = f"{found['texts']} texts, probes within {found['worst_probe']:.1e} of the report"

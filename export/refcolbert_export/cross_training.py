@@ -19,7 +19,7 @@ from .layouts.backbones import longest_input
 from .layouts.checkpoints import LAYOUTS
 from .layouts.tokenizers import load_tokenizer, plain_json
 from .lengths import by_length
-from .reference import quiet
+from .parity.reference import quiet
 from .replacing import replace_folder
 from .settings import Settings
 from .validate import METRICS, Pool

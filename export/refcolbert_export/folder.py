@@ -22,8 +22,8 @@ from .layouts.checkpoints import layout_of, read_checkpoint
 from .layouts.overrides import Choices
 from .next_plaid import LAYOUT as NEXT_PLAID
 from .next_plaid import NextPlaidReference, is_next_plaid, read_next_plaid
-from .origins import reference_for
-from .parity import REPORT, Origin, check_report, measure, read_report
+from .parity.origins import reference_for
+from .parity.report import REPORT, Origin, check_report, measure, read_report
 from .speed import measure_speed
 
 __all__ = ["export_checkpoint", "verify_against"]

@@ -21,7 +21,7 @@ from transformers import AutoModel
 from refcolbert.arrays import Floats
 from refcolbert.errors import InvalidInput, InvalidModel, MissingDependency
 
-from .reference import quiet
+from .parity.reference import quiet
 from .tensors import read_json
 
 __all__ = ["BM25", "BiEncoder", "ensemble"]

@@ -20,7 +20,7 @@ from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.encoding.tokens import TextTokenizer, Tokens
 
-from ..texts import FIXED
+from ..parity.awkward_texts import FIXED
 from .to_onnx import scratch_file
 
 __all__ = ["constant_products", "moments", "nearest", "rounded", "samples"]

@@ -26,7 +26,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from refcolbert.encoding.tokens import Tokens
 
-from ..parity import LIMIT, Tolerance
+from ..parity.report import LIMIT, Tolerance
 from .gptq import constant_products, moments, nearest, rounded
 from .to_onnx import scratch_file
 

@@ -15,7 +15,7 @@ from refcolbert.errors import InvalidModel
 from refcolbert_export import folder
 from refcolbert_export.folder import export_checkpoint, verify_against
 from refcolbert_export.graph.to_onnx import to_onnx, write_model
-from refcolbert_export.parity import recheck
+from refcolbert_export.parity.report import recheck
 
 LARGEST = 10_000  # bytes, in the place of 2 GiB
 TEXT = "what is the number of the line?"

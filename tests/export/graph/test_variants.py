@@ -14,7 +14,7 @@ from refcolbert.errors import ExportError, ParityError
 from refcolbert_export.folder import export_checkpoint, verify_against
 from refcolbert_export.graph.gptq import nearest, rounded, samples
 from refcolbert_export.graph.variants import VARIANTS, store_int8
-from refcolbert_export.parity import recheck
+from refcolbert_export.parity.report import recheck
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from refcolbert_export import colbert, folder
 from refcolbert_export.folder import export_checkpoint, verify_against
 from refcolbert_export.graph.to_onnx import OPSET
 from refcolbert_export.layouts import checkpoints, stanford
-from refcolbert_export.parity import recheck
+from refcolbert_export.parity.report import recheck
 
 TINY = Path(__file__).parents[2] / "models" / "tiny"
 

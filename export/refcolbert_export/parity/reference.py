@@ -18,7 +18,7 @@ import transformers
 from numpy.typing import NDArray
 from transformers import AutoModel, AutoTokenizer, MT5EncoderModel, T5EncoderModel
 
-from .tensors import read_json, read_tensors
+from ..tensors import read_json, read_tensors
 
 __all__ = ["Reference", "ReferenceTokens", "raw_dense"]
 

@@ -21,7 +21,7 @@ from refcolbert.arrays import Floats, Ints
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError
 
-from .texts import awkward_texts
+from .awkward_texts import awkward_texts
 
 __all__ = ["LIMIT", "REPORT", "Tolerance", "check_report", "measure", "read_report", "recheck"]
 

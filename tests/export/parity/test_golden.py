@@ -17,7 +17,7 @@ from refcolbert_export.folder import export_checkpoint
 from tools import golden
 from tools.goldens import files
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
+GOLDEN = Path(__file__).parents[3] / "golden" / "encode"
 CASES = sorted(path.name for path in GOLDEN.iterdir() if (path / "expected.json").is_file())
 
 

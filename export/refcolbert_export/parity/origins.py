@@ -12,9 +12,9 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-from .layouts.overrides import Choices
+from ..layouts.overrides import Choices
+from ..tensors import read_json, read_json_list, read_tensors
 from .reference import Reference, ReferenceTokens, raw_dense
-from .tensors import read_json, read_json_list, read_tensors
 
 __all__ = ["MultiVectorReference", "PyLateReference", "StanfordReference", "XtrReference", "reference_for"]
 
