@@ -22,7 +22,7 @@ from numpy.random import Generator
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import RefColbertError
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.conversion.colbert import export_checkpoint
 
 from .golden import DOCUMENTS, PUNCTUATION, QUERIES, run_cases
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertConfig, BertModel
 
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.conversion.colbert import export_checkpoint
 
 from .bases import POSITIONS, write_base
 

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from transformers import ModernBertConfig, ModernBertModel
 
 from refcolbert.encoding.encoder import Encoder
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.graph.to_onnx import to_onnx, write_model
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.parity.origins import reference_for

@@ -26,7 +26,7 @@ from tokenizers import Tokenizer
 
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import RefColbertError
-from refcolbert_export import folder
+from refcolbert_export.conversion import colbert
 from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import Checkpoint, read_checkpoint
 
@@ -66,7 +66,7 @@ def is_refused(case: str, change: Change | None, spoil: Callable[[ModelProto], N
         mock.patch.object(folder, "to_onnx", write),
     ):
         try:
-            folder.export_checkpoint(GOLDEN / case / "checkpoint", Path(scratch) / "out")
+            colbert.export_checkpoint(GOLDEN / case / "checkpoint", Path(scratch) / "out")
         except RefColbertError:
             return not list(Path(scratch).iterdir())
         return False

@@ -5,7 +5,7 @@ import json
 import torch
 from transformers import BertConfig, BertModel
 
-from refcolbert_export.cross_export import export_cross_encoder
+from refcolbert_export.conversion.cross_encoder import export_cross_encoder
 from refcolbert_export.cross_training import CrossInteraction, read_cross_start
 from refcolbert_export.settings import Settings
 from tools import tiny_model

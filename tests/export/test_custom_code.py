@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import UnsupportedCheckpoint
 from refcolbert_export.cli import export, verify
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.conversion.colbert import export_checkpoint
 from tools.custom_code import write_checkpoint
 
 

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from refcolbert.encoding.onnx_file import matrix_products
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 

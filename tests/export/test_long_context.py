@@ -1,7 +1,7 @@
 """Long inputs: rotary positions and local attention far beyond the shapes that the exporter traced."""
 
 from refcolbert.encoding.encoder import Encoder
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.conversion.colbert import export_checkpoint
 from tools.long_context import write_checkpoint
 
 

@@ -14,11 +14,12 @@ from train_data import SMALL, examples, records, write_jsonl
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from refcolbert.errors import ExportError, InvalidModel, ParityError, TrainingError, UnsupportedCheckpoint
-from refcolbert_export import cli, cross_export
+from refcolbert_export import cli
 from refcolbert_export import train as train_module
 from refcolbert_export.batches import Draw
+from refcolbert_export.conversion import cross_encoder
+from refcolbert_export.conversion.cross_encoder import export_cross_encoder
 from refcolbert_export.cross_encoder import CrossEncoder, PairTokenizer
-from refcolbert_export.cross_export import export_cross_encoder
 from refcolbert_export.cross_training import QUERY_ROOM, CrossInteraction, read_cross_start
 from refcolbert_export.data import read_examples
 from refcolbert_export.settings import Settings
@@ -165,7 +166,7 @@ def test_what_is_no_cross_encoder_is_refused(checkpoint, transformer, trained, t
 
 def test_a_model_that_differs_is_not_exported(trained, tmp_path, monkeypatch):
     """A graph of other weights is a ParityError and leaves nothing; an occupied place is an ExportError."""
-    graph = cross_export._graph
+    graph = cross_encoder._graph
 
     def shaken(start):
         with torch.no_grad():

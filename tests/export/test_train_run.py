@@ -9,8 +9,8 @@ from train_data import examples, records, run, write_jsonl
 
 from refcolbert.errors import TrainingError
 from refcolbert_export import train as train_module
+from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.data import read_examples
-from refcolbert_export.folder import export_checkpoint
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.validate import read_pool
 

@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.encoder import BATCH_TOKENS, Encoder
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.graph.to_onnx import OPSET
 
 ROOT = Path(__file__).parents[2]

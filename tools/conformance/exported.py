@@ -8,7 +8,7 @@ import torch
 
 import refcolbert
 from refcolbert_export import losses
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.conversion.colbert import export_checkpoint
 
 from .core import *  # noqa: F403 - all that the core offers
 from .core import Floats

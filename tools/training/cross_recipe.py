@@ -66,7 +66,7 @@ def main(train: Path, data: Path, work: Path, steps: int) -> None:
 
 def train_and_export(transformer: Path, lines: Path, work: Path, settings: Settings) -> None:
     """Leave `work`/cross-run and `work`/cross-encoder; goes on where an earlier call stopped."""
-    from refcolbert_export.cross_export import export_cross_encoder
+    from refcolbert_export.conversion.cross_encoder import export_cross_encoder
     from refcolbert_export.cross_training import read_cross_start
     from refcolbert_export.data import read_examples
     from refcolbert_export.memory import keep_freed_memory

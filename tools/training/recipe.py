@@ -87,7 +87,7 @@ def train_model(work: Path, out: Path, settings: Settings) -> None:
 
 def export_model(checkpoint: Path, out: Path, variant: str) -> None:
     """The model folder, for long queries too."""
-    from refcolbert_export.folder import export_checkpoint
+    from refcolbert_export.conversion.colbert import export_checkpoint
 
     export_checkpoint(checkpoint, out, variant=variant, choices=Choices(query_length=QUERY_LENGTH))
 

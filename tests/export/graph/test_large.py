@@ -12,8 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from refcolbert.encoding.encoder import WEIGHTS, Encoder
 from refcolbert.errors import InvalidModel
-from refcolbert_export import folder
-from refcolbert_export.folder import export_checkpoint, verify_against
+from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.graph.to_onnx import to_onnx, write_model
 from refcolbert_export.parity.report import recheck
 

@@ -11,7 +11,7 @@ import pytest
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import ExportError, ParityError
-from refcolbert_export.folder import export_checkpoint, verify_against
+from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.graph.gptq import nearest, rounded, samples
 from refcolbert_export.graph.variants import VARIANTS, store_int8
 from refcolbert_export.parity.report import recheck

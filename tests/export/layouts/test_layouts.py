@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
 from refcolbert_export import colbert
-from refcolbert_export.folder import export_checkpoint, verify_against
+from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.layouts import multivector, pylate, sentence_transformers, xtr
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.layouts.overrides import Choices

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ExportError, ParityError, UnsupportedCheckpoint
-from refcolbert_export import colbert, folder
-from refcolbert_export.folder import export_checkpoint, verify_against
+from refcolbert_export import colbert
+from refcolbert_export.conversion import colbert
+from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.graph.to_onnx import OPSET
 from refcolbert_export.layouts import checkpoints, stanford
 from refcolbert_export.parity.report import recheck

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from refcolbert.encoding.encoder import Encoder
-from refcolbert_export.folder import export_checkpoint
+from refcolbert_export.conversion.colbert import export_checkpoint
 from tools import golden
 from tools.goldens import files
 

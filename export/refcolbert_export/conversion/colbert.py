@@ -14,16 +14,16 @@ from onnx import ModelProto
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import ExportError, InvalidModel, ParityError, UnsupportedCheckpoint
 
+from ..graph.gptq import samples
+from ..graph.to_onnx import LARGEST_FILE, to_onnx, write_model
+from ..graph.variants import VARIANTS
+from ..layouts.checkpoints import layout_of, read_checkpoint
+from ..layouts.overrides import Choices
+from ..parity.origins import reference_for
+from ..parity.report import REPORT, Origin, check_report, measure, read_report
 from .card import model_card
-from .graph.gptq import samples
-from .graph.to_onnx import LARGEST_FILE, to_onnx, write_model
-from .graph.variants import VARIANTS
-from .layouts.checkpoints import layout_of, read_checkpoint
-from .layouts.overrides import Choices
 from .next_plaid import LAYOUT as NEXT_PLAID
 from .next_plaid import NextPlaidReference, is_next_plaid, read_next_plaid
-from .parity.origins import reference_for
-from .parity.report import REPORT, Origin, check_report, measure, read_report
 from .speed import measure_speed
 
 __all__ = ["export_checkpoint", "verify_against"]

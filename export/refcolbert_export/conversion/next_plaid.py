@@ -21,9 +21,9 @@ from tokenizers import Tokenizer
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
-from .graph.to_onnx import scratch_file
-from .layouts.tokenizers import frame_of_json, plain_tokenizer
-from .tensors import Account, read_json
+from ..graph.to_onnx import scratch_file
+from ..layouts.tokenizers import frame_of_json, plain_tokenizer
+from ..tensors import Account, read_json
 
 __all__ = ["CONFIG", "LAYOUT", "NextPlaidReference", "Parts", "is_next_plaid", "read_next_plaid"]
 

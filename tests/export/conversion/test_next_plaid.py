@@ -12,13 +12,13 @@ from onnx import helper
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
-from refcolbert_export import next_plaid
-from refcolbert_export.folder import export_checkpoint, verify_against
+from refcolbert_export.conversion import next_plaid
+from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.layouts.tokenizers import load_tokenizer
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
+GOLDEN = Path(__file__).parents[3] / "golden" / "encode"
 CHECKPOINT = GOLDEN / "pylate-unexpanded" / "checkpoint"
 
 
