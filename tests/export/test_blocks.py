@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from refcolbert_export.teachers import BM25, ensemble
+from refcolbert_export.mining.teachers import BM25, ensemble
 from tools.training import blocks
 from tools.training.distil import SCALE, WEIGHT, Pool
 from tools.training.pairs import Pair

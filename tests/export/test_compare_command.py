@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from compare_parts import QRELS, QUERIES, TEXTS, write_collection, write_cross_encoder, write_sentence_encoder
 
 from refcolbert.evaluation.metrics import read_run
-from refcolbert_export.teachers import BM25
+from refcolbert_export.mining.teachers import BM25
 from tools.collections import load
 from tools.compare import __main__ as command
 from tools.compare import augmentation, interaction, long_documents, robustness

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, BertModel
 from refcolbert import Encoder, definition
 from refcolbert.evaluation.metrics import evaluate
 from refcolbert_export.cross_encoder import CrossEncoder
-from refcolbert_export.teachers import BiEncoder
+from refcolbert_export.mining.teachers import BiEncoder
 from tools.collections import load
 from tools.compare import parts as parts_module
 from tools.compare import systems

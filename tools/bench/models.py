@@ -3,7 +3,7 @@
     python -m tools.bench.models MODEL... --data DIR --cache DIR
 
 MODEL is a model folder, or `default`. Models rank by exact MaxSim over float32 vectors, BM25 and bi-encoder as
-`refcolbert_export.teachers` has them, their ensemble with the weight of `tools.training.distil`. Metrics by ir-measures
+`refcolbert_export.mining.teachers` has them, their ensemble with the weight of `tools.training.distil`. Metrics by ir-measures
 on the test split; msmarco_dev_positives is another collection with each split, `--split dev` to validate.
 
 Rankings are kept under --cache, by what ranked, the collection's content and the split: a second run reads them.
@@ -26,7 +26,7 @@ from refcolbert import Encoder
 from refcolbert.engine.maxsim import scores
 from refcolbert.engine.topk import top_k
 from refcolbert.evaluation.metrics import METRICS, Run, evaluate
-from refcolbert_export.teachers import BM25, BiEncoder, ensemble
+from refcolbert_export.mining.teachers import BM25, BiEncoder, ensemble
 from tools.collections import DATA, Collection, load
 from tools.training.distil import WEIGHT
 from tools.training.embeddings import embed

@@ -19,7 +19,7 @@ from refcolbert.corpus.readers import PASSAGE_OF
 from refcolbert.documents import Document
 from refcolbert.engine.topk import top_k
 from refcolbert.evaluation.metrics import evaluate
-from refcolbert_export.teachers import BM25
+from refcolbert_export.mining.teachers import BM25
 from tools.compare.judged import METRICS, relevant
 from tools.compare.parts import Parts
 from tools.compare.rows import maxima

@@ -14,7 +14,7 @@ from refcolbert.arrays import Floats
 from refcolbert.engine.ragged import Ragged
 from refcolbert.evaluation.plan import parts_of
 from refcolbert_export.cross_encoder import CrossEncoder
-from refcolbert_export.teachers import BM25
+from refcolbert_export.mining.teachers import BM25
 from tools.collections import Collection
 from tools.compare.cells import digest_of
 from tools.compare.flops import Cost, cost_of

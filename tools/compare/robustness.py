@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert.engine.ragged import Ragged
-from refcolbert_export.teachers import BM25, K1, B
+from refcolbert_export.mining.teachers import BM25, K1, B
 from tools.compare.judged import relevant
 from tools.compare.parts import Parts
 from tools.compare.rows import QueryRows, augmented, maxima, means, similarities, unit

@@ -5,7 +5,7 @@
     model.onnx       input_ids, attention_mask [batch, length] int64 -> vectors [batch, dim] float32, unit rows
     tokenizer.json   as it came
 
-It is `refcolbert_export.teachers.BiEncoder` without torch; a test holds the two together.
+It is `refcolbert_export.mining.teachers.BiEncoder` without torch; a test holds the two together.
 """
 
 import hashlib

@@ -19,7 +19,7 @@ from refcolbert.engine.maxsim import Floats
 from refcolbert.engine.search import CANDIDATES, NPROBE, PRUNED, find, prune, rank, search
 from refcolbert.engine.segments import Collection as Searched
 from refcolbert.engine.topk import top_k
-from refcolbert_export.teachers import K1, B
+from refcolbert_export.mining.teachers import K1, B
 from tools.compare.parts import GRAPH, RAW, Parts
 
 __all__ = ["DEPTH", "SYSTEMS", "Answer", "Ask", "System"]

@@ -24,8 +24,8 @@ from numpy.random import Generator
 from tqdm import tqdm
 
 from refcolbert.arrays import Floats
-from refcolbert_export.mining import rank_of
-from refcolbert_export.teachers import BM25, ensemble
+from refcolbert_export.mining.choice import rank_of
+from refcolbert_export.mining.teachers import BM25, ensemble
 from tools.training.distil import DOCUMENTS, FOUND, LENGTH, SCALE, WEIGHT, Pool, embed_pool, read_pool
 from tools.training.pairs import write_lines
 

@@ -3,8 +3,8 @@
     python -m tools.training.distil pairs.jsonl.gz --out distil.jsonl.gz --work DIR
 
 For every query BM25 and the bi-encoder rank one pool of documents, a seeded sample of each source. The teacher is their
-ensemble (`refcolbert_export.teachers`). A pair whose positive the teacher does not find among its first `FOUND` is left
-out, candidates near or above the positive are no negatives (`refcolbert_export.mining`). "scores" are SCALE times
+ensemble (`refcolbert_export.mining.teachers`). A pair whose positive the teacher does not find among its first `FOUND` is left
+out, candidates near or above the positive are no negatives (`refcolbert_export.mining.choice`). "scores" are SCALE times
 the ensemble, of the positive first: natural logarithms, so softmax(scores) is the teacher's distribution.
 
 Texts are cut at LENGTH tokens where the bi-encoder reads them. The work folder holds its vectors; a second process
@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from refcolbert.arrays import Floats
-from refcolbert_export.mining import Choice, candidates, choose, denoise, rank_of
-from refcolbert_export.teachers import BM25, BiEncoder, ensemble
+from refcolbert_export.mining.choice import Choice, candidates, choose, denoise, rank_of
+from refcolbert_export.mining.teachers import BM25, BiEncoder, ensemble
 from tools.training.embeddings import embed
 from tools.training.pairs import Pair, write_lines
 from tools.training.sources import read_gzip

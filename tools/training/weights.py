@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from refcolbert.arrays import Floats
 from refcolbert.engine.topk import top_k
 from refcolbert.evaluation.metrics import evaluate
-from refcolbert_export.teachers import BM25, BiEncoder, ensemble
+from refcolbert_export.mining.teachers import BM25, BiEncoder, ensemble
 from tools.collections import DATA, Collection, load
 from tools.training.distil import DEPTH, DOCUMENTS, LENGTH, Pool, read_pool
 from tools.training.embeddings import embed

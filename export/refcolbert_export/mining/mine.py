@@ -22,8 +22,8 @@ from refcolbert.documents import Document
 from refcolbert.engine.topk import top_k
 from refcolbert.errors import InvalidInput
 
-from .data import Example
-from .mining import Choice, choose, denoise
+from ..data import Example
+from .choice import Choice, choose, denoise
 from .teachers import BM25, BiEncoder, ensemble
 
 __all__ = ["DEPTH", "MARGIN", "SCALE", "WEIGHT", "Miner", "write_examples"]

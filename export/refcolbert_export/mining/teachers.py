@@ -21,8 +21,8 @@ from transformers import AutoModel
 from refcolbert.arrays import Floats
 from refcolbert.errors import InvalidInput, InvalidModel, MissingDependency
 
-from .parity.reference import quiet
-from .tensors import read_json
+from ..parity.reference import quiet
+from ..tensors import read_json
 
 __all__ = ["BM25", "BiEncoder", "ensemble"]
 

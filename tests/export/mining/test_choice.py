@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from refcolbert.errors import InvalidInput, InvalidModel, MissingDependency
-from refcolbert_export.mining import Choice, candidates, choose, denoise, rank_of
-from refcolbert_export.teachers import BM25, BiEncoder, ensemble
+from refcolbert_export.mining.choice import Choice, candidates, choose, denoise, rank_of
+from refcolbert_export.mining.teachers import BM25, BiEncoder, ensemble
 
 WORDS = ["amber cobalt amber", "cobalt dusk", "ember flint grove dusk dusk", "hazel"]
 
