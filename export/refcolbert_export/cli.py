@@ -15,7 +15,7 @@ from refcolbert.errors import InvalidInput, MissingDependency
 
 from .cross_encoder import is_cross_encoder
 from .layouts.overrides import Choices
-from .settings import ARCHITECTURES, RECIPES, Settings, parse_losses
+from .training.settings import ARCHITECTURES, RECIPES, Settings, parse_losses
 
 __all__ = ["export", "mine", "train", "verify"]
 

@@ -6,8 +6,8 @@ import torch
 from transformers import BertConfig, BertModel
 
 from refcolbert_export.conversion.cross_encoder import export_cross_encoder
-from refcolbert_export.cross_training import CrossInteraction, read_cross_start
-from refcolbert_export.settings import Settings
+from refcolbert_export.training.cross_encoder import CrossInteraction, read_cross_start
+from refcolbert_export.training.settings import Settings
 from tools import tiny_model
 
 TEXTS = [

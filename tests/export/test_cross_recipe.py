@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from train_data import records
 
-from refcolbert_export import train as train_module
 from refcolbert_export.cross_encoder import CrossEncoder
+from refcolbert_export.training import loop as train_module
 from tools.training import cross_recipe
 from tools.training.pairs import write_lines
 

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from refcolbert_export.data import read_examples
-from refcolbert_export.settings import Settings
-from refcolbert_export.start import Head, read_start
-from refcolbert_export.train import train
+from refcolbert_export.training.data import read_examples
+from refcolbert_export.training.loop import train
+from refcolbert_export.training.settings import Settings
+from refcolbert_export.training.start import Head, read_start
 
 WORDS = [
     "date",

@@ -19,11 +19,11 @@ Train = Callable[[int], None]  # that many steps
 
 
 def _own(checkpoint: Path, data: Path, how: dict[str, Any]) -> Train:
-    from refcolbert_export.data import read_examples
-    from refcolbert_export.memory import keep_freed_memory
-    from refcolbert_export.settings import Settings
-    from refcolbert_export.start import Head, read_start
-    from refcolbert_export.train import train
+    from refcolbert_export.training.data import read_examples
+    from refcolbert_export.training.loop import train
+    from refcolbert_export.training.malloc import keep_freed_memory
+    from refcolbert_export.training.settings import Settings
+    from refcolbert_export.training.start import Head, read_start
 
     keep_freed_memory()
     examples, start = read_examples([data]), read_start(checkpoint, Head())

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 import refcolbert
-from refcolbert_export import losses
 from refcolbert_export.conversion.colbert import export_checkpoint
+from refcolbert_export.training import losses
 
 from .core import *  # noqa: F403 - all that the core offers
 from .core import Floats

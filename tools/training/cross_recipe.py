@@ -21,7 +21,7 @@ from pathlib import Path
 
 import click
 
-from refcolbert_export.settings import Settings
+from refcolbert_export.training.settings import Settings
 from tools.collections import DATA
 from tools.training import distil, pairs
 from tools.training.recipe import goes_on
@@ -67,10 +67,10 @@ def main(train: Path, data: Path, work: Path, steps: int) -> None:
 def train_and_export(transformer: Path, lines: Path, work: Path, settings: Settings) -> None:
     """Leave `work`/cross-run and `work`/cross-encoder; goes on where an earlier call stopped."""
     from refcolbert_export.conversion.cross_encoder import export_cross_encoder
-    from refcolbert_export.cross_training import read_cross_start
-    from refcolbert_export.data import read_examples
-    from refcolbert_export.memory import keep_freed_memory
-    from refcolbert_export.train import train
+    from refcolbert_export.training.cross_encoder import read_cross_start
+    from refcolbert_export.training.data import read_examples
+    from refcolbert_export.training.loop import train
+    from refcolbert_export.training.malloc import keep_freed_memory
 
     run, out = work / "cross-run", work / "cross-encoder"
     if out.is_dir():

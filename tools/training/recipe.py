@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from refcolbert_export.layouts.overrides import Choices
-from refcolbert_export.settings import Settings
+from refcolbert_export.training.settings import Settings
 from tools.collections import DATA
 from tools.training import blocks, pairs
 from tools.training.start import write_start
@@ -74,10 +74,10 @@ def goes_on(run: Path) -> bool:
 
 def train_model(work: Path, out: Path, settings: Settings) -> None:
     """Train from the start and the blocks of the folder `work`, or go on with what is in `out`."""
-    from refcolbert_export.data import read_examples
-    from refcolbert_export.memory import keep_freed_memory
-    from refcolbert_export.start import Head, read_start
-    from refcolbert_export.train import train
+    from refcolbert_export.training.data import read_examples
+    from refcolbert_export.training.loop import train
+    from refcolbert_export.training.malloc import keep_freed_memory
+    from refcolbert_export.training.start import Head, read_start
 
     keep_freed_memory()
     start = read_start(work / "start", Head(), settings.seed)

@@ -22,7 +22,7 @@ from refcolbert.documents import Document
 from refcolbert.engine.topk import top_k
 from refcolbert.errors import InvalidInput
 
-from ..data import Example
+from ..training.data import Example
 from .choice import Choice, choose, denoise
 from .teachers import BM25, BiEncoder, ensemble
 

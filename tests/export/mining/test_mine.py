@@ -10,10 +10,10 @@ from click.testing import CliRunner
 
 from refcolbert.errors import InvalidInput
 from refcolbert_export.cli import mine
-from refcolbert_export.data import Example, read_examples
 from refcolbert_export.mining.choice import Choice
 from refcolbert_export.mining.mine import MARGIN, SCALE, WEIGHT, Miner, write_examples
 from refcolbert_export.mining.teachers import BM25, BiEncoder
+from refcolbert_export.training.data import Example, read_examples
 
 QUESTIONS = [f"what does number{i} do" for i in range(12)]
 ANSWERS = [f"number{i} turns amber{i % 3} into cobalt{i % 4}" for i in range(12)]

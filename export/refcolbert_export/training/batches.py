@@ -16,8 +16,8 @@ from torch import Tensor
 
 from refcolbert.encoding.tokens import Tokens
 
+from ..lengths import by_length
 from .data import Example
-from .lengths import by_length
 
 __all__ = ["Batch", "Draw", "Group", "group", "known_positives"]
 

@@ -12,15 +12,15 @@ from transformers import AutoModelForSequenceClassification
 from refcolbert.errors import TrainingError, UnsupportedCheckpoint
 from refcolbert.evaluation.metrics import Run, evaluate
 
+from ..cross_encoder import PairTokenizer, is_cross_encoder, padded
+from ..layouts.backbones import longest_input
+from ..layouts.checkpoints import LAYOUTS
+from ..layouts.tokenizers import load_tokenizer, plain_json
+from ..lengths import by_length
+from ..parity.reference import quiet
+from ..replacing import replace_folder
 from .batches import Batch
-from .cross_encoder import PairTokenizer, is_cross_encoder, padded
 from .embed import precision_context
-from .layouts.backbones import longest_input
-from .layouts.checkpoints import LAYOUTS
-from .layouts.tokenizers import load_tokenizer, plain_json
-from .lengths import by_length
-from .parity.reference import quiet
-from .replacing import replace_folder
 from .settings import Settings
 from .validate import METRICS, Pool
 

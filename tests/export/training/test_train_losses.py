@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from refcolbert import definition
-from refcolbert_export import losses
-from refcolbert_export.batches import Batch
-from refcolbert_export.late import CHUNK, maxsim
-from refcolbert_export.objective import losses_of, weighted
-from refcolbert_export.settings import Settings
+from refcolbert_export.training import losses
+from refcolbert_export.training.batches import Batch
+from refcolbert_export.training.maxsim import CHUNK, maxsim
+from refcolbert_export.training.objective import losses_of, weighted
+from refcolbert_export.training.settings import Settings
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "losses"
+GOLDEN = Path(__file__).parents[3] / "golden" / "losses"
 TIGHT = {"rtol": 1e-12, "atol": 1e-12}  # float64 sums of a few terms
 
 
@@ -94,7 +94,7 @@ def test_maxsim_of_all_pairs_is_the_definition():
 def test_the_gradient_of_maxsim_is_its_derivative(monkeypatch):
     """Central differences agree, when documents are scored in one block and in several."""
     for chunk in (CHUNK, 20):
-        monkeypatch.setattr("refcolbert_export.late.CHUNK", chunk)
+        monkeypatch.setattr("refcolbert_export.training.maxsim.CHUNK", chunk)
         q, d = ragged([3, 2], 4, 2).requires_grad_(), ragged([2, 5, 1, 3], 4, 3).requires_grad_()
         assert torch.autograd.gradcheck(lambda q, d: maxsim(q, [3, 2], d, [2, 5, 1, 3]), (q, d))
 

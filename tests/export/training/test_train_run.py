@@ -8,11 +8,11 @@ from safetensors.torch import load_file
 from train_data import examples, records, run, write_jsonl
 
 from refcolbert.errors import TrainingError
-from refcolbert_export import train as train_module
 from refcolbert_export.conversion.colbert import export_checkpoint
-from refcolbert_export.data import read_examples
 from refcolbert_export.layouts.checkpoints import read_checkpoint
-from refcolbert_export.validate import read_pool
+from refcolbert_export.training import loop as train_module
+from refcolbert_export.training.data import read_examples
+from refcolbert_export.training.validate import read_pool
 
 
 def weights(folder):

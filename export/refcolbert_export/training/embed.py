@@ -15,8 +15,8 @@ from torch import Tensor
 from refcolbert.encoding.tokens import Tokens
 from refcolbert.errors import TrainingError
 
+from ..colbert import ColbertModel
 from .batches import Group, group
-from .colbert import ColbertModel
 
 __all__ = ["Cached", "Direct", "Embedder", "Vectors", "precision_context"]
 

@@ -10,7 +10,7 @@ from refcolbert.encoding.tokens import TextTokenizer
 
 from .batches import Batch
 from .embed import Cached, Direct, Embedder, groups_of
-from .late import maxsim
+from .maxsim import maxsim
 from .settings import Settings
 from .start import Start, for_training, save_start
 from .validate import Pool, Validator

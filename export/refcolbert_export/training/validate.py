@@ -11,11 +11,11 @@ from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidInput
 from refcolbert.evaluation.metrics import Qrels, Run, evaluate, read_qrels, read_queries
 
+from ..colbert import ColbertModel
 from .batches import Group
-from .colbert import ColbertModel
 from .data import read_examples
 from .embed import Vectors, encode, groups_of
-from .late import maxsim
+from .maxsim import maxsim
 from .settings import Settings
 
 __all__ = ["METRICS", "Pool", "Validator", "read_pool"]

@@ -10,9 +10,9 @@ from train_data import examples, run
 
 from refcolbert.errors import UnsupportedCheckpoint
 from refcolbert_export.layouts.checkpoints import read_checkpoint
-from refcolbert_export.start import Head, read_start, save_start
+from refcolbert_export.training.start import Head, read_start, save_start
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
+GOLDEN = Path(__file__).parents[3] / "golden" / "encode"
 CHECKPOINTS = sorted(path.parent.name for path in GOLDEN.glob("*/checkpoint"))
 
 

@@ -12,13 +12,13 @@ from train_data import examples, records, write_jsonl
 
 from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidInput, TrainingError, UnsupportedCheckpoint
-from refcolbert_export.batches import Draw, group
-from refcolbert_export.data import Example, fingerprint, read_examples
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.lengths import by_length
-from refcolbert_export.pca import fit_head
-from refcolbert_export.settings import Settings, parse_losses
-from refcolbert_export.start import Head, for_training, read_start, save_start
+from refcolbert_export.training.batches import Draw, group
+from refcolbert_export.training.data import Example, fingerprint, read_examples
+from refcolbert_export.training.pca import fit_head
+from refcolbert_export.training.settings import Settings, parse_losses
+from refcolbert_export.training.start import Head, for_training, read_start, save_start
 
 
 def test_the_columns_of_sentence_transformers_are_read(tmp_path):
@@ -211,7 +211,7 @@ def test_a_failed_save_leaves_what_was_there(checkpoint, tmp_path, monkeypatch):
     def full(*_args, **_more):
         raise OSError("disk full")
 
-    monkeypatch.setattr("refcolbert_export.saving.save_file", full)
+    monkeypatch.setattr("refcolbert_export.training.saving.save_file", full)
     with pytest.raises(OSError, match="disk full"):
         save_start(start, tmp_path / "saved")
     assert {p.name: p.read_bytes() for p in (tmp_path / "saved").iterdir()} == before

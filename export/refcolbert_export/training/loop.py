@@ -26,9 +26,9 @@ from tqdm import tqdm
 from refcolbert.errors import TrainingError
 
 from .batches import Batch, Draw
-from .cross_training import CrossInteraction, CrossStart
+from .cross_encoder import CrossInteraction, CrossStart
 from .data import Example, fingerprint
-from .interaction import Architecture, LateInteraction
+from .late_interaction import Architecture, LateInteraction
 from .objective import check_losses, losses_of, weighted
 from .optimizer import fast_attention, freeze, make_optimizer, rate, set_dropout, set_rate
 from .settings import Settings

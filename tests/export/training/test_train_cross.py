@@ -15,16 +15,16 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from refcolbert.errors import ExportError, InvalidModel, ParityError, TrainingError, UnsupportedCheckpoint
 from refcolbert_export import cli
-from refcolbert_export import train as train_module
-from refcolbert_export.batches import Draw
 from refcolbert_export.conversion import cross_encoder
 from refcolbert_export.conversion.cross_encoder import export_cross_encoder
 from refcolbert_export.cross_encoder import CrossEncoder, PairTokenizer
-from refcolbert_export.cross_training import QUERY_ROOM, CrossInteraction, read_cross_start
-from refcolbert_export.data import read_examples
-from refcolbert_export.settings import Settings
-from refcolbert_export.start import Head, read_start
-from refcolbert_export.validate import Pool, read_pool
+from refcolbert_export.training import loop as train_module
+from refcolbert_export.training.batches import Draw
+from refcolbert_export.training.cross_encoder import QUERY_ROOM, CrossInteraction, read_cross_start
+from refcolbert_export.training.data import read_examples
+from refcolbert_export.training.settings import Settings
+from refcolbert_export.training.start import Head, read_start
+from refcolbert_export.training.validate import Pool, read_pool
 
 CROSS = {**SMALL, "architecture": "cross-encoder", "losses": {"n-way": 1.0}, "learning_rate": 3e-3}
 
