@@ -19,7 +19,7 @@ from ..graph.to_onnx import OPSET
 from ..layouts.tokenizers import plain_json
 from ..parity.awkward_texts import FIXED
 from ..parity.report import LIMIT, REPORT
-from ..replacing import replace_folder
+from ..replace_folder import replace_folder
 from ..training.cross_encoder import CrossStart, pair_scores, read_cross_start
 
 __all__ = ["export_cross_encoder"]

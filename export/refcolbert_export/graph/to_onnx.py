@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 
 from refcolbert.encoding.encoder import WEIGHTS
 
-from ..colbert import ColbertModel
+from ..model import ColbertModel
 
 __all__ = ["LARGEST_FILE", "OPSET", "scratch_file", "to_onnx", "write_model"]
 

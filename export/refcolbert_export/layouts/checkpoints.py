@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
-from ..colbert import ColbertModel
+from ..model import ColbertModel
 from .backbones import longest_input
 from .multivector import is_multivector, read_multivector
 from .overrides import Choices

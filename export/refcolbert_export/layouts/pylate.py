@@ -15,7 +15,7 @@ from typing import Any
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
-from ..colbert import ColbertModel
+from ..model import ColbertModel
 from ..tensors import Account, read_json, read_tensors
 from .backbones import build_backbone, fill_backbone, read_config
 from .sentence_transformers import CONFIG, as_texts, check_head, read_dense, read_modules, read_settings

@@ -12,7 +12,7 @@ from torch import nn
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-from ..colbert import Dense
+from ..model import Dense
 from ..tensors import Account, read_json, read_json_list, read_tensors
 
 __all__ = ["CONFIG", "Module", "as_texts", "check_head", "named_prompt", "read_dense", "read_modules", "read_settings"]

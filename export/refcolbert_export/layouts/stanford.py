@@ -12,7 +12,7 @@ from typing import Any
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
-from ..colbert import ColbertModel, Dense
+from ..model import ColbertModel, Dense
 from ..tensors import Account, read_json, read_tensors
 from .backbones import build_backbone, fill_backbone, read_config
 from .tokenizers import frame_of, load_tokenizer, marker_id, plain_json

@@ -9,7 +9,7 @@ from pathlib import Path
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
-from ..colbert import ColbertModel
+from ..model import ColbertModel
 from ..tensors import read_json, read_tensors
 from .backbones import build_backbone, fill_backbone, read_config
 from .sentence_transformers import CONFIG, check_head, read_dense

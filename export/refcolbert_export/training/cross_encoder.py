@@ -18,7 +18,7 @@ from ..layouts.checkpoints import LAYOUTS
 from ..layouts.tokenizers import load_tokenizer, plain_json
 from ..lengths import by_length
 from ..parity.reference import quiet
-from ..replacing import replace_folder
+from ..replace_folder import replace_folder
 from .batches import Batch
 from .embed import precision_context
 from .settings import Settings

@@ -15,7 +15,7 @@ from torch import Tensor
 from refcolbert.encoding.tokens import Tokens
 from refcolbert.errors import TrainingError
 
-from ..colbert import ColbertModel
+from ..model import ColbertModel
 from .batches import Group, group
 
 __all__ = ["Cached", "Direct", "Embedder", "Vectors", "precision_context"]

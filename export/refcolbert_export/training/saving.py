@@ -14,10 +14,10 @@ from torch import Tensor
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-from ..colbert import ColbertModel, Dense
 from ..layouts.checkpoints import layout_of
 from ..layouts.sentence_transformers import read_modules
 from ..layouts.xtr import DENSE
+from ..model import ColbertModel, Dense
 from ..tensors import read_tensors
 
 __all__ = ["save_weights", "write_as_it_came"]

@@ -16,13 +16,13 @@ import torch
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import TrainingError, UnsupportedCheckpoint
 
-from ..colbert import ColbertModel, Dense
 from ..cross_encoder import is_cross_encoder
 from ..layouts.backbones import build_backbone, fill_backbone, longest_input, read_config
 from ..layouts.checkpoints import LAYOUTS, read_checkpoint
 from ..layouts.stanford import METADATA, spec_of
 from ..layouts.tokenizers import load_tokenizer, plain_json
-from ..replacing import replace_folder
+from ..model import ColbertModel, Dense
+from ..replace_folder import replace_folder
 from ..tensors import read_tensors
 from .saving import save_weights, write_as_it_came
 

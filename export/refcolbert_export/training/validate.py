@@ -11,7 +11,7 @@ from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidInput
 from refcolbert.evaluation.metrics import Qrels, Run, evaluate, read_qrels, read_queries
 
-from ..colbert import ColbertModel
+from ..model import ColbertModel
 from .batches import Group
 from .data import read_examples
 from .embed import Vectors, encode, groups_of

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
-from refcolbert_export import colbert
+from refcolbert_export import model
 from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.layouts import multivector, pylate, sentence_transformers, xtr
 from refcolbert_export.layouts.checkpoints import read_checkpoint
@@ -134,12 +134,12 @@ def test_a_reader_that_loses_a_switch_is_refused(tmp_path, monkeypatch, module, 
 
 def test_positions_of_xlm_roberta_follow_the_ids(tmp_path, monkeypatch):
     """Parity refuses the export when positions are not counted over the expansion tokens."""
-    right = colbert.ColbertModel.forward
+    right = model.ColbertModel.forward
 
     def broken(self, ids, mask):
         return right(self, torch.where(mask == 0, torch.ones_like(ids), ids), mask)
 
-    monkeypatch.setattr(colbert.ColbertModel, "forward", broken)
+    monkeypatch.setattr(model.ColbertModel, "forward", broken)
     with pytest.raises(ParityError):
         export_checkpoint(GOLDEN / "stanford-xlm-roberta" / "checkpoint", tmp_path / "out")
 

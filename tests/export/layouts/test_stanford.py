@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ExportError, ParityError, UnsupportedCheckpoint
-from refcolbert_export import colbert
-from refcolbert_export.conversion import colbert
+from refcolbert_export import model
 from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.graph.to_onnx import OPSET
 from refcolbert_export.layouts import checkpoints, stanford
@@ -187,7 +186,7 @@ def test_a_broken_reader_is_refused(checkpoint, tmp_path, monkeypatch, mutation)
 
 
 def _forward(change):
-    right = colbert.ColbertModel.forward
+    right = model.ColbertModel.forward
     return lambda self, input_ids, attention_mask: change(right, self, input_ids, attention_mask)
 
 
@@ -203,7 +202,7 @@ GRAPH_MUTATIONS = {
 @pytest.mark.parametrize("mutation", GRAPH_MUTATIONS.values(), ids=GRAPH_MUTATIONS)
 def test_a_broken_graph_is_refused(checkpoint, tmp_path, monkeypatch, mutation):
     """Parity refuses the export when the graph computes something else."""
-    monkeypatch.setattr(colbert.ColbertModel, "forward", _forward(mutation))
+    monkeypatch.setattr(model.ColbertModel, "forward", _forward(mutation))
     with pytest.raises(ParityError):
         export_checkpoint(checkpoint, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
