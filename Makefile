@@ -56,7 +56,7 @@ test: export OMP_NUM_THREADS = 1
 test: lint $(LOWEST)/.ready adapters
 	$(LOWEST)/bin/python -m pytest --quiet $(WORKERS) -m "not export and not install" --ignore tests/export --ignore tests/service/page --ignore tests/site
 	$(BIN)/python -m pytest --quiet $(WORKERS)
-	$(BIN)/python -m tools.sizes
+	$(BIN)/python -m tools.release.code_size
 
 #   make docs      the site, from docs/ to build/site; a warning is an error
 docs: $(VENV)/.ready
@@ -73,7 +73,7 @@ nightly: $(VENV)/.ready
 
 #   make faults    the crash, kill, disk-full and damage campaign, with its figures
 faults: $(VENV)/.ready
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tools.crashlab
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tools.faults
 	$(BIN)/python -m tools.faults.service
 
 #   make fuzz      random damage to everything that is parsed: SECONDS=300 by default
@@ -87,7 +87,7 @@ conformance: $(VENV)/.ready
 
 #   make mutation  the numerical rooms broken in one place at a time: how many mutants their tests kill
 mutation: $(VENV)/.ready
-	$(BIN)/python -m tools.mutate
+	$(BIN)/python -m tools.mutation_testing
 
 #   make coverage  branches of the numerical rooms, format and store that the tests reach
 coverage: $(VENV)/.ready
@@ -102,7 +102,7 @@ blas: $(VENV)/.ready
 	done; done
 
 sizes: $(VENV)/.ready
-	$(BIN)/python -m tools.sizes
+	$(BIN)/python -m tools.release.code_size
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from refcolbert.cli import main
-from tools import cli_docs
+from tools.release import cli_docs
 
 DOCS = Path(__file__).parent.parent / "docs"
 TINY = Path(__file__).parent / "models" / "tiny"
@@ -65,7 +65,7 @@ def test_every_command_and_snippet_of_a_page_runs(desk, page):
 
 def test_the_list_of_verbs_is_what_click_says():
     """docs/cli.md is up to date."""
-    assert cli_docs.PAGE.read_text() == cli_docs.page(), "the help has changed: python -m tools.cli_docs"
+    assert cli_docs.PAGE.read_text() == cli_docs.page(), "the help has changed: python -m tools.release.cli_docs"
 
 
 def test_the_page_of_completion_is_what_shells_understand(desk):

@@ -1,4 +1,4 @@
-"""Indexes of every released format version, opened forever (tools/golden_index.py makes one for each version)."""
+"""Indexes of every released format version, opened forever (tools/goldens/index.py makes one for each version)."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from refcolbert import Index
 from refcolbert.storage.format import FORMAT_VERSION
-from tools.golden_index import DIM, ROOT, answers, grid
+from tools.goldens.index import DIM, ROOT, answers, grid
 
 INDEXES = sorted(p.parent for p in ROOT.glob("v*/*/manifest.json"))
 

@@ -12,8 +12,8 @@ GOLDEN = files.GOLDEN
 
 
 def test_goldens_are_as_they_were_made():
-    """Files, checksums, provenance and tolerances are complete; `python -m tools.golden check` says the same."""
-    assert files.faults(cases.CASES) == [], 'meant so? python -m tools.golden manifest --reason "..."'
+    """Files, checksums, provenance and tolerances are complete; `python -m tools.goldens check` says the same."""
+    assert files.faults(cases.CASES) == [], 'meant so? python -m tools.goldens manifest --reason "..."'
 
 
 @pytest.fixture

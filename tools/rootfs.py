@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 
-from .footprint import ROOT, TINY, megabytes, packaged
+from .release.install_size import ROOT, TINY, megabytes, packaged
 
 DOCKERFILE = ROOT / "docs" / "Dockerfile"
 AIM, TRIES, SHOWN = 350, 5, 8

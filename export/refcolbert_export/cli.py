@@ -54,14 +54,14 @@ def export(
     if is_cross_encoder(checkpoint):
         if variant != "float32":
             raise click.UsageError("a cross-encoder is exported in float32 alone")
-        report = _torch_side("cross_export").export_cross_encoder(checkpoint, out)
+        report = _torch_side("conversion.cross_encoder").export_cross_encoder(checkpoint, out)
         text = f"{report['pairs']} pairs agree with the checkpoint, max-abs {report['worst']['max_abs']:.1e}"
         click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {text}")
         return
     named = {"query": query_prompt, "document": document_prompt}
     prompts = {side: name for side, name in named.items() if name is not None}
     choices = Choices(prompts=prompts, query_length=query_length)
-    convert = _torch_side("folder").export_checkpoint
+    convert = _torch_side("conversion.colbert").export_checkpoint
     report = convert(checkpoint, out, variant=variant, trust_remote_code=trust_remote_code, choices=choices)
     click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {_summary(report)}")
 
@@ -79,7 +79,7 @@ def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bo
         found = recheck(out)
         text = f"{found['texts']} texts, probes within {found['worst_probe']:.1e} of the report"
     else:
-        found = _torch_side("folder").verify_against(out, against, trust_remote_code=trust_remote_code)
+        found = _torch_side("conversion.colbert").verify_against(out, against, trust_remote_code=trust_remote_code)
         text = _summary(found)
     click.echo(json.dumps(found, indent=1) if as_json else f"{out}: {text}")
 
@@ -155,18 +155,18 @@ def train(
     if losses:
         chosen["losses"] = parse_losses(losses)
     settings = Settings(**chosen)
-    side = {name: _torch_side(name) for name in ("data", "start", "validate", "train", "memory")}
-    side["memory"].keep_freed_memory()
+    side = {name: _torch_side(f"training.{name}") for name in ("data", "start", "validate", "loop", "malloc")}
+    side["malloc"].keep_freed_memory()
     head = side["start"].Head(dim=dim, mask_punctuation=not no_punctuation_filter, attend_to_mask_tokens=attend_to_mask)
     examples = side["data"].read_examples(data, queries, collection)
     pool = None if validation is None else side["validate"].read_pool(validation)
     if settings.architecture == "cross-encoder":
-        begun = _torch_side("cross_training").read_cross_start(start, settings.seed)
+        begun = _torch_side("training.cross_encoder").read_cross_start(start, settings.seed)
     else:
         begun = side["start"].read_start(start, head, settings.seed)
         if begun.new_head and projection == "pca" and not resume:
-            _torch_side("pca").fit_head(begun, examples)
-    found = side["train"].train(begun, examples, out, settings, validation=pool, resume=resume, progress=True)
+            _torch_side("training.pca").fit_head(begun, examples)
+    found = side["loop"].train(begun, examples, out, settings, validation=pool, resume=resume, progress=True)
     click.echo(f"{found}: the trained checkpoint; `refcolbert export {found} MODEL` makes it ONNX")
 
 
@@ -190,7 +190,7 @@ def mine(
     **n: int,
 ) -> None:
     """Write the examples in DATA to OUT with hard negatives and a teacher's scores, for `train --loss kl`."""
-    side = {name: _torch_side(name) for name in ("data", "mine", "mining")}
+    side = {"data": _torch_side("training.data"), **{n: _torch_side(f"mining.{n}") for n in ("mine", "choice")}}
     if out.exists():
         raise InvalidInput(f"there is already something at {out}; remove it or choose another place")
     examples = side["data"].read_examples(data)
@@ -198,7 +198,7 @@ def mine(
     encoder = None if model is None else Encoder.load(model)
     with tempfile.TemporaryDirectory() as scratch:
         miner = side["mine"].Miner(examples, texts, Path(scratch), model=encoder, bi_encoder=bi_encoder)
-        count = side["mine"].write_examples(out, miner.mine(choice=side["mining"].Choice(**n), seed=seed))
+        count = side["mine"].write_examples(out, miner.mine(choice=side["choice"].Choice(**n), seed=seed))
     click.echo(f"{out}: {count} examples over {len(miner.documents)} documents")
 
 

@@ -8,7 +8,7 @@ from transformers import BertConfig, BertModel
 from refcolbert_export.conversion.cross_encoder import export_cross_encoder
 from refcolbert_export.training.cross_encoder import CrossInteraction, read_cross_start
 from refcolbert_export.training.settings import Settings
-from tools import tiny_model
+from tools.goldens import tiny_model
 
 TEXTS = [
     "read a file line by line and close it",

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """The tiny Stanford checkpoint, read-only."""
-    from tools.tiny_model import write_checkpoint
+    from tools.goldens.tiny_model import write_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     write_checkpoint(folder)

@@ -7,7 +7,7 @@ import numpy as np
 from click.testing import CliRunner
 
 from refcolbert import Ragged
-from tools.bench import ablations
+from tools.training import ablations
 
 
 def test_rows_without_punctuation_are_those_that_the_model_gives(encoder, tmp_path):

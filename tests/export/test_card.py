@@ -8,8 +8,7 @@ from click.testing import CliRunner
 
 from refcolbert import Encoder
 from refcolbert.errors import InvalidInput
-from tools.bench import models
-from tools.training import card, pairs
+from tools.training import card, pairs, quality
 
 FIGURES = {
     "BM25": {"scifact": 0.5, "medline": 0.7, "adi": 0.9},
@@ -22,7 +21,7 @@ FIGURES = {
 def figures():
     """FIGURES for every metric."""
     return {
-        ranker: {name: dict.fromkeys(models.METRICS, value) for name, value in found.items()}
+        ranker: {name: dict.fromkeys(quality.METRICS, value) for name, value in found.items()}
         for ranker, found in FIGURES.items()
     }
 
@@ -34,7 +33,7 @@ def cells(line):
 
 def test_a_model_is_held_to_the_better_base_of_each_collection():
     """The last row holds the distances to BM25 or bi-encoder, whichever is better there; the mean leaves out adi."""
-    head, _, *rows = models.table(figures()).splitlines()
+    head, _, *rows = quality.table(figures()).splitlines()
     assert cells(head) == ["nDCG@10", "scifact", "medline", "adi", "mean of 2"]
     assert [cells(row)[0] for row in rows] == [*FIGURES, "ours - better of BM25 and bi-encoder"]
     assert cells(rows[3])[1:] == ["0.6100", "0.6800", "0.9500", "0.6450"]
@@ -59,15 +58,15 @@ def test_models_and_bases_are_measured_in_one_run_and_remembered(tmp_path, data,
     """The command measures every ranker; a second run reads rankings and encodes nothing."""
     arguments = [str(encoder.folder), "--data", str(data), "--cache", str(tmp_path / "cache"), "--collection", "one"]
     out = tmp_path / "figures.json"
-    first = CliRunner().invoke(models.main, [*arguments, "--json", str(out)], catch_exceptions=False)
+    first = CliRunner().invoke(quality.main, [*arguments, "--json", str(out)], catch_exceptions=False)
     found = json.loads(out.read_text())["figures"]
     assert list(found) == ["BM25", "bi-encoder", "ensemble", "tiny"]
     assert found["BM25"]["one"] == {"nDCG@10": 1.0, "RR@10": 1.0, "R@100": 1.0}
     assert all(found[name]["one"]["R@100"] == 1.0 for name in found)
-    monkeypatch.setattr(models, "BM25", None)
-    monkeypatch.setattr(models, "BiEncoder", None)
-    monkeypatch.setattr(models, "scores", None)
-    assert CliRunner().invoke(models.main, arguments, catch_exceptions=False).stdout == first.stdout
+    monkeypatch.setattr(quality, "BM25", None)
+    monkeypatch.setattr(quality, "BiEncoder", None)
+    monkeypatch.setattr(quality, "scores", None)
+    assert CliRunner().invoke(quality.main, arguments, catch_exceptions=False).stdout == first.stdout
 
 
 @pytest.fixture
@@ -116,7 +115,7 @@ def test_the_card_says_what_was_measured(work, model, data):
         "kl 0.750 to 0.025",
         "on 2 texts and 1 shapes",
         "1.2e-02, the smallest cosine 0.99000",
-        models.table(figures(), "RR@10"),
+        quality.table(figures(), "RR@10"),
     ):
         assert said in text
     assert "{" not in text
@@ -124,7 +123,7 @@ def test_the_card_says_what_was_measured(work, model, data):
     (work / "losses.json").write_text(json.dumps({"steps": 90, "figures": figures()}))
     whole = card.card(model, work, data, *[work / f"{name}.json" for name in ("figures", "figures", "losses")])
     ablated, losses = whole.split("## Ablations")[1].split("## Losses")
-    assert models.table(figures()) in ablated
+    assert quality.table(figures()) in ablated
     assert "90 steps with each loss" in losses
 
 

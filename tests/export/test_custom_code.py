@@ -7,7 +7,7 @@ from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import UnsupportedCheckpoint
 from refcolbert_export.cli import export, verify
 from refcolbert_export.conversion.colbert import export_checkpoint
-from tools.custom_code import write_checkpoint
+from tools.export_checks.custom_code import write_checkpoint
 
 
 @pytest.fixture

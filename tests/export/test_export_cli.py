@@ -35,7 +35,7 @@ def test_a_missing_extra_is_named():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from refcolbert_export import cli\n"
-        "try: cli._torch_side('folder')\n"
+        "try: cli._torch_side('conversion.colbert')\n"
         "except ImportError as error: sys.exit('refcolbert[export]' not in str(error))\n"
         "sys.exit(2)"
     )

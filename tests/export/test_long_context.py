@@ -2,7 +2,7 @@
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert_export.conversion.colbert import export_checkpoint
-from tools.long_context import write_checkpoint
+from tools.export_checks.long_context import write_checkpoint
 
 
 def test_a_long_context_passes_the_gate(tmp_path):

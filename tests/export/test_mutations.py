@@ -1,8 +1,8 @@
-"""A broken export cannot be produced; `python -m tools.mutations` tries many more."""
+"""A broken export cannot be produced; `python -m tools.export_checks.broken_exports` tries many more."""
 
 import pytest
 
-from tools.mutations import is_refused, mutants
+from tools.export_checks.broken_exports import is_refused, mutants
 
 # Every kind of fault once or a few times: the whole list takes minutes.
 CASES = ("pylate-chain Dense", "multivector-both-sides", "stanford-bert no ", "stanford-bert attention", "casing")

@@ -1,4 +1,4 @@
-"""Power loss, kills and failing disks: the short form of `python -m tools.crashlab`."""
+"""Power loss, kills and failing disks: the short form of `python -m tools.faults`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Damaged bytes, and readers beside a writer: the short form of `python -m tools.crashlab`."""
+"""Damaged bytes, and readers beside a writer: the short form of `python -m tools.faults`."""
 
 import pytest
 

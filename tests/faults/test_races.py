@@ -1,4 +1,4 @@
-"""Writers that start at once, and limits of the kernel: the short form of `python -m tools.crashlab`."""
+"""Writers that start at once, and limits of the kernel: the short form of `python -m tools.faults`."""
 
 import pytest
 

@@ -119,7 +119,7 @@ def _mean(scores: NDArray[np.floating], groups: NDArray[np.int64]) -> NDArray[np
 
 def lengths(longest: int) -> dict[str, Any]:
     """Time and memory of one document by its length, of a seeded model with that many positions, untrained."""
-    command = [sys.executable, "-m", "tools.long_context", "--length", str(longest)]
+    command = [sys.executable, "-m", "tools.export_checks.long_context", "--length", str(longest)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     lines = [line.split() for line in done.stdout.splitlines()[1:]]
     return {"rows": [[int(n), float(seconds), float(peak)] for n, _, seconds, peak in lines]}

@@ -57,12 +57,12 @@ def unit(rng: np.random.Generator, n: int, dim: int) -> NDArray[np.float32]:
 
 
 def ask(engine: str, module: str, arrays: dict[str, NDArray[Any]], *more: str) -> Made:
-    """Let a module of tools.origins answer in an engine's environment: arrays in, arrays out, versions."""
+    """Let a module of tools.goldens.origins answer in an engine's environment: arrays in, arrays out, versions."""
     _, environment, _ = ENGINES[engine]
     with tempfile.TemporaryDirectory() as scratch:
         given, out = Path(scratch) / "in.npz", Path(scratch) / "out.npz"
         np.savez(given, allow_pickle=False, **arrays)
-        command: list[str | Path] = [python_of(environment), "-m", f"tools.origins.{module}", given, out, *more]
+        command: list[str | Path] = [python_of(environment), "-m", f"tools.goldens.origins.{module}", given, out, *more]
         offline = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         found = subprocess.run(
             command, check=True, env={**os.environ, **offline}, cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -164,7 +164,7 @@ def _is_clear(x: Any, centroids: Any, steps: Any, nbits: int) -> bool:
 def rankings(name: str) -> Made:
     """40 docstrings and 12 questions through colbert-ai's tokenizers, model and score."""
     from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
-    from tools.tiny_model import write_checkpoint
+    from tools.goldens.tiny_model import write_checkpoint
 
     documents = standard_library_docstrings()
     texts = [d.text for d in documents[:: len(documents) // 40]][:40]

@@ -16,8 +16,8 @@ import click
 import torch
 
 from refcolbert.evaluation.metrics import METRICS
-from tools.bench.models import Rankers, measure, models_of, table
 from tools.collections import DATA, load
+from tools.training.quality import Rankers, measure, models_of, table
 from tools.training.recipe import SETTINGS, export_model, train_model
 
 __all__ = ["LOSSES"]

@@ -1,8 +1,8 @@
 """The default model's card: what it was made from and how, what it scores, under which terms.
 
-    python -m tools.bench.models MODEL --data DIR --cache DIR --json figures.json
+    python -m tools.training.quality MODEL --data DIR --cache DIR --json figures.json
     python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json \
-        [--ablations ablations.json] [--losses losses.json]     of tools.bench.ablations and tools.training.by_loss
+        [--ablations ablations.json] [--losses losses.json]     of tools.training.ablations and tools.training.by_loss
 
 MODEL is the exported folder, --work the recipe's folder (`tools.training.recipe`). Every figure is read from what those
 commands wrote, and the leak check is run again: a card is refused if a test text stands in the training data. Prints
@@ -19,10 +19,10 @@ import click
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import InvalidInput
 from refcolbert.evaluation.metrics import METRICS
-from tools.bench.models import DEVELOPMENT, table
 from tools.collections import DATA
 from tools.training.blocks import SHARED
 from tools.training.leaks import SHINGLE, TestTexts, report
+from tools.training.quality import DEVELOPMENT, table
 from tools.training.sources import SOURCES
 
 __all__ = ["card"]
@@ -109,7 +109,7 @@ def _tables(path: Path, metrics: Sequence[str] = METRICS) -> str:
 def _ablations(path: Path) -> str:
     return (
         "\n## Ablations\n\nThe same weights with one thing about the encoding or the index changed, nothing trained "
-        f"again (`python -m tools.bench.ablations`):\n\n{_tables(path, METRICS[:1])}\n"
+        f"again (`python -m tools.training.ablations`):\n\n{_tables(path, METRICS[:1])}\n"
     )
 
 

@@ -3,9 +3,10 @@
     python -m tools.training.distil pairs.jsonl.gz --out distil.jsonl.gz --work DIR
 
 For every query BM25 and the bi-encoder rank one pool of documents, a seeded sample of each source. The teacher is their
-ensemble (`refcolbert_export.mining.teachers`). A pair whose positive the teacher does not find among its first `FOUND` is left
-out, candidates near or above the positive are no negatives (`refcolbert_export.mining.choice`). "scores" are SCALE times
-the ensemble, of the positive first: natural logarithms, so softmax(scores) is the teacher's distribution.
+ensemble (`refcolbert_export.mining.teachers`). A pair is left out if the teacher does not find its positive among the
+first `FOUND`. Candidates near or above the positive are not used as negatives (`refcolbert_export.mining.choice`).
+"scores" are SCALE times the ensemble, the positive's first: natural logarithms, so softmax(scores) is the teacher's
+distribution.
 
 Texts are cut at LENGTH tokens where the bi-encoder reads them. The work folder holds its vectors; a second process
 with --backwards shares the work, a run that was cut off goes on. Seeded; the same input gives the same bytes.

@@ -61,7 +61,7 @@ def main(train: Path, data: Path, work: Path) -> None:
     train_model(work, work / "run", SETTINGS)
     if not (work / "model").is_dir():
         export_model(work / "run" / "checkpoint", work / "model", "int8")
-    click.echo(f"{work / 'model'}: compare it with BM25 and the bi-encoder: python -m tools.bench.models")
+    click.echo(f"{work / 'model'}: compare it with BM25 and the bi-encoder: python -m tools.training.quality")
 
 
 def goes_on(run: Path) -> bool:

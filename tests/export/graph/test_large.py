@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from refcolbert.encoding.encoder import WEIGHTS, Encoder
 from refcolbert.errors import InvalidModel
+from refcolbert_export.conversion import colbert
 from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.graph.to_onnx import to_onnx, write_model
 from refcolbert_export.parity.report import recheck
@@ -25,7 +26,7 @@ def large(checkpoint, tmp_path_factory):
     """The tiny checkpoint exported as if it were too large for one file, read-only."""
     out = tmp_path_factory.mktemp("large") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "LARGEST_FILE", LARGEST)
+        patch.setattr(colbert, "LARGEST_FILE", LARGEST)
         export_checkpoint(checkpoint, out)
     return out
 
@@ -51,7 +52,7 @@ def test_weights_lie_beside_the_graph(large, checkpoint, tmp_path):
 @pytest.mark.parametrize("variant", ["float16", "int8", "dynamic-int8"])
 def test_a_variant_may_be_too_large_as_well(checkpoint, tmp_path, monkeypatch, variant):
     """A variant's weights lie beside its graph too when they do not fit."""
-    monkeypatch.setattr(folder, "LARGEST_FILE", LARGEST)
+    monkeypatch.setattr(colbert, "LARGEST_FILE", LARGEST)
     export_checkpoint(checkpoint, tmp_path / "out", variant=variant)
     assert (tmp_path / "out" / WEIGHTS).is_file()
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ExportError, ParityError, UnsupportedCheckpoint
 from refcolbert_export import model
+from refcolbert_export.conversion import colbert
 from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.graph.to_onnx import OPSET
 from refcolbert_export.layouts import checkpoints, stanford
@@ -217,7 +218,7 @@ def test_a_dropped_bias_is_refused(checkpoint, tmp_path, monkeypatch):
         found.model.backbone.encoder.layer[1].output.dense.bias.data.zero_()
         return found
 
-    monkeypatch.setattr(folder, "read_checkpoint", broken)
+    monkeypatch.setattr(colbert, "read_checkpoint", broken)
     with pytest.raises(ParityError, match="vectors differ"):
         export_checkpoint(checkpoint, tmp_path / "out")
 

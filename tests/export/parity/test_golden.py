@@ -1,7 +1,7 @@
 """Checkpoints that the originals made give the originals' ids and vectors after our export.
 
 golden/encode holds, for each case, a checkpoint saved by colbert-ai, PyLate or Sentence-Transformers and what that
-package answered; `tools.golden` writes it.
+package answered; `tools.goldens` writes it.
 """
 
 import json
@@ -14,7 +14,7 @@ import pytest
 
 from refcolbert.encoding.encoder import Encoder
 from refcolbert_export.conversion.colbert import export_checkpoint
-from tools import golden
+from tools.goldens import __main__ as command
 from tools.goldens import files
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "encode"
@@ -56,20 +56,20 @@ def copied(tmp_path, monkeypatch):
             vectors = {key: rows + np.float32(only == "off") for key, rows in held.items()}
         np.savez_compressed(out / "pylate-bert" / "expected.npz", **vectors)
 
-    monkeypatch.setattr(golden, "run_original", run)
+    monkeypatch.setattr(command, "run_original", run)
     return tmp_path
 
 
 def test_an_original_that_answers_alike_changes_nothing(copied):
     """Running it again leaves files, provenance and manifest as they are."""
     before = {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()}
-    assert golden.encode("pylate", Path(sys.executable), "again") == []
+    assert command.encode("pylate", Path(sys.executable), "again") == []
     assert {path: path.read_bytes() for path in copied.rglob("*") if path.is_file()} == before
 
 
 def test_an_original_that_answers_otherwise_is_shown_and_kept(copied):
     """Each array that changes has a line with max-abs and ULP; files, provenance and manifest are the new ones."""
-    lines = golden.encode("pylate", Path(sys.executable), "a new release", "off")
+    lines = command.encode("pylate", Path(sys.executable), "a new release", "off")
     assert len(lines) == 16
     assert all("max-abs 1," in line and "ULP" in line for line in lines)
     about = json.loads((copied / "encode" / "pylate.json").read_text())
@@ -91,7 +91,7 @@ def test_the_command_line_checks_and_refuses(monkeypatch, capsys):
     ):
         monkeypatch.setattr(sys, "argv", ["golden", *line.split(" ")])
         with pytest.raises(SystemExit) as end:
-            golden.main()
+            command.main()
         found = "".join(capsys.readouterr())
         assert (end.value.code, said in found) == (code, True), (line, found)
 
@@ -100,6 +100,6 @@ def test_a_run_that_changed_goldens_fails(copied, monkeypatch, capsys):
     """The exit code is 1, and what changed is on stdout."""
     monkeypatch.setattr(sys, "argv", ["golden", "encode", "pylate", sys.executable, "--only", "off", "--reason", "so"])
     with pytest.raises(SystemExit) as end:
-        golden.main()
+        command.main()
     assert end.value.code == 1
     assert "encode/pylate-bert query_0: max-abs 1," in capsys.readouterr().out

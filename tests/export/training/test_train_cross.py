@@ -176,7 +176,7 @@ def test_a_model_that_differs_is_not_exported(trained, tmp_path, monkeypatch):
             start.model.classifier.bias -= 1
         return made
 
-    monkeypatch.setattr(cross_export, "_graph", shaken)
+    monkeypatch.setattr(cross_encoder, "_graph", shaken)
     with pytest.raises(ParityError, match="differ"):
         export_cross_encoder(trained[1], tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

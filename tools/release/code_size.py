@@ -1,13 +1,13 @@
 """Print how large each room is: lines of code, functions, the median and longest of them.
 
-python -m tools.sizes
+python -m tools.release.code_size
 """
 
 import ast
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PARTS = ("refcolbert", "export/refcolbert_export", "tools", "tests")
 SURFACE = {"docstrings.py", "evaluate.py", "passages.py", "documents.py", "filters.py"}
 FOLDERS = {"cli"}  # of the surface

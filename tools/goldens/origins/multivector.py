@@ -1,4 +1,6 @@
-"""Goldens from Sentence-Transformers: python -m tools.origins.multivector CASES OUT, in an environment that has it.
+"""Goldens from Sentence-Transformers, in an environment that has it.
+
+    python -m tools.goldens.origins.multivector CASES OUT
 
 options: transformer (arguments of Transformer), dense (a list of Dense arguments), mask (arguments of MultiVectorMask),
 prompts, default_prompt_name, special (tokens to register as special, as for markers), settings (keys to set in

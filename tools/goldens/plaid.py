@@ -1,9 +1,9 @@
 """Write golden/plaid: small indexes that colbert-ai itself writes, and its own decompression of them.
 
-    python -m tools.golden_plaid PYTHON --reason "..." [--out golden/plaid]
+    python -m tools.goldens.plaid PYTHON --reason "..." [--out golden/plaid]
 
 PYTHON is the interpreter of an environment with colbert-ai (`python -m tools.environments stanford`); the transformer
-is the seeded one of `tools.bases`. k-means makes other centroids each time, so a new run is another golden.
+is the seeded one of `tools.goldens.bases`. k-means makes other centroids each time, so a new run is another golden.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from .bases import write_base
-from .goldens.provenance import commit, hashed, provenance
+from .provenance import commit, hashed, provenance
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
@@ -33,7 +33,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         write_base("bert-uncased", Path(scratch))
         offline = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": ""}
-        command = [arguments.python.absolute(), "-m", "tools.origins.stanford_index", scratch, arguments.out.absolute()]
+        command = [
+            arguments.python.absolute(),
+            "-m",
+            "tools.goldens.origins.stanford_index",
+            scratch,
+            arguments.out.absolute(),
+        ]
         subprocess.run(command, check=True, env=offline, cwd=ROOT)
     path = arguments.out / "provenance.json"
     path.write_text(json.dumps(about(json.loads(path.read_text()), arguments.reason), indent=1) + "\n")
@@ -42,10 +48,10 @@ def main() -> None:
 def about(said: dict[str, Any], reason: str) -> dict[str, Any]:
     """Where the folders come from; `said` is what colbert-ai's side says: versions and texts."""
     more = {
-        "generated_by": f"tools/origins/stanford_index.py at {commit()}",
-        "command": "python -m tools.golden_plaid PYTHON",
+        "generated_by": f"tools/goldens/origins/stanford_index.py at {commit()}",
+        "command": "python -m tools.goldens.plaid PYTHON",
         "seed": 3,  # of the weights; colbert-ai's k-means takes none
-        "source": {**hashed("tools/origins/stanford_index.py"), "texts": said["texts"]},
+        "source": {**hashed("tools/goldens/origins/stanford_index.py"), "texts": said["texts"]},
         "versions": said["versions"],
     }
     return provenance("plaid", "2bits, 4bits", more, {"vectors": 1e-6}, reason)

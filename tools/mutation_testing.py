@@ -1,6 +1,6 @@
 """Break the numerical rooms in one place at a time; their tests must fail.
 
-    python -m tools.mutate [MODULES ...] [--every N] [--list]
+    python -m tools.mutation_testing [MODULES ...] [--every N] [--list]
 
 A mutant changes one node of the syntax tree: a comparison or arithmetic operator, a boolean, a number, a negation, an
 `and` or `or`, or leaves out a statement. It is imported in place of the module by a process forked for it, which runs

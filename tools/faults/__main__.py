@@ -1,6 +1,6 @@
 """The fault campaign: crashes, kills, full disks, damage, attacks, readers beside a writer. Prints a table of figures.
 
-    python -m tools.crashlab [--every N] [--only NAME]
+    python -m tools.faults [--every N] [--only NAME]
 
 Each row says what was done, how often, what the aim was, and what went wrong (nothing, if all is well); the mutants are
 broken stores that the harness must catch. Ends with code 1 when a row is bad. `tools/faults/` has the machinery.
@@ -18,13 +18,13 @@ from pathlib import Path
 
 import click
 
-from .faults import attacks, crash, inject, manifests
-from .faults.damage import careless, cuts, flips, small_index, swaps, without_sizes
-from .faults.fuzz import TARGETS, fuzz
-from .faults.inject import Report
-from .faults.races import full_disk, races, real_limits, small_disk
-from .faults.readers import lying, read_while_writing
-from .faults.scenarios import SCENARIOS
+from . import attacks, crash, inject, manifests
+from .damage import careless, cuts, flips, small_index, swaps, without_sizes
+from .fuzz import TARGETS, fuzz
+from .inject import Report
+from .races import full_disk, races, real_limits, small_disk
+from .readers import lying, read_while_writing
+from .scenarios import SCENARIOS
 
 __all__ = ["CAMPAIGN", "Row", "main"]
 

@@ -1,6 +1,6 @@
 """The tiny committed model of the tests: a seeded Stanford checkpoint of a few kilobytes, exported.
 
-    python -m tools.tiny_model [--out tests/models/tiny] [--checkpoint FOLDER]
+    python -m tools.goldens.tiny_model [--out tests/models/tiny] [--checkpoint FOLDER]
 
 It knows English letters and the commonest words, so any text tokenizes; its vectors mean nothing.
 """

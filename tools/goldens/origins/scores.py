@@ -1,4 +1,4 @@
-"""Scores of pairs by an adapter of tools.conformance: python -m tools.origins.scores IN.npz OUT.npz MODULE."""
+"""Scores of pairs by an adapter of tools.conformance: python -m tools.goldens.origins.scores IN.npz OUT.npz MODULE."""
 
 import importlib
 import importlib.metadata

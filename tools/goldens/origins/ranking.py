@@ -1,4 +1,4 @@
-"""A ranking by colbert-ai: python -m tools.origins.ranking IN.npz OUT.npz CHECKPOINT, in an environment that has it."""
+"""A ranking by colbert-ai, in its environment: python -m tools.goldens.origins.ranking IN.npz OUT.npz CHECKPOINT."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""An index that colbert-ai itself writes: python -m tools.origins.stanford_index BASE OUT, where colbert-ai is.
+"""An index that colbert-ai itself writes: python -m tools.goldens.origins.stanford_index BASE OUT, where colbert-ai is.
 
 For each number of bits OUT/<bits>bits gets the index folder as colbert-ai leaves it, but for the settings that name
 places of a machine, and `decompressed.npz`: the vectors that colbert-ai's own codec gives for each chunk.
@@ -54,7 +54,7 @@ def main() -> None:
         for nbits in (2, 4):
             index(checkpoint, nbits, out / f"{nbits}bits")
     about = {"versions": versions(["colbert-ai", "torch", "transformers", "faiss-cpu"]), "texts": TEXTS}
-    about["command"] = "python -m tools.golden_plaid PYTHON"
+    about["command"] = "python -m tools.goldens.plaid PYTHON"
     (out / "provenance.json").write_text(json.dumps(about, indent=1) + "\n")
 
 

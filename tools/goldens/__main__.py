@@ -1,18 +1,19 @@
 """Goldens: check those that are committed, make them again, write those of golden/encode.
 
-    python -m tools.golden check
-    python -m tools.golden regen --reason "..." [--suite SUITE]
-    python -m tools.golden manifest --reason "..."
-    python -m tools.golden encode NAME PYTHON --reason "..." [--only CASE]
+    python -m tools.goldens check
+    python -m tools.goldens regen --reason "..." [--suite SUITE]
+    python -m tools.goldens manifest --reason "..."
+    python -m tools.goldens encode NAME PYTHON --reason "..." [--only CASE]
 
 `check` finds changed, orphaned and missing files and gaps in their provenance. `regen` runs what made the suites of
 `tools.goldens.suites`, prints what changes, writes it, and fails: a run that changed goldens has tested nothing.
-`encode` does the same for golden/encode. `manifest` takes what `tools.golden_index` and `tools.golden_plaid` wrote.
+`encode` does the same for golden/encode. `manifest` takes what `tools.goldens.index` and `tools.goldens.plaid` wrote.
 
 golden/encode is what the original ColBERT implementations give for tiny seeded checkpoints. NAME is stanford, pylate or
 multivector; PYTHON the interpreter of an environment that has the original: `python -m tools.environments NAME` makes
 it. The original makes the checkpoint, saves it as it saves any, loads it again and encodes the texts;
-`tests/export/parity/test_golden.py` exports the same checkpoint and compares. All but `check` need the export environment.
+`tests/export/parity/test_golden.py` exports the same checkpoint and compares. All but `check` need the export
+environment.
 """
 
 import argparse
@@ -24,9 +25,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ..environments import ROOT
 from .bases import write_base
-from .environments import ROOT
-from .goldens.provenance import commit, hashed, provenance
+from .provenance import commit, hashed, provenance
 
 QUERIES = (
     "what color is amber urine",
@@ -179,13 +180,13 @@ def run_cases(name: str, python: Path, cases: list[dict[str, Any]], out: Path) -
         path = Path(scratch) / "cases.json"
         path.write_text(json.dumps(given))
         offline = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": ""}
-        subprocess.run([python, "-m", f"tools.origins.{name}", path, out], check=True, env=offline, cwd=ROOT)
+        subprocess.run([python, "-m", f"tools.goldens.origins.{name}", path, out], check=True, env=offline, cwd=ROOT)
 
 
 def regen(suite: str | None, reason: str) -> list[str]:
     """Make the goldens of a suite, or of all, and return what changed."""
-    from .goldens import files
-    from .goldens.suites import SUITES
+    from . import files
+    from .suites import SUITES
 
     lines: list[str] = []
     for name in [suite] if suite else SUITES:
@@ -205,7 +206,7 @@ def regen(suite: str | None, reason: str) -> list[str]:
 
 def encode(name: str, python: Path, reason: str, only: str | None = None) -> list[str]:
     """Let the original answer its cases again, keep what is new, and return what changed."""
-    from .goldens import files
+    from . import files
 
     lines: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -227,34 +228,38 @@ def encode(name: str, python: Path, reason: str, only: str | None = None) -> lis
 
 # the ids, attention and kept rows of a text; its vectors in any runtime of float32
 EXACT = {"ids": 0.0, "attention": 0.0, "kept": 0.0, "vectors": 1e-4}
-SEEDS = {"stanford": 3, "pylate": 5, "multivector": 9}  # of the projections, in tools.origins; SEED is the backbones'
+SEEDS = {
+    "stanford": 3,
+    "pylate": 5,
+    "multivector": 9,
+}  # of the projections, in tools.goldens.origins; SEED is the backbones'
 
 
 def origin(name: str, versions: dict[str, str]) -> dict[str, Any]:
     """Where an original's goldens come from."""
-    own = f"tools/origins/{name}.py"
+    own = f"tools/goldens/origins/{name}.py"
     return {
         "generated_by": f"{own} at {commit()}",
-        "command": f"python -m tools.golden encode {name} PYTHON",
+        "command": f"python -m tools.goldens encode {name} PYTHON",
         "seed": SEEDS[name],
         "source": {**hashed(own, *MADE), "checkpoints": "MANIFEST.json"},
         "versions": versions,
     }
 
 
-MADE = ("tools/golden.py", "tools/bases.py", "tools/origins/common.py")
+MADE = ("tools/goldens/__main__.py", "tools/goldens/bases.py", "tools/goldens/origins/common.py")
 
 
 def check() -> list[str]:
     """What is wrong with the committed goldens."""
-    from .goldens import cases, files
+    from . import cases, files
 
     return files.faults(cases.CASES) + files.tree_faults({name for named in CASES.values() for name in named})
 
 
 def main() -> None:
     """Check, make again, or run one original."""
-    from .goldens import cases
+    from . import cases
 
     parser = argparse.ArgumentParser(description="Goldens: check them, make them again.")
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -272,7 +277,7 @@ def main() -> None:
     if arguments.verb != "check" and not arguments.reason.strip():
         parser.error("a reason is needed")
     if arguments.verb == "manifest":
-        from .goldens import files
+        from . import files
 
         files.write_manifest(arguments.reason)
     if arguments.verb == "encode":

@@ -1,10 +1,11 @@
 """Quality of models beside BM25, the bi-encoder that they come from, and the two together: one table for a model card.
 
-    python -m tools.bench.models MODEL... --data DIR --cache DIR
+    python -m tools.training.quality MODEL... --data DIR --cache DIR
 
 MODEL is a model folder, or `default`. Models rank by exact MaxSim over float32 vectors, BM25 and bi-encoder as
-`refcolbert_export.mining.teachers` has them, their ensemble with the weight of `tools.training.distil`. Metrics by ir-measures
-on the test split; msmarco_dev_positives is another collection with each split, `--split dev` to validate.
+`refcolbert_export.mining.teachers` has them, their ensemble with the weight of `tools.training.distil`. Metrics are
+those of ir-measures on the test split; msmarco_dev_positives is another collection with each split, `--split dev` to
+validate.
 
 Rankings are kept under --cache, by what ranked, the collection's content and the split: a second run reads them.
 """

@@ -1,4 +1,6 @@
-"""Export a seeded model whose weights do not fit into one ONNX file: python -m tools.large_model [--variant float32].
+"""Export a seeded model whose weights do not fit into one ONNX file.
+
+    python -m tools.export_checks.large_model [--variant float32]
 
 A BERT of one layer with a token table of 2.3 GB (most of its ids belong to no token). Prints the sizes of the files,
 the gate's worst difference and the process's peak memory.
@@ -17,7 +19,7 @@ from transformers import BertConfig, BertModel
 
 from refcolbert_export.conversion.colbert import export_checkpoint
 
-from .bases import POSITIONS, write_base
+from ..goldens.bases import POSITIONS, write_base
 
 __all__ = ["write_checkpoint"]
 

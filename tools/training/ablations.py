@@ -1,6 +1,6 @@
 """What each switch of an encoding is worth: the same weights without [MASK] expansion, with punctuation, narrower.
 
-    python -m tools.bench.ablations MODEL --data DIR [--collection NAME ...] [--json ablations.json]
+    python -m tools.training.ablations MODEL --data DIR [--collection NAME ...] [--json ablations.json]
 
 Only the encoding differs, not the training: a model trained without a switch may do better without it. Documents are
 encoded once with their punctuation rows, which are then left out everywhere else. Fewer dimensions are the leading
@@ -23,8 +23,8 @@ from refcolbert import Encoder, Index
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.engine.ragged import Ragged, offsets_of
 from refcolbert.evaluation.metrics import METRICS, evaluate, run_of
-from tools.bench.models import DEPTH, Figures, table
 from tools.collections import DATA, Collection, load
+from tools.training.quality import DEPTH, Figures, table
 
 __all__ = ["ablate", "leading", "variant"]
 

@@ -1,6 +1,6 @@
 """A seeded ModernBERT with thousands of positions, exported: parity, time and memory by length.
 
-    python -m tools.long_context [--length 8192] [--hidden 256] [--layers 4] [--heads 4] [--gate]
+    python -m tools.export_checks.long_context [--length 8192] [--hidden 256] [--layers 4] [--heads 4] [--gate]
 
 For each length up to LENGTH: one text of random ids through the exported graph and through transformers' own model, and
 what a fresh process takes to encode one document of that length (its peak memory includes interpreter and libraries).
@@ -29,7 +29,7 @@ from refcolbert_export.parity.origins import reference_for
 
 __all__ = ["write_checkpoint"]
 
-TEMPLATE = Path(__file__).parents[1] / "golden" / "encode" / "pylate-modernbert" / "checkpoint"
+TEMPLATE = Path(__file__).parents[2] / "golden" / "encode" / "pylate-modernbert" / "checkpoint"
 SEED, DIM, LEAST = 11, 64, 512
 LOCAL_ATTENTION, EVERY = 128, 3  # as ModernBERT was trained: every third layer sees everything
 
@@ -103,7 +103,7 @@ def _compare(checkpoint: Path, layout: str, out: Path, length: int) -> float:
 def _measure(out: Path, length: int) -> tuple[float, float]:
     """Seconds and peak MiB of a fresh process that encodes one document of `length` tokens."""
     command = [sys.executable, "-m", "tools.bench.encode_once", str(out), str(length)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     seconds, peak = done.stdout.split()
     return float(seconds), float(peak)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from .bases import write_base
+from ..goldens.bases import write_base
 
 __all__ = ["write_checkpoint"]
 

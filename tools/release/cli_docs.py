@@ -1,6 +1,6 @@
 """Write docs/cli.md: every verb with its arguments and options, as click knows them.
 
-python -m tools.cli_docs
+python -m tools.release.cli_docs
 """
 
 import inspect
@@ -13,10 +13,10 @@ from refcolbert.cli import main as program
 
 __all__ = ["PAGE", "page"]
 
-PAGE = Path(__file__).parent.parent / "docs" / "cli.md"
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 BEGINNING = """# Command line
 
-Made by `python -m tools.cli_docs`; `refcolbert VERB --help` says the same.
+Made by `python -m tools.release.cli_docs`; `refcolbert VERB --help` says the same.
 
 Answers go to stdout; progress, notes and errors to stderr, progress only where that is a terminal. With `--json` stdout
 is JSON, one object or an object a line, with the names that each verb lists below.

@@ -1,4 +1,4 @@
-"""Goldens from colbert-ai: python -m tools.origins.stanford CASES OUT, in an environment that has it.
+"""Goldens from colbert-ai: python -m tools.goldens.origins.stanford CASES OUT, in an environment that has it.
 
 options: metadata (keys of artifact.metadata, null removes one), pickled (weights as pytorch_model.bin).
 """

@@ -1,8 +1,8 @@
 """Checkpoints nobody has seen: random switches, made and run by an original, exported here, compared.
 
-    python -m tools.held_back NAME PYTHON [--cases 20] [--seed 0] [--keep DIR]
+    python -m tools.export_checks.random_checkpoints NAME PYTHON [--cases 20] [--seed 0] [--keep DIR]
 
-NAME and PYTHON are those of `tools.golden`. Each case draws a backbone and its configuration, dims, a chain of Dense
+NAME and PYTHON are those of `tools.goldens`. Each case draws a backbone and its configuration, dims, a chain of Dense
 layers, every switch of the layout, and what may happen to a folder on its way: weights cast to half precision, cut into
 shards, files lost. An original that refuses its own checkpoint is counted, not compared. Prints one line a case.
 """
@@ -24,7 +24,7 @@ from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import RefColbertError
 from refcolbert_export.conversion.colbert import export_checkpoint
 
-from .golden import DOCUMENTS, PUNCTUATION, QUERIES, run_cases
+from ..goldens.__main__ import DOCUMENTS, PUNCTUATION, QUERIES, run_cases
 
 __all__ = ["differences"]
 

@@ -1,4 +1,4 @@
-"""Goldens from PyLate: python -m tools.origins.pylate CASES OUT, in an environment that has it.
+"""Goldens from PyLate: python -m tools.goldens.origins.pylate CASES OUT, in an environment that has it.
 
 options: arguments of pylate.models.ColBERT; dense (a list of Dense arguments), lowercase, prompts, default_prompt_name,
 remove (keys to delete from config_sentence_transformers.json).

@@ -1,6 +1,6 @@
 """The tiny index that is kept for each released version of the format, and what it answers.
 
-    python -m tools.golden_index
+    python -m tools.goldens.index
 
 Writes golden/index/v<N> for the current version, once: an index of a released version is never made again, because the
 test that opens it asks whether what users have on disk can still be read. Vectors lie on a grid where float32 is exact.
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from refcolbert import Index
 from refcolbert.storage.format import FORMAT_VERSION
 
-from .goldens.provenance import commit, hashed, provenance
+from .provenance import commit, hashed, provenance
 
-ROOT = Path(__file__).parents[1] / "golden" / "index"
+ROOT = Path(__file__).parents[2] / "golden" / "index"
 DIM = 8
 KINDS: dict[str, dict[str, Any]] = {"raw": {"nbits": "float16"}, "encoded": {"nbits": 4, "train_at": 60}}
 
@@ -53,10 +53,10 @@ def answers(index: Index) -> dict[str, Any]:
 def about(reason: str) -> dict[str, Any]:
     """Where the folders come from. Ids, texts and metadata are exact, scores to a relative rounding of a sum."""
     more = {
-        "generated_by": f"tools/golden_index.py at {commit()}",
-        "command": "python -m tools.golden_index",
+        "generated_by": f"tools/goldens/index.py at {commit()}",
+        "command": "python -m tools.goldens.index",
         "seed": 0,
-        "source": hashed("tools/golden_index.py"),
+        "source": hashed("tools/goldens/index.py"),
         "versions": {"numpy": np.__version__},
     }
     exact = dict.fromkeys(("ids", "order", "texts", "metadata"), 0.0)

@@ -1,6 +1,6 @@
 """Break the export in one place at a time; the parity gate must refuse every one.
 
-    python -m tools.mutations [--only WORD]
+    python -m tools.export_checks.broken_exports [--only WORD]
 
 Each mutant exports a golden checkpoint with one thing wrong: a switch of the spec, an id of a skiplist, a step of the
 tokenizer, a tensor, a layer of the head, a node of the graph. Prints a line for each that gets through, and how many
@@ -32,7 +32,7 @@ from refcolbert_export.layouts.checkpoints import Checkpoint, read_checkpoint
 
 __all__ = ["SPECS", "is_refused", "mutants"]
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "encode"
+GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
 SPECS = (
     *("stanford-bert", "stanford-attended", "stanford-xlm-roberta", "pylate-bert", "pylate-attended", "pylate-roberta"),
     *("pylate-unexpanded", "pylate-lowercase", "pylate-prompted", "multivector-bert", "multivector-min"),
@@ -62,8 +62,8 @@ def is_refused(case: str, change: Change | None, spoil: Callable[[ModelProto], N
 
     with (
         tempfile.TemporaryDirectory() as scratch,
-        mock.patch.object(folder, "read_checkpoint", read),
-        mock.patch.object(folder, "to_onnx", write),
+        mock.patch.object(colbert, "read_checkpoint", read),
+        mock.patch.object(colbert, "to_onnx", write),
     ):
         try:
             colbert.export_checkpoint(GOLDEN / case / "checkpoint", Path(scratch) / "out")

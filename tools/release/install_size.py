@@ -1,6 +1,6 @@
 """Print what a new user gets: megabytes of a new environment with the core, and seconds to a first answer.
 
-python -m tools.footprint
+python -m tools.release.install_size
 """
 
 import statistics
@@ -11,7 +11,7 @@ import time
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "models" / "tiny"
 TRIES = 5
 FIRST = """

@@ -1,0 +1,1 @@
+"""Checks of the exporter that are too long for the tests."""

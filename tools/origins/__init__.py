@@ -1,1 +1,0 @@
-"""Scripts that run an original ColBERT implementation in its own environment. See `tools.golden`."""

@@ -1,0 +1,1 @@
+"""Sizes and generated pages, checked before a release."""
