@@ -16,16 +16,19 @@ Sections:
     8  The index: documents that are added, replaced and deleted
     9  Training losses
 
-Normative and informative sections. An engine conforms if it answers a query as equation 8.4 says: the eligible
-documents are those that were added and neither deleted nor excluded by the caller (section 8); each returned score is
-the MaxSim of the query and the vectors that the engine holds (section 2); documents come in the one total order
-(section 3). Sections 2, 3 and 8 are therefore normative for every engine. An approximate engine may rank a part of the
-eligible documents, but the scores and the order of the returned documents follow the same equations.
+Normative sections. Every engine follows sections 2, 3 and 8:
 
-Section 1 is normative for an engine that encodes texts, because a model gives other vectors in another frame.
-Sections 4, 5, 6 and 9 are normative for an engine that offers the function in question; an engine may hold its vectors
-in another codec or in none. Section 7 is informative: cells, candidates, pruning and refining only choose which
-documents are ranked, and an engine may choose them in any way. It states the stages of refcolbert's default search.
+    eligible  the documents that were added, not deleted and not excluded by the caller (equation 8.4)
+    score     MaxSim of the query and the vectors that the engine holds (equation 2.6), up to its rounding
+    order     score descending, then position ascending (equation 3.1)
+
+An approximate engine may rank a part of the eligible documents. The scores and the order of the documents that it
+returns follow the same equations. An engine that encodes texts follows section 1, because a model gives other vectors
+in another frame. The vectors of a text depend on that text alone, not on its batch or padding. Sections 4, 5, 6 and 9
+apply to an engine that offers their functions; an engine may hold its vectors in another codec or in none.
+
+Informative section. Section 7 states the stages of refcolbert's default search. Cells, candidates, pruning and refining
+only choose which documents are ranked, and an engine may choose them in any way.
 
 Notation and types. A vector is a sequence of numbers. A matrix is a sequence of vectors, with the shape
 [rows, columns]. A query q is a matrix [n_q, dim] and a document d is a matrix [n_d, dim], with one row per token; q_i
@@ -177,7 +180,7 @@ def pairwise_sum(terms: Vector) -> float:
     Equation 2.1: fill with zeros up to a power of two; add the upper half to the lower half until one is left
 
     A float64 sum depends on the order of its additions. With a fixed order a score has the same bits on every machine,
-    and two equal documents tie. Other engines need not use this order: their sums differ in the last bits.
+    and two equal documents tie. refcolbert returns these bits; another engine may round otherwise.
 
         >>> pairwise_sum([1.0, 2.0, 3.0])  # (1 + 3) + (2 + 0)
         6.0
@@ -760,9 +763,10 @@ def _best(documents: Sequence[int], scores: Vector, n: int) -> list[int]:
 class Index:
     """Documents by id, in the order in which they were added, and their exact search.
 
-    This is the behaviour of an index, whatever its files and stages are. A call that raises changes nothing. Merging
-    segments, saving, reopening and copying change no answer. A reader that was opened before a write gives the answers
-    from before that write. Threads that share an index get the answers of one thread.
+    This is the behaviour of every index, whatever its files and stages are. A call that raises changes nothing.
+    Compacting, saving, reopening and copying change no answer. A reader that was opened before a write gives the
+    answers from before that write. Threads that share an index get the answers of one thread. A search writes nothing,
+    the same calls write the same bytes, and a damaged file is an error or changes no answer.
 
         >>> index = Index(dim=2)
         >>> index.add(["a", "b"], [[[1.0, 0.0]], [[0.6, 0.8]]])

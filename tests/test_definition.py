@@ -61,7 +61,7 @@ def test_the_canonical_score_is_the_definition_to_the_bit(dim):
 def stored_tokens(seed, n_docs=80, dim=4, n_centroids=24):
     """A query and a collection whose similarities float32 holds exactly, and whose largest one is 1.
 
-    Components are multiples of 1/32. 255 times a similarity is then exact too, so the engine's table of bytes is that of
+    Components are multiples of 1/32. 255 times a similarity is then exact too, so the engine's table of bytes is
     equation 7.4. Residuals are longer than centroids, so that each stage drops documents that another would keep.
     """
     rng = np.random.default_rng(seed)

@@ -29,7 +29,7 @@ def the_probed_cells_are_those_of_the_definition(impl, seed, n, nprobe):
     assert set(plain(impl.probe(q, centroids, nprobe))) == definition.probe(q, centroids, nprobe)
 
 
-@case("27", "probe", "candidates", "inverted_lists", codes=CODES, seed=SEEDS)
+@case("27", "probe", "candidates", "inverted_lists", equation="7.3", codes=CODES, seed=SEEDS)
 def more_probes_never_lose_a_candidate(impl, codes, seed):
     """candidates(nprobe) is a subset of candidates(nprobe + 1), and probing every cell gives all documents."""
     rng = np.random.default_rng(seed)
@@ -66,7 +66,7 @@ def collection(seed, exact):
     return q, documents, [definition.assign(d, centroids) for d in documents], centroids
 
 
-@case("28", "search", seed=SEEDS, k=st.integers(1, 14), exact=st.booleans())
+@case("28", "search", equation="8.4", seed=SEEDS, k=st.integers(1, 14), exact=st.booleans())
 def probing_everything_is_a_full_scan(impl, seed, k, exact):
     """With every cell probed and nothing pruned: the first k by MaxSim, ties by position, ids and scores."""
     q, documents, codes, centroids = collection(seed, exact)
@@ -80,6 +80,7 @@ def probing_everything_is_a_full_scan(impl, seed, k, exact):
 @case(
     "29",
     "search",
+    equation="2.6",
     seed=SEEDS,
     k=st.integers(1, 6),
     nprobe=st.integers(1, 5),
@@ -98,7 +99,7 @@ def every_returned_score_is_true(impl, seed, k, nprobe, keep, exact):
     assert all(a[0] < b[0] for a, b in pairwise(found) if a[1] == b[1])
 
 
-@case("48", "search", seed=SEEDS, heavy=True)
+@case("48", "search", equation="3.1", seed=SEEDS, heavy=True)
 def close_scores_come_in_their_exact_order(impl, seed):
     """Documents that differ in the last bits of some numbers come in the order that float64 gives."""
     rng = np.random.default_rng(seed)
@@ -113,7 +114,7 @@ def close_scores_come_in_their_exact_order(impl, seed):
     assert all(exact[a] >= exact[b] - 2.0**-45 for a, b in pairwise(order))
 
 
-@case("49", "search", seed=SEEDS, heavy=True)
+@case("49", "search", equation="2.9", seed=SEEDS, heavy=True)
 def a_score_has_the_same_bits_in_any_company(impl, seed):
     """What is returned of a document is what is returned when it is searched alone, to the bit."""
     rng = np.random.default_rng(seed)
@@ -125,7 +126,7 @@ def a_score_has_the_same_bits_in_any_company(impl, seed):
     assert [together[i] for i in range(8)] == [float(s) for s in alone]
 
 
-@case("29", "held", heavy=True, seed=SEEDS, k=st.integers(1, 30), negative=st.booleans())
+@case("29", "held", equation="8.4", heavy=True, seed=SEEDS, k=st.integers(1, 30), negative=st.booleans())
 def an_index_scores_what_it_holds(impl, seed, k, negative):
     """Searched without pruning: every score is S(q, held document), min(k, n) documents, each once, best first."""
     rng = np.random.default_rng(seed)
@@ -142,7 +143,7 @@ def an_index_scores_what_it_holds(impl, seed, k, negative):
     assert scores == sorted(scores, reverse=True)
 
 
-@case("23", "held", heavy=True, seed=SEEDS)
+@case("23", "held", equation="6.9", heavy=True, seed=SEEDS)
 def an_index_holds_what_it_was_given(impl, seed):
     """Unit rows come back with norm 1 to float16, nearer to what they were than half the distance of random ones."""
     rng = np.random.default_rng(seed)

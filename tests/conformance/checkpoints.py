@@ -43,7 +43,7 @@ def _layout(prefix, original):
     the_vectors_are_the_originals.__doc__ = (
         "Of every query and document, each kept row to 1e-4; a text of which no row is kept may be refused."
     )
-    case("46", "encoder_of")(the_vectors_are_the_originals)
+    case("46", "encoder_of", equation="1")(the_vectors_are_the_originals)
 
 
 for _prefix, _original in ORIGINALS.items():

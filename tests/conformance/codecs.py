@@ -27,7 +27,7 @@ def topical(seed, n, dim, topics=6, spread=0.3):
 # ---- packing and buckets
 
 
-@case("20", "pack", "unpack", nbits=NBITS, dim=st.integers(1, 40), seed=SEEDS)
+@case("20", "pack", "unpack", equation="6.11", nbits=NBITS, dim=st.integers(1, 40), seed=SEEDS)
 def packing_loses_nothing(impl, nbits, dim, seed):
     """unpack(pack(b)) = b in ceil(dim nbits / 8) bytes, for any dim."""
     buckets = np.random.default_rng(seed).integers(0, 2**nbits, dim).tolist()
@@ -61,7 +61,7 @@ def buckets_are_those_of_the_definition(impl, nbits, value):
     assert impl.bucket(value / 64, 0.0, nbits) == definition.bucket(value / 64, 0.0, nbits)
 
 
-@case("22", "bucket", "weight", nbits=NBITS, step=st.sampled_from([2.0**-6, 0.25, 3.0]))
+@case("22", "bucket", "weight", equation="6.4", nbits=NBITS, step=st.sampled_from([2.0**-6, 0.25, 3.0]))
 def the_middle_of_a_bucket_falls_into_it(impl, nbits, step):
     """b(w[b]) = b: encoding again, at the same centroid, changes nothing."""
     numbers = range(2**nbits)
@@ -107,7 +107,7 @@ def a_decoded_component_is_off_by_half_a_bucket(impl, nbits, dim, seed, norm):
         assert abs(np.linalg.norm(decoded) / np.linalg.norm(x.astype(np.float64)) - 1) <= 2.0**-11 + 8 * g(dim + 8)
 
 
-@case("23", "encode", "decode", nbits=NBITS, seed=SEEDS)
+@case("23", "encode", "decode", equation="6.2", nbits=NBITS, seed=SEEDS)
 def spread_numbers_are_those_of_the_definition(impl, nbits, seed):
     """2^(1/2 - n/32) next to the residual's norm; a border may fall either way by rounding."""
     vectors, centroids, steps = fitted(seed, nbits, 8)
@@ -151,7 +151,7 @@ def what_cancels_its_centroid_stays_finite(impl, sign, gap):
     assert np.isfinite(np.asarray(impl.decode(*stored, centroids, steps, 1))).all()
 
 
-@case("23", "encode", "decode", "maxsim", nbits=NBITS, seed=SEEDS)
+@case("23", "encode", "decode", "maxsim", equation="6.9", nbits=NBITS, seed=SEEDS)
 def a_score_moves_no_further_than_its_tokens(impl, nbits, seed):
     """|S(q, d) - S(q, d')| <= n_q max |d_j - d'_j| for decoded d'."""
     vectors, centroids, steps = fitted(seed, nbits, 16)
@@ -176,7 +176,13 @@ def more_bits_are_more_exact(impl, seed):
 
 
 @case(
-    "50", "similarities", nbits=NBITS, dim=st.sampled_from([1, 5, 16]), seed=SEEDS, norm=st.sampled_from([1.0, 200.0])
+    "50",
+    "similarities",
+    equation="6.9",
+    nbits=NBITS,
+    dim=st.sampled_from([1, 5, 16]),
+    seed=SEEDS,
+    norm=st.sampled_from([1.0, 200.0]),
 )
 def similarities_without_decoding_are_those_of_the_decoded(impl, nbits, dim, seed, norm):
     """[n, n_q] products with stored tokens: float32 roundings of terms of at most |q| and |q| s (L - 1) |step|."""
@@ -190,7 +196,7 @@ def similarities_without_decoding_are_those_of_the_decoded(impl, nbits, dim, see
     assert (np.abs(found - np.array(decoded) @ q.astype(np.float64).T) <= bounds).all()
 
 
-@case("51", "encode_many", nbits=NBITS, seed=SEEDS)
+@case("51", "encode_many", equation="6.8", nbits=NBITS, seed=SEEDS)
 def a_vector_is_stored_alike_in_any_batch(impl, nbits, seed):
     """Code, buckets, scale and spread number of each row are those it has alone."""
     vectors, centroids, steps = fitted(seed, nbits, 8)
@@ -202,7 +208,7 @@ def a_vector_is_stored_alike_in_any_batch(impl, nbits, seed):
         assert (int(code), plain(buckets), rest) == (int(own), plain(numbers), others)
 
 
-@case("51", "encode_many", dim=st.sampled_from([8, 48, 96, 128]), seed=SEEDS, first=st.integers(0, 60))
+@case("51", "encode_many", equation="6.8", dim=st.sampled_from([8, 48, 96, 128]), seed=SEEDS, first=st.integers(0, 60))
 def a_vector_between_two_centroids_is_stored_alike_in_any_batch(impl, dim, seed, first):
     """Also where only the order of a float32 sum tells two centroids apart, as for (a, b) and (b, a) beside (x, x)."""
     rng, half = np.random.default_rng(seed), dim // 2
@@ -220,7 +226,7 @@ def a_vector_between_two_centroids_is_stored_alike_in_any_batch(impl, dim, seed,
 # ---- clustering
 
 
-@case("25", "assign", seed=SEEDS, dim=st.integers(1, 4), n=st.integers(1, 9))
+@case("25", "assign", equation="5.1", seed=SEEDS, dim=st.integers(1, 4), n=st.integers(1, 9))
 def the_nearest_centroid_is_the_first_of_equals(impl, seed, dim, n):
     """argmax with the lowest number among equals, exactly, on the grid."""
     rng = np.random.default_rng(seed)
@@ -238,7 +244,7 @@ def assignment_follows_a_relabelling(impl, seed):
     assert [int(order[c]) for c in found] == plain(impl.assign(vectors, centroids))
 
 
-@case("30", "kmeans", seed=st.integers(0, 2**16), n_centroids=st.integers(1, 6))
+@case("30", "kmeans", equation="5.3", seed=st.integers(0, 2**16), n_centroids=st.integers(1, 6))
 def iterations_never_lower_the_objective(impl, seed, n_centroids):
     """Inertia does not rise from one iteration to the next: n 2 g(dim) of slack, in float64."""
     vectors = topical(seed, 24, 6)

@@ -49,7 +49,7 @@ def same(index, model, seed=0, k=20):
         assert found == model.search(q, k)
 
 
-@case("31", "Index", heavy=True, seed=SEEDS, cut=st.integers(0, 5))
+@case("31", "Index", equation="8.1", heavy=True, seed=SEEDS, cut=st.integers(0, 5))
 def adding_in_two_calls_is_adding_in_one(impl, seed, cut):
     """add(A); add(B) answers as add(A (+) B)."""
     some, (once, model), (twice, _) = documents(seed), fresh(impl), fresh(impl)
@@ -62,7 +62,9 @@ def adding_in_two_calls_is_adding_in_one(impl, seed, cut):
     same(twice, model, seed)
 
 
-@case("32", "Index", "Index.delete", heavy=True, seed=SEEDS, gone=st.sets(st.integers(0, 4), min_size=1))
+@case(
+    "32", "Index", "Index.delete", equation="8.2", heavy=True, seed=SEEDS, gone=st.sets(st.integers(0, 4), min_size=1)
+)
 def a_deleted_document_was_never_there(impl, seed, gone):
     """delete(x) answers as an index that never had x; adding x again puts it last."""
     some, (index, model) = documents(seed), fresh(impl)
@@ -78,7 +80,7 @@ def a_deleted_document_was_never_there(impl, seed, gone):
     same(index, model, seed)
 
 
-@case("57", "Index", "Index.upsert", heavy=True, seed=SEEDS, first=st.integers(0, 5))
+@case("57", "Index", "Index.upsert", equation="8.3", heavy=True, seed=SEEDS, first=st.integers(0, 5))
 def an_upserted_document_is_a_new_one(impl, seed, first):
     """upsert(x) answers as an index from which x was deleted, if it was there, and then added at the end."""
     some, (index, model) = documents(seed), fresh(impl)
@@ -90,7 +92,15 @@ def an_upserted_document_is_a_new_one(impl, seed, first):
     same(index, model, seed)
 
 
-@case("28", "Index", heavy=True, seed=SEEDS, chosen=st.sets(st.integers(0, 6), max_size=5), k=st.integers(1, 8))
+@case(
+    "28",
+    "Index",
+    equation="8.4",
+    heavy=True,
+    seed=SEEDS,
+    chosen=st.sets(st.integers(0, 6), max_size=5),
+    k=st.integers(1, 8),
+)
 def a_choice_of_ids_is_searched_alone(impl, seed, chosen, k):
     """The first k of those documents; unknown ids match nothing, no ids give no answer."""
     some, (index, model) = documents(seed), fresh(impl)
@@ -100,7 +110,7 @@ def a_choice_of_ids_is_searched_alone(impl, seed, chosen, k):
     assert [(name, float(score)) for name, score in index.search(q, k, wanted)] == model.search(q, k, wanted)
 
 
-@case("33", "Index", "Index.delete", heavy=True, operations=OPERATIONS)
+@case("33", "Index", "Index.delete", equation="8.4", heavy=True, operations=OPERATIONS)
 def an_index_answers_as_a_dictionary_would(impl, operations):
     """Any sequence of additions, deletions, compactions and restored copies leaves the model's answers, bitwise."""
     (index, model), number = fresh(impl), 0
@@ -121,7 +131,7 @@ def an_index_answers_as_a_dictionary_would(impl, operations):
         same(index, model, seed)
 
 
-@case("33", "Index", "Index.compact", heavy=True, seed=SEEDS)
+@case("33", "Index", "Index.compact", equation="8", heavy=True, seed=SEEDS)
 def compaction_changes_no_answer(impl, seed):
     """compact() is the identity on every search result."""
     index, model = filled(impl, seed)
@@ -129,7 +139,7 @@ def compaction_changes_no_answer(impl, seed):
     same(index, model, seed)
 
 
-@case("33", "Index", "Index.files", "Index.from_files", heavy=True, seed=SEEDS)
+@case("33", "Index", "Index.files", "Index.from_files", equation="8", heavy=True, seed=SEEDS)
 def a_restored_index_answers_alike(impl, seed):
     """from_files(files()) is the identity on every search result."""
     index, model = filled(impl, seed)
@@ -140,7 +150,7 @@ def a_restored_index_answers_alike(impl, seed):
     same(restored, model, seed)
 
 
-@case("34", "Index", "Index.files", heavy=True, seed=SEEDS)
+@case("34", "Index", "Index.files", equation="8", heavy=True, seed=SEEDS)
 def the_same_inputs_give_the_same_bytes(impl, seed):
     """Twice the same calls, twice the same files."""
     first, second = (filled(impl, seed)[0].files() for _ in range(2))
@@ -152,6 +162,7 @@ def the_same_inputs_give_the_same_bytes(impl, seed):
     "35",
     "Index",
     "Index.delete",
+    equation="8",
     heavy=True,
     seed=SEEDS,
     wrong=st.sampled_from(["known", "twice", "dim", "nan", "unknown"]),
@@ -172,7 +183,7 @@ def a_call_that_fails_has_changed_nothing(impl, seed, wrong):
     assert before is None or dict(index.files()) == before
 
 
-@case("36", "Index", "Index.delete", "Index.reader", heavy=True, seed=SEEDS)
+@case("36", "Index", "Index.delete", "Index.reader", equation="8", heavy=True, seed=SEEDS)
 def a_reader_keeps_its_answers(impl, seed):
     """What reader() returned goes on answering as it did, whatever is committed later."""
     index, model = filled(impl, seed)
@@ -190,6 +201,7 @@ def a_reader_keeps_its_answers(impl, seed):
     "Index",
     "Index.files",
     "Index.from_files",
+    equation="8",
     seed=SEEDS,
     place=st.floats(0, 1),
     flip=st.integers(1, 255),
@@ -208,7 +220,7 @@ def a_damaged_byte_is_an_error_or_harmless(impl, seed, place, flip):
     same(damaged, model, seed)
 
 
-@case("37", "Index", "Index.files", "Index.from_files", heavy=True, seed=st.integers(0, 15))
+@case("37", "Index", "Index.files", "Index.from_files", equation="8", heavy=True, seed=st.integers(0, 15))
 def a_missing_or_shortened_file_is_an_error(impl, seed):
     """Of each file in turn."""
     files = filled(impl, seed)[0].files()
@@ -218,7 +230,7 @@ def a_missing_or_shortened_file_is_an_error(impl, seed):
             refused(impl.Index.from_files, {**files, name: files[name][:-1]})
 
 
-@case("52", "Index", heavy=True, seed=SEEDS)
+@case("52", "Index", equation="8", heavy=True, seed=SEEDS)
 def threads_share_an_index(impl, seed):
     """Queries in several threads at once get the answers that they get one after the other."""
     index, _ = filled(impl, seed)
@@ -228,7 +240,7 @@ def threads_share_an_index(impl, seed):
         assert list(pool.map(lambda q: index.search(q, 5), queries)) == expected
 
 
-@case("53", "Index", "Index.files", heavy=True, seed=SEEDS)
+@case("53", "Index", "Index.files", equation="8", heavy=True, seed=SEEDS)
 def reading_changes_no_file(impl, seed):
     """Searching, by a reader too where there are any, leaves every byte as it was."""
     index, model = filled(impl, seed)

@@ -43,7 +43,7 @@ def a_document_is_framed_and_cut(impl, body, length):
     assert plain(impl.document_ids(body, PREFIX, SUFFIX, length)) == PREFIX + body[: length - 3] + SUFFIX
 
 
-@case("40", "query_ids", "document_ids", body=IDS, length=LENGTHS)
+@case("40", "query_ids", "document_ids", equation="1.2", body=IDS, length=LENGTHS)
 def what_is_cut_is_the_end(impl, body, length):
     """The body of a cut text is a prefix of the uncut one's."""
     for found in (impl.document_ids(body, PREFIX, SUFFIX, length), impl.query_ids(body, PREFIX, SUFFIX, length, None)):
@@ -67,7 +67,7 @@ def expansion_is_attended_only_where_trained_so(impl, n, extra, attended):
 # ---- an encoder of texts
 
 
-@case("38", "Encoder", "Encoder.tokens", "Encoder.frame", text=TEXTS)
+@case("38", "Encoder", "Encoder.tokens", "Encoder.frame", equation="1.1", text=TEXTS)
 def a_text_is_framed_and_cut(impl, text):
     """The ids of a text are those of the definition, from the ids of its body."""
     for side in ("query", "document"):
@@ -82,7 +82,7 @@ def a_text_is_framed_and_cut(impl, text):
         assert len(ids) == frame["length"] if fill is not None else len(ids) <= frame["length"]
 
 
-@case("40", "Encoder", "Encoder.tokens", "Encoder.frame", text=TEXTS, more=TEXTS, side=SIDES)
+@case("40", "Encoder", "Encoder.tokens", "Encoder.frame", equation="1.2", text=TEXTS, more=TEXTS, side=SIDES)
 def a_longer_text_begins_alike(impl, text, more, side):
     """The body of a text is a prefix of the body of that text with more words behind it."""
     frame = impl.Encoder.frame(side)
@@ -92,7 +92,7 @@ def a_longer_text_begins_alike(impl, text, more, side):
     assert long[:n] == short[:n]
 
 
-@case("42", "Encoder", "Encoder.tokens", "Encoder.frame", text=TEXTS)
+@case("42", "Encoder", "Encoder.tokens", "Encoder.frame", equation="1.4", text=TEXTS)
 def punctuation_rows_of_documents_are_dropped(impl, text):
     """Kept rows are those whose id is not in the skiplist; all rows of a query are kept where its skiplist is empty."""
     for side in ("query", "document"):
@@ -106,6 +106,7 @@ def punctuation_rows_of_documents_are_dropped(impl, text):
 @case(
     "39",
     "Encoder",
+    equation="1",
     texts=st.lists(TEXTS, min_size=1, max_size=5),
     heavy=True,
     examples=[{"texts": [" ".join(WORDS), WORDS[0]]}],
@@ -121,7 +122,7 @@ def a_batch_gives_what_each_text_gives_alone(impl, texts):
             assert np.abs(np.asarray(alone) - rows).max(initial=0) <= 1e-4
 
 
-@case("44", "Encoder", texts=st.lists(TEXTS, min_size=2, max_size=4), heavy=True)
+@case("44", "Encoder", equation="1", texts=st.lists(TEXTS, min_size=2, max_size=4), heavy=True)
 def padding_changes_no_vector(impl, texts):
     """A short text beside a long one has the vectors that it has alone: cosine at least 1 - 1e-6."""
     short, long = texts[0], " ".join(WORDS * 5)
@@ -132,7 +133,7 @@ def padding_changes_no_vector(impl, texts):
         assert (np.sum(beside * alone, axis=1) >= (1 - 1e-6) * norms).all()
 
 
-@case("41", "Encoder", text=st.one_of(st.text(max_size=40), st.sampled_from(AWKWARD)))
+@case("41", "Encoder", equation="1", text=st.one_of(st.text(max_size=40), st.sampled_from(AWKWARD)))
 def any_text_is_encoded(impl, text):
     """Empty, blank, NUL, emoji, spelled special tokens: vectors, finite and of one dim."""
     for encode in (impl.Encoder.queries, impl.Encoder.documents):
@@ -141,7 +142,7 @@ def any_text_is_encoded(impl, text):
         assert np.isfinite(rows).all()
 
 
-@case("43", "Encoder", text=TEXTS)
+@case("43", "Encoder", equation="2.4", text=TEXTS)
 def vectors_have_norm_one(impl, text):
     """|e| = 1 to 4e-6, float32."""
     for encode in (impl.Encoder.queries, impl.Encoder.documents):
@@ -150,7 +151,7 @@ def vectors_have_norm_one(impl, text):
         assert np.abs(np.linalg.norm(np.asarray(rows, np.float64), axis=1) - 1).max(initial=0) <= 4e-6
 
 
-@case("45", "Encoder", text=TEXTS)
+@case("45", "Encoder", equation="1", text=TEXTS)
 def encoding_again_gives_the_same_bits(impl, text):
     """Bitwise, in one thread."""
     for encode in (impl.Encoder.queries, impl.Encoder.documents):
