@@ -1,7 +1,7 @@
-"""Cases of trained checkpoints: what their originals answer is in golden/encode, one folder a checkpoint.
+"""Cases of trained checkpoints: golden/encode has one folder per checkpoint with the vectors of the original package.
 
-`encoder_of(folder)` gives an encoder as texts.py describes it. A layout that an engine does not read is a
-NotImplementedError, which is "not offered" and no failure.
+`encoder_of(folder)` gives an encoder as texts.py describes it. For a layout that an engine does not read it raises
+NotImplementedError; the case is then reported as "not offered" and does not fail.
 """
 
 import json
@@ -15,12 +15,12 @@ ORIGINALS = {"stanford": "colbert ai", "pylate": "pylate", "multivector": "sente
 
 
 def folders(prefix):
-    """The checkpoints that one original has saved."""
+    """The folders of the checkpoints that one package has saved."""
     return sorted(path.parent for path in (GOLDEN / "encode").glob(f"{prefix}-*/expected.json"))
 
 
 def _layout(prefix, original):
-    """A case for all checkpoints of one layout."""
+    """Register one case for all checkpoints of one layout."""
 
     def the_vectors_are_the_originals(impl):
         about = json.loads((GOLDEN / "encode" / f"{prefix}.json").read_text())
@@ -41,7 +41,7 @@ def _layout(prefix, original):
 
     the_vectors_are_the_originals.__name__ = f"a_checkpoint_of_{original.replace(' ', '_')}_gives_its_vectors"
     the_vectors_are_the_originals.__doc__ = (
-        "Of every query and document, each kept row to 1e-4; a text of which no row is kept may be refused."
+        "Each kept row is that of the original to 1e-4; a text without a kept row is left out."
     )
     case("46", "encoder_of", equation="1")(the_vectors_are_the_originals)
 

@@ -1,4 +1,4 @@
-"""Committed outputs of independent implementations: golden/<suite>/<case>.json beside <case>.npz."""
+"""Committed results of other implementations: golden/<suite>/<case>.json and <case>.npz."""
 
 import json
 
@@ -21,5 +21,5 @@ def arrays_of(suite, name):
 
 
 def tolerance_of(suite, name, array):
-    """The absolute tolerance that the case states for an array; 0 is exact."""
+    """The absolute tolerance of an array, as the case states it; 0 means exact."""
     return json.loads((GOLDEN / suite / f"{name}.json").read_text())["tolerance"][array]
