@@ -40,9 +40,10 @@ Sources:
     ColBERT       Khattab and Zaharia, SIGIR 2020
     ColBERTv2     Santhanam et al., NAACL 2022
     PLAID         Santhanam et al., CIKM 2022
-    pooling       Clavié, Chaffin and Adams, 2024
-    Margin-MSE    Hofstätter et al., 2020
+    pooling       Clavié, Chaffin and Adams, 2024; Ward, Journal of the American Statistical Association, 1963
+    k-means       Dhillon and Modha, Machine Learning, 2001
     Lloyd-Max     Lloyd, IEEE Transactions on Information Theory, 1982
+    Margin-MSE    Hofstätter et al., 2020
 """
 
 import math
@@ -392,7 +393,7 @@ def _mean(rows: Matrix) -> list[float]:
     return [sum(float(v) for v in column) / len(rows) for column in zip(*rows, strict=True)]
 
 
-# ---- 5. Clustering: spherical k-means
+# ---- 5. Clustering: spherical k-means (Dhillon and Modha, 2001)
 
 
 def nearest(x: Vector, centroids: Matrix) -> int:
@@ -414,6 +415,9 @@ def assign(vectors: Matrix, centroids: Matrix) -> list[int]:
     Equation 5.2: code_n = nearest(x_n, centroids)
 
     `vectors` is [n, dim], `centroids` is [n_centroids, dim].
+
+        >>> assign([[0.6, 0.8], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]])
+        [1, 0]
     """
     return [nearest(x, centroids) for x in vectors]
 
@@ -834,7 +838,7 @@ class Index:
         return [(names[i], exact[i]) for i in top_k(exact, k)]
 
 
-# ---- 9. Training losses
+# ---- 9. Training losses (ColBERT, ColBERTv2, Margin-MSE)
 
 
 def softmax(values: Vector) -> list[float]:
@@ -892,6 +896,9 @@ def in_batch(scores: Matrix, temperature: float) -> float:
     Equation 9.5: mean over i of -log softmax(S_i / temperature)_i
 
     Document i is relevant to query i, and the other documents of the batch are irrelevant to it.
+
+        >>> round(in_batch([[math.log(3), 0.0], [0.0, math.log(3)]], temperature=1.0), 6)
+        0.287682
     """
     losses = [-_log_softmax([s / temperature for s in row])[i] for i, row in enumerate(scores)]
     return sum(losses) / len(losses)
@@ -903,6 +910,9 @@ def kl_divergence(scores: Matrix, teacher: Matrix) -> float:
     Equation 9.6: mean over queries of sum over j of p_j (log p_j - log r_j), p = softmax(T), r = softmax(S)
 
     `scores` S and `teacher` T are [n_queries, n_documents].
+
+        >>> round(kl_divergence([[0.0, 0.0]], [[math.log(3), 0.0]]), 6)  # 3/4 log(3/2) + 1/4 log(1/2)
+        0.130812
     """
     total = 0.0
     for s, t in zip(scores, teacher, strict=True):
