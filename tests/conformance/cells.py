@@ -35,17 +35,17 @@ def more_probes_never_lose_a_candidate(impl, codes, seed):
     rng = np.random.default_rng(seed)
     q, centroids = unit(rng, 2, 4), unit(rng, 7, 4)
     lists = impl.inverted_lists(codes, 7)
-    found = [plain(impl.candidates(lists, impl.probe(q, centroids, n))) for n in range(1, 8)]
-    assert all(set(a) <= set(b) for a, b in pairwise(found))
-    assert found[-1] == list(range(len(codes)))
-    assert all(some == sorted(set(some)) for some in found)
+    by_nprobe = [plain(impl.candidates(lists, impl.probe(q, centroids, n))) for n in range(1, 8)]
+    assert all(set(a) <= set(b) for a, b in pairwise(by_nprobe))
+    assert by_nprobe[-1] == list(range(len(codes)))
+    assert all(documents == sorted(set(documents)) for documents in by_nprobe)
 
 
 @case("27", "candidates", "inverted_lists", codes=CODES, cells=st.sets(st.integers(0, 6)))
 def candidates_are_the_union_of_the_lists(impl, codes, cells):
     """The candidates are the documents with a token in a probed cell and no others, ascending."""
-    found = plain(impl.candidates(impl.inverted_lists(codes, 7), cells))
-    assert found == [i for i, document in enumerate(codes) if cells & set(document)]
+    documents = plain(impl.candidates(impl.inverted_lists(codes, 7), cells))
+    assert documents == [i for i, document in enumerate(codes) if cells & set(document)]
 
 
 @case("27", "probe", nprobe=st.sampled_from([0, -1]))
@@ -70,11 +70,11 @@ def collection(seed, exact):
 def probing_everything_is_a_full_scan(impl, seed, k, exact):
     """If every cell is probed and nothing is pruned, the answer is the first k of all documents with their scores."""
     q, documents, codes, centroids = collection(seed, exact)
-    found = impl.search(q, documents, codes, centroids, k, len(centroids), len(documents))
+    hits = impl.search(q, documents, codes, centroids, k, len(centroids), len(documents))
     scores = definition.scores(q, documents)
-    assert [int(i) for i, _ in found] == definition.top_k(scores, k)
-    held = Pair(q, np.concatenate(documents), q, seed, exact)
-    held.same([score for _, score in found], [scores[int(i)] for i, _ in found])
+    assert [int(i) for i, _ in hits] == definition.top_k(scores, k)
+    pair = Pair(q, np.concatenate(documents), q, seed, exact)
+    pair.same([score for _, score in hits], [scores[int(i)] for i, _ in hits])
 
 
 @case(
@@ -90,13 +90,13 @@ def probing_everything_is_a_full_scan(impl, seed, k, exact):
 def every_returned_score_is_true(impl, seed, k, nprobe, keep, exact):
     """At most k documents come back, each once, in the one total order, with the score S(q, d)."""
     q, documents, codes, centroids = collection(seed, exact)
-    found = [(int(i), float(s)) for i, s in impl.search(q, documents, codes, centroids, k, nprobe, max(keep, k))]
-    assert len({i for i, _ in found}) == len(found) <= k
-    held = Pair(q, np.concatenate(documents), q, seed, exact)
-    held.same([s for _, s in found], [definition.maxsim(q, documents[i]) for i, _ in found])
+    hits = [(int(i), float(s)) for i, s in impl.search(q, documents, codes, centroids, k, nprobe, max(keep, k))]
+    assert len({i for i, _ in hits}) == len(hits) <= k
+    pair = Pair(q, np.concatenate(documents), q, seed, exact)
+    pair.same([s for _, s in hits], [definition.maxsim(q, documents[i]) for i, _ in hits])
     slack = 0 if exact else 2 * len(q) * g(32)
-    assert all(a[1] >= b[1] - slack for a, b in pairwise(found))
-    assert all(a[0] < b[0] for a, b in pairwise(found) if a[1] == b[1])
+    assert all(a[1] >= b[1] - slack for a, b in pairwise(hits))
+    assert all(a[0] < b[0] for a, b in pairwise(hits) if a[1] == b[1])
 
 
 @case("48", "search", equation="3.1", seed=SEEDS, heavy=True)
@@ -108,8 +108,8 @@ def close_scores_come_in_their_exact_order(impl, seed):
         documents.append(d.copy())
         for place in rng.integers(0, d.size, 20):
             documents[-1].flat[place] = np.nextafter(d.flat[place], np.float32(rng.choice([-2, 2])))
-    found = impl.search(q, documents, [[0] * 5] * 10, unit(rng, 1, 64), 10, 1, 10)
-    exact, order = definition.scores(q, documents), [int(i) for i, _ in found]
+    hits = impl.search(q, documents, [[0] * 5] * 10, unit(rng, 1, 64), 10, 1, 10)
+    exact, order = definition.scores(q, documents), [int(i) for i, _ in hits]
     assert sorted(order) == list(range(10))
     assert all(exact[a] >= exact[b] - 2.0**-45 for a, b in pairwise(order))
 

@@ -30,11 +30,11 @@ def _layout(prefix, original):
             except NotImplementedError as error:
                 raise NotOffered(f"encoder_of: {error}") from error
             texts = json.loads((folder / "expected.json").read_text())["texts"]
-            with np.load(folder / "expected.npz") as held:
+            with np.load(folder / "expected.npz") as originals:
                 for side, encode in (("query", encoder.queries), ("document", encoder.documents)):
-                    some = [i for i in range(len(texts[side])) if len(held[f"{side}_{i}"])]
-                    for i, rows in zip(some, encode([texts[side][i] for i in some]), strict=True):
-                        expected, where = held[f"{side}_{i}"], f"{folder.name}, {side} {texts[side][i]!r}"
+                    with_rows = [i for i in range(len(texts[side])) if len(originals[f"{side}_{i}"])]
+                    for i, rows in zip(with_rows, encode([texts[side][i] for i in with_rows]), strict=True):
+                        expected, where = originals[f"{side}_{i}"], f"{folder.name}, {side} {texts[side][i]!r}"
                         assert np.shape(rows) == expected.shape, f"{where}: {np.shape(rows)}, not {expected.shape}"
                         off = float(np.abs(np.asarray(rows, np.float64) - expected).max(initial=0))
                         assert off <= about["tolerance"]["vectors"], f"{where}: off by {off}"

@@ -48,10 +48,10 @@ def packed_bytes_are_those_of_the_definition(impl, nbits, dim, seed):
 @case("21", "bucket", nbits=NBITS, values=st.lists(st.integers(-9000, 9000), min_size=2, max_size=20))
 def buckets_ascend_and_stay_in_range(impl, nbits, values):
     """r <= r' implies b(r) <= b(r'). All buckets are in 0 .. 2^nbits - 1, and values beyond the ends go to the ends."""
-    found = [impl.bucket(v / 64, STEP, nbits) for v in sorted(values)]
-    assert found == sorted(found)
+    buckets = [impl.bucket(v / 64, STEP, nbits) for v in sorted(values)]
+    assert buckets == sorted(buckets)
     assert [impl.bucket(v, STEP, nbits) for v in (-1e6, 1e6)] == [0, 2**nbits - 1]
-    assert set(found) <= set(range(2**nbits))
+    assert set(buckets) <= set(range(2**nbits))
 
 
 @case("21", "bucket", nbits=NBITS, value=st.integers(-9000, 9000))
@@ -98,10 +98,10 @@ def a_decoded_component_is_off_by_half_a_bucket(impl, nbits, dim, seed, norm):
     similar = centroids.astype(np.float64) @ exact
     assert similar[int(code)] >= similar.max() - 2 * g(dim + 4), "not the nearest centroid"
     widths = definition.spread(int(number)) * steps.astype(np.float64)
-    r, held = exact - centroids[int(code)], (np.array(plain(buckets)) - (2**nbits - 1) / 2) * widths
+    r, stored = exact - centroids[int(code)], (np.array(plain(buckets)) - (2**nbits - 1) / 2) * widths
     inside = np.abs(r) <= widths * 2 ** (nbits - 1)
-    assert (np.abs(r - held) <= widths / 2 + 8 * g(dim + 8))[inside].all(), "not the bucket that holds the residual"
-    assert (np.abs(np.abs(held) - widths * (2**nbits - 1) / 2) <= 1e-6)[~inside].all(), "not the outermost bucket"
+    assert (np.abs(r - stored) <= widths / 2 + 8 * g(dim + 8))[inside].all(), "not the bucket that holds the residual"
+    assert (np.abs(np.abs(stored) - widths * (2**nbits - 1) / 2) <= 1e-6)[~inside].all(), "not the outermost bucket"
     decoded = np.asarray(impl.decode(code, buckets, scale, number, centroids, steps, nbits), np.float64)
     if scale > 0:
         assert abs(np.linalg.norm(decoded) / np.linalg.norm(x.astype(np.float64)) - 1) <= 2.0**-11 + 8 * g(dim + 8)
@@ -129,8 +129,8 @@ def decoding_is_the_definition(impl, nbits, dim, seed):
         int(rng.integers(256)),
     )
     expected = np.array(definition.decode(*stored, centroids, steps, nbits))
-    found = np.asarray(impl.decode(*stored, centroids, steps, nbits), np.float64)
-    assert np.abs(found - expected).max() <= 16 * g(8) * stored[2] * (1 + 2**nbits * 1.5 * float(steps.max()))
+    decoded = np.asarray(impl.decode(*stored, centroids, steps, nbits), np.float64)
+    assert np.abs(decoded - expected).max() <= 16 * g(8) * stored[2] * (1 + 2**nbits * 1.5 * float(steps.max()))
 
 
 @case("23", "encode", "decode", nbits=NBITS)
@@ -156,11 +156,11 @@ def a_score_moves_no_further_than_its_tokens(impl, nbits, seed):
     """|S(q, d) - S(q, d')| <= n_q max over j of |d_j - d'_j|, for the decoded document d'."""
     vectors, centroids, steps = fitted(seed, nbits, 16)
     q, d = vectors[:3], vectors[3:9]
-    held = np.array(
+    decoded = np.array(
         [impl.decode(*impl.encode(x, centroids, steps, nbits), centroids, steps, nbits) for x in d], np.float32
     )
-    reach = 3 * float(np.linalg.norm(held.astype(np.float64) - d, axis=1).max())
-    assert abs(impl.maxsim(q, d) - impl.maxsim(q, held)) <= reach * (1 + 1e-6) + 6 * g(19) * 2
+    reach = 3 * float(np.linalg.norm(decoded.astype(np.float64) - d, axis=1).max())
+    assert abs(impl.maxsim(q, d) - impl.maxsim(q, decoded)) <= reach * (1 + 1e-6) + 6 * g(19) * 2
 
 
 @case("24", "fit", "encode", "decode", heavy=True, seed=st.integers(0, 2**16))
@@ -170,8 +170,8 @@ def more_bits_are_more_exact(impl, seed):
     errors = []
     for nbits in (1, 2, 4):
         centroids, steps = impl.fit(vectors, 4, nbits, 0)
-        held = [impl.decode(*impl.encode(x, centroids, steps, nbits), centroids, steps, nbits) for x in vectors]
-        errors.append(float(np.square(np.array(held) - vectors).sum()))
+        decoded = [impl.decode(*impl.encode(x, centroids, steps, nbits), centroids, steps, nbits) for x in vectors]
+        errors.append(float(np.square(np.array(decoded) - vectors).sum()))
     assert errors[0] > errors[1] > errors[2]
 
 
@@ -192,11 +192,13 @@ def similarities_without_decoding_are_those_of_the_decoded(impl, nbits, dim, see
     vectors, centroids, steps = fitted(seed, nbits, dim)
     q = unit(np.random.default_rng(seed), 3, dim)
     stored = [definition.encode(x, centroids, steps, nbits) for x in vectors[:6] * np.float32(norm)]
-    found = np.asarray(impl.similarities(q, *map(list, zip(*stored, strict=True)), centroids, steps, nbits), np.float64)
+    products = np.asarray(
+        impl.similarities(q, *map(list, zip(*stored, strict=True)), centroids, steps, nbits), np.float64
+    )
     decoded = [definition.decode(*token, centroids, steps, nbits) for token in stored]
     terms = 1 + 2 * math.sqrt(2) * (2**nbits - 1) * float(np.linalg.norm(steps.astype(np.float64)))
     bounds = g(dim + 8) * terms * np.array([[scale] for _, _, scale, _ in stored])
-    assert (np.abs(found - np.array(decoded) @ q.astype(np.float64).T) <= bounds).all()
+    assert (np.abs(products - np.array(decoded) @ q.astype(np.float64).T) <= bounds).all()
 
 
 @case("51", "encode_many", equation="6.8", nbits=NBITS, seed=SEEDS)
@@ -221,9 +223,9 @@ def a_vector_between_two_centroids_is_stored_alike_in_any_batch(impl, dim, seed,
     steps = np.full(dim, 0.1, np.float32)
     together = impl.encode_many(vectors, centroids, steps, 2)
     for n in (1, 3):
-        some = impl.encode_many(vectors[first : first + n], centroids, steps, 2)
-        assert [int(code) for code, *_ in some] == [int(code) for code, *_ in together[first : first + n]]
-        assert [plain(buckets) for _, buckets, *_ in some] == [plain(b) for _, b, *_ in together[first : first + n]]
+        few = impl.encode_many(vectors[first : first + n], centroids, steps, 2)
+        assert [int(code) for code, *_ in few] == [int(code) for code, *_ in together[first : first + n]]
+        assert [plain(buckets) for _, buckets, *_ in few] == [plain(b) for _, b, *_ in together[first : first + n]]
 
 
 # ---- clustering
@@ -243,18 +245,18 @@ def assignment_follows_a_relabelling(impl, seed):
     rng = np.random.default_rng(seed)
     vectors, centroids = topical(seed, 20, 8), unit(rng, 7, 8)
     order = rng.permutation(7)
-    found = plain(impl.assign(vectors, centroids[order]))
-    assert [int(order[c]) for c in found] == plain(impl.assign(vectors, centroids))
+    codes = plain(impl.assign(vectors, centroids[order]))
+    assert [int(order[c]) for c in codes] == plain(impl.assign(vectors, centroids))
 
 
 @case("30", "kmeans", equation="5.3", seed=st.integers(0, 2**16), n_centroids=st.integers(1, 6))
 def iterations_never_lower_the_objective(impl, seed, n_centroids):
     """The objective of k-means does not fall from one iteration to the next, up to float32 rounding."""
     vectors = topical(seed, 24, 6)
-    found = [definition.objective(vectors, impl.kmeans(vectors, n_centroids, i, seed)) for i in (1, 2, 3, 4)]
+    objectives = [definition.objective(vectors, impl.kmeans(vectors, n_centroids, i, seed)) for i in (1, 2, 3, 4)]
     slack = 2 * len(vectors) * g(6 + len(vectors))
-    assert all(after >= before - slack for before, after in pairwise(found))
-    assert found[-1] > 0
+    assert all(after >= before - slack for before, after in pairwise(objectives))
+    assert objectives[-1] > 0
 
 
 @case("30", "kmeans", seed=st.integers(0, 2**16))
@@ -286,11 +288,11 @@ def a_centroid_is_the_direction_of_its_vectors(impl, seed):
 def stored_tokens_are_those_of_the_goldens(impl):
     """golden/codec: equal codes, bytes and spread numbers; scales and decoded vectors to the stated tolerance."""
     for name in names("codec"):
-        held, nbits = arrays_of("codec", name), int(name[0])
-        for i, x in enumerate(held["vectors"]):
-            code, buckets, scale, number = impl.encode(x, held["centroids"], held["steps"], nbits)
-            assert (int(code), int(number)) == (held["codes"][i], held["spreads"][i]), (name, i)
-            assert bytes(impl.pack(plain(buckets), nbits)) == held["residuals"][i].tobytes(), (name, i)
-            assert abs(float(scale) - float(held["scales"][i])) <= tolerance_of("codec", name, "scales")
-            found = impl.decode(code, buckets, scale, number, held["centroids"], held["steps"], nbits)
-            assert np.abs(np.asarray(found) - held["decoded"][i]).max() <= tolerance_of("codec", name, "decoded")
+        golden, nbits = arrays_of("codec", name), int(name[0])
+        for i, x in enumerate(golden["vectors"]):
+            code, buckets, scale, number = impl.encode(x, golden["centroids"], golden["steps"], nbits)
+            assert (int(code), int(number)) == (golden["codes"][i], golden["spreads"][i]), (name, i)
+            assert bytes(impl.pack(plain(buckets), nbits)) == golden["residuals"][i].tobytes(), (name, i)
+            assert abs(float(scale) - float(golden["scales"][i])) <= tolerance_of("codec", name, "scales")
+            decoded = impl.decode(code, buckets, scale, number, golden["centroids"], golden["steps"], nbits)
+            assert np.abs(np.asarray(decoded) - golden["decoded"][i]).max() <= tolerance_of("codec", name, "decoded")

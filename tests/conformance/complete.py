@@ -28,8 +28,8 @@ class Index(definition.Index):
 
     def files(self):
         """The content of each file, by name."""
-        held = {name: np.asarray(d, np.float64).tolist() for name, d in self.documents.items()}
-        content = json.dumps([self.dim, held]).encode()
+        documents = {name: np.asarray(d, np.float64).tolist() for name, d in self.documents.items()}
+        content = json.dumps([self.dim, documents]).encode()
         return {"documents.json": content, "sha256": hashlib.sha256(content).hexdigest().encode()}
 
     @classmethod
@@ -37,9 +37,9 @@ class Index(definition.Index):
         """The index that wrote these files. Raises ValueError if a byte has changed."""
         if hashlib.sha256(files["documents.json"]).hexdigest().encode() != files["sha256"]:
             raise ValueError("documents.json does not have its checksum")
-        dim, held = json.loads(files["documents.json"])
+        dim, documents = json.loads(files["documents.json"])
         index = cls(dim)
-        index.add(list(held), list(held.values()))
+        index.add(list(documents), list(documents.values()))
         return index
 
 

@@ -25,9 +25,9 @@ def pytest_addoption(parser):
 
 def chosen(config):
     """Names of the implementations to test."""
-    given = config.getoption("--impl", None)
+    named = config.getoption("--impl", None)
     whole = importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("tokenizers")
-    return given or (OWN if whole else (OWN[0], OWN[2]))
+    return named or (OWN if whole else (OWN[0], OWN[2]))
 
 
 def pytest_configure(config):
@@ -85,8 +85,8 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line("Paste this into a Python in the root of the clone to run the failures again:")
         terminalreporter.write_line("\n".join([registry.PREAMBLE, *config.stash[REPRODUCERS]]))
     results = config.stash[RESULTS]
-    for name, found in results.items():
-        counts = Counter(kind for kind, _ in found.values())
+    for name, cases in results.items():
+        counts = Counter(kind for kind, _ in cases.values())
         text = ", ".join(f"{counts[kind]} {kind}" for kind in ("passed", "failed", "not offered"))
         terminalreporter.write_line(f"conformance of {name}: {text}")
     if config.getoption("--conformance-json", None):

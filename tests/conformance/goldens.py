@@ -16,8 +16,8 @@ def names(suite):
 
 def arrays_of(suite, name):
     """The arrays of a case, by name."""
-    with np.load(GOLDEN / suite / f"{name}.npz") as held:
-        return dict(held)
+    with np.load(GOLDEN / suite / f"{name}.npz") as arrays:
+        return dict(arrays)
 
 
 def tolerance_of(suite, name, array):

@@ -16,9 +16,9 @@ TABLES = st.integers(0, 2**32 - 1).map(
 REL = 1e-6  # float64 sums of a few terms; torch and the definition agree to this
 
 
-def close(found, expected, rel=REL):
+def close(value, expected, rel=REL):
     """Assert that two numbers are equal up to rounding."""
-    assert math.isclose(found, expected, rel_tol=rel, abs_tol=rel), f"{found} is not {expected}"
+    assert math.isclose(value, expected, rel_tol=rel, abs_tol=rel), f"{value} is not {expected}"
 
 
 @case("47", "pairwise_hinge", scores=SCORES)
@@ -31,8 +31,8 @@ def the_hinge_is_the_definition(impl, scores):
 def pairwise_softmax_is_the_definition(impl, scores):
     """The loss is -log softmax(S+, S-)_0, also for scores whose exp overflows."""
     for factor in (1, 100):
-        given = [factor * s for s in scores[:2]]
-        close(impl.pairwise_softmax(*given), definition.pairwise_softmax(*given))
+        pair = [factor * s for s in scores[:2]]
+        close(impl.pairwise_softmax(*pair), definition.pairwise_softmax(*pair))
 
 
 @case("47", "n_way", scores=SCORES, shift=st.integers(-64, 64))
@@ -68,18 +68,18 @@ def _golden(name):
     """Register a case for the golden of one loss: its value, and its gradient by central differences."""
 
     def the_value_and_gradient_are_those_of_torch(impl):
-        found, loss = arrays_of("losses", name), getattr(impl, name)
-        for i, scores in enumerate(found["scores"]):
-            given = _arguments(name, scores, found, i)
-            close(loss(*given), float(found["loss"][i]))
+        golden, loss = arrays_of("losses", name), getattr(impl, name)
+        for i, scores in enumerate(golden["scores"]):
+            arguments = _arguments(name, scores, golden, i)
+            close(loss(*arguments), float(golden["loss"][i]))
             flat = scores.astype(np.float64).ravel()
             for j in range(flat.size):
                 sides = []
                 for sign in (1, -1):
                     moved = flat.copy()
                     moved[j] += sign * 1e-5
-                    sides.append(loss(*_arguments(name, moved.reshape(scores.shape), found, i)))
-                close((sides[0] - sides[1]) / 2e-5, float(found["gradient"][i].ravel()[j]), 1e-4)
+                    sides.append(loss(*_arguments(name, moved.reshape(scores.shape), golden, i)))
+                close((sides[0] - sides[1]) / 2e-5, float(golden["gradient"][i].ravel()[j]), 1e-4)
 
     the_value_and_gradient_are_those_of_torch.__name__ = f"{name}_has_the_value_and_gradient_of_torch"
     the_value_and_gradient_are_those_of_torch.__doc__ = (
@@ -88,12 +88,12 @@ def _golden(name):
     case("47", name)(the_value_and_gradient_are_those_of_torch)
 
 
-def _arguments(name, scores, found, i):
+def _arguments(name, scores, golden, i):
     if name in ("pairwise_hinge", "pairwise_softmax"):
         return [float(s) for s in scores]
     if name == "n_way":
         return [scores.tolist()]
-    return [scores.tolist(), float(found["temperature"][i]) if name == "in_batch" else found["teacher"][i].tolist()]
+    return [scores.tolist(), float(golden["temperature"][i]) if name == "in_batch" else golden["teacher"][i].tolist()]
 
 
 for _name in names("losses"):

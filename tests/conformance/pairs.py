@@ -44,10 +44,10 @@ class Pair:
         ]
         return factor * len(self.q) * g(self.q.shape[1] + len(self.q)) * float(np.prod(norms))
 
-    def same(self, found, expected, factor=2):
+    def same(self, scores, expected, factor=2):
         """Assert that two scores are equal: exactly on the grid, within the derived tolerance for unit vectors."""
-        off = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64))
-        assert (off <= self.tolerance(factor)).all(), f"{found} is not {expected}, tolerance {self.tolerance(factor)}"
+        off = np.abs(np.asarray(scores, np.float64) - np.asarray(expected, np.float64))
+        assert (off <= self.tolerance(factor)).all(), f"{scores} is not {expected}, tolerance {self.tolerance(factor)}"
 
 
 @st.composite

@@ -38,7 +38,7 @@ class Case:
     examples: tuple[dict[str, Any], ...] = ()
     heavy: bool = False  # a tenth of the examples, for cases whose single run is slow
 
-    def check(self, implementation, max_examples=None, **how):
+    def check(self, implementation, max_examples=None, **options):
         """Run the case. Raises `NotOffered`, or the error of the failing case with a reproducer attached."""
         __tracebackhide__ = True
         missing = [name for name in self.needs if not offers(implementation, name)]
@@ -48,7 +48,7 @@ class Case:
         if self.strategies:
             examples = max_examples or settings().max_examples
             n = max(examples // 10, 3) if self.heavy else examples
-            run = settings(max_examples=n, deadline=None, **how)(run)
+            run = settings(max_examples=n, deadline=None, **options)(run)
         run()
 
     def _prepared(self, implementation):
@@ -86,9 +86,9 @@ def case(invariant, *needs, equation=None, twice=False, examples=(), heavy=False
             if name in CASES:
                 raise ValueError(f"two cases are named {name!r}")
             drawn = {**strategies, "pair": pairs(exact)} if twice else strategies
-            given_too = () if exact is False else tuple(examples)
+            own_examples = () if exact is False else tuple(examples)
             CASES[name] = Case(
-                name, invariant, equation or equation_of(needs[0]), needs, function, drawn, given_too, heavy
+                name, invariant, equation or equation_of(needs[0]), needs, function, drawn, own_examples, heavy
             )
         return function
 
@@ -109,7 +109,7 @@ def load(name):
     if name == "conformance.complete":
         return importlib.import_module(name).complete(name)
     implementation = definition if name == "refcolbert.definition" else importlib.import_module(name)
-    if not any(offers(implementation, need) for found in all_cases().values() for need in found.needs):
+    if not any(offers(implementation, need) for case in all_cases().values() for need in case.needs):
         raise ValueError(
             f"expected a module with functions of the protocol, {name} offers nothing: see tests/conformance/README.md"
         )
@@ -128,14 +128,14 @@ from conformance import reproduce
 from conformance.pairs import Pair"""
 
 
-def reproducer(found, implementation, drawn):
+def reproducer(case, implementation, drawn):
     """The case, its equation, and lines to paste into a Python that was started in the root of the clone."""
     with np.printoptions(threshold=sys.maxsize, floatmode="unique", linewidth=110):
         values = "".join(f", {name}={value!r}" for name, value in drawn.items())
-    call = f"reproduce({name_of(implementation)!r}, {found.name!r}{values})"
-    kind = "equation" if "." in found.equation else "section"
-    cited = f"{kind} {found.equation} of refcolbert definition {definition.DEFINITION_VERSION}"
-    stated = f"{found.name}: {inspect.getdoc(found.function)}\nIt checks {cited}: {STATEMENTS[found.equation]}"
+    call = f"reproduce({name_of(implementation)!r}, {case.name!r}{values})"
+    kind = "equation" if "." in case.equation else "section"
+    cited = f"{kind} {case.equation} of refcolbert definition {definition.DEFINITION_VERSION}"
+    stated = f"{case.name}: {inspect.getdoc(case.function)}\nIt checks {cited}: {STATEMENTS[case.equation]}"
     return f"{stated}\nPaste this in the root of the clone to run the failing case again:\n{PREAMBLE}\n{call}"
 
 

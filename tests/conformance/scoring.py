@@ -151,8 +151,8 @@ def moving_tokens_moves_the_score_no_further(impl, pair, step):
     moved = pair.d + (pair.rng.integers(-1, 2, pair.d.shape) * step).astype(np.float32)
     farthest = np.linalg.norm(moved.astype(np.float64) - pair.d, axis=1).max()
     reach = np.linalg.norm(pair.q.astype(np.float64), axis=1).sum() * farthest
-    found = abs(impl.maxsim(pair.q, pair.d) - impl.maxsim(pair.q, moved))
-    assert found <= reach * (1 + 1e-12) + 2 * pair.tolerance()
+    moved_by = abs(impl.maxsim(pair.q, pair.d) - impl.maxsim(pair.q, moved))
+    assert moved_by <= reach * (1 + 1e-12) + 2 * pair.tolerance()
 
 
 @case("14", "maxsim", twice=True, examples=[{"pair": NEGATIVE}])
@@ -174,24 +174,24 @@ def a_score_of_usual_size_is_the_definition(impl, seed):
 def scores_are_those_of_three_engines(impl):
     """Scores are those of PyLate, colbert-ai and Sentence-Transformers (golden/scoring), negative ones included."""
     for name in names("scoring"):
-        held = arrays_of("scoring", name)
-        for key in (key for key in held if key.startswith("score_")):
+        golden = arrays_of("scoring", name)
+        for key in (key for key in golden if key.startswith("score_")):
             pair = key.removeprefix("score_")
-            found = impl.maxsim(held[f"q_{pair}"], held[f"d_{pair}"])
-            assert abs(found - float(held[key])) <= 2 * tolerance_of("scoring", name, key), (name, pair)
+            score = impl.maxsim(golden[f"q_{pair}"], golden[f"d_{pair}"])
+            assert abs(score - float(golden[key])) <= 2 * tolerance_of("scoring", name, key), (name, pair)
 
 
 @case("14", "scores")
 def real_text_is_ranked_as_colbert_ai_ranks_it(impl):
     """With colbert-ai's vectors of 40 docstrings and 12 questions: its scores, and its first ten up to equal scores."""
-    held = arrays_of("rankings", "docstrings")
-    documents = np.split(held["vectors"], np.cumsum(held["lengths"])[:-1])
+    golden = arrays_of("rankings", "docstrings")
+    documents = np.split(golden["vectors"], np.cumsum(golden["lengths"])[:-1])
     bound = tolerance_of("rankings", "docstrings", "scores")
-    for q, scores, order in zip(held["query_vectors"], held["scores"], held["order"], strict=True):
-        found = np.asarray(impl.scores(q, documents), np.float64)
-        assert np.abs(found - scores).max() <= bound
-        best = found[np.argsort(-found, kind="stable")[:10]]
-        assert np.abs(best - found[order[:10]]).max() <= 2 * bound
+    for q, scores, order in zip(golden["query_vectors"], golden["scores"], golden["order"], strict=True):
+        own_scores = np.asarray(impl.scores(q, documents), np.float64)
+        assert np.abs(own_scores - scores).max() <= bound
+        best = own_scores[np.argsort(-own_scores, kind="stable")[:10]]
+        assert np.abs(best - own_scores[order[:10]]).max() <= 2 * bound
 
 
 @case("15", "maxsim", twice=True)
@@ -227,10 +227,10 @@ def numbers_that_are_none_are_refused(impl, side, value, row):
 def refused(function, *arguments):
     """Assert that a call raises instead of answering."""
     try:
-        found = function(*arguments)
+        answer = function(*arguments)
     except Exception:  # noqa: BLE001 - the implementation chooses the type of the error
         return
-    raise AssertionError(f"answered {found!r}, an error was expected")
+    raise AssertionError(f"answered {answer!r}, an error was expected")
 
 
 # ---- explanation and pooling
@@ -240,24 +240,24 @@ def refused(function, *arguments):
 def matches_add_up_to_the_score(impl, pair):
     """Each query token has its first best document row and the similarity. The similarities add up to S(q, d)."""
     d = np.concatenate([pair.d, pair.more, pair.d])  # every row of d occurs twice
-    found = impl.matches(pair.q, d)
+    matches = impl.matches(pair.q, d)
     exact = pair.q.astype(np.float64) @ d.T.astype(np.float64)  # [n_q, n_d]
-    assert len(found) == len(pair.q)
-    for q, (row, similarity) in zip(exact, found, strict=True):
+    assert len(matches) == len(pair.q)
+    for q, (row, similarity) in zip(exact, matches, strict=True):
         pair.same(similarity, q.max())
         pair.same(q[int(row)], q.max())
     if pair.exact:
-        assert [int(row) for row, _ in found] == exact.argmax(axis=1).tolist()
-    pair.same(math.fsum(similarity for _, similarity in found), impl.maxsim(pair.q, d))
+        assert [int(row) for row, _ in matches] == exact.argmax(axis=1).tolist()
+    pair.same(math.fsum(similarity for _, similarity in matches), impl.maxsim(pair.q, d))
 
 
 @case("55", "pool", n=st.integers(1, 14), factor=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def pooled_rows_are_those_of_the_definition(impl, n, factor, seed):
     """ceil(n_d / factor) rows by Ward's method, in the order of their first tokens, with the mean norm of these."""
     d = unit(np.random.default_rng(seed), n, 5) * np.float32([1, 2, 0.5, 1, 3] * 3)[:n, None]
-    found, expected = np.asarray(impl.pool(d, factor), np.float64), np.array(definition.pool(d, factor))
-    assert found.shape == (-(-n // factor), 5)
-    assert np.abs(found - expected).max() <= 8 * g(n + 8) * 3
+    pooled, expected = np.asarray(impl.pool(d, factor), np.float64), np.array(definition.pool(d, factor))
+    assert pooled.shape == (-(-n // factor), 5)
+    assert np.abs(pooled - expected).max() <= 8 * g(n + 8) * 3
 
 
 # ---- the one total order

@@ -45,19 +45,19 @@ def same(index, model, seed=0, k=20):
     rng = np.random.default_rng(seed)
     for n in (1, 2, 3):
         q = grid(rng, n)
-        found = [(name, float(score)) for name, score in index.search(q, k)]
-        assert found == model.search(q, k)
+        hits = [(name, float(score)) for name, score in index.search(q, k)]
+        assert hits == model.search(q, k)
 
 
 @case("31", "Index", equation="8.1", heavy=True, seed=SEEDS, cut=st.integers(0, 5))
 def adding_in_two_calls_is_adding_in_one(impl, seed, cut):
     """add(A), add(B) gives the same answers as add(A (+) B)."""
-    some, (once, model), (twice, _) = documents(seed), fresh(impl), fresh(impl)
-    once.add(ids(0, 5), some)
-    model.add(ids(0, 5), some)
+    five, (once, model), (twice, _) = documents(seed), fresh(impl), fresh(impl)
+    once.add(ids(0, 5), five)
+    model.add(ids(0, 5), five)
     for part in (slice(0, cut), slice(cut, 5)):
-        if some[part]:
-            twice.add(ids(0, 5)[part], some[part])
+        if five[part]:
+            twice.add(ids(0, 5)[part], five[part])
     same(once, model, seed)
     same(twice, model, seed)
 
@@ -67,28 +67,28 @@ def adding_in_two_calls_is_adding_in_one(impl, seed, cut):
 )
 def a_deleted_document_was_never_there(impl, seed, gone):
     """After delete(x) an index answers as if x had never been added. If x is added again, it comes last."""
-    some, (index, model) = documents(seed), fresh(impl)
-    index.add(ids(0, 5), some)
+    five, (index, model) = documents(seed), fresh(impl)
+    index.add(ids(0, 5), five)
     model.add(
-        *zip(*[(f"d{i}", some[i]) for i in range(5) if i not in gone], strict=True) if len(gone) < 5 else ([], [])
+        *zip(*[(f"d{i}", five[i]) for i in range(5) if i not in gone], strict=True) if len(gone) < 5 else ([], [])
     )
     index.delete([f"d{i}" for i in sorted(gone)])
     same(index, model, seed)
     refused(index.delete, [f"d{min(gone)}"])
-    index.add([f"d{min(gone)}"], [some[min(gone)]])
-    model.add([f"d{min(gone)}"], [some[min(gone)]])
+    index.add([f"d{min(gone)}"], [five[min(gone)]])
+    model.add([f"d{min(gone)}"], [five[min(gone)]])
     same(index, model, seed)
 
 
 @case("57", "Index", "Index.upsert", equation="8.3", heavy=True, seed=SEEDS, first=st.integers(0, 5))
 def an_upserted_document_is_a_new_one(impl, seed, first):
     """upsert(x) gives the answers of delete(x), for a known id, and add(x)."""
-    some, (index, model) = documents(seed), fresh(impl)
-    index.add(ids(0, 5), some)
-    model.add(ids(0, 5), some)
+    five, (index, model) = documents(seed), fresh(impl)
+    index.add(ids(0, 5), five)
+    model.add(ids(0, 5), five)
     names, new = (
         ids(first, 2),
-        [some[0], some[first % 5]],
+        [five[0], five[first % 5]],
     )  # rows of other documents, so that only the order tells them apart
     index.upsert(names, new)
     model.upsert(names, new)
@@ -106,9 +106,9 @@ def an_upserted_document_is_a_new_one(impl, seed, first):
 )
 def a_choice_of_ids_is_searched_alone(impl, seed, chosen, k):
     """The answer is the first k of the listed documents. Unknown ids match nothing, and an empty list has no hits."""
-    some, (index, model) = documents(seed), fresh(impl)
-    index.add(ids(0, 5), some)
-    model.add(ids(0, 5), some)
+    five, (index, model) = documents(seed), fresh(impl)
+    index.add(ids(0, 5), five)
+    model.add(ids(0, 5), five)
     wanted, q = [f"d{i}" for i in sorted(chosen)], grid(np.random.default_rng(seed), 2)
     assert [(name, float(score)) for name, score in index.search(q, k, wanted)] == model.search(q, k, wanted)
 
@@ -118,15 +118,15 @@ def an_index_answers_as_a_dictionary_would(impl, operations):
     """After any sequence of add, delete, compact and restore the answers are those of the model, bit for bit."""
     (index, model), number = fresh(impl), 0
     for what, seed in operations:
-        held = list(model.documents)
+        names = list(model.documents)
         if what == "add":
-            some = documents(seed, 1 + seed % 3)
-            index.add(ids(number, len(some)), some)
-            model.add(ids(number, len(some)), some)
-            number += len(some)
-        elif what == "delete" and held:
-            index.delete([held[seed % len(held)]])
-            model.delete([held[seed % len(held)]])
+            new = documents(seed, 1 + seed % 3)
+            index.add(ids(number, len(new)), new)
+            model.add(ids(number, len(new)), new)
+            number += len(new)
+        elif what == "delete" and names:
+            index.delete([names[seed % len(names)]])
+            model.delete([names[seed % len(names)]])
         elif what == "compact" and offers(index, "compact"):
             index.compact()
         elif what == "restore" and offers(index, "files"):

@@ -14,8 +14,8 @@ pages = pytest.importorskip("tools.conformance.pages")
 
 def between(name):
     """The lines between the markers of a table."""
-    _, found, rest = pages.TABLES[name][0].read_text().partition(f"<!-- {name}:")
-    assert found, f"no table {name}"
+    _, marker, rest = pages.TABLES[name][0].read_text().partition(f"<!-- {name}:")
+    assert marker, f"no table {name}"
     return rest.partition("\n")[2].partition(f"<!-- end {name} -->")[0].strip()
 
 
@@ -41,8 +41,8 @@ def test_the_readme_lists_all_that_cases_need():
 
 def test_kept_results_are_of_these_cases():
     """The kept results of every engine name all cases and no others (`python -m tools.conformance` makes them)."""
-    for engine, found in json.loads(tables.RESULTS.read_text()).items():
-        assert set(found["cases"]) == set(all_cases()), engine
+    for engine, results in json.loads(tables.RESULTS.read_text()).items():
+        assert set(results["cases"]) == set(all_cases()), engine
 
 
 def test_our_own_pass_all_that_they_offer():

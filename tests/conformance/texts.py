@@ -24,11 +24,11 @@ AWKWARD = ("", " ", "\t\n", "before\x00after", "?!", "ﬁ İ ß é 汉语 👍�
 @case("38", "query_ids", body=IDS, length=LENGTHS)
 def a_query_is_framed_and_filled(impl, body, length):
     """[CLS] is at 0, the marker at 1, [SEP] before the [MASK] ids, and the length is full. The frame is never cut."""
-    found = plain(impl.query_ids(body, PREFIX, SUFFIX, length, MASK))
-    assert len(found) == length
-    assert found[:2] == PREFIX
-    assert found[: found.index(102) + 1] == PREFIX + body[: length - 3] + SUFFIX
-    assert set(found[found.index(102) + 1 :]) <= {MASK}
+    ids = plain(impl.query_ids(body, PREFIX, SUFFIX, length, MASK))
+    assert len(ids) == length
+    assert ids[:2] == PREFIX
+    assert ids[: ids.index(102) + 1] == PREFIX + body[: length - 3] + SUFFIX
+    assert set(ids[ids.index(102) + 1 :]) <= {MASK}
 
 
 @case("38", "query_ids", body=IDS, length=LENGTHS)
@@ -46,8 +46,8 @@ def a_document_is_framed_and_cut(impl, body, length):
 @case("40", "query_ids", "document_ids", equation="1.2", body=IDS, length=LENGTHS)
 def what_is_cut_is_the_end(impl, body, length):
     """The body of a cut text is the beginning of the body of the whole text."""
-    for found in (impl.document_ids(body, PREFIX, SUFFIX, length), impl.query_ids(body, PREFIX, SUFFIX, length, None)):
-        inside = plain(found)[2:-1]
+    for ids in (impl.document_ids(body, PREFIX, SUFFIX, length), impl.query_ids(body, PREFIX, SUFFIX, length, None)):
+        inside = plain(ids)[2:-1]
         assert inside == body[: len(inside)]
         assert len(inside) == min(len(body), length - 3)
 

@@ -40,24 +40,24 @@ def last_of_each_list_lost(lists, cells):
 @fault("28", "search")
 def ties_latest_first(q, documents, codes, centroids, k, nprobe, keep):
     """Equal scores go to the later document."""
-    found = definition.search(q, documents, codes, centroids, len(documents), nprobe, keep)
-    return sorted(found, key=lambda hit: (-hit[1], -hit[0]))[:k]
+    hits = definition.search(q, documents, codes, centroids, len(documents), nprobe, keep)
+    return sorted(hits, key=lambda hit: (-hit[1], -hit[0]))[:k]
 
 
 @fault("28", "search")
 def first_cell_never_searched(q, documents, codes, centroids, k, nprobe, keep):
     """Cell 0 is taken for padding."""
-    found = [i for i, document in enumerate(codes) if any(document)] or [0]
-    scores = definition.scores(q, [documents[i] for i in found])
-    return [(found[i], scores[i]) for i in definition.top_k(scores, k)]
+    searched = [i for i, document in enumerate(codes) if any(document)] or [0]
+    scores = definition.scores(q, [documents[i] for i in searched])
+    return [(searched[i], scores[i]) for i in definition.top_k(scores, k)]
 
 
 @fault("29", "search")
 def centroid_scores_returned(q, documents, codes, centroids, k, nprobe, keep):
     """The approximate score of pruning is returned as the score."""
-    found = definition.search(q, documents, codes, centroids, k, nprobe, keep)
-    scores = [definition.maxsim(q, [centroids[c] for c in codes[i]]) for i, _ in found]
-    return [(found[i][0], scores[i]) for i in definition.top_k(scores, k)]
+    hits = definition.search(q, documents, codes, centroids, k, nprobe, keep)
+    scores = [definition.maxsim(q, [centroids[c] for c in codes[i]]) for i, _ in hits]
+    return [(hits[i][0], scores[i]) for i in definition.top_k(scores, k)]
 
 
 @fault("29", "search")
@@ -78,8 +78,8 @@ def ordered_by_float32(q, documents, codes, centroids, k, nprobe, keep):
 def sums_by_differences(q, documents, codes, centroids, k, nprobe, keep):
     """Scores are differences of a running sum over all documents, whose rounding they inherit."""
     total = np.cumsum([0.0, *definition.scores(q, documents)])
-    found = definition.search(q, documents, codes, centroids, k, nprobe, keep)
-    return [(i, float(total[i + 1] - total[i])) for i, _ in found]
+    hits = definition.search(q, documents, codes, centroids, k, nprobe, keep)
+    return [(i, float(total[i + 1] - total[i])) for i, _ in hits]
 
 
 @fault("29", "held")

@@ -40,8 +40,8 @@ def mean_over_document_tokens(q, d):
 @fault("5", "maxsim")
 def chunks_summed(q, d):
     """The maxima of chunks of two rows are added up."""
-    found = similarities(q, d)
-    return sum(found[:, i : i + 2].max(axis=1).sum() for i in range(0, len(d), 2))
+    products = similarities(q, d)
+    return sum(products[:, i : i + 2].max(axis=1).sum() for i in range(0, len(d), 2))
 
 
 @fault("6", "maxsim")
@@ -81,8 +81,8 @@ def sentinel_for_masked_rows(q, d, mask):
 @fault("9", "maxsim_masked")
 def mask_after_the_product(q, d, mask):
     """NaN in a masked row times 0 is NaN."""
-    found = np.asarray(q, np.float64) @ np.asarray(d, np.float64).T
-    return (found + np.where(mask, 0, -1e6)).max(axis=1).sum()
+    products = np.asarray(q, np.float64) @ np.asarray(d, np.float64).T
+    return (products + np.where(mask, 0, -1e6)).max(axis=1).sum()
 
 
 @fault("10", "maxsim")
@@ -232,16 +232,16 @@ def no_margin(positive, negative):
 @fault("54", "matches")
 def last_of_equals_answers(q, d):
     """Of equal document tokens the last one is the match."""
-    found = similarities(q, d)
-    rows = len(d) - 1 - found[:, ::-1].argmax(axis=1)
-    return [(int(row), float(found[i, row])) for i, row in enumerate(rows)]
+    products = similarities(q, d)
+    rows = len(d) - 1 - products[:, ::-1].argmax(axis=1)
+    return [(int(row), float(products[i, row])) for i, row in enumerate(rows)]
 
 
 @fault("54", "matches")
 def each_token_answers_once(q, d):
     """A document token matches one query token only: an assignment, not a maximum."""
-    found, matched = similarities(q, d), []
-    for row in found:
+    products, matched = similarities(q, d), []
+    for row in products:
         best = max(range(len(d)), key=lambda j: (j not in {m for m, _ in matched}, row[j]))
         matched.append((best, float(row[best])))
     return matched

@@ -130,9 +130,9 @@ class checksum_not_compared(Index):  # noqa: N801
     @classmethod
     def from_files(cls, files) -> Index:
         """Load every file that can be parsed."""
-        dim, held = json.loads(files["documents.json"])
+        dim, documents = json.loads(files["documents.json"])
         index = cls(dim)
-        definition.Index.add(index, list(held), list(held.values()))
+        definition.Index.add(index, list(documents), list(documents.values()))
         return index
 
 

@@ -56,8 +56,8 @@ def encoder_fault(invariant, **changes):
     """Register a subclass of the toy encoder."""
 
     def register(what, name):
-        made = type(name, (Encoder,), {**changes, "__doc__": what, "__name__": name})()
-        return fault(invariant, "Encoder")(made)
+        broken = type(name, (Encoder,), {**changes, "__doc__": what, "__name__": name})()
+        return fault(invariant, "Encoder")(broken)
 
     return register
 
@@ -109,9 +109,9 @@ def padding_rows_kept(checkpoint):
     padded = Replayed(checkpoint.parent)
 
     def held(texts, side):
-        found = Replayed.held(padded, texts, side)
-        most = max(map(len, found))
-        return [np.pad(rows, [(0, most - len(rows)), (0, 0)]) for rows in found]
+        vectors = Replayed.held(padded, texts, side)
+        most = max(map(len, vectors))
+        return [np.pad(rows, [(0, most - len(rows)), (0, 0)]) for rows in vectors]
 
     padded.held = held
     return padded
