@@ -1,12 +1,49 @@
-"""ColBERT as written down: plain loops over Python floats (IEEE float64), one function under each equation.
+"""The definition of ColBERT retrieval: each equation beside a function in plain Python loops.
 
-This is the specification and the oracle of the tests. Nothing imports it but tests and documents, it imports nothing of
-the package, and nothing in it is fast. A vector is a sequence of numbers, a matrix a sequence of rows, a document a
-matrix with one row a token. What has no answer (a score of no tokens, NaN, k = 0) is a ValueError, never a number.
+Cite it as "refcolbert definition 1.0, equation 2.6", with the version in `DEFINITION_VERSION`. Numbers are not reused:
+a change of meaning raises the version. The tests compare the fast code of the package with these functions, and the
+conformance suite compares other engines with them. This module imports NumPy alone and none of the package.
 
-Sources: ColBERT (Khattab and Zaharia, SIGIR 2020), ColBERTv2 (Santhanam et al., NAACL 2022), PLAID (Santhanam et al.,
-CIKM 2022), token pooling (Clavié, Chaffin and Adams, 2024), Margin-MSE (Hofstätter et al., 2020), Lloyd-Max
-quantization (Lloyd, IEEE IT 1982).
+Sections:
+
+    1  Text and tokens: the frame around a text, the tokens that count
+    2  Vectors and MaxSim: similarity, score
+    3  The order of documents: top k, groups
+    4  Token pooling: fewer vectors per document
+    5  Clustering: spherical k-means
+    6  Residual codec: one token vector in a few bytes
+    7  Candidate generation: which documents are ranked
+    8  The index: documents that are added, replaced and deleted
+    9  Training losses
+
+Normative sections. Every engine follows sections 2, 3 and 8:
+
+    eligible  the documents that were added, not deleted and not excluded by the caller (equation 8.4)
+    score     MaxSim of the query and the vectors that the engine holds (equation 2.6), up to its rounding
+    order     score descending, then position ascending (equation 3.1)
+
+An approximate engine may rank a part of the eligible documents. The scores and the order of the documents that it
+returns follow the same equations. An engine that encodes texts follows section 1, because a model gives other vectors
+in another frame. The vectors of a text depend on that text alone, not on its batch or padding. Sections 4, 5, 6 and 9
+apply to an engine that offers their functions; an engine may hold its vectors in another codec or in none.
+
+Informative section. Section 7 states the stages of refcolbert's default search. Cells, candidates, pruning and refining
+only choose which documents are ranked, and an engine may choose them in any way.
+
+Notation and types. A vector is a sequence of numbers. A matrix is a sequence of vectors, with the shape
+[rows, columns]. A query q is a matrix [n_q, dim] and a document d is a matrix [n_d, dim], with one row per token; q_i
+and d_j are rows. Numbers are Python floats (IEEE 754 float64) and integers; the one exception is the float16 scale of
+equation 6.8. Indices start at 0. Input without an answer (no tokens, NaN, k = 0) is a ValueError.
+
+Sources:
+
+    ColBERT       Khattab and Zaharia, SIGIR 2020
+    ColBERTv2     Santhanam et al., NAACL 2022
+    PLAID         Santhanam et al., CIKM 2022
+    pooling       Clavié, Chaffin and Adams, 2024; Ward, Journal of the American Statistical Association, 1963
+    k-means       Dhillon and Modha, Machine Learning, 2001
+    Lloyd-Max     Lloyd, IEEE Transactions on Information Theory, 1982
+    Margin-MSE    Hofstätter et al., 2020
 """
 
 import math
@@ -15,7 +52,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 __all__ = [
+    "DEFINITION_VERSION",
     "Index",
+    "approximate_maxsim",
     "assign",
     "attention",
     "best_of_groups",
@@ -40,14 +79,17 @@ __all__ = [
     "maxsim_masked",
     "n_way",
     "nearest",
+    "nearest_tokens",
     "norm",
     "normalized",
     "objective",
     "pack",
     "pairwise_hinge",
     "pairwise_softmax",
+    "pairwise_sum",
     "pool",
     "probe",
+    "quantize_scores",
     "query_ids",
     "scores",
     "search",
@@ -60,146 +102,349 @@ __all__ = [
     "weight",
 ]
 
+#: The version to cite. Another meaning of any equation is another version.
+DEFINITION_VERSION = "1.0"
+
 Vector = Sequence[float]
 Matrix = Sequence[Vector]
 
 
-# ---- encoding (ColBERT, section 3.2), on token ids
+# ---- 1. Text and tokens (ColBERT, section 3.2)
 
 
 def query_ids(
     body: Sequence[int], prefix: Sequence[int], suffix: Sequence[int], length: int, expansion: int | None
 ) -> list[int]:
-    """E_q = Encoder([CLS] [Q] q_0 ... q_l [SEP] [MASK] ... [MASK]), `length` tokens in all.
+    """Return the token ids that the encoder reads for a query.
 
-    The text is cut, never its frame; without an expansion id the query ends at its suffix.
+    Equation 1.1: [CLS] [Q] q_0 ... q_l [SEP] [MASK] ... [MASK], `length` tokens in all
+
+    `body` holds the ids of the text, `prefix` is [CLS] [Q], `suffix` is [SEP], `expansion` is [MASK]. A long text is
+    cut at its end; the frame is never cut. If `expansion` is None, the query ends at its suffix.
+
+        >>> query_ids([7, 8], prefix=[101, 1], suffix=[102], length=7, expansion=103)
+        [101, 1, 7, 8, 102, 103, 103]
+        >>> query_ids([7, 8, 9], prefix=[101, 1], suffix=[102], length=5, expansion=103)
+        [101, 1, 7, 8, 102]
     """
-    ids = list(prefix) + list(body)[: length - len(prefix) - len(suffix)] + list(suffix)
+    ids = document_ids(body, prefix, suffix, length)
     while expansion is not None and len(ids) < length:
         ids.append(expansion)
     return ids
 
 
 def document_ids(body: Sequence[int], prefix: Sequence[int], suffix: Sequence[int], length: int) -> list[int]:
-    """E_d = Filter(Encoder([CLS] [D] d_0 ... d_n [SEP])), at natural length up to `length`; `kept` is the Filter."""
+    """Return the token ids that the encoder reads for a document.
+
+    Equation 1.2: [CLS] [D] d_0 ... d_n [SEP], at most `length` tokens
+
+    The parameters are those of equation 1.1. There is no expansion.
+
+        >>> document_ids([7, 8, 9], prefix=[101, 2], suffix=[102], length=5)
+        [101, 2, 7, 8, 102]
+    """
     return list(prefix) + list(body)[: length - len(prefix) - len(suffix)] + list(suffix)
 
 
 def attention(n_framed: int, length: int, expansion_attended: bool) -> list[bool]:
-    """Which of a query's tokens the others attend to: its own always, the expansion where the model was trained so."""
+    """Return for each of the `length` tokens of a query if the other tokens attend to it.
+
+    Equation 1.3: a_i = (i < n_framed) or expansion_attended
+
+    `n_framed` counts the tokens before the expansion. The model's training decides `expansion_attended`.
+
+        >>> attention(n_framed=3, length=5, expansion_attended=False)
+        [True, True, True, False, False]
+    """
     return [i < n_framed or expansion_attended for i in range(length)]
 
 
 def kept(ids: Sequence[int], skiplist: Collection[int]) -> list[bool]:
-    """Filter: which of a document's rows count. Punctuation does not. All rows of a query do."""
+    """Return for each token if its vector is a row of the matrix; ColBERT calls this Filter.
+
+    Equation 1.4: kept_j = id_j is not in the skiplist
+
+    The skiplist of documents holds the ids of punctuation. The skiplist of queries is empty in the usual models.
+
+        >>> kept([101, 2, 7, 1012, 102], skiplist={1012})
+        [True, True, True, False, True]
+    """
     return [token not in skiplist for token in ids]
 
 
+# ---- 2. Vectors and MaxSim (ColBERT, section 3.3)
+
+
+def pairwise_sum(terms: Vector) -> float:
+    """Return the sum of the terms, added in one fixed order.
+
+    Equation 2.1: fill with zeros up to a power of two; add the upper half to the lower half until one is left
+
+    A float64 sum depends on the order of its additions. With a fixed order a score has the same bits on every machine,
+    and two equal documents tie. refcolbert returns these bits; another engine may round otherwise.
+
+        >>> pairwise_sum([1.0, 2.0, 3.0])  # (1 + 3) + (2 + 0)
+        6.0
+    """
+    width = 1 << (len(terms) - 1).bit_length()
+    sums = [*terms, *[0.0] * (width - len(terms))]
+    while width > 1:
+        width //= 2
+        sums = [sums[i] + sums[i + width] for i in range(width)]
+    return sums[0]
+
+
+def dot(x: Vector, y: Vector) -> float:
+    """Return the similarity of two vectors [dim]: their inner product.
+
+    Equation 2.2: x . y = sum over k of x_k y_k, added as in equation 2.1
+
+        >>> dot([0.6, 0.8], [1.0, 0.5])
+        1.0
+    """
+    return pairwise_sum([float(a) * float(b) for a, b in zip(x, y, strict=True)])
+
+
 def norm(x: Vector) -> float:
-    """|x| = sqrt(x . x)."""
+    """Return the length of a vector [dim].
+
+    Equation 2.3: |x| = sqrt(x . x)
+
+        >>> norm([3.0, 4.0])
+        5.0
+    """
     return math.sqrt(dot(x, x))
 
 
 def normalized(x: Vector) -> list[float]:
-    """x / |x|; the zero vector has no direction and stays what it is."""
+    """Return the unit vector [dim] in the direction of x. Encoders return such vectors, so similarities are cosines.
+
+    Equation 2.4: x / |x|, or zeros where |x| = 0
+
+        >>> normalized([3.0, 4.0])
+        [0.6, 0.8]
+    """
     length = norm(x)
     return [float(v) / length if length > 0 else 0.0 for v in x]
 
 
-# ---- scoring (ColBERT, section 3.3, equation 3)
-
-
 def check(matrix: Matrix, dim: int | None = None) -> None:
-    """A matrix has at least one row, rows of one length, and finite numbers. Raises ValueError."""
+    """Raise ValueError for a matrix that has no score.
+
+    Equation 2.5: n >= 1, dim >= 1, every row has dim numbers, every number is finite
+
+    If `dim` is None, the first row decides it.
+    """
     if len(matrix) == 0 or len(matrix[0]) == 0:
-        raise ValueError("expected at least one vector")
+        raise ValueError("expected at least one vector with at least one number, found none (equation 2.5)")
     dim = len(matrix[0]) if dim is None else dim
-    if any(len(row) != dim for row in matrix):
-        raise ValueError(f"expected vectors of dim {dim}")
-    if not all(math.isfinite(value) for row in matrix for value in row):
-        raise ValueError("expected finite numbers")
-
-
-def dot(x: Vector, y: Vector) -> float:
-    """x . y = sum over k of x_k y_k."""
-    total = 0.0
-    for a, b in zip(x, y, strict=True):
-        total += float(a) * float(b)
-    return total
+    for row in matrix:
+        if len(row) != dim:
+            raise ValueError(f"expected vectors of dim {dim}, found dim {len(row)} (equation 2.5)")
+        if not all(math.isfinite(value) for value in row):
+            raise ValueError("expected finite numbers, found NaN or infinity (equation 2.5)")
 
 
 def maxsim(q: Matrix, d: Matrix) -> float:
-    """S(q, d) = sum over i of max over j of q_i . d_j."""
+    """Return the score of a document: each query token adds its similarity with its nearest document token.
+
+    Equation 2.6: S(q, d) = sum over i of max over j of q_i . d_j
+
+    q is [n_q, dim], d is [n_d, dim]. The sum over i is added as in equation 2.1. (ColBERT, equation 3)
+
+        >>> q = [[1.0, 0.0], [0.0, 1.0]]
+        >>> d = [[0.5, 0.25], [0.0, 0.75], [-1.0, 0.0]]
+        >>> maxsim(q, d)  # 0.5 from d_0, 0.75 from d_1
+        1.25
+    """
     check(q)
     check(d, len(q[0]))
-    score = 0.0
-    for q_i in q:
-        best = -math.inf
-        for d_j in d:
-            best = max(best, dot(q_i, d_j))
-        score += best
-    return score
+    return pairwise_sum([max(dot(q_i, d_j) for d_j in d) for q_i in q])
 
 
 def maxsim_masked(q: Matrix, d: Matrix, mask: Sequence[bool]) -> float:
-    """S(q, d) over the rows j with mask_j: a masked row is not there, whatever numbers it holds."""
+    """Return the score of a padded document.
+
+    Equation 2.7: S(q, d, mask) = S(q, the rows d_j with mask_j)
+
+    q is [n_q, dim], d is [n_d, dim], mask is [n_d]. A masked row may hold any numbers, NaN included. Its similarity
+    must not count as 0, because 0 is larger than a negative similarity.
+
+        >>> maxsim_masked([[1.0]], [[-0.5], [0.0]], [True, False])
+        -0.5
+    """
     return maxsim(q, [d_j for d_j, counts in zip(d, mask, strict=True) if counts])
 
 
 def matches(q: Matrix, d: Matrix) -> list[tuple[int, float]]:
-    """(argmax over j, max over j) of q_i . d_j for each i, the lowest j among equals; the second parts add up to S."""
+    """Return (document row, similarity) for each query token: the explanation of the score.
+
+    Equation 2.8: (argmax over j, max over j) of q_i . d_j, the lowest j among equals
+
+    q is [n_q, dim], d is [n_d, dim]; there are n_q pairs. The similarities add up to equation 2.6.
+
+        >>> matches([[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.25], [0.0, 0.75]])
+        [(0, 0.5), (1, 0.75)]
+    """
     check(q)
     check(d, len(q[0]))
-    rows = [nearest(q_i, d) for q_i in q]
+    rows = assign(q, d)
     return [(j, dot(q_i, d[j])) for q_i, j in zip(q, rows, strict=True)]
 
 
 def scores(q: Matrix, documents: Sequence[Matrix]) -> list[float]:
-    """S(q, d) for each document, which depends on no other document."""
+    """Return the score of each document.
+
+    Equation 2.9: S(q, documents)_n = S(q, documents_n)
+
+    A score depends on no other document: not on padding, order or batch.
+
+        >>> scores([[1.0, 0.0]], [[[0.5, 0.5]], [[0.25, 0.0], [0.75, 0.0]]])
+        [0.5, 0.75]
+    """
     return [maxsim(q, d) for d in documents]
 
 
+# ---- 3. The order of documents
+
+
 def top_k(scores: Vector, k: int, positions: Sequence[int] | None = None) -> list[int]:
-    """The first k by score descending, then position ascending; all of them where there are fewer than k."""
+    """Return the indices of the k best documents, best first; all of them if there are fewer than k.
+
+    Equation 3.1: a comes before b if score_a > score_b, or score_a = score_b and position_a < position_b
+
+    `scores` is [n]. `positions` is [n], the places of the documents in the order in which they were added; without it
+    the indices are the positions. This is a total order, so there is one right answer.
+
+        >>> top_k([1.5, 2.0, 1.5, 0.5], k=3)
+        [1, 0, 2]
+        >>> top_k([1.5, 2.0, 1.5, 0.5], k=3, positions=[9, 8, 7, 6])
+        [1, 2, 0]
+    """
     if k < 1:
-        raise ValueError(f"k must be at least 1, found {k}")
+        raise ValueError(f"k must be at least 1, found {k} (equation 3.1)")
     order = range(len(scores)) if positions is None else positions
     return sorted(range(len(scores)), key=lambda i: (-scores[i], order[i]))[:k]
 
 
 def best_of_groups(scores: Vector, groups: Sequence[str], k: int) -> list[int]:
-    """The best document of each of the k best groups: of all in their order, the first of each group."""
+    """Return the index of the best document of each of the k best groups, best first.
+
+    Equation 3.2: of all documents in the order of equation 3.1 the first of each group, then the first k
+
+    `scores` and `groups` are [n]. A group is, for example, the page from which passages were cut.
+
+        >>> best_of_groups([1.5, 2.0, 1.0], ["page 1", "page 1", "page 2"], k=2)
+        [1, 2]
+    """
     best: dict[str, int] = {}
     for i in top_k(scores, k if k < 1 else len(scores) + k):
         best.setdefault(groups[i], i)
     return list(best.values())[:k]
 
 
-# ---- clustering: spherical k-means
+# ---- 4. Token pooling (Clavié et al., 2024, section 2)
+
+
+def clusters(d: Matrix, factor: int) -> list[list[int]]:
+    """Return the rows of each cluster of a document's tokens, by Ward's method.
+
+    Equation 4.1: cost(A, B) = |A| |B| / (|A| + |B|) |mean(A) - mean(B)|^2
+
+    d is [n_d, dim]. Every row starts as a cluster of its own. The two clusters of lowest cost become one, the first
+    pair among equals, until ceil(n_d / factor) clusters are left. Clusters come in the order of their first rows.
+
+        >>> clusters([[1.0, 0.0], [0.0, 1.0], [0.8, 0.0]], factor=2)
+        [[0, 2], [1]]
+    """
+    check(d)
+    groups = [[i] for i in range(len(d))]
+    while len(groups) > -(-len(d) // factor):
+        means = [_mean([d[i] for i in members]) for members in groups]
+        costs = {}
+        for a, one in enumerate(groups):
+            for b in range(a + 1, len(groups)):
+                gap = [x - y for x, y in zip(means[a], means[b], strict=True)]
+                costs[a, b] = len(one) * len(groups[b]) / (len(one) + len(groups[b])) * dot(gap, gap)
+        a, b = min(costs, key=lambda pair: (costs[pair], pair))
+        groups[a] = sorted(groups[a] + groups.pop(b))
+    return sorted(groups)
+
+
+def pool(d: Matrix, factor: int) -> list[list[float]]:
+    """Return one row per cluster of a document's tokens: a matrix [ceil(n_d / factor), dim].
+
+    Equation 4.2: normalized(mean of the rows) * (mean of their norms)
+
+    Rows that cancel out give zeros. A mean of unit vectors is shorter than 1; the second factor restores the length.
+
+        >>> pool([[1.0, 0.0], [0.0, 1.0], [0.5, 0.0]], factor=2)
+        [[0.75, 0.0], [0.0, 1.0]]
+    """
+    pooled = []
+    for members in clusters(d, factor):
+        rows = [d[i] for i in members]
+        length = sum(norm(row) for row in rows) / len(rows)
+        pooled.append([length * v for v in normalized(_mean(rows))])
+    return pooled
+
+
+def _mean(rows: Matrix) -> list[float]:
+    return [sum(float(v) for v in column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+# ---- 5. Clustering: spherical k-means (Dhillon and Modha, 2001)
 
 
 def nearest(x: Vector, centroids: Matrix) -> int:
-    """argmax over c of x . centroid_c, the lowest c among equals."""
+    """Return the number of the centroid that is most similar to a vector.
+
+    Equation 5.1: argmax over c of x . centroid_c, the lowest c among equals
+
+    x is [dim], `centroids` is [n_centroids, dim].
+
+        >>> nearest([0.6, 0.8], [[1.0, 0.0], [0.0, 1.0]])
+        1
+    """
     return max(range(len(centroids)), key=lambda c: (dot(x, centroids[c]), -c))
 
 
 def assign(vectors: Matrix, centroids: Matrix) -> list[int]:
-    """The nearest centroid of each vector."""
+    """Return the nearest centroid of each vector: n integers.
+
+    Equation 5.2: code_n = nearest(x_n, centroids)
+
+    `vectors` is [n, dim], `centroids` is [n_centroids, dim].
+
+        >>> assign([[0.6, 0.8], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]])
+        [1, 0]
+    """
     return [nearest(x, centroids) for x in vectors]
 
 
 def objective(vectors: Matrix, centroids: Matrix) -> float:
-    """Sum over n of max over c of x_n . centroid_c, which k-means maximizes over unit centroids.
+    """Return the quantity that k-means maximizes over unit centroids.
 
-    For unit vectors the inertia, sum over n of |x_n - centroid|^2, is 2 n - 2 objective.
+    Equation 5.3: sum over n of max over c of x_n . centroid_c
+
+    For unit vectors the inertia, the sum over n of |x_n - centroid|^2, is 2 n - 2 objective.
+
+        >>> objective([[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8]])
+        1.4
     """
     return sum(dot(x, centroids[nearest(x, centroids)]) for x in vectors)
 
 
 def kmeans(vectors: Matrix, n_centroids: int, iterations: int, seed: int) -> list[list[float]]:
-    """Start at drawn vectors; in each iteration centroid_c = sum of its vectors / |that sum|. Never lowers `objective`.
+    """Return unit centroids [n_centroids, dim], found by spherical k-means.
 
-    A centroid without vectors, or whose vectors cancel out, stays where it was.
+    Equation 5.4: centroid_c = normalized(sum of the x_n with code_n = c), repeated `iterations` times
+
+    The start is a draw of different vectors with `np.random.default_rng(seed)`. A centroid without vectors, or whose
+    vectors cancel out, stays as it is. No iteration lowers equation 5.3.
+
+        >>> kmeans([[6.0, 0.0], [0.0, 8.0]], n_centroids=1, iterations=1, seed=0)
+        [[0.6, 0.8]]
     """
     drawn = np.random.default_rng(seed).choice(len(vectors), n_centroids, replace=False)
     centroids = [normalized(vectors[i]) for i in drawn]
@@ -213,71 +458,73 @@ def kmeans(vectors: Matrix, n_centroids: int, iterations: int, seed: int) -> lis
     return centroids
 
 
-# ---- pooling (Clavié et al., 2024, section 2): Ward's clusters of a document's tokens
+# ---- 6. Residual codec (ColBERTv2, section 3.3; Lloyd-Max)
 
 
-def clusters(d: Matrix, factor: int) -> list[list[int]]:
-    """ceil(n_d / factor) clusters of rows, by their first rows: the cheapest two become one until so few are left.
+def spread(number: int) -> float:
+    """Return the length of a residual that a spread number stands for.
 
-    cost(A, B) = |A| |B| / (|A| + |B|) |mean(A) - mean(B)|^2.
+    Equation 6.1: s(n) = 2^(1/2 - n / 32), 0 <= n < 256
+
+    The numbers fit one byte. They reach from sqrt(2) down to 0.0056, each 2.1 % below the one before.
+
+        >>> spread(16), spread(48)
+        (1.0, 0.5)
     """
-    check(d)
-    found = [[i] for i in range(len(d))]
-    while len(found) > -(-len(d) // factor):
-        means = [_mean([d[i] for i in members]) for members in found]
-        costs = {}
-        for a, one in enumerate(found):
-            for b in range(a + 1, len(found)):
-                gap = [x - y for x, y in zip(means[a], means[b], strict=True)]
-                costs[a, b] = len(one) * len(found[b]) / (len(one) + len(found[b])) * dot(gap, gap)
-        a, b = min(costs, key=lambda pair: (costs[pair], pair))
-        found[a] = sorted(found[a] + found.pop(b))
-    return sorted(found)
-
-
-def pool(d: Matrix, factor: int) -> list[list[float]]:
-    """One row a cluster: the mean of its rows, scaled to the mean of their norms; rows that cancel out give zeros."""
-    pooled = []
-    for members in clusters(d, factor):
-        rows = [d[i] for i in members]
-        length = sum(norm(row) for row in rows) / len(rows)
-        pooled.append([length * v for v in normalized(_mean(rows))])
-    return pooled
-
-
-def _mean(rows: Matrix) -> list[float]:
-    return [sum(float(v) for v in column) / len(rows) for column in zip(*rows, strict=True)]
-
-
-# ---- residual compression (ColBERTv2, section 3.3)
+    return math.exp2(0.5 - number / 32)
 
 
 def spread_number(length: float) -> int:
-    """n, 0 <= n < 256, with 2^(1/2 - n/32) next to the norm of a residual, on the scale of logarithms."""
+    """Return the spread number of a residual of that length.
+
+    Equation 6.2: n = argmin over n of |log2 s(n) - log2 length|, the lowest n among equals
+
+    Lengths below 2^-8 count as 2^-8.
+
+        >>> spread_number(0.5), spread_number(0.0)
+        (48, 255)
+    """
     exponent = math.log2(max(length, 2.0**-8))
     return min(range(256), key=lambda n: abs(0.5 - n / 32 - exponent))
 
 
-def spread(number: int) -> float:
-    """s = 2^(1/2 - n/32)."""
-    return math.exp2(0.5 - number / 32)
-
-
 def bucket(value: float, step: float, nbits: int) -> int:
-    """b(r) = floor(r / step + L / 2), kept within 0 .. L - 1, with L = 2^nbits; the middle where nothing varies."""
+    """Return the bucket of one component of a residual.
+
+    Equation 6.3: b(r) = floor(r / step + L / 2), cut to 0 .. L - 1, with L = 2^nbits; L / 2 where step = 0
+
+    All buckets are `step` wide, and two of them meet at 0. A step is 0 where no residual of the sample varies.
+
+        >>> [bucket(r, step=0.25, nbits=2) for r in (-9.0, -0.1, 0.0, 0.3, 9.0)]
+        [0, 1, 2, 3, 3]
+    """
     levels: int = 2**nbits
     number = math.floor(value / step + levels / 2) if step > 0 else levels // 2
     return min(max(number, 0), levels - 1)
 
 
 def weight(number: int, step: float, nbits: int) -> float:
-    """step * (b - (L - 1) / 2): the middle of a bucket."""
+    """Return the value that a bucket stands for: its middle.
+
+    Equation 6.4: w(b) = step (b - (L - 1) / 2)
+
+        >>> [weight(b, step=0.25, nbits=2) for b in range(4)]
+        [-0.375, -0.125, 0.125, 0.375]
+    """
     middle: float = (2**nbits - 1) / 2
     return step * (number - middle)
 
 
 def distortion(residuals: Matrix, steps: Vector, nbits: int) -> float:
-    """Sum over residuals r and components of (r_k - weight of its bucket)^2: what a choice of steps costs."""
+    """Return the squared error of residuals [n, dim] that are stored with these steps [dim].
+
+    Equation 6.5: sum over n and k of (r_nk - w(b(r_nk)))^2, with steps s_n step_k
+
+    s_n is the spread of r_n by equations 6.1 and 6.2.
+
+        >>> distortion([[1.0]], steps=[1.0], nbits=1)  # stored as 0.5
+        0.25
+    """
     total = 0.0
     for r in residuals:
         s = spread(spread_number(norm(r)))
@@ -287,30 +534,48 @@ def distortion(residuals: Matrix, steps: Vector, nbits: int) -> float:
 
 
 def steps(residuals: Matrix, nbits: int, reaches: Vector) -> list[float]:
-    """step_k = 2 reach sigma_k / L, sigma_k^2 the mean of (r_k / s)^2, with the reach that makes `distortion` least."""
+    """Return the step [dim] of each component that stores the residuals [n, dim] with the least error.
+
+    Equation 6.6: step_k = 2 reach sigma_k / L, sigma_k^2 = mean over n of (r_nk / s_n)^2
+
+    The reach is the one of `reaches` with the lowest equation 6.5, the first among equals. The buckets then reach from
+    -reach to reach standard deviations. Lloyd's quantizer fits each border; here one number fits them all.
+
+        >>> steps([[1.0], [-1.0]], nbits=1, reaches=[1.0, 2.0])
+        [2.0]
+    """
     spreads = [spread(spread_number(norm(r))) for r in residuals]
     columns = zip(*([v / s for v in r] for r, s in zip(residuals, spreads, strict=True)), strict=True)
     sigmas = [math.sqrt(sum(v * v for v in column) / len(residuals)) for column in columns]
-    tried = [[2 * reach * sigma / 2**nbits for sigma in sigmas] for reach in reaches]
-    return min(tried, key=lambda these: distortion(residuals, these, nbits))
+    choices = [[2 * reach * sigma / 2**nbits for sigma in sigmas] for reach in reaches]
+    return min(choices, key=lambda choice: distortion(residuals, choice, nbits))
 
 
 def fit(vectors: Matrix, n_centroids: int, nbits: int, seed: int) -> tuple[list[list[float]], list[float]]:
-    """Centroids by k-means on x / |x|, steps for the residuals that they leave."""
+    """Return a codec fitted to a sample of vectors [n, dim]: centroids [n_centroids, dim] and steps [dim].
+
+    Equation 6.7: kmeans(x / |x|) in 4 iterations, then steps(x / |x| - centroid_code), reaches 0.5 1.25^i, 0 <= i < 12
+    """
     units = [normalized(x) for x in vectors]
     centroids = kmeans(units, n_centroids, 4, seed)
-    residuals = [[v - c for v, c in zip(x, centroids[nearest(x, centroids)], strict=True)] for x in units]
+    residuals = [_residual(x, centroids[nearest(x, centroids)]) for x in units]
     return centroids, steps(residuals, nbits, [0.5 * 1.25**i for i in range(12)])
 
 
 def encode(x: Vector, centroids: Matrix, steps: Vector, nbits: int) -> tuple[int, list[int], float, int]:
-    """x -> (code, buckets, scale, spread number): nearest centroid, bucketed residual of x / |x|, |x| over its norm.
+    """Return the stored parts of a vector [dim]: code, buckets [dim], scale, spread number.
 
-    The scale is stored as a float16, at most the largest there is.
+    Equation 6.8: u = x / |x|, code = nearest(u), r = u - centroid_code, b_k = b(r_k) with step s step_k
+
+    s is the spread of r. The scale makes the decoded vector as long as x: it is |x| over the length that equation 6.9
+    gives for scale 1, rounded to float16 and at most 65504, the largest float16.
+
+        >>> encode([0.6, 0.8], centroids=[[1.0, 0.0], [0.0, 1.0]], steps=[0.5, 0.5], nbits=2)
+        (1, [3, 1], 1.0341796875, 37)
     """
     unit = normalized(x)
     code = nearest(unit, centroids)
-    residual = [v - c for v, c in zip(unit, centroids[code], strict=True)]
+    residual = _residual(unit, centroids[code])
     number = spread_number(norm(residual))
     numbers = [bucket(r, spread(number) * step, nbits) for r, step in zip(residual, steps, strict=True)]
     length = norm(decode(code, numbers, 1.0, number, centroids, steps, nbits))
@@ -318,66 +583,205 @@ def encode(x: Vector, centroids: Matrix, steps: Vector, nbits: int) -> tuple[int
     return code, numbers, float(np.float16(scale)), number
 
 
+def _residual(x: Vector, centroid: Vector) -> list[float]:
+    return [v - c for v, c in zip(x, centroid, strict=True)]
+
+
 def decode(
     code: int, buckets: Sequence[int], scale: float, number: int, centroids: Matrix, steps: Vector, nbits: int
 ) -> list[float]:
-    """x' = scale * (centroid + s * step * (b - (L - 1) / 2))."""
+    """Return the vector [dim] that the stored parts stand for.
+
+    Equation 6.9: x' = scale (centroid_code + s step (b - (L - 1) / 2))
+
+        >>> x = decode(1, [3, 1], 1.0341796875, 37, centroids=[[1.0, 0.0], [0.0, 1.0]], steps=[0.5, 0.5], nbits=2)
+        >>> [round(v, 3) for v in x]
+        [0.492, 0.87]
+    """
     s = spread(number)
     weights = [weight(b, s * step, nbits) for b, step in zip(buckets, steps, strict=True)]
     return [scale * (c + w) for c, w in zip(centroids[code], weights, strict=True)]
 
 
 def pack(buckets: Sequence[int], nbits: int) -> bytes:
-    """Component k takes bits k * nbits ... of the row, counted from the low bit of the first byte."""
+    """Return the buckets [dim] of one token in ceil(dim nbits / 8) bytes.
+
+    Equation 6.10: bucket k takes the bits k nbits ... (k + 1) nbits - 1, from the low bit of the first byte
+
+        >>> pack([1, 0, 3, 2, 1], nbits=2).hex()  # 0b10110001, 0b01
+        'b101'
+    """
     row = sum(int(b) << (k * nbits) for k, b in enumerate(buckets))
     return row.to_bytes(-(-len(buckets) * nbits // 8), "little")
 
 
 def unpack(packed: bytes, dim: int, nbits: int) -> list[int]:
-    """The inverse of `pack`."""
+    """Return the buckets [dim] of one packed token.
+
+    Equation 6.11: unpack(pack(b), dim, nbits) = b
+
+        >>> unpack(bytes.fromhex("b101"), dim=5, nbits=2)
+        [1, 0, 3, 2, 1]
+    """
     row = int.from_bytes(packed, "little")
     return [(row >> (k * nbits)) % 2**nbits for k in range(dim)]
 
 
-# ---- two-phase retrieval (ColBERT, section 3.6; PLAID, section 4)
+# ---- 7. Candidate generation (ColBERT, section 3.6; PLAID, section 4)
 
 
 def inverted_lists(codes: Sequence[Sequence[int]], n_centroids: int) -> list[list[int]]:
-    """For each centroid the documents with a token in its cell, ascending; `codes` has one sequence a document."""
+    """Return for each centroid the documents with a token in its cell, ascending, each once.
+
+    Equation 7.1: list_c = {documents with code_j = c for some j}
+
+    `codes` holds one sequence per document: the nearest centroid of each of its tokens.
+
+        >>> inverted_lists([[0, 2], [2, 2], [1]], n_centroids=4)
+        [[0], [2], [0, 1], []]
+    """
     return [[i for i, document in enumerate(codes) if c in document] for c in range(n_centroids)]
 
 
 def probe(q: Matrix, centroids: Matrix, nprobe: int) -> set[int]:
-    """The cells that are among the `nprobe` nearest of some query token, the lower number first among equals."""
+    """Return the cells whose documents are candidates.
+
+    Equation 7.2: union over i of the first nprobe cells by q_i . centroid_c, the lower c first among equals
+
+    q is [n_q, dim], `centroids` is [n_centroids, dim].
+
+        >>> sorted(probe([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], nprobe=1))
+        [0, 1]
+    """
     return {c for q_i in q for c in top_k([dot(q_i, centroid) for centroid in centroids], nprobe)}
 
 
 def candidates(lists: Sequence[Sequence[int]], cells: Collection[int]) -> list[int]:
-    """The documents in the lists of the probed cells, ascending."""
+    """Return the documents in the lists of the probed cells, ascending, each once.
+
+    Equation 7.3: union over the probed c of list_c
+
+        >>> candidates([[0], [2], [0, 1], []], cells={0, 2})
+        [0, 1]
+    """
     return sorted({document for cell in cells for document in lists[cell]})
+
+
+def quantize_scores(similarities: Matrix) -> list[list[int]]:
+    """Return similarities with centroids [n_centroids, n_q] as integers 0 .. 255 of the same shape.
+
+    Equation 7.4: T_ci = floor(255 max(q_i . centroid_c, 0) / largest), largest over all c and i
+
+    A byte per similarity keeps the table in the processor's cache.
+
+        >>> quantize_scores([[1.0, -0.5], [0.5, 0.25]])
+        [[255, 0], [127, 63]]
+    """
+    largest = max(max(max(row) for row in similarities), 1e-30)
+    return [[math.floor(max(value, 0.0) * (255 / largest)) for value in row] for row in similarities]
+
+
+def approximate_maxsim(table: Sequence[Sequence[int]], cells: Sequence[int]) -> int:
+    """Return the score of a document whose tokens are replaced by the centroids of these cells.
+
+    Equation 7.5: A(cells) = sum over i of max over c in cells of T_ci
+
+    `table` is equation 7.4; `cells` holds a cell per token. PLAID calls this centroid interaction.
+
+        >>> approximate_maxsim([[255, 0], [127, 63]], cells=[0, 1, 1])
+        318
+    """
+    return sum(max(column) for column in zip(*(table[c] for c in cells), strict=True))
+
+
+def nearest_tokens(table: Sequence[Sequence[int]], cells: Sequence[int], margin: int = 8) -> list[int]:
+    """Return the tokens of a document that are probably the nearest of some query token, ascending.
+
+    Equation 7.6: {j: T_ci >= (max over j of T_ci) - margin for some i}, with c = code_j
+
+    Refining reads the vectors of these tokens alone. `cells` holds the cell of each token.
+
+        >>> nearest_tokens([[255, 0], [127, 63], [120, 60]], cells=[0, 1, 2])
+        [0, 1, 2]
+        >>> nearest_tokens([[255, 0], [127, 63], [120, 30]], cells=[0, 1, 2])
+        [0, 1]
+    """
+    best = [max(column) for column in zip(*(table[c] for c in cells), strict=True)]
+    return [j for j, c in enumerate(cells) if any(t >= b - margin for t, b in zip(table[c], best, strict=True))]
 
 
 def search(
     q: Matrix,
-    documents: Sequence[Matrix],  # decoded
+    documents: Sequence[Matrix],
     codes: Sequence[Sequence[int]],
     centroids: Matrix,
     k: int,
     nprobe: int,
     keep: int,
 ) -> list[tuple[int, float]]:
-    """Probe, gather candidates, keep the best `keep` by centroids alone, rank those by MaxSim: (document, score)."""
-    found = candidates(inverted_lists(codes, len(centroids)), probe(q, centroids, nprobe))
-    approximate = [maxsim(q, [centroids[c] for c in codes[i]]) for i in found]
-    chosen = sorted(found[i] for i in top_k(approximate, keep))
-    scores = [maxsim(q, documents[i]) for i in chosen]
-    return [(chosen[i], scores[i]) for i in top_k(scores, k)]
+    """Return (document, score) of the k best documents that the stages reach, best first.
+
+    Equation 7.7: rank(refine(prune(candidates(cells))))
+
+    q is [n_q, dim], `centroids` is [n_centroids, dim]. `documents` holds a decoded matrix [n_d, dim] per document,
+    `codes` the cells of its tokens [n_d]. The stages are:
+
+    - cells: equation 7.2 with `nprobe`, four times as many while there are fewer than k candidates.
+    - candidates: equation 7.3. The best 4 `keep` by equation 7.5 over their probed cells go on.
+    - prune: the best `keep`, and at least k, by equation 7.5 over all their tokens go on.
+    - refine: the best 2 k + 12 by equation 2.6 over the tokens of equation 7.6 go on.
+    - rank: the best k by equation 2.6, in the order of equation 3.1.
+
+    Rank is normative, the other stages are informative. They state refcolbert's default search, in which float32
+    rounds similarities before the last stage: a document at the border of a stage may fall on the other side. A filter
+    that leaves a tenth of the documents makes refcolbert probe ten times as many cells. It skips all stages but the
+    last for raw vectors, for an exact search, and if no more than `keep` documents are eligible.
+
+        >>> documents = [[[1.0, 0.0]], [[0.0, 1.0]], [[0.6, 0.8], [0.8, 0.6]]]
+        >>> search([[1.0, 0.0]], documents, [[0], [1], [1, 0]], [[1.0, 0.0], [0.0, 1.0]], k=2, nprobe=1, keep=3)
+        [(0, 1.0), (2, 0.8)]
+    """
+    lists, keep = inverted_lists(codes, len(centroids)), max(keep, k)
+    cells = probe(q, centroids, nprobe)
+    while len(candidates(lists, cells)) < k and len(cells) < len(centroids):
+        nprobe *= 4
+        cells = probe(q, centroids, nprobe)
+    chosen = candidates(lists, cells)
+    table = quantize_scores([[dot(q_i, centroid) for q_i in q] for centroid in centroids])
+    probed = [approximate_maxsim(table, [c for c in codes[i] if c in cells]) for i in chosen]
+    chosen = _best(chosen, probed, 4 * keep)
+    chosen = _best(chosen, [approximate_maxsim(table, codes[i]) for i in chosen], keep)
+    refined = [maxsim(q, [documents[i][j] for j in nearest_tokens(table, codes[i])]) for i in chosen]
+    chosen = _best(chosen, refined, 2 * k + 12)
+    exact = scores(q, [documents[i] for i in chosen])
+    return [(chosen[i], exact[i]) for i in top_k(exact, k)]
+
+
+def _best(documents: Sequence[int], scores: Vector, n: int) -> list[int]:
+    return sorted(documents[i] for i in top_k(scores, n))
+
+
+# ---- 8. The index
 
 
 class Index:
-    """What an index answers, however it does it: documents by id, in the order in which they were added.
+    """Documents by id, in the order in which they were added, and their exact search.
 
-    A call that raises has changed nothing.
+    This is the behaviour of every index, whatever its files and stages are. A call that raises changes nothing.
+    Compacting, saving, reopening and copying change no answer. A reader that was opened before a write gives the
+    answers from before that write. Threads that share an index get the answers of one thread. A search writes nothing,
+    the same calls write the same bytes, and a damaged file is an error or changes no answer.
+
+        >>> index = Index(dim=2)
+        >>> index.add(["a", "b"], [[[1.0, 0.0]], [[0.6, 0.8]]])
+        >>> index.search([[1.0, 0.0]], k=2)
+        [('a', 1.0), ('b', 0.6)]
+        >>> index.upsert(["a"], [[[0.6, -0.8]]])
+        >>> index.search([[1.0, 0.0]], k=2)  # equal scores: b was added before the new a
+        [('b', 0.6), ('a', 0.6)]
+        >>> index.delete(["b"])
+        >>> index.search([[1.0, 0.0]], k=2)
+        [('a', 0.6)]
     """
 
     def __init__(self, dim: int) -> None:
@@ -385,44 +789,69 @@ class Index:
         self.documents: dict[str, Matrix] = {}
 
     def add(self, ids: Sequence[str], documents: Sequence[Matrix]) -> None:
-        """New documents go to the end. Raises ValueError for an id that is there or occurs twice, or bad vectors."""
+        """Append documents, each [n_d, dim].
+
+        Equation 8.1: new documents take the next positions, in the order of the call
+
+        Raises ValueError for an id that is in the index or occurs twice, and for vectors that equation 2.5 excludes.
+        """
         if len(ids) != len(documents) or len({*ids, *self.documents}) < len(ids) + len(self.documents):
-            raise ValueError("expected one new id for each document")
+            raise ValueError("expected one new id per document, found a known or repeated id (equation 8.1)")
         for d in documents:
             check(d, self.dim)
         self.documents.update(zip(ids, documents, strict=True))
 
     def delete(self, ids: Sequence[str]) -> None:
-        """The documents are gone, as if never added. Raises ValueError for an id that is not there."""
+        """Remove documents.
+
+        Equation 8.2: the index answers as if they had never been added
+
+        Raises ValueError for an id that is not in the index.
+        """
         if not set(ids) <= set(self.documents):
-            raise ValueError("expected ids that are in the index")
+            raise ValueError("expected ids of the index, found an unknown id (equation 8.2)")
         for name in set(ids):
             del self.documents[name]
 
     def upsert(self, ids: Sequence[str], documents: Sequence[Matrix]) -> None:
-        """What is there under an id goes, and the new one comes to the end, as any that is added."""
-        if len(ids) != len(documents) or len(set(ids)) < len(ids):
-            raise ValueError("expected one document for each of different ids")
-        for d in documents:
-            check(d, self.dim)
+        """Add documents, each [n_d, dim], and remove the old ones with the same ids.
+
+        Equation 8.3: delete the known ids, then add all: a replaced document takes a new position
+
+        Raises ValueError for an id that occurs twice, and for vectors that equation 2.5 excludes.
+        """
+        new = Index(self.dim)
+        new.add(ids, documents)
         self.delete([name for name in ids if name in self.documents])
-        self.add(ids, documents)
+        self.documents.update(new.documents)
 
     def search(self, q: Matrix, k: int, ids: Collection[str] | None = None) -> list[tuple[str, float]]:
-        """The first k of all documents, or of those among `ids`, by MaxSim: (id, score)."""
+        """Return (id, score) of the k best eligible documents, best first; all of them if there are fewer than k.
+
+        Equation 8.4: the first k of the eligible documents by equation 2.6, in the order of equation 3.1
+
+        q is [n_q, dim]. Every document in the index is eligible, or those among `ids`. An id that is not in the index
+        matches nothing.
+        """
         names = [name for name in self.documents if ids is None or name in ids]
-        found = scores(q, [self.documents[name] for name in names])
-        return [(names[i], found[i]) for i in top_k(found, k)]
+        exact = scores(q, [self.documents[name] for name in names])
+        return [(names[i], exact[i]) for i in top_k(exact, k)]
 
 
-# ---- training losses, on scores S and a teacher's scores T
+# ---- 9. Training losses (ColBERT, ColBERTv2, Margin-MSE)
 
 
 def softmax(values: Vector) -> list[float]:
-    """p_i = exp(s_i) / sum over j of exp(s_j), with the largest s taken off first, which changes nothing else."""
-    largest = max(values)
-    powers = [math.exp(s - largest) for s in values]
-    return [p / sum(powers) for p in powers]
+    """Return the probabilities of scores [n].
+
+    Equation 9.1: p_i = exp(s_i) / sum over j of exp(s_j)
+
+    The losses use log p. The largest score is subtracted first, so that exp does not overflow; p stays the same.
+
+        >>> [round(p, 6) for p in softmax([0.0, math.log(3)])]
+        [0.25, 0.75]
+    """
+    return [math.exp(p) for p in _log_softmax(values)]
 
 
 def _log_softmax(values: Vector) -> list[float]:
@@ -432,28 +861,59 @@ def _log_softmax(values: Vector) -> list[float]:
 
 
 def pairwise_hinge(positive: float, negative: float) -> float:
-    """max(0, 1 - S+ + S-)."""
+    """Return the hinge loss of the scores of a relevant and an irrelevant document, with margin 1.
+
+    Equation 9.2: max(0, 1 - S+ + S-)
+
+        >>> pairwise_hinge(3.0, 2.5)
+        0.5
+    """
     return max(0.0, 1.0 - positive + negative)
 
 
 def pairwise_softmax(positive: float, negative: float) -> float:
-    """-log(exp S+ / (exp S+ + exp S-)): pairwise softmax cross-entropy (ColBERT, section 3.3)."""
+    """Return the cross-entropy of a relevant and an irrelevant document (ColBERT, section 3.3).
+
+    Equation 9.3: -log(exp S+ / (exp S+ + exp S-))
+    """
     return n_way([positive, negative])
 
 
 def n_way(scores: Vector) -> float:
-    """-log softmax(S)_0: cross-entropy over one positive, which comes first, and n - 1 negatives."""
+    """Return the cross-entropy of a relevant document, which comes first, and n - 1 irrelevant ones; `scores` is [n].
+
+    Equation 9.4: -log softmax(S)_0
+
+        >>> round(n_way([math.log(3), 0.0]), 6)  # -log(3 / 4)
+        0.287682
+    """
     return -_log_softmax(scores)[0]
 
 
 def in_batch(scores: Matrix, temperature: float) -> float:
-    """Mean over queries i of -log softmax(S_i / temperature)_i: document i is query i's, all others are negatives."""
+    """Return the mean cross-entropy of a batch; `scores` is [n, n], query by document.
+
+    Equation 9.5: mean over i of -log softmax(S_i / temperature)_i
+
+    Document i is relevant to query i, and the other documents of the batch are irrelevant to it.
+
+        >>> round(in_batch([[math.log(3), 0.0], [0.0, math.log(3)]], temperature=1.0), 6)
+        0.287682
+    """
     losses = [-_log_softmax([s / temperature for s in row])[i] for i, row in enumerate(scores)]
     return sum(losses) / len(losses)
 
 
 def kl_divergence(scores: Matrix, teacher: Matrix) -> float:
-    """Mean over queries of sum over j of p_j (log p_j - log r_j), p = softmax(T), r = softmax(S) (ColBERTv2, 3.2)."""
+    """Return the divergence of the model's from the teacher's distribution (ColBERTv2, section 3.2).
+
+    Equation 9.6: mean over queries of sum over j of p_j (log p_j - log r_j), p = softmax(T), r = softmax(S)
+
+    `scores` S and `teacher` T are [n_queries, n_documents].
+
+        >>> round(kl_divergence([[0.0, 0.0]], [[math.log(3), 0.0]]), 6)  # 3/4 log(3/2) + 1/4 log(1/2)
+        0.130812
+    """
     total = 0.0
     for s, t in zip(scores, teacher, strict=True):
         log_p, log_r = _log_softmax(t), _log_softmax(s)
@@ -462,7 +922,15 @@ def kl_divergence(scores: Matrix, teacher: Matrix) -> float:
 
 
 def margin_mse(scores: Matrix, teacher: Matrix) -> float:
-    """Mean over queries and negatives j of ((S_0 - S_j) - (T_0 - T_j))^2; document 0 is the positive."""
+    """Return the squared difference of the model's and the teacher's margins (Margin-MSE).
+
+    Equation 9.7: mean over queries and j >= 1 of ((S_0 - S_j) - (T_0 - T_j))^2
+
+    `scores` S and `teacher` T are [n_queries, n_documents]; document 0 is the relevant one.
+
+        >>> margin_mse([[3.0, 1.0]], [[4.0, 1.0]])
+        1.0
+    """
     errors = []
     for s, t in zip(scores, teacher, strict=True):
         errors += [((s[0] - s[j]) - (t[0] - t[j])) ** 2 for j in range(1, len(s))]

@@ -1,4 +1,4 @@
-"""Conformance cases for any ColBERT engine. README.md says how to point them at yours."""
+"""Conformance cases for any ColBERT engine. README.md says how to run them against yours."""
 
 from .registry import load, reproduce
 

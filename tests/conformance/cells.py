@@ -1,4 +1,4 @@
-"""Cases of two-phase retrieval: inverted lists, probing, candidates, ranking."""
+"""Cases of search in stages: inverted lists, probed cells, candidates, ranking."""
 
 from itertools import pairwise
 
@@ -16,46 +16,46 @@ CODES = st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=5), min_size=1
 
 @case("26", "inverted_lists", codes=CODES)
 def a_list_holds_the_documents_of_its_cell(impl, codes):
-    """List c holds exactly the documents with a token in cell c, once each, ascending."""
+    """List c holds the documents with a token in cell c and no others, each once, ascending."""
     lists = [plain(documents) for documents in impl.inverted_lists(codes, 7)]
     assert lists == [[i for i, document in enumerate(codes) if c in document] for c in range(7)]
 
 
 @case("27", "probe", seed=SEEDS, n=st.integers(1, 24), nprobe=st.integers(1, 26))
 def the_probed_cells_are_those_of_the_definition(impl, seed, n, nprobe):
-    """The best nprobe of each query token, the lower number among equals, on the grid."""
+    """The best nprobe cells of each query token, the lower number among equals, on the grid."""
     rng = np.random.default_rng(seed)
     q, centroids = ((rng.integers(-2, 3, (m, 3)) / 8).astype(np.float32) for m in (3, n))
     assert set(plain(impl.probe(q, centroids, nprobe))) == definition.probe(q, centroids, nprobe)
 
 
-@case("27", "probe", "candidates", "inverted_lists", codes=CODES, seed=SEEDS)
+@case("27", "probe", "candidates", "inverted_lists", equation="7.3", codes=CODES, seed=SEEDS)
 def more_probes_never_lose_a_candidate(impl, codes, seed):
-    """candidates(nprobe) is a subset of candidates(nprobe + 1), and probing every cell gives all documents."""
+    """candidates(nprobe) is a subset of candidates(nprobe + 1). With every cell probed all documents are candidates."""
     rng = np.random.default_rng(seed)
     q, centroids = unit(rng, 2, 4), unit(rng, 7, 4)
     lists = impl.inverted_lists(codes, 7)
-    found = [plain(impl.candidates(lists, impl.probe(q, centroids, n))) for n in range(1, 8)]
-    assert all(set(a) <= set(b) for a, b in pairwise(found))
-    assert found[-1] == list(range(len(codes)))
-    assert all(some == sorted(set(some)) for some in found)
+    by_nprobe = [plain(impl.candidates(lists, impl.probe(q, centroids, n))) for n in range(1, 8)]
+    assert all(set(a) <= set(b) for a, b in pairwise(by_nprobe))
+    assert by_nprobe[-1] == list(range(len(codes)))
+    assert all(documents == sorted(set(documents)) for documents in by_nprobe)
 
 
 @case("27", "candidates", "inverted_lists", codes=CODES, cells=st.sets(st.integers(0, 6)))
 def candidates_are_the_union_of_the_lists(impl, codes, cells):
-    """Every document with a token in a probed cell, no other, ascending."""
-    found = plain(impl.candidates(impl.inverted_lists(codes, 7), cells))
-    assert found == [i for i, document in enumerate(codes) if cells & set(document)]
+    """The candidates are the documents with a token in a probed cell and no others, ascending."""
+    documents = plain(impl.candidates(impl.inverted_lists(codes, 7), cells))
+    assert documents == [i for i, document in enumerate(codes) if cells & set(document)]
 
 
 @case("27", "probe", nprobe=st.sampled_from([0, -1]))
 def probing_nothing_is_refused(impl, nprobe):
-    """At least one cell."""
+    """An nprobe below 1 is an error."""
     refused(impl.probe, np.ones((1, 2), np.float32), np.ones((3, 2), np.float32), nprobe)
 
 
 def collection(seed, exact):
-    """A query, documents, their codes, centroids: on the grid with many ties, or of unit vectors."""
+    """A query, documents, their codes and centroids: on the grid with many ties, or of unit vectors."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 4, int(rng.integers(1, 12)))
     if exact:
@@ -66,20 +66,21 @@ def collection(seed, exact):
     return q, documents, [definition.assign(d, centroids) for d in documents], centroids
 
 
-@case("28", "search", seed=SEEDS, k=st.integers(1, 14), exact=st.booleans())
+@case("28", "search", equation="8.4", seed=SEEDS, k=st.integers(1, 14), exact=st.booleans())
 def probing_everything_is_a_full_scan(impl, seed, k, exact):
-    """With every cell probed and nothing pruned: the first k by MaxSim, ties by position, ids and scores."""
+    """If every cell is probed and nothing is pruned, the answer is the first k of all documents with their scores."""
     q, documents, codes, centroids = collection(seed, exact)
-    found = impl.search(q, documents, codes, centroids, k, len(centroids), len(documents))
+    hits = impl.search(q, documents, codes, centroids, k, len(centroids), len(documents))
     scores = definition.scores(q, documents)
-    assert [int(i) for i, _ in found] == definition.top_k(scores, k)
-    held = Pair(q, np.concatenate(documents), q, seed, exact)
-    held.same([score for _, score in found], [scores[int(i)] for i, _ in found])
+    assert [int(i) for i, _ in hits] == definition.top_k(scores, k)
+    pair = Pair(q, np.concatenate(documents), q, seed, exact)
+    pair.same([score for _, score in hits], [scores[int(i)] for i, _ in hits])
 
 
 @case(
     "29",
     "search",
+    equation="2.6",
     seed=SEEDS,
     k=st.integers(1, 6),
     nprobe=st.integers(1, 5),
@@ -87,35 +88,35 @@ def probing_everything_is_a_full_scan(impl, seed, k, exact):
     exact=st.booleans(),
 )
 def every_returned_score_is_true(impl, seed, k, nprobe, keep, exact):
-    """Whatever was pruned: scores are S(q, d), documents unique and in the one total order, at most k of them."""
+    """At most k documents come back, each once, in the one total order, with the score S(q, d)."""
     q, documents, codes, centroids = collection(seed, exact)
-    found = [(int(i), float(s)) for i, s in impl.search(q, documents, codes, centroids, k, nprobe, max(keep, k))]
-    assert len({i for i, _ in found}) == len(found) <= k
-    held = Pair(q, np.concatenate(documents), q, seed, exact)
-    held.same([s for _, s in found], [definition.maxsim(q, documents[i]) for i, _ in found])
+    hits = [(int(i), float(s)) for i, s in impl.search(q, documents, codes, centroids, k, nprobe, max(keep, k))]
+    assert len({i for i, _ in hits}) == len(hits) <= k
+    pair = Pair(q, np.concatenate(documents), q, seed, exact)
+    pair.same([s for _, s in hits], [definition.maxsim(q, documents[i]) for i, _ in hits])
     slack = 0 if exact else 2 * len(q) * g(32)
-    assert all(a[1] >= b[1] - slack for a, b in pairwise(found))
-    assert all(a[0] < b[0] for a, b in pairwise(found) if a[1] == b[1])
+    assert all(a[1] >= b[1] - slack for a, b in pairwise(hits))
+    assert all(a[0] < b[0] for a, b in pairwise(hits) if a[1] == b[1])
 
 
-@case("48", "search", seed=SEEDS, heavy=True)
+@case("48", "search", equation="3.1", seed=SEEDS, heavy=True)
 def close_scores_come_in_their_exact_order(impl, seed):
-    """Documents that differ in the last bits of some numbers come in the order that float64 gives."""
+    """Documents that differ in the last bits of some numbers come in the order of their float64 scores."""
     rng = np.random.default_rng(seed)
     q, d, documents = unit(rng, 8, 64), unit(rng, 5, 64), []
     for _ in range(10):
         documents.append(d.copy())
         for place in rng.integers(0, d.size, 20):
             documents[-1].flat[place] = np.nextafter(d.flat[place], np.float32(rng.choice([-2, 2])))
-    found = impl.search(q, documents, [[0] * 5] * 10, unit(rng, 1, 64), 10, 1, 10)
-    exact, order = definition.scores(q, documents), [int(i) for i, _ in found]
+    hits = impl.search(q, documents, [[0] * 5] * 10, unit(rng, 1, 64), 10, 1, 10)
+    exact, order = definition.scores(q, documents), [int(i) for i, _ in hits]
     assert sorted(order) == list(range(10))
     assert all(exact[a] >= exact[b] - 2.0**-45 for a, b in pairwise(order))
 
 
-@case("49", "search", seed=SEEDS, heavy=True)
+@case("49", "search", equation="2.9", seed=SEEDS, heavy=True)
 def a_score_has_the_same_bits_in_any_company(impl, seed):
-    """What is returned of a document is what is returned when it is searched alone, to the bit."""
+    """The score of a document has the bits that it has when the document is searched alone."""
     rng = np.random.default_rng(seed)
     q, centroids = unit(rng, 8, 48), unit(rng, 3, 48)
     documents = [unit(rng, int(n), 48) for n in rng.integers(3, 20, 8)]
@@ -125,9 +126,9 @@ def a_score_has_the_same_bits_in_any_company(impl, seed):
     assert [together[i] for i in range(8)] == [float(s) for s in alone]
 
 
-@case("29", "held", heavy=True, seed=SEEDS, k=st.integers(1, 30), negative=st.booleans())
+@case("29", "held", equation="8.4", heavy=True, seed=SEEDS, k=st.integers(1, 30), negative=st.booleans())
 def an_index_scores_what_it_holds(impl, seed, k, negative):
-    """Searched without pruning: every score is S(q, held document), min(k, n) documents, each once, best first."""
+    """Without pruning min(k, n) documents come back, each once, best first, scored by the vectors that are held."""
     rng = np.random.default_rng(seed)
     documents = [unit(rng, int(n), 16) for n in rng.integers(3, 9, 24)]
     q = unit(rng, 4, 16)
@@ -137,14 +138,14 @@ def an_index_scores_what_it_holds(impl, seed, k, negative):
     numbers, scores = [int(i) for i, _ in hits], [float(s) for _, s in hits]
     expected = [definition.maxsim(q, vectors[i]) for i in numbers]
     assert len(set(numbers)) == len(numbers) == min(k, len(documents))
-    rounding = len(q) * 2.0**-10  # held and multiplied in float16: two roundings of a product of unit vectors
-    assert np.abs(np.array(scores) - expected).max() <= rounding, "scores of other vectors"
+    rounding = len(q) * 2.0**-10  # float16 vectors, float16 products: two roundings per product of unit vectors
+    assert np.abs(np.array(scores) - expected).max() <= rounding, "these are scores of other vectors than those held"
     assert scores == sorted(scores, reverse=True)
 
 
-@case("23", "held", heavy=True, seed=SEEDS)
+@case("23", "held", equation="6.9", heavy=True, seed=SEEDS)
 def an_index_holds_what_it_was_given(impl, seed):
-    """Unit rows come back with norm 1 to float16, nearer to what they were than half the distance of random ones."""
+    """Held unit rows have norm 1 to float16, and a mean squared error below 0.5; that of random unit rows is 2."""
     rng = np.random.default_rng(seed)
     documents = [unit(rng, int(n), 16) for n in rng.integers(3, 9, 24)]
     _, vectors = impl.held(documents, unit(rng, 4, 16), 1)

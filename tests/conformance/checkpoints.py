@@ -1,7 +1,7 @@
-"""Cases of trained checkpoints: what their originals answer is in golden/encode, one folder a checkpoint.
+"""Cases of trained checkpoints: golden/encode has one folder per checkpoint with the vectors of the original package.
 
-`encoder_of(folder)` gives an encoder as texts.py describes it. A layout that an engine does not read is a
-NotImplementedError, which is "not offered" and no failure.
+`encoder_of(folder)` gives an encoder as texts.py describes it. For a layout that an engine does not read it raises
+NotImplementedError; the case is then reported as "not offered" and does not fail.
 """
 
 import json
@@ -15,12 +15,12 @@ ORIGINALS = {"stanford": "colbert ai", "pylate": "pylate", "multivector": "sente
 
 
 def folders(prefix):
-    """The checkpoints that one original has saved."""
+    """The folders of the checkpoints that one package has saved."""
     return sorted(path.parent for path in (GOLDEN / "encode").glob(f"{prefix}-*/expected.json"))
 
 
 def _layout(prefix, original):
-    """A case for all checkpoints of one layout."""
+    """Register one case for all checkpoints of one layout."""
 
     def the_vectors_are_the_originals(impl):
         about = json.loads((GOLDEN / "encode" / f"{prefix}.json").read_text())
@@ -30,20 +30,20 @@ def _layout(prefix, original):
             except NotImplementedError as error:
                 raise NotOffered(f"encoder_of: {error}") from error
             texts = json.loads((folder / "expected.json").read_text())["texts"]
-            with np.load(folder / "expected.npz") as held:
+            with np.load(folder / "expected.npz") as originals:
                 for side, encode in (("query", encoder.queries), ("document", encoder.documents)):
-                    some = [i for i in range(len(texts[side])) if len(held[f"{side}_{i}"])]
-                    for i, rows in zip(some, encode([texts[side][i] for i in some]), strict=True):
-                        expected, where = held[f"{side}_{i}"], f"{folder.name}, {side} {texts[side][i]!r}"
+                    with_rows = [i for i in range(len(texts[side])) if len(originals[f"{side}_{i}"])]
+                    for i, rows in zip(with_rows, encode([texts[side][i] for i in with_rows]), strict=True):
+                        expected, where = originals[f"{side}_{i}"], f"{folder.name}, {side} {texts[side][i]!r}"
                         assert np.shape(rows) == expected.shape, f"{where}: {np.shape(rows)}, not {expected.shape}"
                         off = float(np.abs(np.asarray(rows, np.float64) - expected).max(initial=0))
                         assert off <= about["tolerance"]["vectors"], f"{where}: off by {off}"
 
     the_vectors_are_the_originals.__name__ = f"a_checkpoint_of_{original.replace(' ', '_')}_gives_its_vectors"
     the_vectors_are_the_originals.__doc__ = (
-        "Of every query and document, each kept row to 1e-4; a text of which no row is kept may be refused."
+        "Each kept row is that of the original to 1e-4; a text without a kept row is left out."
     )
-    case("46", "encoder_of")(the_vectors_are_the_originals)
+    case("46", "encoder_of", equation="1")(the_vectors_are_the_originals)
 
 
 for _prefix, _original in ORIGINALS.items():

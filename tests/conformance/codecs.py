@@ -18,7 +18,7 @@ STEP = 0.25
 
 
 def topical(seed, n, dim, topics=6, spread=0.3):
-    """[n, dim] float32 unit rows scattered around a few directions, as token vectors are."""
+    """[n, dim] float32 unit rows around a few directions, like token vectors."""
     rng = np.random.default_rng(seed)
     rows = unit(rng, topics, dim)[rng.integers(0, topics, n)] + spread * unit(rng, n, dim)
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
@@ -27,9 +27,9 @@ def topical(seed, n, dim, topics=6, spread=0.3):
 # ---- packing and buckets
 
 
-@case("20", "pack", "unpack", nbits=NBITS, dim=st.integers(1, 40), seed=SEEDS)
+@case("20", "pack", "unpack", equation="6.11", nbits=NBITS, dim=st.integers(1, 40), seed=SEEDS)
 def packing_loses_nothing(impl, nbits, dim, seed):
-    """unpack(pack(b)) = b in ceil(dim nbits / 8) bytes, for any dim."""
+    """unpack(pack(b)) = b, and pack(b) has ceil(dim nbits / 8) bytes, for any dim."""
     buckets = np.random.default_rng(seed).integers(0, 2**nbits, dim).tolist()
     packed = impl.pack(buckets, nbits)
     assert len(packed) == -(-dim * nbits // 8)
@@ -38,7 +38,7 @@ def packing_loses_nothing(impl, nbits, dim, seed):
 
 @case("20", "pack", "unpack", nbits=NBITS, dim=st.integers(1, 40), seed=SEEDS)
 def packed_bytes_are_those_of_the_definition(impl, nbits, dim, seed):
-    """Component k takes bits k nbits ... counted from the low bit of the first byte."""
+    """Component k takes the nbits bits from bit k nbits on, counted from the low bit of the first byte."""
     buckets = np.random.default_rng(seed).integers(0, 2**nbits, dim).tolist()
     packed = definition.pack(buckets, nbits)
     assert bytes(impl.pack(buckets, nbits)) == packed
@@ -47,23 +47,23 @@ def packed_bytes_are_those_of_the_definition(impl, nbits, dim, seed):
 
 @case("21", "bucket", nbits=NBITS, values=st.lists(st.integers(-9000, 9000), min_size=2, max_size=20))
 def buckets_ascend_and_stay_in_range(impl, nbits, values):
-    """r <= r' => b(r) <= b(r'), all in 0 .. 2^nbits - 1, with the ends for what lies beyond."""
-    found = [impl.bucket(v / 64, STEP, nbits) for v in sorted(values)]
-    assert found == sorted(found)
+    """r <= r' implies b(r) <= b(r'). All buckets are in 0 .. 2^nbits - 1, and values beyond the ends go to the ends."""
+    buckets = [impl.bucket(v / 64, STEP, nbits) for v in sorted(values)]
+    assert buckets == sorted(buckets)
     assert [impl.bucket(v, STEP, nbits) for v in (-1e6, 1e6)] == [0, 2**nbits - 1]
-    assert set(found) <= set(range(2**nbits))
+    assert set(buckets) <= set(range(2**nbits))
 
 
 @case("21", "bucket", nbits=NBITS, value=st.integers(-9000, 9000))
 def buckets_are_those_of_the_definition(impl, nbits, value):
-    """b(r) = floor(r / step + L / 2), also on the borders; the middle where nothing varies."""
+    """b(r) = floor(r / step + L / 2), also on the borders; L / 2 where the step is 0."""
     assert impl.bucket(value / 64, STEP, nbits) == definition.bucket(value / 64, STEP, nbits)
     assert impl.bucket(value / 64, 0.0, nbits) == definition.bucket(value / 64, 0.0, nbits)
 
 
-@case("22", "bucket", "weight", nbits=NBITS, step=st.sampled_from([2.0**-6, 0.25, 3.0]))
+@case("22", "bucket", "weight", equation="6.4", nbits=NBITS, step=st.sampled_from([2.0**-6, 0.25, 3.0]))
 def the_middle_of_a_bucket_falls_into_it(impl, nbits, step):
-    """b(w[b]) = b: encoding again, at the same centroid, changes nothing."""
+    """b(w(b)) = b: a decoded residual is encoded to the same bucket."""
     numbers = range(2**nbits)
     assert [impl.bucket(float(impl.weight(b, step, nbits)), step, nbits) for b in numbers] == list(numbers)
 
@@ -90,7 +90,7 @@ def fitted(seed, nbits, dim):
     norm=st.sampled_from([1.0, 0.01, 300.0]),
 )
 def a_decoded_component_is_off_by_half_a_bucket(impl, nbits, dim, seed, norm):
-    """Inside the buckets |r_k - w_k| <= step_k / 2; the code is the nearest centroid's, the norm is kept."""
+    """Inside the buckets |r_k - w_k| <= step_k / 2. The code is the nearest centroid, and the norm is kept."""
     vectors, centroids, steps = fitted(seed, nbits, dim)
     x = vectors[0] * np.float32(norm)
     code, buckets, scale, number = impl.encode(x, centroids, steps, nbits)
@@ -98,18 +98,18 @@ def a_decoded_component_is_off_by_half_a_bucket(impl, nbits, dim, seed, norm):
     similar = centroids.astype(np.float64) @ exact
     assert similar[int(code)] >= similar.max() - 2 * g(dim + 4), "not the nearest centroid"
     widths = definition.spread(int(number)) * steps.astype(np.float64)
-    r, held = exact - centroids[int(code)], (np.array(plain(buckets)) - (2**nbits - 1) / 2) * widths
+    r, stored = exact - centroids[int(code)], (np.array(plain(buckets)) - (2**nbits - 1) / 2) * widths
     inside = np.abs(r) <= widths * 2 ** (nbits - 1)
-    assert (np.abs(r - held) <= widths / 2 + 8 * g(dim + 8))[inside].all(), "not the bucket that holds the residual"
-    assert (np.abs(np.abs(held) - widths * (2**nbits - 1) / 2) <= 1e-6)[~inside].all(), "not the outermost bucket"
+    assert (np.abs(r - stored) <= widths / 2 + 8 * g(dim + 8))[inside].all(), "not the bucket that holds the residual"
+    assert (np.abs(np.abs(stored) - widths * (2**nbits - 1) / 2) <= 1e-6)[~inside].all(), "not the outermost bucket"
     decoded = np.asarray(impl.decode(code, buckets, scale, number, centroids, steps, nbits), np.float64)
     if scale > 0:
         assert abs(np.linalg.norm(decoded) / np.linalg.norm(x.astype(np.float64)) - 1) <= 2.0**-11 + 8 * g(dim + 8)
 
 
-@case("23", "encode", "decode", nbits=NBITS, seed=SEEDS)
+@case("23", "encode", "decode", equation="6.2", nbits=NBITS, seed=SEEDS)
 def spread_numbers_are_those_of_the_definition(impl, nbits, seed):
-    """2^(1/2 - n/32) next to the residual's norm; a border may fall either way by rounding."""
+    """s(n) is the spread nearest to the residual's norm; on a border rounding may decide."""
     vectors, centroids, steps = fitted(seed, nbits, 8)
     code, _, _, number = impl.encode(vectors[1], centroids, steps, nbits)
     residual = np.array(definition.normalized(vectors[1])) - centroids[int(code)]
@@ -119,7 +119,7 @@ def spread_numbers_are_those_of_the_definition(impl, nbits, seed):
 
 @case("23", "decode", nbits=NBITS, dim=st.sampled_from([1, 3, 16, 48]), seed=SEEDS)
 def decoding_is_the_definition(impl, nbits, dim, seed):
-    """x' = scale (centroid + s step (b - (L - 1) / 2)), for any stored token."""
+    """Any stored token decodes to x' = scale (centroid + s step (b - (L - 1) / 2))."""
     _, centroids, steps = fitted(seed, nbits, dim)
     rng = np.random.default_rng(seed)
     stored = (
@@ -129,13 +129,13 @@ def decoding_is_the_definition(impl, nbits, dim, seed):
         int(rng.integers(256)),
     )
     expected = np.array(definition.decode(*stored, centroids, steps, nbits))
-    found = np.asarray(impl.decode(*stored, centroids, steps, nbits), np.float64)
-    assert np.abs(found - expected).max() <= 16 * g(8) * stored[2] * (1 + 2**nbits * 1.5 * float(steps.max()))
+    decoded = np.asarray(impl.decode(*stored, centroids, steps, nbits), np.float64)
+    assert np.abs(decoded - expected).max() <= 16 * g(8) * stored[2] * (1 + 2**nbits * 1.5 * float(steps.max()))
 
 
 @case("23", "encode", "decode", nbits=NBITS)
 def the_zero_vector_comes_back_as_zero(impl, nbits):
-    """Nothing has no direction and keeps its norm of 0."""
+    """The zero vector is encoded and decoded to zeros."""
     _, centroids, steps = fitted(0, nbits, 6)
     stored = impl.encode(np.zeros(6, np.float32), centroids, steps, nbits)
     assert np.abs(np.asarray(impl.decode(*stored, centroids, steps, nbits))).max() == 0
@@ -143,7 +143,7 @@ def the_zero_vector_comes_back_as_zero(impl, nbits):
 
 @case("23", "encode", "decode", sign=st.sampled_from([-1, 1]), gap=st.integers(-3, 3))
 def what_cancels_its_centroid_stays_finite(impl, sign, gap):
-    """A residual that takes nearly its whole centroid away leaves a large scale, and a vector without infinity."""
+    """If the residual nearly cancels the centroid, the scale is large, but scale and decoded vector are finite."""
     centroids, x = np.float32([[sign]]), np.float32([-sign])
     steps = np.float32([math.sqrt(2)]) * np.float32(1 + gap * 2.0**-23)  # of a spread sqrt(2), half of it is 1
     stored = impl.encode(x, centroids, steps, 1)
@@ -151,48 +151,59 @@ def what_cancels_its_centroid_stays_finite(impl, sign, gap):
     assert np.isfinite(np.asarray(impl.decode(*stored, centroids, steps, 1))).all()
 
 
-@case("23", "encode", "decode", "maxsim", nbits=NBITS, seed=SEEDS)
+@case("23", "encode", "decode", "maxsim", equation="6.9", nbits=NBITS, seed=SEEDS)
 def a_score_moves_no_further_than_its_tokens(impl, nbits, seed):
-    """|S(q, d) - S(q, d')| <= n_q max |d_j - d'_j| for decoded d'."""
+    """|S(q, d) - S(q, d')| <= n_q max over j of |d_j - d'_j|, for the decoded document d'."""
     vectors, centroids, steps = fitted(seed, nbits, 16)
     q, d = vectors[:3], vectors[3:9]
-    held = np.array(
+    decoded = np.array(
         [impl.decode(*impl.encode(x, centroids, steps, nbits), centroids, steps, nbits) for x in d], np.float32
     )
-    reach = 3 * float(np.linalg.norm(held.astype(np.float64) - d, axis=1).max())
-    assert abs(impl.maxsim(q, d) - impl.maxsim(q, held)) <= reach * (1 + 1e-6) + 6 * g(19) * 2
+    reach = 3 * float(np.linalg.norm(decoded.astype(np.float64) - d, axis=1).max())
+    assert abs(impl.maxsim(q, d) - impl.maxsim(q, decoded)) <= reach * (1 + 1e-6) + 6 * g(19) * 2
 
 
 @case("24", "fit", "encode", "decode", heavy=True, seed=st.integers(0, 2**16))
 def more_bits_are_more_exact(impl, seed):
-    """On the vectors that a codec was fitted to, the squared error falls from 1 to 2 to 4 bits."""
+    """The squared error of the vectors that a codec was fitted to falls from 1 to 2 to 4 bits."""
     vectors = topical(seed, 60, 6, spread=0.5)
     errors = []
     for nbits in (1, 2, 4):
         centroids, steps = impl.fit(vectors, 4, nbits, 0)
-        held = [impl.decode(*impl.encode(x, centroids, steps, nbits), centroids, steps, nbits) for x in vectors]
-        errors.append(float(np.square(np.array(held) - vectors).sum()))
+        decoded = [impl.decode(*impl.encode(x, centroids, steps, nbits), centroids, steps, nbits) for x in vectors]
+        errors.append(float(np.square(np.array(decoded) - vectors).sum()))
     assert errors[0] > errors[1] > errors[2]
 
 
 @case(
-    "50", "similarities", nbits=NBITS, dim=st.sampled_from([1, 5, 16]), seed=SEEDS, norm=st.sampled_from([1.0, 200.0])
+    "50",
+    "similarities",
+    equation="6.9",
+    nbits=NBITS,
+    dim=st.sampled_from([1, 5, 16]),
+    seed=SEEDS,
+    norm=st.sampled_from([1.0, 200.0]),
 )
 def similarities_without_decoding_are_those_of_the_decoded(impl, nbits, dim, seed, norm):
-    """[n, n_q] products with stored tokens: float32 roundings of terms of at most |q| and |q| s (L - 1) |step|."""
+    """[n, n_q] products with stored tokens are those with the decoded vectors, up to float32 rounding.
+
+    The rounded terms are at most |q| and |q| s (L - 1) |step|.
+    """
     vectors, centroids, steps = fitted(seed, nbits, dim)
     q = unit(np.random.default_rng(seed), 3, dim)
     stored = [definition.encode(x, centroids, steps, nbits) for x in vectors[:6] * np.float32(norm)]
-    found = np.asarray(impl.similarities(q, *map(list, zip(*stored, strict=True)), centroids, steps, nbits), np.float64)
+    products = np.asarray(
+        impl.similarities(q, *map(list, zip(*stored, strict=True)), centroids, steps, nbits), np.float64
+    )
     decoded = [definition.decode(*token, centroids, steps, nbits) for token in stored]
     terms = 1 + 2 * math.sqrt(2) * (2**nbits - 1) * float(np.linalg.norm(steps.astype(np.float64)))
     bounds = g(dim + 8) * terms * np.array([[scale] for _, _, scale, _ in stored])
-    assert (np.abs(found - np.array(decoded) @ q.astype(np.float64).T) <= bounds).all()
+    assert (np.abs(products - np.array(decoded) @ q.astype(np.float64).T) <= bounds).all()
 
 
-@case("51", "encode_many", nbits=NBITS, seed=SEEDS)
+@case("51", "encode_many", equation="6.8", nbits=NBITS, seed=SEEDS)
 def a_vector_is_stored_alike_in_any_batch(impl, nbits, seed):
-    """Code, buckets, scale and spread number of each row are those it has alone."""
+    """The code, buckets, scale and spread number of a row are those of the row encoded alone."""
     vectors, centroids, steps = fitted(seed, nbits, 8)
     vectors = vectors[:12] * np.float32([[0.1], [1], [40]] * 4)
     together = impl.encode_many(vectors, centroids, steps, nbits)
@@ -202,9 +213,9 @@ def a_vector_is_stored_alike_in_any_batch(impl, nbits, seed):
         assert (int(code), plain(buckets), rest) == (int(own), plain(numbers), others)
 
 
-@case("51", "encode_many", dim=st.sampled_from([8, 48, 96, 128]), seed=SEEDS, first=st.integers(0, 60))
+@case("51", "encode_many", equation="6.8", dim=st.sampled_from([8, 48, 96, 128]), seed=SEEDS, first=st.integers(0, 60))
 def a_vector_between_two_centroids_is_stored_alike_in_any_batch(impl, dim, seed, first):
-    """Also where only the order of a float32 sum tells two centroids apart, as for (a, b) and (b, a) beside (x, x)."""
+    """Also if two centroids differ by the rounding of a sum alone, like (a, b) and (b, a) for the row (x, x)."""
     rng, half = np.random.default_rng(seed), dim // 2
     one, x = unit(rng, 3, dim), unit(rng, 64, half)
     centroids = np.concatenate([one, np.roll(one, half, axis=1)])
@@ -212,17 +223,17 @@ def a_vector_between_two_centroids_is_stored_alike_in_any_batch(impl, dim, seed,
     steps = np.full(dim, 0.1, np.float32)
     together = impl.encode_many(vectors, centroids, steps, 2)
     for n in (1, 3):
-        some = impl.encode_many(vectors[first : first + n], centroids, steps, 2)
-        assert [int(code) for code, *_ in some] == [int(code) for code, *_ in together[first : first + n]]
-        assert [plain(buckets) for _, buckets, *_ in some] == [plain(b) for _, b, *_ in together[first : first + n]]
+        few = impl.encode_many(vectors[first : first + n], centroids, steps, 2)
+        assert [int(code) for code, *_ in few] == [int(code) for code, *_ in together[first : first + n]]
+        assert [plain(buckets) for _, buckets, *_ in few] == [plain(b) for _, b, *_ in together[first : first + n]]
 
 
 # ---- clustering
 
 
-@case("25", "assign", seed=SEEDS, dim=st.integers(1, 4), n=st.integers(1, 9))
+@case("25", "assign", equation="5.1", seed=SEEDS, dim=st.integers(1, 4), n=st.integers(1, 9))
 def the_nearest_centroid_is_the_first_of_equals(impl, seed, dim, n):
-    """argmax with the lowest number among equals, exactly, on the grid."""
+    """The code is the argmax, the lowest number among equals, exactly, on the grid."""
     rng = np.random.default_rng(seed)
     vectors, centroids = ((rng.integers(-2, 3, (m, dim)) / 8).astype(np.float32) for m in (12, n))
     assert plain(impl.assign(vectors, centroids)) == definition.assign(vectors, centroids)
@@ -230,27 +241,27 @@ def the_nearest_centroid_is_the_first_of_equals(impl, seed, dim, n):
 
 @case("25", "assign", seed=SEEDS)
 def assignment_follows_a_relabelling(impl, seed):
-    """Centroids in another order give the same cells under their new numbers."""
+    """If the centroids are reordered, each vector keeps its centroid under the new number."""
     rng = np.random.default_rng(seed)
     vectors, centroids = topical(seed, 20, 8), unit(rng, 7, 8)
     order = rng.permutation(7)
-    found = plain(impl.assign(vectors, centroids[order]))
-    assert [int(order[c]) for c in found] == plain(impl.assign(vectors, centroids))
+    codes = plain(impl.assign(vectors, centroids[order]))
+    assert [int(order[c]) for c in codes] == plain(impl.assign(vectors, centroids))
 
 
-@case("30", "kmeans", seed=st.integers(0, 2**16), n_centroids=st.integers(1, 6))
+@case("30", "kmeans", equation="5.3", seed=st.integers(0, 2**16), n_centroids=st.integers(1, 6))
 def iterations_never_lower_the_objective(impl, seed, n_centroids):
-    """Inertia does not rise from one iteration to the next: n 2 g(dim) of slack, in float64."""
+    """The objective of k-means does not fall from one iteration to the next, up to float32 rounding."""
     vectors = topical(seed, 24, 6)
-    found = [definition.objective(vectors, impl.kmeans(vectors, n_centroids, i, seed)) for i in (1, 2, 3, 4)]
+    objectives = [definition.objective(vectors, impl.kmeans(vectors, n_centroids, i, seed)) for i in (1, 2, 3, 4)]
     slack = 2 * len(vectors) * g(6 + len(vectors))
-    assert all(after >= before - slack for before, after in pairwise(found))
-    assert found[-1] > 0
+    assert all(after >= before - slack for before, after in pairwise(objectives))
+    assert objectives[-1] > 0
 
 
 @case("30", "kmeans", seed=st.integers(0, 2**16))
 def centroids_are_unit_vectors(impl, seed):
-    """Spherical k-means: every centroid has norm 1."""
+    """Every centroid of spherical k-means has norm 1."""
     centroids = np.asarray(impl.kmeans(topical(seed, 24, 6), 5, 2, seed), np.float64)
     assert centroids.shape == (5, 6)
     assert np.abs(np.linalg.norm(centroids, axis=1) - 1).max() <= 8 * g(16)
@@ -258,7 +269,7 @@ def centroids_are_unit_vectors(impl, seed):
 
 @case("30", "kmeans", seed=st.integers(0, 2**16))
 def the_same_seed_gives_the_same_centroids(impl, seed):
-    """To the byte; and nothing else decides them, such as a global random state."""
+    """Equal seeds give equal bytes. Nothing else decides them, such as a global random state."""
     vectors = topical(seed, 24, 6)
     first = np.asarray(impl.kmeans(vectors, 4, 2, seed))
     np.random.default_rng().random(3)
@@ -267,7 +278,7 @@ def the_same_seed_gives_the_same_centroids(impl, seed):
 
 @case("30", "kmeans", seed=st.integers(0, 2**16))
 def a_centroid_is_the_direction_of_its_vectors(impl, seed):
-    """One centroid, one iteration: sum x / |sum x|."""
+    """One iteration with one centroid gives (sum of x) / |sum of x|."""
     vectors = topical(seed, 24, 6)
     total = vectors.astype(np.float64).sum(axis=0)
     assert np.abs(np.asarray(impl.kmeans(vectors, 1, 1, seed))[0] - total / np.linalg.norm(total)).max() <= 24 * g(24)
@@ -275,13 +286,13 @@ def a_centroid_is_the_direction_of_its_vectors(impl, seed):
 
 @case("23", "encode", "decode", "pack")
 def stored_tokens_are_those_of_the_goldens(impl):
-    """golden/codec: codes, packed bytes and spread numbers exactly, scales to a unit of float16, decoded vectors."""
+    """golden/codec: equal codes, bytes and spread numbers; scales and decoded vectors to the stated tolerance."""
     for name in names("codec"):
-        held, nbits = arrays_of("codec", name), int(name[0])
-        for i, x in enumerate(held["vectors"]):
-            code, buckets, scale, number = impl.encode(x, held["centroids"], held["steps"], nbits)
-            assert (int(code), int(number)) == (held["codes"][i], held["spreads"][i]), (name, i)
-            assert bytes(impl.pack(plain(buckets), nbits)) == held["residuals"][i].tobytes(), (name, i)
-            assert abs(float(scale) - float(held["scales"][i])) <= tolerance_of("codec", name, "scales")
-            found = impl.decode(code, buckets, scale, number, held["centroids"], held["steps"], nbits)
-            assert np.abs(np.asarray(found) - held["decoded"][i]).max() <= tolerance_of("codec", name, "decoded")
+        golden, nbits = arrays_of("codec", name), int(name[0])
+        for i, x in enumerate(golden["vectors"]):
+            code, buckets, scale, number = impl.encode(x, golden["centroids"], golden["steps"], nbits)
+            assert (int(code), int(number)) == (golden["codes"][i], golden["spreads"][i]), (name, i)
+            assert bytes(impl.pack(plain(buckets), nbits)) == golden["residuals"][i].tobytes(), (name, i)
+            assert abs(float(scale) - float(golden["scales"][i])) <= tolerance_of("codec", name, "scales")
+            decoded = impl.decode(code, buckets, scale, number, golden["centroids"], golden["steps"], nbits)
+            assert np.abs(np.asarray(decoded) - golden["decoded"][i]).max() <= tolerance_of("codec", name, "decoded")

@@ -1,7 +1,7 @@
-"""An implementation that offers everything: the definition, an index with files, an encoder of toys.
+"""An implementation of the whole protocol: the definition, an index with files, and a toy encoder.
 
-It shows what an adapter may offer, and is what `broken` breaks. Nothing in it is fast, and its encoder knows no model:
-a word's vector is drawn with the word's checksum.
+It is an example of an adapter, and `broken` replaces single functions of it. It is slow, and its encoder has no model:
+the vector of a word is drawn with the checksum of the word as the seed.
 """
 
 import hashlib
@@ -15,36 +15,36 @@ from .oracle import definition
 
 
 class Index(definition.Index):
-    """The definition's index, kept as two files: documents, and their checksum."""
+    """The index of the definition with two files: the documents and their checksum."""
 
     def compact(self):
-        """Nothing is left behind by a deletion."""
+        """Do nothing: a deletion leaves no data behind."""
 
     def reader(self):
-        """A view of now."""
+        """A copy of the present state."""
         copy = type(self)(self.dim)
         copy.documents = dict(self.documents)
         return copy
 
     def files(self):
-        """All bytes, by name."""
-        held = {name: np.asarray(d, np.float64).tolist() for name, d in self.documents.items()}
-        content = json.dumps([self.dim, held]).encode()
+        """The content of each file, by name."""
+        documents = {name: np.asarray(d, np.float64).tolist() for name, d in self.documents.items()}
+        content = json.dumps([self.dim, documents]).encode()
         return {"documents.json": content, "sha256": hashlib.sha256(content).hexdigest().encode()}
 
     @classmethod
     def from_files(cls, files) -> "Index":
-        """The index that wrote them. Raises ValueError when a byte has changed."""
+        """The index that wrote these files. Raises ValueError if a byte has changed."""
         if hashlib.sha256(files["documents.json"]).hexdigest().encode() != files["sha256"]:
             raise ValueError("documents.json does not have its checksum")
-        dim, held = json.loads(files["documents.json"])
+        dim, documents = json.loads(files["documents.json"])
         index = cls(dim)
-        index.add(list(held), list(held.values()))
+        index.add(list(documents), list(documents.values()))
         return index
 
 
 class Encoder:
-    """Words to ids by checksum, ids to seeded unit vectors; the frame and the filter are the definition's."""
+    """Words become ids by checksum, ids become seeded unit vectors; frame and filter are those of the definition."""
 
     dim = 16
     marks = {"query": 1, "document": 2}  # noqa: RUF012 - a constant
@@ -52,7 +52,7 @@ class Encoder:
     punctuation = range(10, 42)
 
     def frame(self, side):
-        """The switches of one side."""
+        """The settings of one side: "query" or "document"."""
         return {
             "prefix": [101, self.marks[side]],
             "suffix": [102],
@@ -62,13 +62,13 @@ class Encoder:
         }
 
     def body(self, text):
-        """Ids of the words."""
+        """The ids of the words."""
         symbols = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
         words = "".join(f" {c} " if c in symbols else c for c in text).split()
         return [10 + symbols.index(w) if w in symbols else 200 + zlib.crc32(w.encode()) % 800 for w in words]
 
     def tokens(self, text, side):
-        """Ids and which rows count."""
+        """The ids, and which rows are kept."""
         f = self.frame(side)
         if side == "query":
             ids = definition.query_ids(self.body(text), f["prefix"], f["suffix"], f["length"], f["expansion"])
@@ -77,26 +77,26 @@ class Encoder:
         return ids, definition.kept(ids, f["skiplist"])
 
     def vector(self, token, place):
-        """[dim] the unit vector of a token at a place."""
+        """[dim] the unit vector of a token at a position."""
         x = np.random.default_rng([token, place]).standard_normal(self.dim)
         return (x / np.linalg.norm(x)).astype(np.float32)
 
     def encode(self, text, side):
-        """[n, dim] the kept rows."""
+        """[n, dim] the kept rows of a text."""
         ids, kept = self.tokens(text, side)
         return np.array([self.vector(t, i) for i, (t, keep) in enumerate(zip(ids, kept, strict=True)) if keep])
 
     def queries(self, texts):
-        """One array a text."""
+        """One array per text."""
         return [self.encode(text, "query") for text in texts]
 
     def documents(self, texts):
-        """One array a text."""
+        """One array per text."""
         return [self.encode(text, "document") for text in texts]
 
 
 def held(documents, q, k):
-    """A codec over all tokens, and a full scan of what it gives back."""
+    """Encode all tokens, and rank all documents by their decoded vectors: hits and decoded documents."""
     rows = np.concatenate(documents)
     centroids = rows[:: max(len(rows) // 8, 1)]
     residuals = [x - centroids[c] for x, c in zip(rows, definition.assign(rows, centroids), strict=True)]
@@ -110,44 +110,44 @@ def held(documents, q, k):
 
 
 def similarities(q, codes, buckets, scales, numbers, centroids, steps, nbits):
-    """[n, n_q] by decoding."""
+    """[n, n_q] similarities with decoded tokens."""
     stored = zip(codes, buckets, scales, numbers, strict=True)
     return np.array([definition.decode(*token, centroids, steps, nbits) for token in stored]) @ np.transpose(q)
 
 
 def encode_many(vectors, centroids, steps, nbits):
-    """One after the other."""
+    """Encode one vector after another."""
     return [definition.encode(x, centroids, steps, nbits) for x in vectors]
 
 
 class Replayed:
-    """Answers what the original answered: it stands for an encoder that is right."""
+    """Returns the stored vectors of the original package: an encoder without an error."""
 
     def __init__(self, folder) -> None:
         self.folder = folder
 
     def held(self, texts, side):
-        """[n, dim] of each text, kept rows alone."""
+        """The kept rows [n, dim] of each text."""
         known = json.loads((self.folder / "expected.json").read_text())["texts"][side]
         with np.load(self.folder / "expected.npz") as rows:
             return [rows[f"{side}_{known.index(text)}"] for text in texts]
 
     def queries(self, texts):
-        """One array a text."""
+        """One array per text."""
         return self.held(texts, "query")
 
     def documents(self, texts):
-        """One array a text."""
+        """One array per text."""
         return self.held(texts, "document")
 
 
 def encoder_of(checkpoint):
-    """The original's answers, which lie beside the checkpoint."""
+    """The stored vectors beside the checkpoint."""
     return Replayed(checkpoint.parent)
 
 
 def complete(name="complete", index=Index, encoder=Encoder, **changes):
-    """Everything of the protocol, some of it replaced."""
+    """The whole protocol, with `changes` in place of some functions."""
     offered = {f: getattr(definition, f) for f in definition.__all__}
     offered |= {f.__name__: f for f in (held, similarities, encode_many, encoder_of)}
     return SimpleNamespace(**{**offered, "__name__": name, "Index": index, "Encoder": encoder(), **changes})

@@ -1,4 +1,4 @@
-"""Committed outputs of independent implementations: golden/<suite>/<case>.json beside <case>.npz."""
+"""Committed results of other implementations: golden/<suite>/<case>.json and <case>.npz."""
 
 import json
 
@@ -16,10 +16,10 @@ def names(suite):
 
 def arrays_of(suite, name):
     """The arrays of a case, by name."""
-    with np.load(GOLDEN / suite / f"{name}.npz") as held:
-        return dict(held)
+    with np.load(GOLDEN / suite / f"{name}.npz") as arrays:
+        return dict(arrays)
 
 
 def tolerance_of(suite, name, array):
-    """The absolute tolerance that the case states for an array; 0 is exact."""
+    """The absolute tolerance of an array, as the case states it; 0 means exact."""
     return json.loads((GOLDEN / suite / f"{name}.json").read_text())["tolerance"][array]

@@ -1,6 +1,10 @@
-"""The definition, loaded from its file: importing the package would pull in ONNX Runtime, which no case needs."""
+"""The definition and its numbered equations.
+
+It is loaded from its file, because importing the package would import ONNX Runtime, which no case needs.
+"""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -16,4 +20,13 @@ def _load():
     return sys.modules[name]
 
 
+def equation_of(name):
+    """The number of the equation that a function of the definition states; None for other names."""
+    stated = re.search(EQUATION, getattr(getattr(definition, name, None), "__doc__", None) or "", re.MULTILINE)
+    return stated and stated[1]
+
+
+EQUATION, SECTION = r"^ +Equation (\d+\.\d+): (.+)$", r"^# ---- (\d+)\. (.+)$"
 definition = _load()
+_source = Path(definition.__file__).read_text(encoding="utf-8")
+STATEMENTS = dict(re.findall(EQUATION, _source, re.MULTILINE) + re.findall(SECTION, _source, re.MULTILINE))

@@ -1,11 +1,12 @@
-"""What the cases about scores draw: a query and a document, on a grid where float32 is exact, or of unit vectors.
+"""Random queries and documents for the cases about scores: on a grid where float32 is exact, or unit vectors.
 
-On the grid every entry is k / 8 with |k| <= 8. Products are multiples of 1/64 and every partial sum of fewer than 2^17
-of them is an integer below 2^24 in those units: no order of summation, BLAS or chunking can change a bit, so what holds
-in real numbers must hold with `==`. For unit vectors the tolerance is derived: with u = 2^-24, g(n) = n u / (1 - n u),
-a float32
-score is off by at most n_q g(dim + n_q) max|q_i| max|d_j|, its sum over query tokens included; two scores of one
-quantity differ by at most twice that.
+On the grid every entry is k / 8 with |k| <= 8. A product is a multiple of 1/64, and a sum of fewer than 2^17 products
+is below 2^24 in that unit, so float32 holds every partial sum exactly. The order of the additions changes no bit, and
+an equation between scores must hold with `==`.
+
+For unit vectors the tolerance is derived. With u = 2^-24 and g(n) = n u / (1 - n u), a float32 score is off by at most
+n_q g(dim + n_q) max|q_i| max|d_j|, the sum over query tokens included. Two scores that should be equal differ by at
+most twice that.
 """
 
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from hypothesis import strategies as st
 
 
 def g(n):
-    """The relative error of n float32 roundings."""
+    """The largest relative error of n float32 roundings."""
     return n * 2.0**-24 / (1 - n * 2.0**-24)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A query [n_q, dim], a document [n_d, dim], further rows [n_more, dim], and a seed for whatever else varies."""
+    """A query [n_q, dim], a document [n_d, dim], more rows [n_more, dim], and a seed for all else that varies."""
 
     q: np.ndarray
     d: np.ndarray
@@ -31,11 +32,11 @@ class Pair:
 
     @property
     def rng(self):
-        """The same draws each time."""
+        """A generator with the same draws each time."""
         return np.random.default_rng(self.seed)
 
     def tolerance(self, factor=2):
-        """How far two scores of one quantity may be apart; 0 on the grid."""
+        """The largest difference of two scores that should be equal; 0 on the grid."""
         if self.exact:
             return 0.0
         norms = [
@@ -43,15 +44,15 @@ class Pair:
         ]
         return factor * len(self.q) * g(self.q.shape[1] + len(self.q)) * float(np.prod(norms))
 
-    def same(self, found, expected, factor=2):
-        """Assert that two scores are one: equal on the grid, within the derived tolerance elsewhere."""
-        off = np.abs(np.asarray(found, np.float64) - np.asarray(expected, np.float64))
-        assert (off <= self.tolerance(factor)).all(), f"{found} is not {expected}, tolerance {self.tolerance(factor)}"
+    def same(self, scores, expected, factor=2):
+        """Assert that two scores are equal: exactly on the grid, within the derived tolerance for unit vectors."""
+        off = np.abs(np.asarray(scores, np.float64) - np.asarray(expected, np.float64))
+        assert (off <= self.tolerance(factor)).all(), f"{scores} is not {expected}, tolerance {self.tolerance(factor)}"
 
 
 @st.composite
 def pairs(draw, exact):
-    """On the grid, or of unit vectors."""
+    """A pair on the grid if `exact`, else of unit vectors."""
     seed = draw(st.integers(0, 2**32 - 1), label="seed")
     if not exact:
         rng = np.random.default_rng(seed)

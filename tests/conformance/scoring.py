@@ -49,7 +49,7 @@ def more_document_tokens_never_lower_the_score(impl, pair):
 
 @case("5", "maxsim", twice=True)
 def a_union_takes_the_larger_of_each_query_token(impl, pair):
-    """S(q, d1 (+) d2) = sum over i of max(S(q_i, d1), S(q_i, d2)), so documents may be scored in chunks."""
+    """S(q, d1 (+) d2) = sum over i of max(S(q_i, d1), S(q_i, d2)). Documents may therefore be scored in chunks."""
     parts = [max(impl.maxsim(q[None], pair.d), impl.maxsim(q[None], pair.more)) for q in pair.q]
     pair.same(impl.maxsim(pair.q, np.concatenate([pair.d, pair.more])), math.fsum(parts))
 
@@ -63,7 +63,7 @@ def queries_add_up(impl, pair):
 
 @case("7", "maxsim", twice=True)
 def scores_are_bounded_by_norms(impl, pair):
-    """|S| <= sum |q_i| max |d_j|."""
+    """|S| <= (sum over i of |q_i|) max over j of |d_j|."""
     q, d = pair.q.astype(np.float64), pair.d.astype(np.float64)
     bound = np.linalg.norm(q, axis=1).sum() * np.linalg.norm(d, axis=1).max()
     assert abs(impl.maxsim(pair.q, pair.d)) <= bound * (1 + 1e-12) + pair.tolerance()
@@ -71,7 +71,7 @@ def scores_are_bounded_by_norms(impl, pair):
 
 @case("8", "maxsim", n_q=st.integers(1, 6), seed=st.integers(0, 2**32 - 1))
 def a_document_that_holds_the_query_scores_its_length(impl, n_q, seed):
-    """S(q, d) = n_q for unit rows with every q_i in d; exactly so for signed basis vectors."""
+    """S(q, d) = n_q for unit rows with every q_i in d, exactly for signed basis vectors."""
     rng = np.random.default_rng(seed)
     basis = np.eye(6, dtype=np.float32)[rng.integers(0, 6, n_q)] * rng.choice([-1, 1], (n_q, 1)).astype(np.float32)
     assert impl.maxsim(basis, rng.permutation(basis)) == n_q
@@ -84,7 +84,7 @@ def a_document_that_holds_the_query_scores_its_length(impl, n_q, seed):
     "9", "maxsim_masked", twice=True, examples=[{"pair": NEGATIVE, "scale": 2**16}], scale=st.sampled_from([1, 2**14])
 )
 def masked_rows_are_not_there(impl, pair, scale):
-    """S(q, pad(d), mask) = S(q, d), also if all similarities are negative, and very negative."""
+    """S(q, pad(d), mask) = S(q, d), also if all similarities are negative and large."""
     q = np.float32(scale) * pair.q  # a power of two: exact, and below any sentinel
     d, mask = padded(pair, pair.more)
     pair.same(impl.maxsim_masked(q, d, mask), scale * definition.maxsim(pair.q, pair.d), factor=2 * scale)
@@ -92,7 +92,7 @@ def masked_rows_are_not_there(impl, pair, scale):
 
 @case("9", "maxsim_masked", twice=True, examples=[{"pair": NEGATIVE}])
 def negative_similarities_survive_a_mask(impl, pair):
-    """Where every similarity of the document is negative, so is its score, whatever is masked."""
+    """If every similarity of the document is negative, so is its score: a masked row does not count as 0."""
     q, d = np.abs(pair.q), -np.abs(pair.d)
     rows, mask = padded(Pair(q, d, pair.more, pair.seed, pair.exact), np.zeros_like(pair.more))
     pair.same(impl.maxsim_masked(q, rows, mask), definition.maxsim(q, d))
@@ -100,7 +100,7 @@ def negative_similarities_survive_a_mask(impl, pair):
 
 @case("9", "maxsim_masked", twice=True, filler=st.sampled_from([np.nan, np.inf, -np.inf, 1e30]))
 def padding_may_hold_anything(impl, pair, filler):
-    """NaN, infinity and huge numbers in masked rows change nothing."""
+    """NaN, infinity and huge numbers in masked rows change no score."""
     d, mask = padded(pair, np.full_like(pair.more, filler))
     pair.same(impl.maxsim_masked(pair.q, d, mask), definition.maxsim(pair.q, pair.d))
 
@@ -114,13 +114,13 @@ def padded(pair, filler):
 
 @case("10", "maxsim", twice=True, power=st.integers(-20, 20))
 def powers_of_two_scale_exactly(impl, pair, power):
-    """S(2^k q, d) = 2^k S(q, d), to the bit."""
+    """S(2^k q, d) = 2^k S(q, d), bit for bit."""
     assert impl.maxsim(np.ldexp(pair.q, power), pair.d) == np.ldexp(np.float64(impl.maxsim(pair.q, pair.d)), power)
 
 
 @case("11", "maxsim", twice=True)
 def rotating_both_sides_changes_nothing(impl, pair):
-    """S(q R, d R) = S(q, d): exactly for signed permutations of the columns, to rounding for rotations."""
+    """S(q R, d R) = S(q, d): exactly for signed permutations of the columns, up to rounding for rotations."""
     dim = pair.q.shape[1]
     if pair.exact:
         order, signs = pair.rng.permutation(dim), pair.rng.choice([-1, 1], dim).astype(np.float32)
@@ -133,7 +133,7 @@ def rotating_both_sides_changes_nothing(impl, pair):
 
 @case("12", "scores", twice=True)
 def a_document_scores_the_same_in_any_batch(impl, pair):
-    """Batch composition, order and lengths change no score."""
+    """The other documents of a batch, their order and their lengths change no score."""
     documents = [pair.d, pair.more, pair.d[:1], np.concatenate([pair.more, pair.d])]
     alone = [impl.scores(pair.q, [d])[0] for d in documents]
     order = pair.rng.permutation(len(documents))
@@ -147,23 +147,23 @@ def a_document_scores_the_same_in_any_batch(impl, pair):
 
 @case("13", "maxsim", twice=True, step=st.sampled_from([2.0**-12, 2.0**-6, 0.25]))
 def moving_tokens_moves_the_score_no_further(impl, pair, step):
-    """|S(q, d) - S(q, d')| <= sum |q_i| max |d_j - d'_j|."""
+    """|S(q, d) - S(q, d')| <= (sum over i of |q_i|) max over j of |d_j - d'_j|."""
     moved = pair.d + (pair.rng.integers(-1, 2, pair.d.shape) * step).astype(np.float32)
     farthest = np.linalg.norm(moved.astype(np.float64) - pair.d, axis=1).max()
     reach = np.linalg.norm(pair.q.astype(np.float64), axis=1).sum() * farthest
-    found = abs(impl.maxsim(pair.q, pair.d) - impl.maxsim(pair.q, moved))
-    assert found <= reach * (1 + 1e-12) + 2 * pair.tolerance()
+    moved_by = abs(impl.maxsim(pair.q, pair.d) - impl.maxsim(pair.q, moved))
+    assert moved_by <= reach * (1 + 1e-12) + 2 * pair.tolerance()
 
 
 @case("14", "maxsim", twice=True, examples=[{"pair": NEGATIVE}])
 def the_score_is_the_definition(impl, pair):
-    """S(q, d) = sum over i of max over j of q_i . d_j, in float64 loops."""
+    """S(q, d) = sum over i of max over j of q_i . d_j, compared with float64 loops."""
     pair.same(impl.maxsim(pair.q, pair.d), definition.maxsim(pair.q, pair.d), factor=1)
 
 
 @case("14", "maxsim", seed=st.integers(0, 2**32 - 1), examples=[{"seed": 0}])
 def a_score_of_usual_size_is_the_definition(impl, seed):
-    """32 query tokens of 128 columns on the grid: no bit is lost where float32 has room."""
+    """A query of 32 tokens and dim 128 on the grid has the exact score: float32 accumulation is enough."""
     rng = np.random.default_rng(seed)
     q, d = ((rng.integers(-8, 9, (n, 128)) / 8).astype(np.float32) for n in (32, 50))
     expected = (q.astype(np.float64) @ d.T.astype(np.float64)).max(axis=1).sum()  # exact as well
@@ -172,38 +172,38 @@ def a_score_of_usual_size_is_the_definition(impl, seed):
 
 @case("14", "maxsim")
 def scores_are_those_of_three_engines(impl):
-    """Goldens of PyLate, colbert-ai and Sentence-Transformers: unit vectors, and similarities that are all negative."""
+    """Scores are those of PyLate, colbert-ai and Sentence-Transformers (golden/scoring), negative ones included."""
     for name in names("scoring"):
-        held = arrays_of("scoring", name)
-        for key in (key for key in held if key.startswith("score_")):
+        golden = arrays_of("scoring", name)
+        for key in (key for key in golden if key.startswith("score_")):
             pair = key.removeprefix("score_")
-            found = impl.maxsim(held[f"q_{pair}"], held[f"d_{pair}"])
-            assert abs(found - float(held[key])) <= 2 * tolerance_of("scoring", name, key), (name, pair)
+            score = impl.maxsim(golden[f"q_{pair}"], golden[f"d_{pair}"])
+            assert abs(score - float(golden[key])) <= 2 * tolerance_of("scoring", name, key), (name, pair)
 
 
 @case("14", "scores")
 def real_text_is_ranked_as_colbert_ai_ranks_it(impl):
-    """40 docstrings, 12 questions, colbert-ai's vectors: its scores, and its first ten up to scores that are equal."""
-    held = arrays_of("rankings", "docstrings")
-    documents = np.split(held["vectors"], np.cumsum(held["lengths"])[:-1])
+    """With colbert-ai's vectors of 40 docstrings and 12 questions: its scores, and its first ten up to equal scores."""
+    golden = arrays_of("rankings", "docstrings")
+    documents = np.split(golden["vectors"], np.cumsum(golden["lengths"])[:-1])
     bound = tolerance_of("rankings", "docstrings", "scores")
-    for q, scores, order in zip(held["query_vectors"], held["scores"], held["order"], strict=True):
-        found = np.asarray(impl.scores(q, documents), np.float64)
-        assert np.abs(found - scores).max() <= bound
-        best = found[np.argsort(-found, kind="stable")[:10]]
-        assert np.abs(best - found[order[:10]]).max() <= 2 * bound
+    for q, scores, order in zip(golden["query_vectors"], golden["scores"], golden["order"], strict=True):
+        own_scores = np.asarray(impl.scores(q, documents), np.float64)
+        assert np.abs(own_scores - scores).max() <= bound
+        best = own_scores[np.argsort(-own_scores, kind="stable")[:10]]
+        assert np.abs(best - own_scores[order[:10]]).max() <= 2 * bound
 
 
 @case("15", "maxsim", twice=True)
 def zero_query_rows_add_nothing(impl, pair):
-    """A row of zeros contributes 0, not a sentinel."""
+    """A query row of zeros adds 0 to the score, not a sentinel."""
     q = np.concatenate([pair.q, np.zeros_like(pair.q[:2])])
     pair.same(impl.maxsim(q, pair.d), impl.maxsim(pair.q, pair.d))
 
 
-@case("15", "maxsim", side=st.sampled_from(["query", "document"]))
+@case("15", "maxsim", equation="2.5", side=st.sampled_from(["query", "document"]))
 def nothing_has_no_score(impl, side):
-    """An empty query or document is refused: never 0, never minus infinity."""
+    """An empty query or document is an error; its score is neither 0 nor minus infinity."""
     rows = {"query": np.ones((2, 3), np.float32), "document": np.ones((2, 3), np.float32)}
     rows[side] = rows[side][:0]
     refused(impl.maxsim, rows["query"], rows["document"])
@@ -212,12 +212,13 @@ def nothing_has_no_score(impl, side):
 @case(
     "16",
     "maxsim",
+    equation="2.5",
     side=st.sampled_from([0, 1]),
     value=st.sampled_from([np.nan, np.inf, -np.inf]),
     row=st.integers(0, 2),
 )
 def numbers_that_are_none_are_refused(impl, side, value, row):
-    """NaN or infinity anywhere is an error, not a score."""
+    """NaN or infinity in a query or document is an error."""
     both = [np.ones((3, 4), np.float32), np.ones((3, 4), np.float32)]
     both[side][row, 3 - row] = value
     refused(impl.maxsim, *both)
@@ -226,10 +227,10 @@ def numbers_that_are_none_are_refused(impl, side, value, row):
 def refused(function, *arguments):
     """Assert that a call raises instead of answering."""
     try:
-        found = function(*arguments)
-    except Exception:  # noqa: BLE001 - any error is a refusal; which one is the implementation's own business
+        answer = function(*arguments)
+    except Exception:  # noqa: BLE001 - the implementation chooses the type of the error
         return
-    raise AssertionError(f"answered {found!r}, an error was expected")
+    raise AssertionError(f"answered {answer!r}, an error was expected")
 
 
 # ---- explanation and pooling
@@ -237,26 +238,26 @@ def refused(function, *arguments):
 
 @case("54", "matches", "maxsim", twice=True)
 def matches_add_up_to_the_score(impl, pair):
-    """Of each query token the first best document row and its similarity; their sum is S(q, d)."""
-    d = np.concatenate([pair.d, pair.more, pair.d])  # every row of d is there again
-    found = impl.matches(pair.q, d)
+    """Each query token has its first best document row and the similarity. The similarities add up to S(q, d)."""
+    d = np.concatenate([pair.d, pair.more, pair.d])  # every row of d occurs twice
+    matches = impl.matches(pair.q, d)
     exact = pair.q.astype(np.float64) @ d.T.astype(np.float64)  # [n_q, n_d]
-    assert len(found) == len(pair.q)
-    for q, (row, similarity) in zip(exact, found, strict=True):
+    assert len(matches) == len(pair.q)
+    for q, (row, similarity) in zip(exact, matches, strict=True):
         pair.same(similarity, q.max())
         pair.same(q[int(row)], q.max())
     if pair.exact:
-        assert [int(row) for row, _ in found] == exact.argmax(axis=1).tolist()
-    pair.same(math.fsum(similarity for _, similarity in found), impl.maxsim(pair.q, d))
+        assert [int(row) for row, _ in matches] == exact.argmax(axis=1).tolist()
+    pair.same(math.fsum(similarity for _, similarity in matches), impl.maxsim(pair.q, d))
 
 
 @case("55", "pool", n=st.integers(1, 14), factor=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def pooled_rows_are_those_of_the_definition(impl, n, factor, seed):
-    """ceil(n_d / factor) rows by Ward's method, in the order of their first tokens, with their members' mean norm."""
+    """ceil(n_d / factor) rows by Ward's method, in the order of their first tokens, with the mean norm of these."""
     d = unit(np.random.default_rng(seed), n, 5) * np.float32([1, 2, 0.5, 1, 3] * 3)[:n, None]
-    found, expected = np.asarray(impl.pool(d, factor), np.float64), np.array(definition.pool(d, factor))
-    assert found.shape == (-(-n // factor), 5)
-    assert np.abs(found - expected).max() <= 8 * g(n + 8) * 3
+    pooled, expected = np.asarray(impl.pool(d, factor), np.float64), np.array(definition.pool(d, factor))
+    assert pooled.shape == (-(-n // factor), 5)
+    assert np.abs(pooled - expected).max() <= 8 * g(n + 8) * 3
 
 
 # ---- the one total order
@@ -264,7 +265,7 @@ def pooled_rows_are_those_of_the_definition(impl, n, factor, seed):
 
 @case("17", "top_k", scores=SCORES, k=st.integers(1, 40), seed=st.integers(0, 99))
 def top_k_is_the_head_of_a_full_sort(impl, scores, k, seed):
-    """Score descending, then position ascending; all of them where k is larger."""
+    """The order is score descending, then position ascending. If k is larger than n, all n come back."""
     positions = (100 + np.random.default_rng(seed).permutation(len(scores))).tolist()
     array = np.array(scores, np.float64)
     assert plain(impl.top_k(array, k)) == definition.top_k(scores, k)
@@ -273,13 +274,13 @@ def top_k_is_the_head_of_a_full_sort(impl, scores, k, seed):
 
 @case("17", "top_k", k=st.sampled_from([0, -1]))
 def a_k_below_one_is_refused(impl, k):
-    """There is no first nought."""
+    """A k below 1 is an error."""
     refused(impl.top_k, np.zeros(3), k)
 
 
 @case("17", "top_k", n=st.integers(1, 300), k=st.integers(1, 30))
 def equal_scores_go_by_position(impl, n, k):
-    """Where all scores are equal, the answer is the first k."""
+    """If all scores are equal, the answer is the first k positions."""
     assert plain(impl.top_k(np.ones(n), k)) == list(range(min(k, n)))
 
 
@@ -292,7 +293,7 @@ def a_shorter_answer_begins_the_longer(impl, scores, k):
 
 @case("19", "top_k", a=SCORES, b=SCORES, k=st.integers(1, 20))
 def shards_merge(impl, a, b, k):
-    """The top k of two shards' top k is the top k of both."""
+    """The top k of the top k of two shards is the top k of both together."""
     whole = np.array(a + b, np.float64)
     chosen = np.array(plain(impl.top_k(np.array(b, np.float64), k)), np.int64) + len(a)
     chosen = np.concatenate([chosen, np.array(plain(impl.top_k(np.array(a, np.float64), k)), np.int64)])
@@ -302,7 +303,7 @@ def shards_merge(impl, a, b, k):
 
 @case("56", "best_of_groups", heavy=True, scores=SCORES, names=st.integers(0, 2**32 - 1), k=st.integers(1, 8))
 def a_group_is_its_best_document(impl, scores, names, k):
-    """The whole order without all but the first of each group, cut after k; scores tie often."""
+    """The answer is the first document of each group in the one total order, cut after k groups."""
     rng = np.random.default_rng(names)
     groups = [f"g{i}" for i in rng.integers(0, 2 + len(scores) // 3, len(scores))]
     assert plain(impl.best_of_groups(scores, groups, k)) == definition.best_of_groups(scores, groups, k)

@@ -1,4 +1,4 @@
-"""Every case of the suite against each implementation chosen with --impl."""
+"""Every case of the suite, run against each implementation chosen with --impl."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from .registry import NotOffered, calls_of, load
 
 
 def test_case(implementation_name, conformance_case, record, reproducers, max_examples):
-    """An implementation behaves as the case states when it offers what the case needs."""
+    """An implementation that offers the functions of a case behaves as the case states."""
     __tracebackhide__ = lambda error: not error.errisinstance(pytest.skip.Exception)  # noqa: E731 - pytest reads it
     results = record.setdefault(implementation_name, {})
     implementation = load(implementation_name)

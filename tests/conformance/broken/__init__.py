@@ -1,4 +1,4 @@
-"""Hand-made wrong implementations, each complete but for one fault that somebody has made or would make."""
+"""Wrong implementations of the whole protocol, each with one fault that an engine has had or could have."""
 
 from .faults import BROKEN, Broken, everything
 

@@ -1,4 +1,4 @@
-"""Wrong clustering and compression."""
+"""Faults in clustering and compression."""
 
 import numpy as np
 
@@ -9,20 +9,20 @@ from .faults import fault
 
 @fault("20", "pack")
 def residual_bits_reversed(buckets, nbits):
-    """Each bucket's bits in the other order, as packing by unpackbits does."""
+    """The bits of each bucket are reversed, as np.unpackbits would give them."""
     return definition.pack([int(f"{int(b):0{nbits}b}"[::-1], 2) for b in buckets], nbits)
 
 
 @fault("20", "pack")
 def first_bucket_in_the_high_bits(buckets, nbits):
-    """Counted from the high bit of each byte."""
+    """Bits are counted from the high bit of each byte."""
     packed = definition.pack(buckets, nbits)
     return bytes(int("".join(f"{byte:08b}"[i : i + nbits] for i in range(8 - nbits, -1, -nbits)), 2) for byte in packed)
 
 
 @fault("20", "unpack")
 def tail_of_a_byte_lost(packed, dim, nbits):
-    """Components of a byte that is not full come back as 0."""
+    """The components in an incomplete last byte come back as 0."""
     whole = (
         len(packed) * 8 // nbits // (8 // nbits) * (8 // nbits)
         if dim % (8 // nbits) == 0
@@ -33,25 +33,25 @@ def tail_of_a_byte_lost(packed, dim, nbits):
 
 @fault("21", "bucket")
 def bucket_rounded(value, step, nbits):
-    """Rounded instead of floored: borders lie half a bucket away."""
+    """Rounded instead of floored: the borders are off by half a bucket."""
     return min(max(round(value / step + 2 ** (nbits - 1)) if step else 2 ** (nbits - 1), 0), 2**nbits - 1)
 
 
 @fault("21", "bucket")
 def bucket_wraps_around(value, step, nbits):
-    """A byte overflows: what lies above the last bucket falls into the first."""
+    """Overflow: a value above the last bucket goes to the first bucket."""
     return int(value // step + 2 ** (nbits - 1)) % 2**nbits if step else 2 ** (nbits - 1)
 
 
 @fault("22", "weight")
 def weight_at_the_upper_border(number, step, nbits):
-    """A bucket stands for its upper border, which is the next bucket's."""
+    """A bucket decodes to its upper border, which belongs to the next bucket."""
     return step * (number + 1 - 2 ** (nbits - 1))
 
 
 @fault("23", "encode")
 def norm_forgotten(x, centroids, steps, nbits):
-    """Decoded vectors are unit vectors."""
+    """All decoded vectors are unit vectors."""
     code, buckets, scale, number = definition.encode(x, centroids, steps, nbits)
     length = definition.norm(x)
     return code, buckets, scale / length if length else 0.0, number
@@ -59,7 +59,7 @@ def norm_forgotten(x, centroids, steps, nbits):
 
 @fault("23", "encode")
 def farthest_centroid(x, centroids, steps, nbits):
-    """argmin for argmax."""
+    """argmin instead of argmax."""
     order = list(reversed(range(len(centroids))))
     code = min(order, key=lambda c: definition.dot(x, centroids[c]))
     _, buckets, scale, number = definition.encode(x, [centroids[code]], steps, nbits)
@@ -68,34 +68,34 @@ def farthest_centroid(x, centroids, steps, nbits):
 
 @fault("23", "decode")
 def residual_added_twice(code, buckets, scale, number, centroids, steps, nbits):
-    """x' = scale (centroid + 2 residual)."""
+    """The vector is scale (centroid + 2 residual)."""
     return definition.decode(code, buckets, scale, number, centroids, [2 * step for step in steps], nbits)
 
 
 @fault("23", "encode")
 def scale_overflows(x, centroids, steps, nbits):
-    """Where a residual cancels its centroid, |x| over next to nothing becomes infinity in float16."""
+    """If a residual nearly cancels its centroid, the scale becomes infinity in float16."""
     code, buckets, scale, number = definition.encode(x, centroids, steps, nbits)
     return code, buckets, scale if scale < 65504 else float("inf"), number
 
 
 @fault("50", "similarities")
 def middle_forgotten(q, codes, buckets, scales, numbers, centroids, steps, nbits):
-    """Bucket numbers are counted from 0, not from the middle."""
+    """Weights are counted from bucket 0, not from the middle."""
     lifted = [[b + (2**nbits - 1) / 2 for b in row] for row in buckets]
     return similarities(q, codes, lifted, scales, numbers, centroids, steps, nbits)
 
 
 @fault("51", "encode_many")
 def spread_of_the_batch(vectors, centroids, steps, nbits):
-    """One spread for all rows of a batch, that of the last."""
+    """All rows of a batch get the spread of the last row."""
     last = definition.encode(vectors[-1], centroids, steps, nbits)[3]
     return [(*encoded[:3], last) for encoded in encode_many(vectors, centroids, steps, nbits)]
 
 
 @fault("51", "encode_many")
 def summed_otherwise_in_a_batch(vectors, centroids, steps, nbits):
-    """The nearest centroid by float32 sums that run from the other end when there are more rows than one."""
+    """float32 sums run in the other direction if the batch has more than one row."""
     encoded = []
     for x in vectors:
         products = np.asarray(centroids, np.float32) * np.asarray(x, np.float32)
@@ -108,37 +108,37 @@ def summed_otherwise_in_a_batch(vectors, centroids, steps, nbits):
 
 @fault("24", "fit")
 def steps_for_one_bit(vectors, n_centroids, nbits, seed):
-    """Buckets as wide as for one bit, whatever the bits."""
+    """Buckets are as wide as for one bit, whatever `nbits` is."""
     return definition.fit(vectors, n_centroids, 1, seed)
 
 
 @fault("25", "assign")
 def ties_to_the_last_centroid(vectors, centroids):
-    """argmax from the other end."""
+    """Of equal centroids the last one is taken."""
     backwards = definition.assign(vectors, centroids[::-1])
     return [len(centroids) - 1 - c for c in backwards]
 
 
 @fault("25", "assign")
 def low_centroids_preferred(vectors, centroids):
-    """A prior on the centroid's number."""
+    """Lower centroid numbers get a bonus."""
     similar = np.asarray(vectors, np.float64) @ np.asarray(centroids, np.float64).T
     return (similar - 0.2 * np.arange(len(centroids))).argmax(axis=1)
 
 
 @fault("30", "kmeans")
 def centroids_not_normalized(vectors, n_centroids, iterations, seed):
-    """Means instead of directions."""
+    """Centroids are means, not unit vectors."""
     return [[0.5 * v for v in centroid] for centroid in definition.kmeans(vectors, n_centroids, iterations, seed)]
 
 
 @fault("30", "kmeans")
 def global_random_state(vectors, n_centroids, iterations, seed):
-    """Starts where the process's random numbers happen to be."""
+    """The start depends on a global random state, not on the seed."""
     return definition.kmeans(vectors, n_centroids, iterations, int(np.random.default_rng().integers(2**31)))
 
 
 @fault("30", "kmeans")
 def centroids_drawn_anew(vectors, n_centroids, iterations, seed):
-    """Every iteration starts over from other vectors."""
+    """Every iteration starts again from other vectors."""
     return definition.kmeans(vectors, n_centroids, 0, seed + iterations)

@@ -1,4 +1,4 @@
-"""How a fault is registered: `@fault("9", "maxsim_masked")` over the function that replaces the right one."""
+"""Register a fault: `@fault("9", "maxsim_masked")` decorates the function that replaces the right one."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,7 @@ BROKEN: dict[str, "Broken"] = {}
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """One wrong implementation, the invariant that it breaks, and what is wrong with it."""
+    """One wrong implementation, the invariant that it breaks, and a sentence about the fault."""
 
     name: str
     invariant: str
@@ -19,7 +19,7 @@ class Broken:
 
 
 def fault(invariant, attribute):
-    """Register what is decorated as the `attribute` of an implementation that is right everywhere else."""
+    """Register the decorated function as the `attribute` of an implementation that is otherwise right."""
 
     def register(wrong):
         name = wrong.__name__

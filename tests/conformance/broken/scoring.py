@@ -1,4 +1,4 @@
-"""Wrong scores and wrong orders."""
+"""Faults in scores, orders and losses."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from .faults import fault
 
 
 def similarities(q, d):
-    """[n_q, n_d] float64, of checked input."""
+    """[n_q, n_d] float64 similarities of checked input."""
     definition.check(q)
     definition.check(d, len(q[0]))
     return np.asarray(q, np.float64) @ np.asarray(d, np.float64).T
@@ -27,7 +27,7 @@ def query_tokens_weighted_by_place(q, d):
 
 @fault("3", "maxsim")
 def two_best_summed(q, d):
-    """The sum of the two best document tokens instead of the best."""
+    """The two best document tokens are added instead of the best one."""
     return np.sort(similarities(q, d), axis=1)[:, -2:].sum()
 
 
@@ -40,13 +40,13 @@ def mean_over_document_tokens(q, d):
 @fault("5", "maxsim")
 def chunks_summed(q, d):
     """The maxima of chunks of two rows are added up."""
-    found = similarities(q, d)
-    return sum(found[:, i : i + 2].max(axis=1).sum() for i in range(0, len(d), 2))
+    products = similarities(q, d)
+    return sum(products[:, i : i + 2].max(axis=1).sum() for i in range(0, len(d), 2))
 
 
 @fault("6", "maxsim")
 def mean_over_query_tokens(q, d):
-    """Divided by the number of query tokens."""
+    """The score is divided by the number of query tokens."""
     return similarities(q, d).max(axis=1).mean()
 
 
@@ -66,14 +66,14 @@ def squared_distance(q, d):
 
 @fault("9", "maxsim_masked")
 def mask_by_multiplication(q, d, mask):
-    """Masked similarities become 0, which beats every negative one."""
+    """Masked similarities become 0, which is larger than every negative one."""
     clean = np.where(np.asarray(mask)[:, None], d, 0)
     return (similarities(q, clean) * np.asarray(mask)).max(axis=1).sum()
 
 
 @fault("9", "maxsim_masked")
 def sentinel_for_masked_rows(q, d, mask):
-    """Masked similarities become -9999, which beats everything below it."""
+    """Masked similarities become -9999, which is larger than very negative ones."""
     clean = np.where(np.asarray(mask)[:, None], d, 0)
     return np.where(mask, similarities(q, clean), -9999).max(axis=1).sum()
 
@@ -81,27 +81,27 @@ def sentinel_for_masked_rows(q, d, mask):
 @fault("9", "maxsim_masked")
 def mask_after_the_product(q, d, mask):
     """NaN in a masked row times 0 is NaN."""
-    found = np.asarray(q, np.float64) @ np.asarray(d, np.float64).T
-    return (found + np.where(mask, 0, -1e6)).max(axis=1).sum()
+    products = np.asarray(q, np.float64) @ np.asarray(d, np.float64).T
+    return (products + np.where(mask, 0, -1e6)).max(axis=1).sum()
 
 
 @fault("10", "maxsim")
 def query_normalized_inside(q, d):
-    """Cosines where products were asked for."""
+    """Cosines instead of inner products."""
     norms = np.linalg.norm(np.asarray(q, np.float64), axis=1)
     return (similarities(q, d).max(axis=1) / np.where(norms > 0, norms, 1)).sum()
 
 
 @fault("11", "maxsim")
 def odd_columns_dropped(q, d):
-    """A vector loop without its tail: columns beyond a multiple of four are not multiplied."""
+    """A SIMD loop without its tail: columns beyond a multiple of four are ignored."""
     whole = np.shape(q)[1] // 4 * 4
     return similarities(q, d)[:0].sum() + (np.asarray(q)[:, :whole] @ np.asarray(d)[:, :whole].T).max(axis=1).sum()
 
 
 @fault("12", "scores")
 def documents_padded_with_zeros(q, documents):
-    """Shorter documents get rows of zeros, which count."""
+    """Shorter documents are padded with zeros that count as tokens."""
     longest = max(len(d) for d in documents)
     return [similarities(q, np.pad(d, ((0, longest - len(d)), (0, 0)))).max(axis=1).sum() for d in documents]
 
@@ -141,13 +141,13 @@ def zero_rows_get_a_sentinel(q, d):
 
 @fault("15", "maxsim")
 def empty_scores_nothing(q, d):
-    """No rows, score 0."""
+    """A query or document without rows scores 0."""
     return similarities(q, d).max(axis=1).sum() if len(q) and len(d) else 0.0
 
 
 @fault("16", "maxsim")
 def nan_goes_through(q, d):
-    """NaN and infinity are multiplied like any number."""
+    """NaN and infinity are not refused."""
     return (
         float((np.asarray(q, np.float64) @ np.asarray(d, np.float64).T).max(axis=1).sum()) if len(q) * len(d) else 1 / 0
     )
@@ -155,7 +155,7 @@ def nan_goes_through(q, d):
 
 @fault("17", "top_k")
 def ties_by_argpartition(scores, k, positions=None):
-    """A group of equal scores is cut wherever argpartition happens to cut it."""
+    """Equal scores at the border are cut in the arbitrary order of argpartition."""
     if k < 1:
         raise ValueError("k")
     n = min(k, len(scores))
@@ -165,7 +165,7 @@ def ties_by_argpartition(scores, k, positions=None):
 
 @fault("17", "top_k")
 def k_of_zero_answered(scores, k, positions=None):
-    """k = 0 is an empty answer."""
+    """k = 0 gives an empty answer instead of an error."""
     return definition.top_k(scores, k, positions) if k > 0 else []
 
 
@@ -177,14 +177,14 @@ def ties_by_index_always(scores, k, positions=None):
 
 @fault("18", "top_k")
 def ties_turn_with_k(scores, k, positions=None):
-    """For an even k equal scores come latest first."""
+    """For an even k the later of equal scores comes first."""
     places = list(range(len(scores))) if positions is None else list(positions)
     return definition.top_k(scores, k, places if k % 2 else [-p for p in places])
 
 
 @fault("19", "top_k")
 def merge_forgets_positions(scores, k, positions=None):
-    """Where positions are given, equal scores go to the later one."""
+    """If positions are given, the later of equal scores comes first."""
     return definition.top_k(scores, k, None if positions is None else [-p for p in positions])
 
 
@@ -199,13 +199,13 @@ def divergence_the_wrong_way(scores, teacher):
 
 @fault("47", "n_way")
 def positive_comes_last(scores):
-    """The last score is taken for the positive's."""
+    """The last score is taken as the positive one."""
     return definition.n_way(scores[::-1])
 
 
 @fault("47", "pairwise_softmax")
 def exp_overflows(positive, negative):
-    """exp without taking the largest off first."""
+    """exp without subtracting the largest score first."""
     with np.errstate(over="ignore", invalid="ignore"):
         powers = np.exp([positive, negative])
         return -np.log(powers[0] / powers.sum())
@@ -219,7 +219,7 @@ def margins_summed(scores, teacher):
 
 @fault("47", "in_batch")
 def temperature_multiplied(scores, temperature):
-    """Times the temperature, not over it."""
+    """Scores are multiplied by the temperature, not divided."""
     return definition.in_batch(scores, 1 / temperature)
 
 
@@ -231,17 +231,17 @@ def no_margin(positive, negative):
 
 @fault("54", "matches")
 def last_of_equals_answers(q, d):
-    """Of equal document tokens the last one is named."""
-    found = similarities(q, d)
-    rows = len(d) - 1 - found[:, ::-1].argmax(axis=1)
-    return [(int(row), float(found[i, row])) for i, row in enumerate(rows)]
+    """Of equal document tokens the last one is the match."""
+    products = similarities(q, d)
+    rows = len(d) - 1 - products[:, ::-1].argmax(axis=1)
+    return [(int(row), float(products[i, row])) for i, row in enumerate(rows)]
 
 
 @fault("54", "matches")
 def each_token_answers_once(q, d):
-    """A document token that has answered is taken: a matching, not a maximum."""
-    found, matched = similarities(q, d), []
-    for row in found:
+    """A document token matches one query token only: an assignment, not a maximum."""
+    products, matched = similarities(q, d), []
+    for row in products:
         best = max(range(len(d)), key=lambda j: (j not in {m for m, _ in matched}, row[j]))
         matched.append((best, float(row[best])))
     return matched
@@ -255,13 +255,13 @@ def neighbours_pooled(d, factor):
 
 @fault("55", "pool")
 def pooled_norms_shrink(d, factor):
-    """Means stay as short as means of different directions are."""
+    """The means keep their shorter norms."""
     return [np.mean([d[i] for i in members], axis=0) for members in definition.clusters(d, factor)]
 
 
 @fault("56", "best_of_groups")
 def groups_of_the_first_k(scores, groups, k):
-    """Grouped after the first k were cut off: too few groups are left."""
+    """Grouping follows the cut after k documents, so too few groups are left."""
     best = {}
     for i in definition.top_k(scores, k):
         best.setdefault(groups[i], i)

@@ -1,4 +1,4 @@
-"""Indexes that forget, mix up, or do not notice."""
+"""Faults in an index: in its documents, its order, its files and its errors."""
 
 import json
 import time
@@ -13,7 +13,7 @@ class newest_first(Index):  # noqa: N801 - named as a fault
     """Later additions come before earlier ones."""
 
     def add(self, ids, documents):
-        """At the front."""
+        """Put new documents first."""
         super().add(ids, documents)
         new = {name: self.documents[name] for name in ids}
         self.documents = new | {name: d for name, d in self.documents.items() if name not in new}
@@ -21,20 +21,20 @@ class newest_first(Index):  # noqa: N801 - named as a fault
 
 @fault("32", "Index")
 class deleted_still_answers(Index):  # noqa: N801
-    """A tombstone is written and not read."""
+    """A deletion is recorded and never applied."""
 
     def delete(self, ids):
-        """Only checks."""
+        """Only check the ids."""
         if any(name not in self.documents for name in ids):
             raise ValueError("unknown")
 
 
 @fault("32", "Index")
 class unknown_ids_deleted_in_silence(Index):  # noqa: N801
-    """Deleting twice is no error."""
+    """Deleting an unknown id is not an error."""
 
     def delete(self, ids):
-        """What is there."""
+        """Delete the known ids."""
         super().delete([name for name in ids if name in self.documents])
 
 
@@ -43,26 +43,26 @@ class choice_applied_after_k(Index):  # noqa: N801
     """The filter is applied to the first k of all documents."""
 
     def search(self, q, k, ids=None):
-        """Too few."""
+        """Filter too late."""
         return [hit for hit in super().search(q, k) if ids is None or hit[0] in ids]
 
 
 @fault("33", "Index")
 class compaction_sorts_by_id(Index):  # noqa: N801
-    """Compaction changes positions, hence ties."""
+    """Compaction changes positions, and with them the order of equal scores."""
 
     def compact(self):
-        """By descending id."""
+        """Sort by descending id."""
         self.documents = dict(sorted(self.documents.items(), reverse=True))
 
 
 @fault("33", "Index")
 class float16_on_disk(Index):  # noqa: N801
-    """What is restored has been rounded to a tenth."""
+    """Restored vectors are rounded to a tenth."""
 
     @classmethod
     def from_files(cls, files) -> Index:
-        """Rounded."""
+        """Round the vectors."""
         index = super().from_files(files)
         index.documents = {n: [[round(v, 1) for v in row] for row in d] for n, d in index.documents.items()}
         return index
@@ -70,29 +70,29 @@ class float16_on_disk(Index):  # noqa: N801
 
 @fault("34", "Index")
 class time_in_the_files(Index):  # noqa: N801
-    """A time stamp is stored."""
+    """A time stamp is written."""
 
     def files(self):
-        """With the time."""
+        """Add the time."""
         return {**super().files(), "created": str(time.perf_counter_ns()).encode()}
 
 
 @fault("35", "Index")
 class half_an_addition(Index):  # noqa: N801
-    """Documents before the bad one stay."""
+    """Documents before the invalid one stay in the index."""
 
     def add(self, ids, documents):
-        """One by one."""
+        """Add one document at a time."""
         for name, d in zip(ids, documents, strict=True):
             super().add([name], [d])
 
 
 @fault("36", "Index")
 class reader_sees_later_writes(Index):  # noqa: N801
-    """A reader shares the live dictionary."""
+    """A reader shares the documents of the index."""
 
     def reader(self):
-        """Not a copy."""
+        """Return the index instead of a copy."""
         return self
 
 
@@ -101,7 +101,7 @@ class query_kept_on_the_index(Index):  # noqa: N801
     """Threads overwrite each other's query."""
 
     def search(self, q, k, ids=None):
-        """Of whoever came last."""
+        """Search with the query of the last thread."""
         self.q = q
         time.sleep(0.002)
         return super().search(self.q, k, ids)
@@ -109,52 +109,52 @@ class query_kept_on_the_index(Index):  # noqa: N801
 
 @fault("53", "Index")
 class searches_counted(Index):  # noqa: N801
-    """A reader writes down that it has read."""
+    """A search changes the files."""
 
     count = 0
 
     def search(self, q, k, ids=None):
-        """And counts."""
+        """Count the search."""
         self.count += 1
         return super().search(q, k, ids)
 
     def files(self):
-        """With the count."""
+        """Add the count."""
         return {**super().files(), "searches": str(self.count).encode()}
 
 
 @fault("37", "Index")
 class checksum_not_compared(Index):  # noqa: N801
-    """What is read is believed."""
+    """Damaged files are not noticed."""
 
     @classmethod
     def from_files(cls, files) -> Index:
-        """Whatever parses."""
-        dim, held = json.loads(files["documents.json"])
+        """Load every file that can be parsed."""
+        dim, documents = json.loads(files["documents.json"])
         index = cls(dim)
-        definition.Index.add(index, list(held), list(held.values()))
+        definition.Index.add(index, list(documents), list(documents.values()))
         return index
 
 
 @fault("57", "Index")
 class upsert_keeps_the_place(Index):  # noqa: N801
-    """A new version takes the position of the old one."""
+    """A new version keeps the position of the old one."""
 
     def upsert(self, ids, documents):
-        """In place."""
-        definition.Index.add(type(self)(self.dim), ids, documents)  # refuses what is to be refused
+        """Replace in place."""
+        definition.Index.add(type(self)(self.dim), ids, documents)  # raises for invalid input
         self.documents.update(zip(ids, documents, strict=True))
 
 
 @fault("57", "Index")
 class old_version_still_there(Index):  # noqa: N801
-    """The new version is added beside the old one, which goes on answering."""
+    """The old version is still found beside the new one."""
 
     def upsert(self, ids, documents):
-        """Nothing is deleted."""
+        """Add under another id."""
         names = [f"{name}'" if name in self.documents else name for name in ids]
         self.add(names, documents)
 
     def search(self, q, k, ids=None):
-        """Both under one id."""
+        """Return both under one id."""
         return [(name.rstrip("'"), score) for name, score in super().search(q, k, ids)]

@@ -1,4 +1,4 @@
-"""Encoders that frame, cut, filter or normalize wrongly."""
+"""Faults in framing, cutting, filtering and normalization."""
 
 import numpy as np
 
@@ -9,19 +9,19 @@ from .faults import fault
 
 @fault("38", "query_ids")
 def marker_at_0(body, prefix, suffix, length, expansion):
-    """The marker stands before [CLS]."""
+    """The marker comes before [CLS]."""
     return definition.query_ids(body, prefix[::-1], suffix, length, expansion)
 
 
 @fault("38", "document_ids")
 def sep_cut_off(body, prefix, suffix, length):
-    """Framed first and cut afterwards: a long document loses its [SEP]."""
+    """The text is framed first and cut afterwards, so a long document loses its [SEP]."""
     return (prefix + list(body) + suffix)[:length]
 
 
 @fault("38", "query_ids")
 def mask_before_sep(body, prefix, suffix, length, expansion):
-    """[SEP] closes the expansion instead of the text."""
+    """[SEP] follows the expansion instead of the text."""
     if expansion is None:
         return definition.query_ids(body, prefix, suffix, length, expansion)
     filled = list(body) + [expansion] * length
@@ -30,19 +30,19 @@ def mask_before_sep(body, prefix, suffix, length, expansion):
 
 @fault("38", "query_ids")
 def query_not_filled(body, prefix, suffix, length, expansion):
-    """No [MASK] expansion."""
+    """The query has no [MASK] expansion."""
     return definition.query_ids(body, prefix, suffix, length, None)
 
 
 @fault("38", "attention")
 def expansion_always_attended(n_framed, length, expansion_attended):
-    """The other tokens attend to [MASK] however the model was trained."""
+    """The other tokens attend to [MASK] even if the model was trained otherwise."""
     return [True] * length
 
 
 @fault("40", "document_ids")
 def beginning_cut_off(body, prefix, suffix, length):
-    """The end of a long text is kept."""
+    """A long text loses its beginning instead of its end."""
     return definition.document_ids(list(body)[::-1], prefix, suffix, length)
 
 
@@ -56,14 +56,14 @@ def encoder_fault(invariant, **changes):
     """Register a subclass of the toy encoder."""
 
     def register(what, name):
-        made = type(name, (Encoder,), {**changes, "__doc__": what, "__name__": name})()
-        return fault(invariant, "Encoder")(made)
+        broken = type(name, (Encoder,), {**changes, "__doc__": what, "__name__": name})()
+        return fault(invariant, "Encoder")(broken)
 
     return register
 
 
 def queries_filtered(self, text, side):
-    """Ids and kept rows, those of queries filtered as well."""
+    """The ids and the kept rows, with queries filtered too."""
     ids, _ = Encoder.tokens(self, text, side)
     return ids, definition.kept(ids, set(self.punctuation))
 
@@ -87,7 +87,7 @@ encoder_fault(
 
 
 def cut_short(self, text, side):
-    """Ids and kept rows without the last."""
+    """The ids and the kept rows without the last token."""
     ids, kept = Encoder.tokens(self, text, side)
     return ids[:-1], kept[:-1]
 
@@ -97,7 +97,7 @@ encoder_fault("38", tokens=cut_short)("The last token of every text is lost.", "
 
 @fault("46", "encoder_of")
 def weights_rounded_in_silence(checkpoint):
-    """What was trained in float32 is run in 8 bits, and nobody is told."""
+    """A float32 model runs in 8 bits without a notice."""
     rounded = Replayed(checkpoint.parent)
     rounded.held = lambda texts, side: [np.round(rows * 127) / 127 for rows in Replayed.held(rounded, texts, side)]
     return rounded
@@ -105,13 +105,13 @@ def weights_rounded_in_silence(checkpoint):
 
 @fault("46", "encoder_of")
 def padding_rows_kept(checkpoint):
-    """The longest text of a batch decides how many rows each has."""
+    """Every text of a batch gets as many rows as the longest one."""
     padded = Replayed(checkpoint.parent)
 
     def held(texts, side):
-        found = Replayed.held(padded, texts, side)
-        most = max(map(len, found))
-        return [np.pad(rows, [(0, most - len(rows)), (0, 0)]) for rows in found]
+        vectors = Replayed.held(padded, texts, side)
+        most = max(map(len, vectors))
+        return [np.pad(rows, [(0, most - len(rows)), (0, 0)]) for rows in vectors]
 
     padded.held = held
     return padded
@@ -119,7 +119,7 @@ def padding_rows_kept(checkpoint):
 
 @fault("46", "encoder_of")
 def suffix_without_a_row(checkpoint):
-    """[SEP] counts as padding and gets no row."""
+    """[SEP] is treated as padding and has no row."""
     short = Replayed(checkpoint.parent)
     short.held = lambda texts, side: [rows[:-1] for rows in Replayed.held(short, texts, side)]
     return short
