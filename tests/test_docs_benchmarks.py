@@ -30,5 +30,5 @@ def test_every_command_exists(name):
 def test_a_benchmark_with_a_missing_cell_is_refused():
     """A row with fewer cells than there are columns is an error that names the file."""
     benchmark = dict.fromkeys(pages.KEYS, "") | {"columns": ["a", "b"], "rows": [["1"]]}
-    with pytest.raises(ValueError, match="x.json: expected 2 cells"):
+    with pytest.raises(ValueError, match=r"x\.json: expected 2 cells"):
         pages.section("x.json", benchmark)

@@ -24,9 +24,9 @@ INTRODUCTION = """\
 
 <!-- Written by `python -m tools.bench.pages` from benchmarks/*.json: edit these files, not this page. -->
 
-Each table says which command printed it, when, and on which machine. `DIR` is a folder of collections
-in BEIR's layout. `CHECKPOINT`, `CORPUS` and `INDEX` are made by the tools that the command's own
-`--help` or docstring names. Compare times within one table: two tables are two sittings of a machine.
+Each table says which command printed it, when, and on which machine. `DIR` is a folder of
+collections in BEIR's layout. The docstring of each command says how to make its `CHECKPOINT`,
+`CORPUS` or `INDEX`. Compare times within one table, because each table is one run.
 """
 
 
