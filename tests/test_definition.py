@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from strategies import unit
 
-from refcolbert import codec, definition, ivf, maxsim
-from refcolbert.collection import Collection, Segment
-from refcolbert.ragged import offsets_of
-from refcolbert.search import search
+from refcolbert import definition, maxsim
+from refcolbert.engine import codec, ivf
+from refcolbert.engine.ragged import offsets_of
+from refcolbert.engine.search import search
+from refcolbert.engine.segments import Collection, Segment
 
 SOURCE = Path(definition.__file__).read_text()
 

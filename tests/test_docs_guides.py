@@ -164,11 +164,6 @@ def test_the_adapter_of_the_conformance_suite_offers_what_it_says(monkeypatch):
     assert adapter["maxsim_masked"](q, d, [True, False]) == pytest.approx(1.4)
 
 
-def test_the_readme_is_short():
-    """At most 150 lines: what takes more room has a page."""
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
-
-
 def test_the_image_is_made_of_what_is_there():
     """The Dockerfile copies files that exist, installs an extra that exists, and starts a service with real options."""
     text = (DOCS / "Dockerfile").read_text()

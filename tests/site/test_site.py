@@ -62,7 +62,7 @@ def pages(site):
 
 def test_every_page_has_become_one(pages):
     """Each Markdown file is a page, and each is in the navigation of the first one."""
-    names = {path.with_suffix(".html").name for path in DOCS.glob("*.md")}
+    names = {path.relative_to(DOCS).with_suffix(".html").as_posix() for path in DOCS.rglob("*.md")}
     assert names <= set(pages)
     assert names - {"index.html"} <= {lead.partition("#")[0] for lead in pages["index.html"].leads}
 
@@ -118,15 +118,3 @@ def test_the_format_is_its_docstring(pages):
     assert len(lines) > 60
     shown = pages["format.html"].text.replace("`", "")
     assert not [line for line in lines if line not in shown]
-
-
-def test_the_promises_are_those_of_the_readme(pages):
-    """What README.md promises is on the pages that include it, and nothing of what stands around it."""
-    readme = (DOCS.parent / "README.md").read_text()
-    tables = readme.partition("## What is promised")[2].partition("<!-- speed")[0]
-    promises = re.findall(r"^\| ([a-z][^|]*) \|", tables, re.MULTILINE)
-    assert len(promises) >= 6
-    for promise in promises:
-        words = promise.replace("`", "")
-        assert words in pages["format.html"].text or words in pages["operating.html"].text, promise
-    assert "brute force" not in pages["format.html"].text + pages["operating.html"].text

@@ -1,4 +1,4 @@
-"""Run the conformance suite against every engine, keep the results, and write the tables of the documents.
+"""Run the conformance suite against every engine, keep the results, and write docs/conformance-results.md.
 
     python -m tools.conformance [run [NAMES ...] | tables]
 

@@ -1,4 +1,4 @@
-"""The tables in their places: README.md and ARCHITECTURE.md."""
+"""Write the tables of docs/conformance-results.md between their markers."""
 
 import re
 
@@ -7,22 +7,21 @@ from tools.environments import ROOT
 from .invariants import invariants
 from .tables import engines, summary
 
-TABLES = {  # name of its markers -> where it stands, what makes it
-    "summary": (ROOT / "README.md", summary),
-    "engines": (ROOT / "ARCHITECTURE.md", engines),
-    "invariants": (ROOT / "ARCHITECTURE.md", invariants),
-}
+PAGE = ROOT / "docs" / "conformance-results.md"
+TABLES = {"summary": summary, "engines": engines, "invariants": invariants}  # marker -> what makes its table
 
 
 def write() -> None:
-    """Put the tables between their markers."""
-    for name, (path, make) in TABLES.items():
-        path.write_text(replaced(path.read_text(), name, make()))
+    """Put every table between its markers."""
+    text = PAGE.read_text()
+    for name, make in TABLES.items():
+        text = replaced(text, name, make())
+    PAGE.write_text(text)
 
 
-def replaced(text: str, name: str, made: str) -> str:
-    """The document with one table in place."""
+def replaced(text: str, name: str, table: str) -> str:
+    """The page with one table in place. Raises `ValueError` when the page lacks the table's markers."""
     pattern = re.compile(rf"(<!-- {name}: [^\n]*-->\n).*?(<!-- end {name} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"no document has a place for the table {name}")
-    return pattern.sub(lambda found: f"{found[1]}{made}\n{found[2]}", text)
+        raise ValueError(f"expected the markers of the table {name} in {PAGE.name}, found none; add them to the page")
+    return pattern.sub(lambda match: f"{match[1]}{table}\n{match[2]}", text)

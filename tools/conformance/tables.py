@@ -1,4 +1,4 @@
-"""The tables of README.md and ARCHITECTURE.md: what each engine passes and fails, and what tests each invariant."""
+"""The tables of docs/conformance-results.md: results of each engine, and the tests of each invariant."""
 
 import ast
 import json

@@ -1,0 +1,75 @@
+"""Write docs/benchmarks.md from benchmarks/*.json.
+
+    python -m tools.bench.pages
+
+One file holds one table: title, command, machine, date, versions, columns, rows and notes. Files are shown by name.
+Numbers are written with the decimals that the file has. Whoever measures a table again edits its file, date included.
+"""
+
+import json
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PAGE", "load", "page", "section"]
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "benchmarks.md"
+KEYS = ["title", "command", "date", "machine", "versions", "columns", "rows", "notes"]
+NUMBER = re.compile(r"[\d,.]+(?: (?:%|MB|s))?")
+
+INTRODUCTION = """\
+# Benchmarks
+
+<!-- Written by `python -m tools.bench.pages` from benchmarks/*.json: edit these files, not this page. -->
+
+Each table says which command printed it, when, and on which machine. `DIR` is a folder of
+collections in BEIR's layout. The docstring of each command says how to make its `CHECKPOINT`,
+`CORPUS` or `INDEX`. Compare times within one table, because each table is one run.
+"""
+
+
+def load() -> dict[str, dict[str, Any]]:
+    """File name -> benchmark, by name. Numbers stay text, so that 0.760 keeps its last digit."""
+    return {
+        path.name: json.loads(path.read_text(), parse_float=str, parse_int=lambda digits: f"{int(digits):,}")
+        for path in sorted((ROOT / "benchmarks").glob("*.json"))
+    }
+
+
+def section(name: str, benchmark: dict[str, Any]) -> str:
+    """One benchmark in Markdown. Raises `ValueError` when keys or cells are missing."""
+    if list(benchmark) != KEYS:
+        raise ValueError(f"{name}: expected the keys {KEYS}, found {list(benchmark)}; see tools/bench/pages.py")
+    columns, rows = benchmark["columns"], benchmark["rows"]
+    for row in rows:
+        if len(row) != len(columns):
+            raise ValueError(f"{name}: expected {len(columns)} cells per row, found {len(row)} in {row}")
+    numeric = [all(NUMBER.fullmatch(row[i]) for row in rows if row[i] not in ("", "-")) for i in range(len(columns))]
+    versions = ", ".join(f"{package} {version}" for package, version in benchmark["versions"].items())
+    lines = [
+        f"## {benchmark['title']}",
+        "",
+        f"    {benchmark['command']}",
+        "",
+        _wrapped(f"{benchmark['date']}, {benchmark['machine']}. {versions}."),
+        "",
+        *(f"| {' | '.join(cells)} |" for cells in (columns, ["--:" if right else "---" for right in numeric], *rows)),
+        *([""] if benchmark["notes"] else []),
+        *(_wrapped(f"- {note}", indent="  ") for note in benchmark["notes"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([INTRODUCTION, *(section(*item) for item in load().items())])
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 100, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
