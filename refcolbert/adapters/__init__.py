@@ -3,7 +3,6 @@
     langchain     ColBERTRetriever, ColBERTReranker     extra `langchain`
     llamaindex    ColBERTRetriever, ColBERTReranker     extra `llamaindex`
     haystack      ColBERTRetriever, ColBERTRanker       extra `haystack`
-    pylate        answers in PyLate's shape             needs nothing
 
 Nothing else in refcolbert imports them, and importing one whose framework is not installed is `MissingDependency`. They
 translate arguments and answers and compute nothing: scores, order and errors are those of `Index.search` and `rerank`.

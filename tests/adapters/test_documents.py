@@ -15,5 +15,5 @@ def test_every_snippet_runs(tmp_path, monkeypatch, encoder):
     assert len(blocks) == 5
     for block in blocks:
         exec(compile(block, "adapters.md", "exec"), session)  # noqa: S102 - our own document
-    assert [hit["id"] for hit in session["pylate_results"](session["answers"])[0]] == list(session["run"]["q1"])
+    assert [hit.id for hit in session["answers"][0]] == list(session["run"]["q1"])
     assert len(Path("answers.trec").read_text().splitlines()) == 4
