@@ -54,7 +54,7 @@ WORKERS := --numprocesses auto --dist worksteal
 test: export OPENBLAS_NUM_THREADS = 1
 test: export OMP_NUM_THREADS = 1
 test: lint $(LOWEST)/.ready adapters
-	$(LOWEST)/bin/python -m pytest --quiet $(WORKERS) -m "not export and not install" --ignore tests/export --ignore tests/service/page --ignore tests/site
+	$(LOWEST)/bin/python -m pytest --quiet $(WORKERS) -m "not export and not install" --ignore tests/export --ignore tests/service/page --ignore tests/docs/test_site.py
 	$(BIN)/python -m pytest --quiet $(WORKERS)
 	$(BIN)/python -m tools.release.code_size
 
@@ -81,7 +81,7 @@ SECONDS ?= 300
 fuzz: $(VENV)/.ready
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tools.faults.fuzz --seconds $(SECONDS)
 
-#   make conformance   every engine against the suite, and the tables of ARCHITECTURE.md
+#   make conformance   every engine against the suite, and docs/conformance-results.md
 conformance: $(VENV)/.ready
 	$(BIN)/python -m tools.conformance
 
@@ -94,7 +94,7 @@ coverage: $(VENV)/.ready
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --quiet --cov --cov-report=term-missing --ignore tests/export --ignore tests/service/page --ignore tests/test_install.py
 
 #   make blas      the numerical tests with one and two BLAS threads, on two kernels
-NUMERIC := tests/conformance tests/engine tests/test_goldens.py tests/test_golden_index.py
+NUMERIC := tests/conformance tests/engine tests/goldens
 blas: $(VENV)/.ready
 	for threads in 1 2; do for core in "" OPENBLAS_CORETYPE=Haswell; do \
 	  echo "OPENBLAS_NUM_THREADS=$$threads $$core"; \

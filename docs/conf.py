@@ -51,7 +51,7 @@ NOT_CALLED = {  # made by a method or a function, never by a call
     "refcolbert.Plan",
     "refcolbert.evaluation.tune.Setting",
     "refcolbert.explanation.alignment.QueryWord",
-    "refcolbert.explanation.alignment.Segment",
+    "refcolbert.explanation.alignment.TextPiece",
     "refcolbert.engine.search.Result",
     "refcolbert.engine.search.Stage",
     "refcolbert.service.server.Bound",

@@ -84,7 +84,7 @@ def _explain(
     generation: Generation, encoder_for: EncoderFor, query: Query, q: Floats, number: int, text: str | None
 ) -> Explanation:
     manifest = generation.manifest
-    d = generation.collection.vectors(np.array([number]))[0]
+    d = generation.segmented.vectors(np.array([number]))[0]
     encoder = encoder_for(manifest) if manifest.encoder else None
     labels, spans = _labels(encoder, text, manifest.pool_factor) if encoder and text is not None else ([], [])
     if len(labels) != len(d):  # the vectors are not this encoder's

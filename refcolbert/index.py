@@ -24,7 +24,7 @@ from .documents import Document, as_documents
 from .encoding.encoder import Encoder, Progress
 from .engine.ragged import Ragged
 from .engine.search import search, search_many
-from .engine.segments import Collection
+from .engine.segments import SegmentedIndex
 from .errors import (
     CorruptIndexError,
     DuplicateId,
@@ -40,7 +40,7 @@ from .storage.bulk_build import Building
 from .storage.format import EncoderEntry, Manifest
 from .storage.generation import Generation, publish, warn_of_drift
 from .storage.groups import group_of, group_places, members
-from .storage.segment_files import Made, Stored
+from .storage.segment_files import NewSegment, StoredSegment
 from .storage.store import Store, Writer
 
 __all__ = ["Index"]
@@ -84,9 +84,9 @@ class Index:
         return self._generation.manifest.generation
 
     @property
-    def collection(self) -> Collection:
+    def segmented(self) -> SegmentedIndex:
         """The token vectors that this object sees: what `search.search` takes. Immutable."""
-        return self._generation.collection
+        return self._generation.segmented
 
     def query_vectors(self, queries: Sequence[Query]) -> list[Floats]:
         """Queries as arrays [n_q, dim]: texts encoded together, arrays checked. Raises as `search` does."""
@@ -224,7 +224,7 @@ class Index:
 
     def __len__(self) -> int:
         """Live documents."""
-        return int(self._generation.collection.live.sum())
+        return int(self._generation.segmented.live.sum())
 
     def __contains__(self, document_id: object) -> bool:
         return isinstance(document_id, str) and document_id in self._generation.find([document_id])
@@ -242,14 +242,14 @@ class Index:
     def vectors(self, ids: Iterable[str]) -> Ragged:
         """The vectors that are held of the documents with these ids, decoded, in that order. Raises `UnknownId`."""
         generation = self._generation
-        starts = generation.collection.starts
+        starts = generation.segmented.starts
         numbers = np.array([starts[i] + row for i, row in generation.places(id_list(ids))], np.int64)
         order = np.argsort(numbers)
-        return generation.collection.vectors(numbers[order]).take(np.argsort(order))
+        return generation.segmented.vectors(numbers[order]).take(np.argsort(order))
 
     def info(self) -> dict[str, Any]:
         """What the index holds and how."""
-        manifest, collection = self._generation.manifest, self._generation.collection
+        manifest, collection = self._generation.manifest, self._generation.segmented
         entry = manifest.encoder
         return {
             "path": str(self.path),
@@ -334,7 +334,7 @@ class Index:
         if group_by is not None:
             asked = zip(queries, arrays, strict=True)
             return [self._hits(generation, query, q, k, group_by, how) for query, q in asked]
-        results = search_many(arrays, generation.collection, k, **how)
+        results = search_many(arrays, generation.segmented, k, **how)
         found = zip(queries, arrays, results, strict=True)
         return [hits_of(generation, self._encoder_for, query, q, result) for query, q, result in found]
 
@@ -346,7 +346,7 @@ class Index:
         manifest, pin = self._store.pin()
         generation = Generation(self._store, manifest, verify=True, pin=pin)
         generation.check_norms()
-        positions = generation.collection.positions
+        positions = generation.segmented.positions
         if (np.diff(positions) <= 0).any():
             raise CorruptIndexError("segments: expected positions that ascend from one to the next; restore the index")
         names = [document.id for document in generation.live_documents()]
@@ -405,7 +405,7 @@ class Index:
                 raise InvalidInput(f"{len(missing)} documents have no text to encode, the first is {missing[0]!r}")
             entry = EncoderEntry(encoder.hash, encoder.source)
             manifest = replace(generation.manifest, dim=encoder.dim, encoder=entry, codec=None, segments=())
-            positions = generation.collection.positions[generation.collection.live]
+            positions = generation.segmented.positions[generation.segmented.live]
             staged = []
             with tqdm(desc="reencode", unit="doc", total=len(positions), disable=not progress) as bar:
                 for first, batch in batches(generation.live_documents(), BUILD_BATCH):
@@ -427,7 +427,7 @@ class Index:
         """The k best documents, or the best ones of the k best groups."""
 
         def best(n: int) -> list[Hit]:
-            return hits_of(generation, self._encoder_for, query, q, search(q, generation.collection, n, **how))
+            return hits_of(generation, self._encoder_for, query, q, search(q, generation.segmented, n, **how))
 
         return best(k) if group_by is None else best_of_groups(best, k, group_by)
 
@@ -456,7 +456,7 @@ class Index:
             encoder = self._encoder_for(manifest) if vectors is None else None
             ragged = ragged_of(batch, vectors, encoder, manifest, progress)
             positions = manifest.next_position + np.arange(len(batch))
-            made = segment_files.encode(ragged, batch, positions, generation.collection.codec, manifest.nbits)
+            made = segment_files.encode(ragged, batch, positions, generation.segmented.codec, manifest.nbits)
             self._publish(writer, generation, generation.without(gone), [made])
             warn_of_drift(self.path, manifest, made)
             return names
@@ -475,7 +475,12 @@ class Index:
             self._write_lock.release()
 
     def _publish(
-        self, writer: Writer, generation: Generation, kept: Sequence[Stored], made: Sequence[Made], **how: bool
+        self,
+        writer: Writer,
+        generation: Generation,
+        kept: Sequence[StoredSegment],
+        made: Sequence[NewSegment],
+        **how: bool,
     ) -> None:
         publish(writer, generation, kept, made, **how)
         self._current = self._load(generation)

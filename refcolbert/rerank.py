@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .checks import check_count, check_texts
 from .encoding.encoder import Encoder
-from .engine.maxsim import contenders, score, scores, slack
+from .engine.maxsim import float32_error_bound, possible_top_k, score, scores
 from .engine.topk import top_k
 from .explanation.explanation import Explanation, explain
 from .hits import Hit
@@ -30,7 +30,7 @@ def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: 
     if not len(documents):
         return []
     norms = np.linalg.norm(documents.vectors, axis=1)  # [n_tokens]
-    near = contenders(scores(q, documents), float(slack(q, float(norms.max())).sum()), k)
+    near = possible_top_k(scores(q, documents), float(float32_error_bound(q, float(norms.max())).sum()), k)
     exact = np.array([score(q, documents[i]) for i in near])  # [n_near]
     return [
         Hit(

@@ -14,7 +14,7 @@ from refcolbert import definition, maxsim
 from refcolbert.engine import codec, ivf
 from refcolbert.engine.ragged import offsets_of
 from refcolbert.engine.search import search
-from refcolbert.engine.segments import Collection, Segment
+from refcolbert.engine.segments import Segment, SegmentedIndex
 
 SOURCE = Path(definition.__file__).read_text()
 
@@ -77,7 +77,7 @@ def stored_tokens(seed, n_docs=80, dim=4, n_centroids=24):
     encoded = codec.Encoded(rng.integers(0, n_centroids, n_tokens).astype(np.uint16), residuals, scales, spreads)
     live, lists = np.ones(n_docs, np.bool_), ivf.build(encoded.codes, offsets)
     segment = Segment(np.arange(n_docs), offsets, live, 2.0, None, encoded, lists)
-    return q, Collection(dim, model, (segment,)), offsets
+    return q, SegmentedIndex(dim, model, (segment,)), offsets
 
 
 STAGES = [(1, 1, 5), (3, 2, 30), (1, 24, 79), (10, 1, 10), (2, 1, 2), (70, 1, 75), (6, 4, 3), (5, 1, 5)]

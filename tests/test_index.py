@@ -462,7 +462,7 @@ def test_the_newest_leaves_its_origin_where_it_is(vectors_index):
     index.add([{"id": "new"}], vectors=[documents[0]])
     newest = reader.newest()
     assert (newest.generation, len(newest)) == (reader.generation + 1, len(reader) + 1)
-    assert newest.collection.segments[0] is reader.collection.segments[0]
+    assert newest.segmented.segments[0] is reader.segmented.segments[0]
     assert answers(reader.search(q, 8)) == before
     newest.delete(["new"])
     assert (len(newest), newest.generation) == (len(reader), reader.generation + 2)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from refcolbert.errors import InvalidInput
 from refcolbert.interchange.plaid import Plaid, checked_array, read_metadata
-from refcolbert.storage.locks import open_plain
+from refcolbert.storage.locks import open_regular_file
 
 __all__ = ["open_plaid"]
 
@@ -37,7 +37,7 @@ def open_plaid(folder: Path) -> Plaid:
 def _load(path: Path) -> Any:
     """What a file holds, if that is tensors and plain containers of them."""
     try:
-        with open_plain(path) as file:
+        with open_regular_file(path) as file:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever damaged bytes lead it to
         raise InvalidInput(f"{path} cannot be read as tensors: {type(error).__name__}: {str(error)[:200]}") from error

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..evaluation.tune import Tuning
-from ..explanation.alignment import QueryWord, Segment
+from ..explanation.alignment import QueryWord, TextPiece
 from ..explanation.explanation import Explanation
 from ..explanation.html import color_of
 from ..hits import Hit
@@ -114,7 +114,7 @@ def _ink(words: Sequence[QueryWord], number: int) -> int:
     return GREY if color is None else INKS[color]
 
 
-def _painted(segment: Segment, inks: Sequence[int]) -> str:
+def _painted(segment: TextPiece, inks: Sequence[int]) -> str:
     text = printable(segment.text)
     if not segment.answers:
         return text

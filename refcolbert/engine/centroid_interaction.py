@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from ..arrays import Ints
 from .ragged import offsets_of
 
-__all__ = ["NEAR", "Levels", "nearest", "round_to_levels", "sums_of_levels"]
+__all__ = ["NEAR", "QuantizedScores", "approximate_maxsim", "nearest_tokens", "quantize_scores"]
 
-Levels = NDArray[np.uint8]
+QuantizedScores = NDArray[np.uint8]
 
 LARGEST = 255
 NEAR = 8  # levels: a token that far below the best of its document is still one of the nearest
 GROUP = 8  # tokens of a document whose levels are compared at once
 
 
-def round_to_levels(similarities: NDArray[np.float32]) -> Levels:
+def quantize_scores(similarities: NDArray[np.float32]) -> QuantizedScores:
     """[n_centroids, n_q] similarities in steps of largest / 255; what is negative counts as 0."""
     largest = max(float(similarities.max()), 1e-30)
     return (np.maximum(similarities, 0) * np.float32(LARGEST / largest)).astype(np.uint8)
 
 
-def sums_of_levels(table: Levels, cells: NDArray[Any], starts: Ints, counts: Ints) -> Ints:
+def approximate_maxsim(table: QuantizedScores, cells: NDArray[Any], starts: Ints, counts: Ints) -> Ints:
     """[n_docs] the levels of MaxSim with the centroids of cells[start : start + count]."""
     tokens, groups = _grouped(starts, counts)
     levels = np.take(table, cells[tokens], axis=0).max(axis=0)  # [n_groups, n_q]
@@ -38,7 +38,7 @@ def sums_of_levels(table: Levels, cells: NDArray[Any], starts: Ints, counts: Int
     return sums
 
 
-def nearest(table: Levels, cells: NDArray[Any], starts: Ints, counts: Ints) -> Ints:
+def nearest_tokens(table: QuantizedScores, cells: NDArray[Any], starts: Ints, counts: Ints) -> Ints:
     """The tokens, ascending, whose level is for some query token within NEAR of the best of their document."""
     tokens, groups = _grouped(starts, counts)
     levels = np.take(table, cells[tokens], axis=0)  # [GROUP, n_groups, n_q]

@@ -8,7 +8,7 @@
 so a decoded vector keeps the norm of the original, and search divides by nothing. The steps follow how much of a
 residual each component carries, by a factor that makes the squared error of a sample least. ColBERTv2 cuts all
 components of all tokens at the same quantiles; steps that follow the component and the token lose much less, and leave
-a similarity that is linear in the bucket numbers, so that search need not decode (`Asked`).
+a similarity that is linear in the bucket numbers, so that search need not decode (`PreparedQuery`).
 
 What is kept of a token: code; the buckets, packed; scale; spread as a number n, s = 2^(1/2 - n/32), 0 <= n < 256.
 
@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from ..arrays import Bytes, Floats
 from ..errors import InvalidInput
 from . import kmeans
-from .maxsim import folded
+from .maxsim import pairwise_sum
 
-__all__ = ["NBITS", "Asked", "Codec", "Encoded", "fit", "join", "pack", "row_bytes", "unpack"]
+__all__ = ["NBITS", "Codec", "Encoded", "PreparedQuery", "fit", "join", "pack", "row_bytes", "unpack"]
 
 Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
 
@@ -71,8 +71,8 @@ class Codec:
     """Fitted centroids and steps. Immutable: every vector of an index is encoded by the same one."""
 
     centroids: Floats  # [n_centroids, dim] unit rows, grouped by coarse cell
-    coarse: Floats  # [n_cells, dim] unit rows
-    starts: NDArray[np.int64]  # [n_cells + 1] fine centroids of each cell
+    coarse: Floats  # [n_coarse, dim] unit rows
+    starts: NDArray[np.int64]  # [n_coarse + 1] fine centroids of each cell
     steps: Floats  # [dim] width of a bucket, for a residual of norm 1
     nbits: int
 
@@ -100,7 +100,7 @@ class Codec:
         vectors *= encoded.scales.astype(np.float32)[:, None]
         return vectors
 
-    def ask(self, q: Floats, each: Each = map) -> "Asked":  # [n_q, dim]
+    def prepare(self, q: Floats, each: Each = map) -> "PreparedQuery":  # [n_q, dim]
         """A query made ready to be compared with encoded tokens; `each` is map, or that of a pool of threads.
 
         Raises `InvalidInput` for a norm whose similarities float32 cannot hold.
@@ -110,7 +110,7 @@ class Codec:
             raise InvalidInput(
                 f"a query vector has norm {largest:.4g}; expected at most 1e30 beside compressed vectors: scale it down"
             )
-        return Asked(self, q, each)
+        return PreparedQuery(self, q, each)
 
     @cached_property
     def _cells(self) -> kmeans.Centroids:
@@ -139,7 +139,7 @@ class Codec:
         return vectors
 
 
-class Asked:
+class PreparedQuery:
     """A query q [n_q, dim] beside a codec: its similarities with encoded tokens, without decoding them.
 
         q . x' = scale * (q . centroid[code] + s * sum over k of q_k step_k (b_k - middle))
@@ -163,7 +163,7 @@ class Asked:
         planes = np.concatenate([padded[:, i::per_byte] for i in range(per_byte)], axis=1)  # as `_unpack_planes`
         self._planes = np.ascontiguousarray(planes.T)  # [8 / nbits * row_bytes, n_q]
         self._shift: Floats = weighted.sum(axis=1) * np.float32(codec.middle)  # [n_q]
-        # Every rounding is relative to a term of at most |q| s (L - 1) |step| or |q|; scales are applied by `slack`.
+        # Every rounding is relative to a term of at most |q| s (L - 1) |step| or |q|; `error_bound` applies the scales.
         self._terms: float = 1 + 2 * float(SPREADS[0]) * (2**codec.nbits - 1) * float(np.linalg.norm(codec.steps))
         self._unit = (codec.dim + 8) * 2.0**-24
         self._norms = np.linalg.norm(q.astype(np.float64), axis=1)  # [n_q]
@@ -177,7 +177,7 @@ class Asked:
         out *= encoded.scales.astype(np.float32)[:, None]
         return out
 
-    def slack(self, largest_scale: float) -> NDArray[np.float64]:
+    def error_bound(self, largest_scale: float) -> NDArray[np.float64]:
         """[n_q] how far one of `similarities` can be from that with the decoded vector."""
         each: NDArray[np.float64] = self._unit / (1 - self._unit) * self._norms * self._terms
         return each * largest_scale
@@ -288,7 +288,7 @@ def _normalize(vectors: Floats) -> tuple[Floats, Floats]:
 
 def _norms(vectors: Floats) -> Floats:
     """[n, dim] -> [n]; a vector is encoded to the same bits whatever else is in its batch."""
-    norms: Floats = np.sqrt(folded(np.square(vectors)))
+    norms: Floats = np.sqrt(pairwise_sum(np.square(vectors)))
     return norms
 
 

@@ -23,8 +23,8 @@ GROUPS, ROOM = 128, 4  # groups of cells whose best are compared: so many, or so
 class InvertedLists:
     """List i holds documents[offsets[i] : offsets[i + 1]], the documents with a token in cell cells[i]."""
 
-    cells: NDArray[np.uint32]  # [n_cells] centroid numbers, ascending
-    offsets: Ints  # [n_cells + 1]
+    cells: NDArray[np.uint32]  # [n_lists] centroid numbers, ascending
+    offsets: Ints  # [n_lists + 1]
     documents: NDArray[Any]  # [n_entries] uint16 or uint32; each list ascending, without repetition
 
 

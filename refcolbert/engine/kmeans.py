@@ -33,8 +33,8 @@ class Centroids:
     """Fine centroids grouped by coarse cell: cell g owns fine centroids starts[g] : starts[g + 1]."""
 
     fine: Floats  # [n_centroids, dim] unit rows
-    coarse: Floats  # [n_cells, dim] unit rows
-    starts: Ints  # [n_cells + 1]
+    coarse: Floats  # [n_coarse, dim] unit rows
+    starts: Ints  # [n_coarse + 1]
 
     def __len__(self) -> int:
         return len(self.fine)
@@ -56,12 +56,12 @@ def fit(vectors: Floats, n_centroids: int, seed: int) -> Centroids:
     if not 1 <= n_centroids <= len(vectors):
         raise InvalidInput(f"expected 1 to {len(vectors)} centroids for {len(vectors)} vectors, found {n_centroids}")
     rng = np.random.default_rng(seed)
-    n_cells = max(1, round(np.sqrt(n_centroids)))
-    step = max(len(vectors) // (COARSE_POINTS * n_cells), 1)  # a coarse centroid needs few points to find its place
-    coarse = _lloyd(vectors[::step], n_cells, rng)
+    n_coarse = max(1, round(np.sqrt(n_centroids)))
+    step = max(len(vectors) // (COARSE_POINTS * n_coarse), 1)  # a coarse centroid needs few points to find its place
+    coarse = _lloyd(vectors[::step], n_coarse, rng)
     cells = assign_exact(vectors, coarse)  # [n]
-    members = np.split(np.argsort(cells, kind="stable"), np.cumsum(np.bincount(cells, minlength=n_cells))[:-1])
-    shares = _shares(np.array([len(m) for m in members]), n_centroids)  # [n_cells]
+    members = np.split(np.argsort(cells, kind="stable"), np.cumsum(np.bincount(cells, minlength=n_coarse))[:-1])
+    shares = _shares(np.array([len(m) for m in members]), n_centroids)  # [n_coarse]
     fine = [_lloyd(vectors[m], share, rng) for m, share in zip(members, shares, strict=True) if share]
     used = shares > 0
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(shares[used])])
@@ -92,7 +92,7 @@ def assign_exact(vectors: Floats, fine: Floats) -> Ints:
 
 
 def _assign_chunk(vectors: Floats, centroids: Centroids, probes: int) -> Ints:
-    similarities = vectors @ centroids.coarse.T  # [n, n_cells]
+    similarities = vectors @ centroids.coarse.T  # [n, n_coarse]
     probes = min(probes, similarities.shape[1])
     chosen = np.argpartition(-similarities, probes - 1, axis=1)[:, :probes]  # [n, probes]
     slack = _slack(vectors.shape[1])
@@ -168,11 +168,11 @@ def _sums(vectors: Floats, codes: Ints, k: int) -> Floats:
 
 
 def _shares(sizes: Ints, total: int) -> Ints:
-    """Divide `total` centroids among cells by size, the rest to the largest remainders: [n_cells].
+    """Divide `total` centroids among cells by size, the rest to the largest remainders: [n_coarse].
 
     None gets more than its vectors: `total` is at most their number, and a quota with a remainder is below the size.
     """
-    quota = sizes * total / sizes.sum()  # [n_cells]
+    quota = sizes * total / sizes.sum()  # [n_coarse]
     shares: Ints = np.floor(quota).astype(np.int64)
     for _ in range(total - int(shares.sum())):
         shares[int(np.argmax(quota - shares))] += 1

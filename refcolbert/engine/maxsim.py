@@ -2,12 +2,13 @@
 
 `definition.maxsim` is the same in plain loops. Here all documents are scored by one matrix product and one segmented
 maximum. Such scores are rough: a product of float32 is off by at most g(dim) |q_i| |d_j| against exact arithmetic, with
-g(n) = n u / (1 - n u) and u = 2^-24 (`slack`), and its last bits depend on what else is in the matrix.
+g(n) = n u / (1 - n u) and u = 2^-24 (`float32_error_bound`), and its last bits depend on what else is in the matrix.
 
-An order must not hang on that. The canonical similarity of two vectors is the float64 sum of their products, halves
-added to halves (`folded`): off by less than 2^-48 of |q_i| |d_j|, and the same bits on every machine. A ranking takes
-the `contenders`, whatever could be among the first k, and `settled` multiplies again, for each of their query tokens,
-the document tokens that could be its best. Order and ties are defined on the canonical scores.
+An order must not depend on that. The canonical similarity of two vectors is the float64 sum of their products, halves
+added to halves (`pairwise_sum`): off by less than 2^-48 of |q_i| |d_j|, and the same bits on every machine. A ranking
+takes the `possible_top_k`, every document that could be among the first k. `canonical_scores` then multiplies again,
+for each of their query tokens, the document tokens that could be its best. Order and ties are defined on the canonical
+scores.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,16 @@ from ..arrays import Doubles, Floats
 from ..checks import check_vectors
 from .ragged import Ragged
 
-__all__ = ["contenders", "folded", "maxsim", "score", "scores", "settled", "similarities", "slack"]
+__all__ = [
+    "canonical_scores",
+    "float32_error_bound",
+    "maxsim",
+    "pairwise_sum",
+    "possible_top_k",
+    "score",
+    "scores",
+    "similarities",
+]
 
 
 PAIRS = 1 << 12  # of a query token and a document token multiplied again at once: 4 MiB at dim 128
@@ -31,7 +41,8 @@ def maxsim(query: ArrayLike, documents: ArrayLike | Ragged) -> float | Doubles:
     """MaxSim of one query [n_q, dim] with one document [n_d, dim] -> float, or with a `Ragged` -> float64 [n_docs].
 
     Vectors are used as they are: unit rows give cosines, S in [-n_q, n_q]. One document is scored by `score`, a Ragged
-    by `scores`; the two agree within the sum of `slack`. Raises `InvalidInput` for empty, non-finite or misfit arrays.
+    by `scores`; the two agree within the sum of `float32_error_bound`.
+    Raises `InvalidInput` for empty, non-finite or misfit arrays.
     """
     if isinstance(documents, Ragged):
         q = check_vectors(query, "query", documents.dim if len(documents) else None)
@@ -45,7 +56,7 @@ def maxsim(query: ArrayLike, documents: ArrayLike | Ragged) -> float | Doubles:
 def similarities(q: Floats, d: Floats) -> Doubles:  # [n_q, dim], [n_d, dim] -> [n_q, n_d]
     """The canonical similarities: `score` is the sum of their maxima, which finds them sooner."""
     wide = d.astype(np.float64)  # [n_d, dim]
-    return np.stack([folded(q_i * wide) for q_i in q.astype(np.float64)])
+    return np.stack([pairwise_sum(q_i * wide) for q_i in q.astype(np.float64)])
 
 
 def score(q: Floats, d: Floats) -> float:  # [n_q, dim], [n_d, dim] -> []
@@ -53,10 +64,12 @@ def score(q: Floats, d: Floats) -> float:  # [n_q, dim], [n_d, dim] -> []
     with np.errstate(invalid="ignore", over="ignore"):
         rough = d @ q.T  # [n_d, n_q]
     norm = float(np.linalg.norm(d.astype(np.float64), axis=1).max())
-    return float(settled(q, rough, np.zeros(1, np.int64), slack(q, norm), lambda rows: d[rows])[0])
+    return float(
+        canonical_scores(q, rough, np.zeros(1, np.int64), float32_error_bound(q, norm), lambda rows: d[rows])[0]
+    )
 
 
-def settled(
+def canonical_scores(
     q: Floats,  # [n_q, dim]
     rough: Floats,  # [n_rows, n_q] similarities with the rows of some documents
     starts: NDArray[np.int64],  # [n_docs] where the rows of each begin
@@ -75,12 +88,12 @@ def settled(
     for first in range(0, len(rows), PAIRS):
         some = slice(first, first + PAIRS)
         products = q[tokens[some]].astype(np.float64) * vectors(rows[some])  # [n, dim] exact
-        np.maximum.at(found, places[some], folded(products))
-    totals: Doubles = folded(found.reshape(best.shape))  # [n_docs]
+        np.maximum.at(found, places[some], pairwise_sum(products))
+    totals: Doubles = pairwise_sum(found.reshape(best.shape))  # [n_docs]
     return totals
 
 
-def folded(terms: NDArray[Any]) -> NDArray[Any]:  # [n, width] -> [n]
+def pairwise_sum(terms: NDArray[Any]) -> NDArray[Any]:  # [n, width] -> [n]
     """Sums of rows: the upper half added to the lower one, element by element, until one is left.
 
     A library's sum may add a row in another order when there are more rows, or on another machine; this does not.
@@ -108,7 +121,7 @@ def scores(q: Floats, documents: Ragged) -> Doubles:  # [n_q, dim], n_docs docum
     return out
 
 
-def slack(q: Floats, largest_norm: float) -> Doubles:
+def float32_error_bound(q: Floats, largest_norm: float) -> Doubles:
     """[n_q] how far a float32 similarity of each query token with a vector of at most that norm can be off.
 
     g(dim) |q_i| |d_j|, and what products lose that are too small for float32. The sum is how far a score can be off;
@@ -120,7 +133,7 @@ def slack(q: Floats, largest_norm: float) -> Doubles:
     return found
 
 
-def contenders(rough: Doubles, bound: float, k: int) -> NDArray[np.int64]:
+def possible_top_k(rough: Doubles, bound: float, k: int) -> NDArray[np.int64]:
     """Indices, ascending, that can be among the first k when each score may be off by `bound`: [n_near]."""
     if k >= len(rough):
         return np.arange(len(rough))

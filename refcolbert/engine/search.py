@@ -34,11 +34,11 @@ from numpy.typing import NDArray
 from ..arrays import Bools, Doubles, Floats, Ints
 from ..checks import check_count
 from . import ivf
-from .centroid_interaction import Levels, nearest, round_to_levels, sums_of_levels
-from .codec import Asked, Each, Encoded
-from .maxsim import contenders, settled, slack
+from .centroid_interaction import QuantizedScores, approximate_maxsim, nearest_tokens, quantize_scores
+from .codec import Each, Encoded, PreparedQuery
+from .maxsim import canonical_scores, float32_error_bound, possible_top_k
 from .ragged import offsets_of, rows_of
-from .segments import Collection, Segment
+from .segments import Segment, SegmentedIndex
 from .topk import top_k
 
 __all__ = [
@@ -101,7 +101,7 @@ class _Trace:
 
 def search(
     q: Floats,  # [n_q, dim]
-    collection: Collection,
+    collection: SegmentedIndex,
     k: int,
     *,
     allowed: Bools | None = None,  # [n_docs] documents that may be returned; None: all that are live
@@ -130,7 +130,7 @@ def search(
 
         if collection.codec is not None:
             with trace.stage("centroids") as stage:
-                asked = collection.codec.ask(q, each)
+                asked = collection.codec.prepare(q, each)
                 stage.read = stage.count = len(asked.centroids)
         floor = None
         if exact or asked is None or eligible.sum() <= keep:
@@ -147,7 +147,7 @@ def search(
 
 
 def search_many(
-    queries: Sequence[Floats], collection: Collection, k: int, *, threads: int = 1, **how: Any
+    queries: Sequence[Floats], collection: SegmentedIndex, k: int, *, threads: int = 1, **how: Any
 ) -> list[Result]:
     """`search` for each of the queries, `threads` of them at a time; `how` are the other options of `search`."""
 
@@ -161,11 +161,11 @@ def search_many(
 
 
 def _choose(
-    asked: Asked, collection: Collection, eligible: Bools, k: int, nprobe: int, keep: int, trace: _Trace
-) -> tuple[Ints, Levels]:
-    """The documents that centroids choose, ascending: at least k, or all that are eligible. And `round_to_levels`."""
+    asked: PreparedQuery, collection: SegmentedIndex, eligible: Bools, k: int, nprobe: int, keep: int, trace: _Trace
+) -> tuple[Ints, QuantizedScores]:
+    """The documents that centroids choose, ascending: at least k, or all that are eligible. And `quantize_scores`."""
     with trace.stage("cells") as stage:
-        table = round_to_levels(asked.centroids)  # [n_centroids, n_q]
+        table = quantize_scores(asked.centroids)  # [n_centroids, n_q]
         n_eligible = int(eligible.sum())
         # A filter that leaves one document in ten leaves one candidate in ten: probe as much more.
         nprobe *= -(-len(eligible) // n_eligible)
@@ -185,7 +185,7 @@ def _choose(
     return chosen, table
 
 
-def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) -> tuple[Ints, Ints, int]:
+def find(table: QuantizedScores, collection: SegmentedIndex, cells: Ints, eligible: Bools) -> tuple[Ints, Ints, int]:
     """Eligible documents with a token in one of `cells`, ascending; what those cells say of them; entries read."""
     documents, scores, n_entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
     for segment, start in zip(collection.segments, collection.starts, strict=False):
@@ -199,18 +199,18 @@ def find(table: Levels, collection: Collection, cells: Ints, eligible: Bools) ->
                 starts = np.flatnonzero(np.diff(found, prepend=-1))  # [n_found]
                 counts = np.diff(starts, append=len(pairs))  # [n_found]
                 documents.append(found[starts] + start)
-                scores.append(sums_of_levels(table, pairs.astype(np.uint32), starts, counts))
+                scores.append(approximate_maxsim(table, pairs.astype(np.uint32), starts, counts))
     return np.concatenate(documents), np.concatenate(scores), n_entries
 
 
-def prune(table: Levels, collection: Collection, documents: Ints, keep: int) -> Ints:
+def prune(table: QuantizedScores, collection: SegmentedIndex, documents: Ints, keep: int) -> Ints:
     """The `keep` documents of highest MaxSim between query and centroids, ascending by number.
 
     In one thread: its steps are too short to share, and wait for the interpreter more than they gain.
     """
 
     def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
-        return sums_of_levels(table, encoded.codes, s.offsets[rows], s.lengths(rows))
+        return approximate_maxsim(table, encoded.codes, s.offsets[rows], s.lengths(rows))
 
     if len(documents) <= keep:
         return documents
@@ -219,7 +219,7 @@ def prune(table: Levels, collection: Collection, documents: Ints, keep: int) -> 
 
 
 def refine(
-    asked: Asked, table: Levels, collection: Collection, documents: Ints, k: int, each: Each = map
+    asked: PreparedQuery, table: QuantizedScores, collection: SegmentedIndex, documents: Ints, k: int, each: Each = map
 ) -> tuple[Ints, float, int]:
     """The documents of highest MaxSim between query and nearest tokens, ascending: enough of them to find k in.
 
@@ -229,9 +229,9 @@ def refine(
     read: list[tuple[int, float]] = []  # tokens, and how far their scores can be off
 
     def scores(s: Segment, encoded: Encoded, rows: Ints) -> NDArray[Any]:
-        tokens = nearest(table, encoded.codes, s.offsets[rows], s.lengths(rows))
+        tokens = nearest_tokens(table, encoded.codes, s.offsets[rows], s.lengths(rows))
         near = encoded.take(tokens)
-        read.append((len(near), float(asked.slack(float(near.scales.max())).sum())))
+        read.append((len(near), float(asked.error_bound(float(near.scales.max())).sum())))
         firsts = np.searchsorted(tokens, s.offsets[rows])  # [n_rows] each document has a nearest token
         return _sums(asked.similarities(near), firsts)
 
@@ -244,7 +244,7 @@ def refine(
     return np.sort(documents[best]), floor, sum(n for n, _ in read)
 
 
-def _scored(scores: Scores, collection: Collection, documents: Ints, size: int, each: Each) -> NDArray[Any]:
+def _scored(scores: Scores, collection: SegmentedIndex, documents: Ints, size: int, each: Each) -> NDArray[Any]:
     """[n] scores of the documents (ascending numbers), of which about `size` tokens are looked at at once."""
 
     def of_chunk(chunk: Ints) -> NDArray[Any]:
@@ -256,8 +256,8 @@ def _scored(scores: Scores, collection: Collection, documents: Ints, size: int, 
 
 def rank(
     q: Floats,
-    asked: Asked | None,
-    collection: Collection,
+    asked: PreparedQuery | None,
+    collection: SegmentedIndex,
     documents: Ints,
     k: int,
     floor: float | None = None,
@@ -270,14 +270,14 @@ def rank(
     """
     if floor is None:
         rough, bound = rough_scores(q, asked, collection, documents, each)
-        documents, floor = documents[contenders(rough, bound, k)], -np.inf
+        documents, floor = documents[possible_top_k(rough, bound, k)], -np.inf
     documents, exact = true_scores(q, asked, collection, documents, floor)
     order = top_k(exact, k, collection.positions[documents])
     return documents[order], exact[order]
 
 
 def rough_scores(
-    q: Floats, asked: Asked | None, collection: Collection, documents: Ints, each: Each = map
+    q: Floats, asked: PreparedQuery | None, collection: SegmentedIndex, documents: Ints, each: Each = map
 ) -> tuple[Doubles, float]:
     """MaxSim with each of `documents` (ascending numbers), [n], and how far one of them can be from the canonical."""
 
@@ -293,7 +293,7 @@ def rough_scores(
 
 
 def true_scores(
-    q: Floats, asked: Asked | None, collection: Collection, documents: Ints, floor: float = -np.inf
+    q: Floats, asked: PreparedQuery | None, collection: SegmentedIndex, documents: Ints, floor: float = -np.inf
 ) -> tuple[Ints, Doubles]:
     """Those of `documents` (ascending numbers) that can score `floor` or more, and their canonical MaxSim: [n] each."""
 
@@ -305,7 +305,9 @@ def true_scores(
         mine = rows_of(offsets, near)  # their tokens among these
         starts = offsets_of(offsets[near + 1] - offsets[near])[:-1]  # [n_near]
         held = tokens[mine]
-        return near, settled(q, similarities[mine], starts, slack, lambda some: s.decode(held[some], collection.codec))
+        return near, canonical_scores(
+            q, similarities[mine], starts, slack, lambda some: s.decode(held[some], collection.codec)
+        )
 
     kept, found = [np.empty(0, np.int64)], [np.empty(0)]
     for chunk in _chunks(collection, documents, CHUNK_TOKENS):
@@ -319,12 +321,12 @@ def true_scores(
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what float32 cannot hold could be anything, and is settled
-def _similarities(q: Floats, asked: Asked | None, s: Segment, tokens: Ints | slice) -> tuple[Floats, Doubles]:
+def _similarities(q: Floats, asked: PreparedQuery | None, s: Segment, tokens: Ints | slice) -> tuple[Floats, Doubles]:
     """[n, n_q] with the tokens of a segment, and how far one of them can be from the true one, [n_q]."""
     if asked is not None and s.encoded is not None:
         encoded = s.encoded.take(tokens)
-        return asked.similarities(encoded), asked.slack(float(encoded.scales.max()))
-    return s.decode(tokens, None) @ q.T, slack(q, s.largest_norm)
+        return asked.similarities(encoded), asked.error_bound(float(encoded.scales.max()))
+    return s.decode(tokens, None) @ q.T, float32_error_bound(q, s.largest_norm)
 
 
 @np.errstate(invalid="ignore")
@@ -339,7 +341,7 @@ def _starts(s: Segment, rows: Ints) -> Ints:
     return offsets_of(s.lengths(rows))[:-1]
 
 
-def _chunks(collection: Collection, documents: Ints, size: int) -> Iterator[Ints]:
+def _chunks(collection: SegmentedIndex, documents: Ints, size: int) -> Iterator[Ints]:
     """Runs of documents of about `size` tokens, so that a scan holds little at a time."""
     ends = np.cumsum(collection.lengths[documents])  # [n]
     first = 0

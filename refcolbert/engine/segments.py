@@ -14,7 +14,7 @@ from . import ivf
 from .codec import Codec, Encoded
 from .ragged import Ragged, offsets_of, rows_of
 
-__all__ = ["Collection", "Segment", "largest_norm"]
+__all__ = ["Segment", "SegmentedIndex", "largest_norm"]
 
 
 PART = 1 << 11  # tokens looked at at once when all are, which stay in the cache
@@ -66,7 +66,7 @@ def largest_norm(vectors: Callable[[slice], Floats], n: int) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Collection:
+class SegmentedIndex:
     """What is searched: segments in order, and the codec they share (None while vectors are raw).
 
     Documents are numbered through the segments: the rows of the first one, then those of the second, ...

@@ -40,7 +40,7 @@ from ..engine import ivf, kmeans
 from ..engine.codec import Codec, Encoded
 from ..engine.ragged import Ragged, offsets_of
 from ..engine.search import CANDIDATES, NPROBE, PRUNED, RANKED, SPARE, find, search
-from ..engine.segments import Collection, Segment
+from ..engine.segments import Segment, SegmentedIndex
 from ..index import Index
 from ..storage.format import RAW
 
@@ -190,7 +190,7 @@ def _storing(shape: Shape, rng: np.random.Generator) -> tuple[float, float]:
         took = time.perf_counter() - start
         q = _unit(rng, shape.n_q, shape.dim)
         whole = _median(lambda: index.search(q, shape.k))
-        inside = _median(lambda: search(q, index.collection, shape.k))
+        inside = _median(lambda: search(q, index.segmented, shape.k))
         index.close()
     return took / len(vectors.vectors), max(whole - inside, 0.0)
 
@@ -201,7 +201,7 @@ def _coded(shape: Shape, rng: np.random.Generator) -> dict[str, float]:
     some = _near(codec.centroids, rng.integers(0, shape.n_centroids, codecs.CHUNK), rng)
     compress = _median(lambda: codec.encode(some), 3) / len(some)
     segment = _segment(shape, rng)
-    collection, length = Collection(shape.dim, codec, (segment,)), int(segment.offsets[1])
+    collection, length = SegmentedIndex(shape.dim, codec, (segment,)), int(segment.offsets[1])
     keep = max(min(shape.candidates, len(segment) // (2 * PRUNED)), 1)  # fewer than there are documents
     found: dict[str, list[float]] = {name: [] for name in ("centroids", "cells", "prune", "refine", "rank")}
     for _ in range(RUNS):
@@ -231,7 +231,7 @@ def _listing(shape: Shape, rng: np.random.Generator) -> float:
     live = np.ones(n_docs, np.bool_)
     segment = Segment(np.arange(n_docs), np.arange(n_docs + 1), live, 1.0, None, None, lists)
     table = rng.integers(0, 256, (n_cells, shape.n_q)).astype(np.uint8)
-    return _median(lambda: find(table, Collection(shape.dim, None, (segment,)), cells, live)) / n
+    return _median(lambda: find(table, SegmentedIndex(shape.dim, None, (segment,)), cells, live)) / n
 
 
 def _scanning(shape: Shape, rng: np.random.Generator) -> float:
@@ -241,7 +241,7 @@ def _scanning(shape: Shape, rng: np.random.Generator) -> float:
     raw = _unit(rng, n_docs * length, shape.dim).astype(RAW.get(str(shape.nbits), RAW["float16"]))
     live = np.ones(n_docs, np.bool_)
     segment = Segment(np.arange(n_docs), np.arange(n_docs + 1) * length, live, 1.0, raw, None, None)
-    collection, q = Collection(shape.dim, None, (segment,)), _unit(rng, shape.n_q, shape.dim)
+    collection, q = SegmentedIndex(shape.dim, None, (segment,)), _unit(rng, shape.n_q, shape.dim)
     return _median(lambda: search(q, collection, shape.k)) / len(raw)
 
 

@@ -16,7 +16,7 @@ from ..arguments import Query
 from ..arrays import Floats
 from ..checks import check_count
 from ..engine.search import search
-from ..engine.segments import Collection
+from ..engine.segments import SegmentedIndex
 from ..errors import InvalidInput
 from ..index import Index
 
@@ -74,7 +74,7 @@ def tune(
     chosen = sample_queries(index, n_queries, seed) if queries is None else list(queries)
     if not chosen:
         raise InvalidInput("there is nothing to tune with: expected at least one query and one document")
-    arrays, collection = index.query_vectors(chosen), index.collection
+    arrays, collection = index.query_vectors(chosen), index.segmented
     exact = [_timed(q, collection, k, exact=True) for q in arrays]
     settings = []
     for nprobe, candidates in GRID:
@@ -119,7 +119,7 @@ def _run(vectors: Floats, rng: np.random.Generator) -> Floats:
 
 def _timed(
     q: Floats,
-    collection: Collection,
+    collection: SegmentedIndex,
     k: int,
     *,
     nprobe: int | None = None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..encoding.tokens import Span
 
-__all__ = ["Answer", "QueryWord", "Segment", "Word", "query_words", "segments", "words_of"]
+__all__ = ["Answer", "QueryWord", "TextPiece", "Word", "query_words", "segments", "words_of"]
 
 # Scripts written without spaces, where each character stands alone: kana, CJK ideographs and their supplements.
 ALONE = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF))
@@ -45,7 +45,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class TextPiece:
     """A piece of the document and the query words that it answered; most answer none."""
 
     text: str  # "" for a marker that answered something
@@ -97,23 +97,23 @@ def segments(
     query: Sequence[QueryWord],
     rows: Sequence[int],  # n_q, the document token that answered
     similarities: Sequence[float],  # n_q
-) -> list[Segment]:
+) -> list[TextPiece]:
     """The document in pieces whose texts, joined, are `text`; between them markers that answered something."""
     place, out = 0, []
-    markers: list[Segment] = []  # those since the last word: they stand before the next one, or after the text
+    markers: list[TextPiece] = []  # those since the last word: they stand before the next one, or after the text
     for word in document:
         answers = _answers(word, query, rows, similarities)
         if word.span is None:
-            markers += [Segment(text="", token=word.text, rows=word.rows, answers=answers)] if answers else []
+            markers += [TextPiece(text="", token=word.text, rows=word.rows, answers=answers)] if answers else []
             continue
         out += [*markers, *_plain(text[place : word.span[0]])]
-        out.append(Segment(text=word.text, token="", rows=word.rows, answers=answers))
+        out.append(TextPiece(text=word.text, token="", rows=word.rows, answers=answers))
         place, markers = word.span[1], []
     return [*out, *_plain(text[place:]), *markers]
 
 
-def _plain(text: str) -> list[Segment]:
-    return [Segment(text=text, token="", rows=(), answers=())] if text else []
+def _plain(text: str) -> list[TextPiece]:
+    return [TextPiece(text=text, token="", rows=(), answers=())] if text else []
 
 
 def _answers(

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..arrays import Floats
 from ..encoding.tokens import Span
-from ..engine.maxsim import folded, similarities
-from .alignment import QueryWord, Segment, Word, query_words, segments, words_of
+from ..engine.maxsim import pairwise_sum, similarities
+from .alignment import QueryWord, TextPiece, Word, query_words, segments, words_of
 from .heatmap import heatmap
 from .html import explanation_html
 
@@ -46,7 +46,7 @@ class Explanation:
     document_tokens: tuple[str, ...]  # n_d
     text: str | None
     words: tuple[QueryWord, ...]  # the query, its similarities add up to `score` too
-    segments: tuple[Segment, ...]  # the document, whose texts joined are `text`
+    segments: tuple[TextPiece, ...]  # the document, whose texts joined are `text`
 
     def __str__(self) -> str:
         """A table, one query token a line."""
@@ -106,7 +106,7 @@ def explain(
     document = words_of(document_tokens, spans, text)
     words = query_words(groups, kinds, rows, best, document)
     return Explanation(
-        score=float(folded(canonical.max(axis=1)[None])[0]),
+        score=float(pairwise_sum(canonical.max(axis=1)[None])[0]),
         matches=matches,
         similarities=canonical.astype(np.float32),
         document_tokens=tuple(document_tokens),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from .alignment import QueryWord, Segment
+from .alignment import QueryWord, TextPiece
 
 __all__ = ["PALETTE", "color_of", "explanation_html", "hit_html", "strength"]
 
@@ -36,7 +36,7 @@ def strength(similarity: float) -> float:
     return min(max(similarity, 0.0), 1.0) ** 2
 
 
-def explanation_html(score: float, words: Sequence[QueryWord], segments: Sequence[Segment]) -> str:
+def explanation_html(score: float, words: Sequence[QueryWord], segments: Sequence[TextPiece]) -> str:
     """The query's words with what each adds to the score, and the document's text colored by what it answered."""
     asked = " ".join(_asked(words, number) for number in range(len(words)))
     text = "".join(_answered(words, segment) for segment in segments)
@@ -58,7 +58,7 @@ def _asked(words: Sequence[QueryWord], number: int) -> str:
     return _mark(label, color_of(words, number), word.similarity / len(word.rows), f"{word.text} → {found}")
 
 
-def _answered(words: Sequence[QueryWord], segment: Segment) -> str:
+def _answered(words: Sequence[QueryWord], segment: TextPiece) -> str:
     shown = escape(segment.text or segment.token)
     if not segment.answers:
         return shown

@@ -26,7 +26,7 @@ from ..encoding.encoder import Encoder
 from ..engine.ragged import Ragged, offsets_of
 from ..errors import IndexExists, InvalidInput, MissingDependency
 from ..index import NBITS, Index
-from ..storage.locks import open_plain
+from ..storage.locks import open_regular_file
 
 __all__ = ["Plaid", "checked_array", "import_plaid", "open_plaid", "read_metadata"]
 
@@ -187,7 +187,7 @@ def _pt_reader(folder: Path) -> Callable[[Path], Plaid]:
 def _npy(path: Path, kinds: str, ndim: int) -> NDArray[Any]:
     """One `.npy` file, mapped."""
     try:
-        open_plain(path).close()
+        open_regular_file(path).close()
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # what NumPy's reader of headers raises is not said anywhere
         raise InvalidInput(f"{path} cannot be read as a plain .npy array: {error}") from error
@@ -196,7 +196,7 @@ def _npy(path: Path, kinds: str, ndim: int) -> NDArray[Any]:
 
 def _json(path: Path) -> Any:
     try:
-        with open_plain(path) as file:
+        with open_regular_file(path) as file:
             return json.loads(file.read(LARGEST_JSON))
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{path} cannot be read as JSON: {error}") from error

@@ -89,12 +89,12 @@ def _ids(generation: Generation) -> list[str]:
 
 
 def _offsets(generation: Generation) -> NDArray[np.int64]:
-    return offsets_of(generation.collection.lengths[generation.collection.live])
+    return offsets_of(generation.segmented.lengths[generation.segmented.live])
 
 
 def _rows(generation: Generation) -> Iterator[memoryview]:
     """The bytes of the live documents' vectors, some documents at a time."""
-    live = np.flatnonzero(generation.collection.live)
+    live = np.flatnonzero(generation.segmented.live)
     for first in range(0, len(live), EXPORT_BATCH):
-        vectors = generation.collection.vectors(live[first : first + EXPORT_BATCH]).vectors
+        vectors = generation.segmented.vectors(live[first : first + EXPORT_BATCH]).vectors
         yield np.ascontiguousarray(vectors, F4).reshape(-1).view(np.uint8).data

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .format import FileEntry
-from .locks import create_new, open_plain, overwrite_note
+from .locks import create_new, open_regular_file, overwrite_note
 
 __all__ = ["FileSystem", "NewFile"]
 
@@ -100,7 +100,7 @@ class NewFile:
     def fill(self, write: Callable[[Path], None]) -> None:
         """Let `write` make the content, and read it once."""
         self._files.fill(self._path, write)
-        with open_plain(self._path) as file:
+        with open_regular_file(self._path) as file:
             while block := file.read(BLOCK):
                 self._count(block)
 

@@ -32,8 +32,9 @@ refuse, because it cannot know what the key changes.
     pool_factor        1 to 64: a document's vectors are pooled to one in so many (`pooling`) before they are added
     next_position      the position that the next document gets; larger than any in use
     encoder            null, or {"hash": content hash of the model, "source": null or where it was found}
-    codec              null while vectors are raw, or {"n_centroids", "n_cells", "error", "files"}, n_centroids <= 65536
-    segments           list of {"n_docs", "n_tokens", "n_deleted", "n_cells", "n_entries", "largest_norm", "error",
+    codec              null while vectors are raw, or {"n_centroids", "n_coarse", "error", "files"}; n_centroids is at
+                       most 65536
+    segments           list of {"n_docs", "n_tokens", "n_deleted", "n_lists", "n_entries", "largest_norm", "error",
                        "files"}
 
 `largest_norm` is at least the norm of every vector of the segment, but for their rounding to float16: no decoded one is
@@ -43,11 +44,11 @@ longer than (1 + 2^-10) largest_norm + sqrt(dim) 2^-24. The error bound of a sea
 segment its own, 0 while raw. It tells how far documents have drifted from the codec; no reader depends on it.
 
 `files` maps a role to {"name", "bytes", "sha256"}. A name matches [0-9a-z-]{1,64} with the ending .npy or .sqlite and
-lies in data/; it is a plain file, no link. The roles, with n_cells and n_entries those of the same object:
+lies in data/; it is a plain file, no link. The roles, with n_coarse, n_lists and n_entries those of the same object:
 
     codec       centroids [n_centroids, dim] float32    unit rows
-                coarse [n_cells, dim] float32           unit rows
-                starts [n_cells + 1] int64              fine centroids of each coarse cell, from 0 to n_centroids
+                coarse [n_coarse, dim] float32           unit rows
+                starts [n_coarse + 1] int64             fine centroids of each coarse cell, from 0 to n_centroids
                 steps [dim] float32                     >= 0, width of a bucket for a residual of norm 1
     segment     positions [n_docs] int64                strictly ascending, below next_position
                 offsets [n_docs + 1] int64              strictly ascending from 0 to n_tokens
@@ -58,8 +59,8 @@ lies in data/; it is a plain file, no link. The roles, with n_cells and n_entrie
                 residuals [n_tokens, ceil(dim*nbits/8)] uint8, packed as `codec` says
                 scales [n_tokens] float16               finite, >= 0
                 spreads [n_tokens] uint8                numbers into `codec.SPREADS`
-                cells [n_cells] uint32                  strictly ascending, below n_centroids
-                cell_offsets [n_cells + 1] int64        strictly ascending from 0 to n_entries
+                cells [n_lists] uint32                  strictly ascending, below n_centroids
+                cell_offsets [n_lists + 1] int64        strictly ascending from 0 to n_entries
                 cell_documents [n_entries]              rows, strictly ascending within a list; uint16 if
                                                         n_docs <= 65536, else uint32
 
@@ -96,8 +97,8 @@ __all__ = [
     "Manifest",
     "SegmentEntry",
     "array_types",
+    "manifest_copy_name",
     "npy_header",
-    "own_copy",
     "row_type",
 ]
 
@@ -136,19 +137,19 @@ class CodecEntry:
     """The fitted codec."""
 
     n_centroids: int
-    n_cells: int
+    n_coarse: int
     error: float
     files: dict[str, FileEntry]
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """One segment; n_cells and n_entries are 0 while it is raw."""
+    """One segment; n_lists and n_entries are 0 while it is raw."""
 
     n_docs: int
     n_tokens: int
     n_deleted: int
-    n_cells: int
+    n_lists: int
     n_entries: int
     largest_norm: float
     error: float
@@ -206,7 +207,7 @@ class Manifest:
         return _manifest(parsed)
 
 
-def own_copy(generation: int) -> str:
+def manifest_copy_name(generation: int) -> str:
     """The name in data/ of a generation's copy of its manifest, by which readers pin it."""
     return f"{generation:08d}-manifest.json"
 
@@ -232,8 +233,8 @@ def array_types(manifest: Manifest, owner: CodecEntry | SegmentEntry) -> dict[st
     if isinstance(owner, CodecEntry):
         return {
             "centroids": (F4, (owner.n_centroids, dim)),
-            "coarse": (F4, (owner.n_cells, dim)),
-            "starts": (I8, (owner.n_cells + 1,)),
+            "coarse": (F4, (owner.n_coarse, dim)),
+            "starts": (I8, (owner.n_coarse + 1,)),
             "steps": (F4, (dim,)),
         }
     types: dict[str, ArrayType] = {"positions": (I8, (owner.n_docs,)), "offsets": (I8, (owner.n_docs + 1,))}
@@ -246,8 +247,8 @@ def array_types(manifest: Manifest, owner: CodecEntry | SegmentEntry) -> dict[st
         "residuals": (U1, (owner.n_tokens, row_bytes(dim, int(manifest.nbits)))),
         "scales": (F2, (owner.n_tokens,)),
         "spreads": (U1, (owner.n_tokens,)),
-        "cells": (U4, (owner.n_cells,)),
-        "cell_offsets": (I8, (owner.n_cells + 1,)),
+        "cells": (U4, (owner.n_lists,)),
+        "cell_offsets": (I8, (owner.n_lists + 1,)),
         "cell_documents": (row_type(owner.n_docs), (owner.n_entries,)),
     }
 
@@ -275,14 +276,14 @@ ENCODER_RULES: dict[str, Rule] = {
 }
 CODEC_RULES: dict[str, Rule] = {
     "n_centroids": count(1, MAX_CENTROIDS),
-    "n_cells": count(1, MAX_CENTROIDS),
+    "n_coarse": count(1, MAX_CENTROIDS),
     "error": is_size,
 }
 SEGMENT_RULES: dict[str, Rule] = {
     "n_docs": count(1, 2**32),
     "n_tokens": count(1),
     "n_deleted": count(0, 2**32),
-    "n_cells": count(),
+    "n_lists": count(),
     "n_entries": count(),
     "largest_norm": is_size,
     "error": is_size,

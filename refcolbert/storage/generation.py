@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from ..documents import Document
 from ..engine import codec as codecs
 from ..engine.codec import Codec
-from ..engine.segments import Collection
+from ..engine.segments import SegmentedIndex
 from ..errors import CorruptIndexError, InvalidInput, UnknownId
 from . import segment_files
 from .format import Manifest, SegmentEntry
 from .locks import Pin
-from .segment_files import Made, Piece, Stored
+from .segment_files import NewSegment, OldSegment, StoredSegment
 from .store import Store, Writer
 
 __all__ = ["Generation", "publish", "warn_of_drift"]
@@ -45,14 +45,14 @@ class Generation:
     ) -> None:
         """Load what `manifest` names; what a `known` generation shares with it is taken over, not read again."""
         self.manifest, self._pin = manifest, pin
-        self.collection: Collection
+        self.segmented: SegmentedIndex
         shared = _shared(known, manifest)
-        codec = known.collection.codec if known and shared else segment_files.load_codec(store, manifest, verify=verify)
+        codec = known.segmented.codec if known and shared else segment_files.load_codec(store, manifest, verify=verify)
         self.stored = [
             shared[i] if i in shared else segment_files.load(store, manifest, entry, verify=verify)
             for i, entry in enumerate(manifest.segments)
         ]
-        self.collection = Collection(manifest.dim, codec, tuple(s.segment for s in self.stored))
+        self.segmented = SegmentedIndex(manifest.dim, codec, tuple(s.segment for s in self.stored))
 
     def live_documents(self) -> Iterator[Document]:
         """The documents that are not deleted, by position, read one at a time."""
@@ -80,7 +80,7 @@ class Generation:
         """
         slack = self.manifest.dim**0.5 * 2.0**-24  # float16 rounds scales and components by 2^-11 or, near 0, by 2^-25
         for number, stored in enumerate(self.stored):
-            found, expected = stored.segment.longest(self.collection.codec), stored.segment.largest_norm
+            found, expected = stored.segment.longest(self.segmented.codec), stored.segment.largest_norm
             if found > expected * (1 + 2.0**-10) + slack:
                 raise CorruptIndexError(
                     f"manifest.json: segment {number}: expected no vector longer than largest_norm {expected:.6g}, "
@@ -95,7 +95,7 @@ class Generation:
             raise UnknownId(f"{len(missing)} of {len(ids)} ids are not in the index, the first is {missing[0]!r}")
         return [found[name] for name in ids]
 
-    def without(self, places: Iterable[tuple[int, int]]) -> list[Stored]:
+    def without(self, places: Iterable[tuple[int, int]]) -> list[StoredSegment]:
         """The segments with these (segment, row) places deleted; one in which nothing lives is left out."""
         live = [stored.segment.live.copy() for stored in self.stored]
         for i, row in places:
@@ -118,7 +118,7 @@ class Generation:
     def documents(self, numbers: NDArray[np.int64]) -> list[Document]:
         """The documents with these numbers in the collection, in that order."""
         found: dict[int, Document] = {}
-        for stored, start in zip(self.stored, self.collection.starts, strict=False):
+        for stored, start in zip(self.stored, self.segmented.starts, strict=False):
             mine = numbers[(numbers >= start) & (numbers < start + len(stored.segment))]
             found |= zip(mine.tolist(), stored.documents.get((mine - start).tolist()), strict=True)
         return [found[number] for number in numbers.tolist()]
@@ -127,8 +127,8 @@ class Generation:
         """[n_docs] documents that a filter and a list of ids leave; None when neither is given."""
         if where is None and ids is None:
             return None
-        allowed = np.ones(len(self.collection.live), np.bool_)
-        starts = self.collection.starts
+        allowed = np.ones(len(self.segmented.live), np.bool_)
+        starts = self.segmented.starts
         if where is not None:
             matching = [s.documents.matching(where) + start for s, start in zip(self.stored, starts, strict=False)]
             allowed &= np.isin(np.arange(len(allowed)), np.concatenate([np.empty(0, np.int64), *matching]))
@@ -140,7 +140,7 @@ class Generation:
         return allowed
 
 
-def _shared(known: Generation | None, manifest: Manifest) -> dict[int, Stored]:
+def _shared(known: Generation | None, manifest: Manifest) -> dict[int, StoredSegment]:
     """Which segments of `manifest` a known generation has already loaded: number -> segment."""
     if known is None or (known.manifest.dim, known.manifest.codec) != (manifest.dim, manifest.codec):
         return {}
@@ -153,7 +153,7 @@ def _shared(known: Generation | None, manifest: Manifest) -> dict[int, Stored]:
     }
 
 
-def warn_of_drift(path: Path, manifest: Manifest, made: Made) -> None:
+def warn_of_drift(path: Path, manifest: Manifest, made: NewSegment) -> None:
     """Log a warning when new documents fit the codec clearly worse than those it was fitted to."""
     if manifest.codec and made.segment.offsets[-1] >= ENOUGH and made.error > DRIFT * manifest.codec.error:
         log.warning(
@@ -168,8 +168,8 @@ def warn_of_drift(path: Path, manifest: Manifest, made: Made) -> None:
 def publish(
     writer: Writer,
     generation: Generation,
-    kept: Sequence[Stored],
-    made: Sequence[Made],
+    kept: Sequence[StoredSegment],
+    made: Sequence[NewSegment],
     *,
     merge_all: bool = False,
     refit: bool = False,
@@ -181,8 +181,8 @@ def publish(
     becomes one segment encoded with it. Otherwise segments are merged from the end, see `_merge_small`. While `staging`
     no codec is fitted, and segments are only merged when they become too many to be open at once.
     """
-    manifest, old = generation.manifest, generation.collection.codec
-    pieces: list[Piece] = [*kept, *made]
+    manifest, old = generation.manifest, generation.segmented.codec
+    pieces: list[OldSegment] = [*kept, *made]
     tokens = sum(int(segment_files.live_lengths(p.segment).sum()) for p in pieces)
     new, groups = old, _merge_small(pieces, merge_all)
     if staging:
@@ -207,19 +207,19 @@ def publish(
 
 
 def _entry(
-    writer: Writer, group: Sequence[Piece], nbits: int | str, old: Codec | None, new: Codec | None, *, drop: bool
+    writer: Writer, group: Sequence[OldSegment], nbits: int | str, old: Codec | None, new: Codec | None, *, drop: bool
 ) -> SegmentEntry:
     """How the manifest names the segment that a group of pieces becomes, its files staged where they are new."""
     piece = group[0]
     deleted = int((~piece.segment.live).sum())
-    if len(group) > 1 or isinstance(piece, Made) or new is not old or (drop and deleted):
+    if len(group) > 1 or isinstance(piece, NewSegment) or new is not old or (drop and deleted):
         return segment_files.write(writer, group, nbits, old, new)
     if deleted == piece.entry.n_deleted:
         return piece.entry
     return segment_files.write_deleted(writer, piece.entry, piece.segment.live)
 
 
-def _merge_small(pieces: list[Piece], merge_all: bool) -> list[list[Piece]]:
+def _merge_small(pieces: list[OldSegment], merge_all: bool) -> list[list[OldSegment]]:
     """Merge from the end while a segment is less than twice as large as all behind it: their number is logarithmic."""
     first, behind = len(pieces), 0
     while first > 0 and (merge_all or first == len(pieces) or len(pieces[first - 1].segment) < 2 * behind):

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import CorruptIndexError, IndexFileError, IndexLocked
 
-__all__ = ["Pin", "create_new", "is_link", "only_writer", "open_plain", "overwrite_note", "remove_unpinned"]
+__all__ = ["Pin", "create_new", "is_link", "open_regular_file", "overwrite_note", "remove_unpinned", "writer_lock"]
 
 BINARY = getattr(os, "O_BINARY", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -48,7 +48,7 @@ else:
         return True
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_regular_file(path: Path) -> BinaryIO:
     """Open a file for reading if it is a plain one: no link is followed, no pipe waited for.
 
     A hard link cannot be told from the file it links to and is read like it; nothing is ever written through one.
@@ -92,7 +92,7 @@ class Pin:
     def take(cls, path: Path) -> "Pin | None":
         """Pin the file at `path`; None if it is gone or going."""
         try:
-            file = open_plain(path)
+            file = open_regular_file(path)
         except FileNotFoundError:
             return None
         try:
@@ -116,7 +116,7 @@ class Pin:
 
 def remove_unpinned(path: Path, remove: Callable[[Path], None]) -> bytes | None:
     """Remove a file that nobody has pinned, under a lock that keeps everybody from pinning it; else its content."""
-    with open_plain(path) as file:
+    with open_regular_file(path) as file:
         if _lock(file.fileno(), shared=False):
             if sys.platform == "win32":
                 file.close()  # our own handle, too, would keep the file from being deleted
@@ -129,7 +129,7 @@ def remove_unpinned(path: Path, remove: Callable[[Path], None]) -> bytes | None:
 
 
 @contextmanager
-def only_writer(path: Path, write_note: Callable[[Path, bytes], None]) -> Iterator[None]:
+def writer_lock(path: Path, write_note: Callable[[Path, bytes], None]) -> Iterator[None]:
     """Hold the lock file at `path`. Raises `IndexLocked` at once if another has it, naming it where it can be known."""
     lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
     try:
@@ -170,7 +170,7 @@ def overwrite_note(path: Path, note: bytes) -> None:
 def _holder(path: Path) -> str:
     """Who holds a lock file, as its note tells."""
     try:
-        with open_plain(path) as file:
+        with open_regular_file(path) as file:
             file.seek(NOTE_AT)
             note = json.loads(file.read(LONGEST_NOTE))
         return f"process {int(note['pid'])} on {str(note['host'])[:80]} since {str(note['since'])[:30]}"

@@ -25,9 +25,9 @@ from .format import F2, RAW, U1, U2, CodecEntry, FileEntry, Manifest, SegmentEnt
 from .store import Store, Writer
 
 __all__ = [
-    "Made",
-    "Piece",
-    "Stored",
+    "NewSegment",
+    "OldSegment",
+    "StoredSegment",
     "encode",
     "join_lists",
     "live_lengths",
@@ -45,7 +45,7 @@ ERROR_SAMPLE = 4096  # tokens whose quantization error is measured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stored:
+class StoredSegment:
     """A segment that is on disk: how the manifest names it, its mapped arrays, its documents."""
 
     entry: SegmentEntry
@@ -61,13 +61,13 @@ class Stored:
         """Of quantization, when its documents were added."""
         return self.entry.error
 
-    def with_live(self, live: NDArray[np.bool_]) -> "Stored":
+    def with_live(self, live: NDArray[np.bool_]) -> "StoredSegment":
         """The same segment with other tombstones."""
         return replace(self, segment=replace(self.segment, live=live))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Made:
+class NewSegment:
     """New documents that are not yet on disk."""
 
     segment: Segment
@@ -79,12 +79,12 @@ class Made:
         return iter(self.documents)
 
 
-Piece = Stored | Made
+OldSegment = StoredSegment | NewSegment
 
 
 def encode(
     vectors: Ragged, documents: list[Document], positions: NDArray[np.int64], codec: Codec | None, nbits: int | str
-) -> Made:
+) -> NewSegment:
     """New documents -> a segment, encoded if there is a codec, else raw; raw ones are rounded when they are written."""
     held: type[np.floating[Any]] = np.float32 if codec is not None or nbits == "float32" else np.float16
     largest = max(float(vectors.vectors.max()), -float(vectors.vectors.min()))
@@ -99,7 +99,7 @@ def encode(
         lists = ivf.build(encoded.codes, vectors.offsets)
         segment = Segment(positions, vectors.offsets, live, norm, None, encoded, lists)
         error = quantization_error(codec, vectors.vectors, encoded)
-    return Made(segment, documents, error)
+    return NewSegment(segment, documents, error)
 
 
 def quantization_error(codec: Codec, vectors: NDArray[np.float32], encoded: Encoded) -> float:
@@ -116,7 +116,7 @@ def live_lengths(s: Segment) -> NDArray[np.int64]:
     return lengths
 
 
-def sample(pieces: Sequence[Piece], codec: Codec | None, seed: int) -> tuple[NDArray[np.float32], int]:
+def sample(pieces: Sequence[OldSegment], codec: Codec | None, seed: int) -> tuple[NDArray[np.float32], int]:
     """Vectors [n_sample, dim] of live documents to fit a codec to, and how many centroids all of them call for."""
     offsets = [offsets_of(live_lengths(piece.segment)) for piece in pieces]  # each [n_live + 1]
     bounds = offsets_of([o[-1] for o in offsets])  # [n_pieces + 1]
@@ -137,7 +137,7 @@ def sample(pieces: Sequence[Piece], codec: Codec | None, seed: int) -> tuple[NDA
 
 
 def write(
-    writer: Writer, pieces: Sequence[Piece], nbits: int | str, old: Codec | None, new: Codec | None
+    writer: Writer, pieces: Sequence[OldSegment], nbits: int | str, old: Codec | None, new: Codec | None
 ) -> SegmentEntry:
     """Stage one segment of the live documents of `pieces`, in order, at their positions.
 
@@ -179,7 +179,7 @@ def write(
         n_docs=len(positions),
         n_tokens=n_tokens,
         n_deleted=0,
-        n_cells=len(lists.cells),
+        n_lists=len(lists.cells),
         n_entries=len(lists.documents),
         largest_norm=largest_norm,
         error=error,
@@ -187,14 +187,14 @@ def write(
     )
 
 
-def _runs(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, NDArray[np.int64]]]:
+def _runs(pieces: Sequence[OldSegment]) -> Iterator[tuple[OldSegment, NDArray[np.int64]]]:
     """Live rows of each piece, in runs of about RUN tokens."""
     for piece in pieces:
         for run in _cut(np.flatnonzero(piece.segment.live), np.cumsum(live_lengths(piece.segment))):
             yield piece, run
 
 
-def _raw_runs(pieces: Sequence[Piece]) -> Iterator[NDArray[Any]]:
+def _raw_runs(pieces: Sequence[OldSegment]) -> Iterator[NDArray[Any]]:
     for piece, rows in _runs(pieces):
         if piece.segment.raw is not None:
             yield piece.segment.raw[piece.segment.tokens(rows)]
@@ -203,7 +203,7 @@ def _raw_runs(pieces: Sequence[Piece]) -> Iterator[NDArray[Any]]:
 class _Runs:
     """Encoded runs, one after the other; gathers their inverted lists, quantization error and largest norms."""
 
-    def __init__(self, pieces: Sequence[Piece], old: Codec | None, new: Codec) -> None:
+    def __init__(self, pieces: Sequence[OldSegment], old: Codec | None, new: Codec) -> None:
         self._pieces, self._old, self._new = pieces, old, new
         self.lists: list[ivf.InvertedLists] = []
         self.norms: list[float] = []
@@ -226,7 +226,7 @@ class _Runs:
             first += len(rows)
             yield {name: getattr(encoded, name) for name in Encoded.__slots__}
 
-    def _encode(self, piece: Piece, rows: NDArray[np.int64]) -> tuple[Encoded, float]:
+    def _encode(self, piece: OldSegment, rows: NDArray[np.int64]) -> tuple[Encoded, float]:
         s = piece.segment
         tokens = s.tokens(rows)
         if s.encoded is not None and self._new is self._old:
@@ -288,7 +288,7 @@ def load_codec(store: Store, manifest: Manifest, *, verify: bool) -> Codec | Non
     return Codec(**a, nbits=int(manifest.nbits))
 
 
-def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool) -> Stored:
+def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool) -> StoredSegment:
     """Map a segment's files; checks everything that a search relies on without touching every token."""
     types = array_types(manifest, entry)
     a = {role: store.array(entry.files[role], t, verify=verify) for role, t in types.items()}
@@ -314,7 +314,7 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
     documents = DocumentFile(store.document_path(entry.files["documents"], verify=verify), entry.n_docs)
     if verify:
         documents.check()
-    return Stored(entry, segment, documents)
+    return StoredSegment(entry, segment, documents)
 
 
 def _check_tokens(s: Segment, entry: SegmentEntry, manifest: Manifest) -> None:

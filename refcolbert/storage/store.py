@@ -29,8 +29,8 @@ from ..documents import Document
 from ..errors import CorruptIndexError, IndexExists, IndexNotFound, IndexTooNewError, IndexWriteError, InvalidInput
 from .document_file import pack
 from .durable import Bytes, FileSystem, NewFile
-from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, npy_header, own_copy
-from .locks import Pin, is_link, only_writer, open_plain, remove_unpinned
+from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, manifest_copy_name, npy_header
+from .locks import Pin, is_link, open_regular_file, remove_unpinned, writer_lock
 
 __all__ = ["Store", "Writer"]
 
@@ -63,7 +63,7 @@ class Writer:
         self, types: Mapping[str, ArrayType], chunks: Iterable[Mapping[str, NDArray[Any]]]
     ) -> dict[str, FileEntry]:
         """Stage several arrays that come in chunks together: role -> file."""
-        with self._store.refusals(ABANDONED), ExitStack() as stack:
+        with self._store.as_write_errors(ABANDONED), ExitStack() as stack:
             files = {role: self._open(f"{role.replace('_', '-')}.npy", stack) for role in types}
             for role, file in files.items():
                 file.append(npy_header(types[role]))
@@ -74,7 +74,7 @@ class Writer:
 
     def documents(self, documents: Iterable[Document]) -> FileEntry:
         """Stage a document database, of which little is in memory at a time."""
-        with self._store.refusals(ABANDONED), ExitStack() as stack:
+        with self._store.as_write_errors(ABANDONED), ExitStack() as stack:
             file = self._open("documents.sqlite", stack)
             file.fill(partial(pack, documents))
             return file.finish()
@@ -97,11 +97,11 @@ class Writer:
             Manifest.from_bytes(content)
         except CorruptIndexError as error:
             raise InvalidInput(f"{store.path}: no reader would take this manifest: {error}") from error
-        self._write(store.path / DATA / own_copy(manifest.generation), content)
-        with store.refusals(ABANDONED):
+        self._write(store.path / DATA / manifest_copy_name(manifest.generation), content)
+        with store.as_write_errors(ABANDONED):
             files.sync_folder(store.path / DATA)
         self._write(store.path / TEMPORARY, content)
-        with store.refusals("the index is as it was, or complete with this change: refresh() tells"):
+        with store.as_write_errors("the index is as it was, or complete with this change: refresh() tells"):
             files.replace(store.path / TEMPORARY, store.path / MANIFEST)
             files.sync_folder(store.path)
         store.collect([m for m in (manifest, self.manifest) if m])
@@ -113,7 +113,7 @@ class Writer:
 
     def _write(self, path: Path, content: Bytes) -> None:
         """Make a new file, durably."""
-        with self._store.refusals(ABANDONED), ExitStack() as stack:
+        with self._store.as_write_errors(ABANDONED), ExitStack() as stack:
             file = NewFile(self._files, path, stack)
             file.append(content)
             file.finish()
@@ -137,14 +137,14 @@ class Store:
                 raise IndexExists(f"{self.path} exists already; choose another path or remove it first")
         folder = (self.path / DATA).absolute()
         new = [f for f in (folder, *folder.parents) if f == folder or f == self.path.absolute() or not f.exists()]
-        with self.refusals("there is no index yet"):
+        with self.as_write_errors("there is no index yet"):
             for made in reversed(new):
                 self.file_system.make_folder(made)
                 self.file_system.sync_folder(made.parent)
 
     def move(self, target: Path) -> "Store":
         """Rename the whole folder, durably: an index that was made beside its place is published at once."""
-        with self.refusals(f"nothing is at {target}, or the whole index"):
+        with self.as_write_errors(f"nothing is at {target}, or the whole index"):
             self.file_system.replace(self.path, target)
             self.file_system.sync_folder(target.absolute().parent)
         return Store(target, self.file_system)
@@ -166,7 +166,7 @@ class Store:
         for _ in range(ATTEMPTS):
             content = self._published()
             manifest = Manifest.from_bytes(content)
-            name = own_copy(manifest.generation)
+            name = manifest_copy_name(manifest.generation)
             pin = Pin.take(self.path / DATA / name)
             if pin is not None:
                 if pin.content != content:
@@ -199,14 +199,14 @@ class Store:
         """Hold the writer lock for one operation. Raises `IndexLocked` at once if another writer has it."""
         if not self.path.is_dir():
             raise IndexNotFound(f"there is no index at {self.path}; make one with Index.create")
-        with only_writer(self.path / LOCK, self.file_system.note):
+        with writer_lock(self.path / LOCK, self.file_system.note):
             if new and (self.path / MANIFEST).exists():
                 raise IndexExists(f"{self.path} exists already; choose another path or remove it first")
             writer = Writer(self, None if new else self.read())
             if writer.manifest and writer.manifest.writer_features:
                 names = ", ".join(writer.manifest.writer_features)
                 raise IndexTooNewError(f"writing to {self.path} needs {names}, unknown here: upgrade; it can be read")
-            with self.refusals("nothing was changed"):
+            with self.as_write_errors("nothing was changed"):
                 self._remove_orphans(writer.manifest)
             yield writer
 
@@ -232,7 +232,7 @@ class Store:
     def opened(self, entry: FileEntry) -> Iterator[BinaryIO]:
         """A file of the index, open for reading, of the size that was committed."""
         try:
-            with open_plain(self.path / DATA / entry.name) as file:
+            with open_regular_file(self.path / DATA / entry.name) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size != entry.bytes:
                     raise CorruptIndexError(
@@ -243,7 +243,7 @@ class Store:
             raise CorruptIndexError(f"{DATA}/{entry.name} is missing; restore the index from a copy") from None
 
     @contextmanager
-    def refusals(self, consequence: str) -> Iterator[None]:
+    def as_write_errors(self, consequence: str) -> Iterator[None]:
         """What the operating system refuses becomes `IndexWriteError`."""
         try:
             yield
@@ -255,7 +255,7 @@ class Store:
     def _published(self) -> bytes:
         """The bytes of manifest.json; data/ is a folder of its own, not a link to another."""
         try:
-            with open_plain(self.path / MANIFEST) as file:
+            with open_regular_file(self.path / MANIFEST) as file:
                 content = file.read(LARGEST_MANIFEST + 1)
             if is_link(self.path / DATA) or not (self.path / DATA).is_dir():
                 raise CorruptIndexError(f"{self.path / DATA} is not a folder; restore the index from a copy")
@@ -296,7 +296,7 @@ def _map(file: BinaryIO, entry: FileEntry) -> mmap.mmap:
 
 
 def _names(manifest: Manifest) -> set[str]:
-    return {own_copy(manifest.generation), *(file.name for file in manifest.files())}
+    return {manifest_copy_name(manifest.generation), *(file.name for file in manifest.files())}
 
 
 def _content(array: NDArray[Any], dtype: np.dtype[Any]) -> memoryview:

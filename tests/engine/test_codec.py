@@ -61,8 +61,8 @@ def test_similarities_are_those_of_the_decoded_vectors(nbits, dim):
     encoded = fitted.encode(vectors)
     q = rng.standard_normal((4, dim)).astype(np.float32)
     exact = fitted.decode(encoded).astype(np.float64) @ q.T.astype(np.float64)  # [n, n_q]
-    found = fitted.ask(q).similarities(encoded)
-    bounds = np.array([fitted.ask(q).slack(float(scale)).sum() for scale in encoded.scales])
+    found = fitted.prepare(q).similarities(encoded)
+    bounds = np.array([fitted.prepare(q).error_bound(float(scale)).sum() for scale in encoded.scales])
     assert (np.abs(found - exact).sum(axis=1) <= bounds).all()
     assert (bounds <= 1e-3 * (1 + np.linalg.norm(vectors, axis=1)) * np.linalg.norm(q, axis=1).sum()).all()
 
@@ -171,9 +171,9 @@ def test_queries_that_float32_cannot_multiply_are_refused():
     """A norm of 1e30 is compared with compressed vectors, more is an error."""
     q = np.zeros((2, 12), np.float32)
     q[1, :2] = 3e29, 4e29
-    assert np.isfinite(CODECS[4].ask(np.float32(1.9) * q).similarities(CODECS[4].encode(VECTORS[:9]))).all()
+    assert np.isfinite(CODECS[4].prepare(np.float32(1.9) * q).similarities(CODECS[4].encode(VECTORS[:9]))).all()
     with pytest.raises(InvalidInput, match=r"norm 1.5e\+30"):
-        CODECS[4].ask(3 * q)
+        CODECS[4].prepare(3 * q)
 
 
 @pytest.mark.parametrize("nbits", codec.NBITS)
@@ -183,7 +183,7 @@ def test_slack_is_the_derived_one(nbits):
     u = (12 + 8) * 2.0**-24
     norms = np.linalg.norm(q.astype(np.float64), axis=1)
     terms = 1 + 2 * float(codec.SPREADS[0]) * (2**nbits - 1) * float(np.linalg.norm(fitted.steps))
-    assert fitted.ask(q).slack(3.0) == pytest.approx(u / (1 - u) * norms * terms * 3, rel=1e-12)
+    assert fitted.prepare(q).error_bound(3.0) == pytest.approx(u / (1 - u) * norms * terms * 3, rel=1e-12)
 
 
 def test_spreads_are_the_documented_powers():

@@ -11,13 +11,22 @@ from strategies import grid, grid_case, unit_case
 
 from refcolbert import Ragged, definition, maxsim
 from refcolbert import maxsim as public
-from refcolbert.engine.maxsim import _cuts, contenders, folded, score, scores, settled, similarities, slack
+from refcolbert.engine.maxsim import (
+    _cuts,
+    canonical_scores,
+    float32_error_bound,
+    pairwise_sum,
+    possible_top_k,
+    score,
+    scores,
+    similarities,
+)
 from refcolbert.errors import InvalidInput
 
 
 def bound(q, documents):
     """The derived tolerance g(dim) sum|q_i| max|d_j|."""
-    return float(slack(q, float(np.linalg.norm(documents.vectors, axis=1).max())).sum())
+    return float(float32_error_bound(q, float(np.linalg.norm(documents.vectors, axis=1).max())).sum())
 
 
 @given(grid_case())
@@ -113,7 +122,7 @@ def test_contenders_hold_the_true_best(case, k):
     """Whatever is among the first k canonically is among the contenders of the rough scores."""
     q, documents = case
     exact = np.array([score(q, d) for d in documents])
-    near = contenders(scores(q, documents), bound(q, documents), k)
+    near = possible_top_k(scores(q, documents), bound(q, documents), k)
     assert set(np.lexsort((np.arange(len(exact)), -exact))[:k]) <= set(near)
 
 
@@ -130,7 +139,7 @@ def test_canonical_bits_do_not_depend_on_place_or_company():
         others = rng.standard_normal((n, 128)).astype(np.float32)
         rows = np.concatenate([others, d, others[:1]])
         starts, norm = np.array([0, n, n + len(d)]), float(np.linalg.norm(rows, axis=1).max())
-        assert settled(q, rows @ q.T, starts, slack(q, norm), rows.__getitem__)[1] == expected
+        assert canonical_scores(q, rows @ q.T, starts, float32_error_bound(q, norm), rows.__getitem__)[1] == expected
 
 
 @given(unit_case())
@@ -139,7 +148,7 @@ def test_a_score_is_the_sum_of_the_largest_similarities(case):
     q, documents = case
     for d in documents:
         found = similarities(q, d)
-        assert score(q, d) == folded(found.max(axis=1)[None])[0]
+        assert score(q, d) == pairwise_sum(found.max(axis=1)[None])[0]
         exact = [[math.fsum(a * b for a, b in zip(x, y, strict=True)) for y in d.tolist()] for x in q.tolist()]
         assert np.abs(found - exact).max() <= documents.dim * 2.0**-53
 
@@ -156,9 +165,11 @@ def test_what_could_be_the_best_is_settled(monkeypatch, pairs):
     expected = [score(q, rows[a:b]) for a, b in ((0, 8), (8, 9), (9, 20))]
     for _ in range(20):
         rough = (rows @ q.T + rng.uniform(-0.99, 0.99, (20, 4)) * off).astype(np.float32)
-        assert settled(q, rough, starts, off, rows.__getitem__).tolist() == expected
+        assert canonical_scores(q, rough, starts, off, rows.__getitem__).tolist() == expected
     asked = []
-    settled(q, rows @ q.T, starts, slack(q, 9.0), lambda some: asked.extend(some.tolist()) or rows[some])
+    canonical_scores(
+        q, rows @ q.T, starts, float32_error_bound(q, 9.0), lambda some: asked.extend(some.tolist()) or rows[some]
+    )
     assert {8} < set(asked) < set(range(20))  # of most documents only some tokens are looked at
 
 
@@ -175,9 +186,9 @@ def test_scores_that_float32_cannot_hold_are_right(size):
 def test_rows_are_added_by_halves():
     """The upper half is added to the lower one until one is left; what is missing to a power of two counts as 0."""
     terms = np.array([[2.0**-53, 1.0, 2.0**-53], [3.0, 4.0, 5.0]])
-    assert folded(terms).tolist() == [1.0 + 2.0**-52, 12.0]  # one after the other they would be lost
-    assert folded(terms[:, :1]).tolist() == [2.0**-53, 3.0]
-    assert folded(terms.astype(np.float32)).dtype == np.float32
+    assert pairwise_sum(terms).tolist() == [1.0 + 2.0**-52, 12.0]  # one after the other they would be lost
+    assert pairwise_sum(terms[:, :1]).tolist() == [2.0**-53, 3.0]
+    assert pairwise_sum(terms.astype(np.float32)).dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -230,21 +241,23 @@ def test_bound_is_the_derived_one():
     """slack is g(dim) |q_i| max|d_j| with g(n) = n u / (1 - n u), to float64 rounding, and what underflows."""
     q = np.array([[3, 4, 0], [0, 1, 0]], np.float32)
     u = 2.0**-24
-    assert slack(q, 7.0).tolist() == pytest.approx([(3 * u / (1 - 3 * u)) * n * 7 for n in (5, 1)], rel=1e-12)
-    assert slack(0 * q, 7.0).tolist() == [3 * 2.0**-126] * 2
+    assert float32_error_bound(q, 7.0).tolist() == pytest.approx(
+        [(3 * u / (1 - 3 * u)) * n * 7 for n in (5, 1)], rel=1e-12
+    )
+    assert float32_error_bound(0 * q, 7.0).tolist() == [3 * 2.0**-126] * 2
 
 
 def test_contenders_reach_two_bounds_below_the_kth():
     """Whatever is at most two bounds below the k-th rough score is kept, all of them where k is as large."""
     rough = np.array([5.0, 2.6, 4.0, 3.0, 1.0])
-    assert contenders(rough, 0.5, 2).tolist() == [0, 2, 3]
-    assert contenders(rough, 0.25, 2).tolist() == [0, 2]
-    assert contenders(rough, 0.0, 4).tolist() == [0, 1, 2, 3]
+    assert possible_top_k(rough, 0.5, 2).tolist() == [0, 2, 3]
+    assert possible_top_k(rough, 0.25, 2).tolist() == [0, 2]
+    assert possible_top_k(rough, 0.0, 4).tolist() == [0, 1, 2, 3]
     lost = np.array([1.0, np.nan, 0.0, np.inf])  # what float32 could not hold could be the best
-    assert contenders(lost, 0.0, 3).tolist() == [0, 1, 3]
-    assert contenders(lost, np.inf, 3).tolist() == contenders(lost, 0.0, 1).tolist() == [0, 1, 2, 3]
+    assert possible_top_k(lost, 0.0, 3).tolist() == [0, 1, 3]
+    assert possible_top_k(lost, np.inf, 3).tolist() == possible_top_k(lost, 0.0, 1).tolist() == [0, 1, 2, 3]
     for k in (5, 6):
-        assert contenders(rough, 0.0, k).tolist() == [0, 1, 2, 3, 4]
+        assert possible_top_k(rough, 0.0, k).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_cuts_fill_chunks_with_whole_documents():

@@ -11,11 +11,11 @@ from strategies import topical, unit
 
 from refcolbert import definition
 from refcolbert.engine import codec, ivf
-from refcolbert.engine.centroid_interaction import NEAR, nearest, round_to_levels
-from refcolbert.engine.maxsim import score, slack
+from refcolbert.engine.centroid_interaction import NEAR, nearest_tokens, quantize_scores
+from refcolbert.engine.maxsim import float32_error_bound, score
 from refcolbert.engine.ragged import offsets_of
 from refcolbert.engine.search import _chunks, find, prune, rank, refine, rough_scores, search, search_many, true_scores
-from refcolbert.engine.segments import Collection, Segment
+from refcolbert.engine.segments import Segment, SegmentedIndex
 from refcolbert.errors import InvalidInput
 
 DIM, N_DOCS = 16, 150
@@ -36,7 +36,7 @@ def collection(cuts=(), *, raw=False, dead=()):
         lists = None if encoded is None else ivf.build(encoded.codes, part.offsets)
         vectors = part.vectors if raw else None
         segments.append(Segment(np.arange(first, last), part.offsets, live, NORM, vectors, encoded, lists))
-    return Collection(DIM, None if raw else CODEC, tuple(segments))
+    return SegmentedIndex(DIM, None if raw else CODEC, tuple(segments))
 
 
 WHOLE, RAW = collection(), collection(raw=True)
@@ -83,7 +83,7 @@ def test_two_phase_search_equals_definition(q):
 def test_pruning_scores_are_centroid_maxsim_rounded(q):
     """The scores that pruning goes by are MaxSim with the centroids, each maximum off by less than one level."""
     similarities = q @ CODEC.centroids.T
-    table, largest = round_to_levels(similarities.T), similarities.max()
+    table, largest = quantize_scores(similarities.T), similarities.max()
     everyone = np.arange(N_DOCS)
     kept = prune(table, WHOLE, everyone, 30)
     exact = np.array([definition.maxsim(q, CODEC.centroids[c]) for c in CODES]) * 255 / largest
@@ -142,7 +142,7 @@ def test_vectors_whose_products_float32_cannot_hold_are_ranked(size):
     big, q = (DOCUMENTS.vectors * size).astype(np.float32), (QUERIES[0] * size).astype(np.float32)
     norm = float(np.linalg.norm(big.astype(np.float64), axis=1).max())
     segment = Segment(np.arange(N_DOCS), DOCUMENTS.offsets, np.ones(N_DOCS, np.bool_), norm, big, None, None)
-    found = search(q, Collection(DIM, None, (segment,)), 7)
+    found = search(q, SegmentedIndex(DIM, None, (segment,)), 7)
     exact = [definition.maxsim(q, big[a:b]) for a, b in itertools.pairwise(DOCUMENTS.offsets)]
     assert found.documents.tolist() == definition.top_k(exact, 7)
     assert found.scores.tolist() == pytest.approx([exact[i] for i in found.documents], rel=1e-12)
@@ -153,7 +153,7 @@ def test_equal_documents_are_ordered_by_position():
     d = unit(np.random.default_rng(0), 5, DIM)
     positions = np.array([3, 8, 11, 40])
     many = Segment(positions, offsets_of([5] * 4), np.ones(4, np.bool_), 1.0, np.concatenate([d] * 4), None, None)
-    found = search(d[:2], Collection(DIM, None, (many,)), 3)
+    found = search(d[:2], SegmentedIndex(DIM, None, (many,)), 3)
     assert found.documents.tolist() == [0, 1, 2]
     assert len(set(found.scores.tolist())) == 1
 
@@ -180,7 +180,7 @@ def test_nothing_eligible_gives_an_empty_answer():
     nobody = np.zeros(N_DOCS, np.bool_)
     assert len(search(QUERIES[0], WHOLE, 3, allowed=nobody).documents) == 0
     assert len(search(QUERIES[0], collection(dead=range(N_DOCS)), 3).documents) == 0
-    assert len(search(QUERIES[0], Collection(DIM, None, ()), 3, exact=True).documents) == 0
+    assert len(search(QUERIES[0], SegmentedIndex(DIM, None, ()), 3, exact=True).documents) == 0
 
 
 @pytest.mark.parametrize("options", [{"nprobe": 0}, {"candidates": 0}, {"nprobe": 1.5}, {"nprobe": True}])
@@ -271,11 +271,11 @@ def test_no_threads_unless_asked(monkeypatch):
 
 def test_levels_are_255ths_of_the_largest():
     """Similarities are cut down to steps of largest / 255, what is negative to 0, also where all of it is."""
-    table = round_to_levels(np.float32([[0.5, 0.25], [-1, 0.125]]))
+    table = quantize_scores(np.float32([[0.5, 0.25], [-1, 0.125]]))
     assert table.tolist() == [[255, 127], [0, 63]]
     assert table.dtype == np.uint8
-    assert round_to_levels(np.float32([[-1, -2]])).tolist() == [[0, 0]]
-    assert round_to_levels(np.zeros((1, 2), np.float32)).tolist() == [[0, 0]]
+    assert quantize_scores(np.float32([[-1, -2]])).tolist() == [[0, 0]]
+    assert quantize_scores(np.zeros((1, 2), np.float32)).tolist() == [[0, 0]]
 
 
 def test_probing_widens_with_a_filter_and_until_there_are_k(monkeypatch):
@@ -289,7 +289,7 @@ def test_probing_widens_with_a_filter_and_until_there_are_k(monkeypatch):
     search(QUERIES[0], WHOLE, N_DOCS - 1, nprobe=1, candidates=1)
     assert asked[:3] == [1, 4, 16]
     asked.clear()
-    table = round_to_levels((QUERIES[0] @ CODEC.centroids.T).T)
+    table = quantize_scores((QUERIES[0] @ CODEC.centroids.T).T)
     enough = len(find(table, WHOLE, probe(QUERIES[0] @ CODEC.centroids.T, 2), np.ones(N_DOCS, np.bool_))[0])
     search(QUERIES[0], WHOLE, enough, nprobe=2, candidates=1)
     assert asked == [2]  # just as many as are asked for
@@ -305,7 +305,7 @@ def test_candidates_beyond_what_pruning_looks_at_are_cut(monkeypatch):
     monkeypatch.setattr("refcolbert.engine.search.prune", pruned)
     q = QUERIES[1]
     search(q, WHOLE, 2, nprobe=8, candidates=5)
-    table = round_to_levels((q @ CODEC.centroids.T).T)
+    table = quantize_scores((q @ CODEC.centroids.T).T)
     found, scores, _ = find(table, WHOLE, ivf.probe(q @ CODEC.centroids.T, 8), np.ones(N_DOCS, np.bool_))
     assert len(found) > 20
     assert seen[0].tolist() == sorted(found[definition.top_k(scores.tolist(), 20)].tolist())
@@ -317,14 +317,14 @@ def test_candidates_beyond_what_pruning_looks_at_are_cut(monkeypatch):
 def test_find_sums_the_probed_cells_of_each_document(cuts):
     """Of each eligible document with a token in a probed cell, the levels of its best such cell, summed."""
     q = QUERIES[2]
-    table, cells = round_to_levels((q @ CODEC.centroids.T).T), np.array([3, 10, 40])
+    table, cells = quantize_scores((q @ CODEC.centroids.T).T), np.array([3, 10, 40])
     eligible = np.arange(N_DOCS) % 3 > 0
     found, scores, _ = find(table, collection(cuts), cells, eligible)
     rows = {i: [c for c in codes if c in cells] for i, codes in enumerate(CODES) if eligible[i]}
     rows = {i: held for i, held in rows.items() if held}
     assert found.tolist() == list(rows)
     assert scores.tolist() == [int(table[held].astype(int).max(axis=0).sum()) for held in rows.values()]
-    raw = Collection(DIM, CODEC, (*collection((70,)).segments[:1], *collection((70,), raw=True).segments[1:]))
+    raw = SegmentedIndex(DIM, CODEC, (*collection((70,)).segments[:1], *collection((70,), raw=True).segments[1:]))
     assert find(table, raw, cells, eligible)[0].tolist() == [i for i in rows if i < 70]  # lists alone are looked at
     nothing, none, _ = find(table, collection(cuts), cells, np.zeros(N_DOCS, np.bool_))
     assert (nothing.tolist(), none.tolist()) == ([], [])
@@ -332,7 +332,7 @@ def test_find_sums_the_probed_cells_of_each_document(cuts):
 
 def test_prune_keeps_the_best_and_all_where_few():
     """The best `keep` by centroid MaxSim, ascending; no work where there are no more than that."""
-    table = round_to_levels((QUERIES[3] @ CODEC.centroids.T).T)
+    table = quantize_scores((QUERIES[3] @ CODEC.centroids.T).T)
     exact = [int(table[codes].astype(int).max(axis=0).sum()) for codes in CODES]
     everyone = np.arange(N_DOCS)
     assert prune(table, WHOLE, everyone, 30).tolist() == sorted(definition.top_k(exact, 30))
@@ -342,16 +342,20 @@ def test_prune_keeps_the_best_and_all_where_few():
 @pytest.mark.parametrize("q", QUERIES[:3])
 def test_the_nearest_tokens_are_within_some_levels_of_the_best(q):
     """A token is one of them when for some query token its level is at most NEAR below its document's best."""
-    table, offsets = round_to_levels((q @ CODEC.centroids.T).T).astype(int), DOCUMENTS.offsets
+    table, offsets = quantize_scores((q @ CODEC.centroids.T).T).astype(int), DOCUMENTS.offsets
     for some in (np.arange(N_DOCS), np.array([3, 4, 90])):
         expected = []
         for i in some:
             levels = table[CODES[i]]  # [n_tokens, n_q]
             expected += (offsets[i] + np.flatnonzero((levels >= levels.max(axis=0) - NEAR).any(axis=1))).tolist()
-        found = nearest(table.astype(np.uint8), WHOLE.segments[0].encoded.codes, offsets[some], DOCUMENTS.lengths[some])
+        found = nearest_tokens(
+            table.astype(np.uint8), WHOLE.segments[0].encoded.codes, offsets[some], DOCUMENTS.lengths[some]
+        )
         assert found.tolist() == expected
     assert len(expected) < DOCUMENTS.lengths[some].sum()
-    nothing = nearest(np.zeros_like(table, np.uint8), WHOLE.segments[0].encoded.codes, offsets[:-1], DOCUMENTS.lengths)
+    nothing = nearest_tokens(
+        np.zeros_like(table, np.uint8), WHOLE.segments[0].encoded.codes, offsets[:-1], DOCUMENTS.lengths
+    )
     assert nothing.tolist() == list(range(offsets[-1]))  # a query that is far from everything
 
 
@@ -359,8 +363,8 @@ def test_the_nearest_tokens_are_within_some_levels_of_the_best(q):
 def test_refining_keeps_the_best_by_their_nearest_tokens(cuts):
     """The best 2 k + 12 by MaxSim with the nearest tokens as they are stored, ascending; no work where few."""
     q, everyone = QUERIES[3], np.arange(N_DOCS)
-    asked, table = CODEC.ask(q), round_to_levels((q @ CODEC.centroids.T).T)
-    near = nearest(table, WHOLE.segments[0].encoded.codes, DOCUMENTS.offsets[:-1], DOCUMENTS.lengths)
+    asked, table = CODEC.prepare(q), quantize_scores((q @ CODEC.centroids.T).T)
+    near = nearest_tokens(table, WHOLE.segments[0].encoded.codes, DOCUMENTS.offsets[:-1], DOCUMENTS.lengths)
     held = [near[(near >= a) & (near < b)] for a, b in itertools.pairwise(DOCUMENTS.offsets)]
     exact = [definition.maxsim(q, DECODED.vectors[rows]) for rows in held]
     kept, floor, n_nearest = refine(asked, table, collection(cuts), everyone, 9)
@@ -377,7 +381,7 @@ def test_refining_keeps_the_best_by_their_nearest_tokens(cuts):
 def test_what_cannot_reach_the_floor_is_not_settled(cuts):
     """True scores are those of the documents whose rough score could be the floor or more; rank finds the same k."""
     q, everyone = QUERIES[5], np.arange(N_DOCS)
-    asked, held = CODEC.ask(q), collection(cuts)
+    asked, held = CODEC.prepare(q), collection(cuts)
     exact = np.array([score(q, d) for d in DECODED])
     seventh = np.sort(exact)[-7]
     documents, found = true_scores(q, asked, held, everyone, seventh)
@@ -406,13 +410,13 @@ def test_rough_scores_are_within_their_bound_and_it_is_no_larger_than_needed():
     """The bound is the raw segments' derived one, or what the codec says of the largest scale."""
     q, everyone = QUERIES[4], np.arange(N_DOCS)
     rough, bound = rough_scores(q, None, RAW, everyone)
-    assert bound == slack(q, NORM).sum()
+    assert bound == float32_error_bound(q, NORM).sum()
     assert np.abs(rough - [score(q, d) for d in DOCUMENTS]).max() <= bound
-    asked = CODEC.ask(q)
+    asked = CODEC.prepare(q)
     rough, bound = rough_scores(q, asked, WHOLE, everyone)
-    assert bound == asked.slack(float(WHOLE.segments[0].encoded.scales.max())).sum()
+    assert bound == asked.error_bound(float(WHOLE.segments[0].encoded.scales.max())).sum()
     assert np.abs(rough - [score(q, d) for d in DECODED]).max() <= bound
-    mixed = Collection(DIM, CODEC, (collection((70,)).segments[0], collection((70,), raw=True).segments[1]))
+    mixed = SegmentedIndex(DIM, CODEC, (collection((70,)).segments[0], collection((70,), raw=True).segments[1]))
     rough, _ = rough_scores(q, asked, mixed, everyone)
     expected = [score(q, d) for d in [*list(DECODED)[:70], *list(DOCUMENTS)[70:]]]
     assert np.abs(rough - expected).max() <= 1e-3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refcolbert.engine.segments import Collection, Segment
+from refcolbert.engine.segments import Segment, SegmentedIndex
 from refcolbert.errors import InvalidInput
 
 LIVE = np.ones(2, np.bool_)
@@ -23,11 +23,11 @@ def test_a_segment_holds_vectors_one_way_or_the_other():
 def test_documents_are_numbered_through_the_segments():
     """Lengths, positions and vectors go on from one segment to the next; without segments there are none."""
     rows = np.arange(6, dtype=np.float32).reshape(3, 2)
-    both = Collection(2, None, (segment(rows, 2.0), segment(rows + 10, 5.0, 7)))
+    both = SegmentedIndex(2, None, (segment(rows, 2.0), segment(rows + 10, 5.0, 7)))
     assert both.lengths.tolist() == [2, 1, 2, 1]
     assert both.positions.tolist() == [0, 1, 7, 8]
     assert [d.tolist() for d in both.vectors(np.array([1, 2]))] == [[[4, 5]], [[10, 11], [12, 13]]]
-    nothing = Collection(2, None, ())
+    nothing = SegmentedIndex(2, None, ())
     assert len(nothing.vectors(np.array([], np.int64))) == 0
 
 

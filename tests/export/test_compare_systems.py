@@ -134,7 +134,7 @@ def test_two_phases_rank_what_centroids_choose(parts, monkeypatch):
 def test_compressed_colbert_is_the_definition_on_what_is_stored(parts, encoder, nbits):
     """Scores are MaxSim of the query with the vectors that the index decodes."""
     (q,) = encoder.encode_queries([TEXT])
-    collection = parts.index(nbits).collection
+    collection = parts.index(nbits).segmented
     rows = [d.tolist() for d in collection.vectors(np.arange(len(TEXTS)))]
     scores = definition.scores(q.tolist(), rows)
     found = ask(parts, f"colbert-{nbits}-bit{'s' if nbits > 1 else ''}")
@@ -146,7 +146,7 @@ def test_colbert_reranks_what_bm25_found(parts, encoder):
     """BM25's first documents by MaxSim, the rest behind them in BM25's order, whatever the depth."""
     first = ask(parts, "bm25").documents.tolist()
     (q,) = encoder.encode_queries([TEXT])
-    vectors = parts.index(4).collection.vectors(np.array(sorted(first)))
+    vectors = parts.index(4).segmented.vectors(np.array(sorted(first)))
     scores = dict(zip(sorted(first), definition.scores(q.tolist(), [d.tolist() for d in vectors]), strict=True))
     for depth in (2, 3, 1000):
         found = systems._colbert_reranks(depth)(parts)(TEXT, DEPTH)
@@ -232,7 +232,7 @@ def test_flops_of_an_answer_by_hand(parts, encoder):
     (q,) = encoder.encode_queries([TEXT])
     own, tokens = costs["encoder"].flops([len(q)]), int(parts.index(RAW).info()["tokens"])
     assert ask(parts, "colbert-raw-exact").flops == own + 2 * q.size * tokens
-    n_centroids = len(parts.index(4).collection.codec.centroids)
+    n_centroids = len(parts.index(4).segmented.codec.centroids)
     assert ask(parts, "colbert-4-bits").flops == own + 2 * q.size * (tokens + n_centroids)
     found, cross = ask(parts, "cross-encoder-reranks-bm25-100"), parts.models.cross
     pairs = cross.scorer.tokenizer.pairs([(TEXT, TEXTS[i]) for i in found.documents])

@@ -16,8 +16,8 @@ from refcolbert.storage.format import (
     EncoderEntry,
     Manifest,
     array_types,
+    manifest_copy_name,
     npy_header,
-    own_copy,
 )
 from tools.faults.manifests import EXAMPLE, PATHS, PLAIN, changed, example, manifests, missed, sign, with_files
 
@@ -254,5 +254,5 @@ def test_the_header_is_numpys(tmp_path, dtype, shape):
 
 def test_the_manifests_own_copy_sorts_by_generation():
     """At least eight digits, more when there are more generations."""
-    assert own_copy(7) == "00000007-manifest.json"
-    assert own_copy(123456789) == "123456789-manifest.json"
+    assert manifest_copy_name(7) == "00000007-manifest.json"
+    assert manifest_copy_name(123456789) == "123456789-manifest.json"

@@ -26,7 +26,7 @@ from refcolbert.errors import (
 )
 from refcolbert.storage.durable import FileSystem
 from refcolbert.storage.format import EncoderEntry, FileEntry, Manifest
-from refcolbert.storage.locks import Pin, create_new, open_plain
+from refcolbert.storage.locks import Pin, create_new, open_regular_file
 from refcolbert.storage.store import DATA, Store, _map
 
 FORK = multiprocessing.get_context("fork")
@@ -295,7 +295,7 @@ def test_a_copy_that_was_removed_while_it_was_opened_is_no_pin(tmp_path, monkeyp
     """A lock on a file without a name protects nothing."""
     path = tmp_path / "00000001-manifest.json"
     path.write_bytes(b"x")
-    monkeypatch.setattr("refcolbert.storage.locks.open_plain", lambda p: (open_plain(p), p.unlink())[0])
+    monkeypatch.setattr("refcolbert.storage.locks.open_regular_file", lambda p: (open_regular_file(p), p.unlink())[0])
     assert Pin.take(path) is None
     assert Pin.take(path) is None
 

@@ -24,7 +24,7 @@ import numpy as np
 from refcolbert import Encoder, Index
 from refcolbert.engine import ivf
 from refcolbert.engine.search import NPROBE, search
-from refcolbert.engine.segments import Collection as Searched
+from refcolbert.engine.segments import SegmentedIndex
 from refcolbert.evaluation.calibration import DISTINCT, LOADED, UNIQUE
 from refcolbert.evaluation.plan import ALL_BITS, Plan, parts_of, plan
 from tools.bench.vectors import WORK, Corpus, gather
@@ -67,14 +67,14 @@ def asked(index: Index, corpus: Corpus) -> dict[str, float]:
     stages: dict[str, list[float]] = {}
     for q in corpus.queries[:ASKED]:
         whole, _ = seconds(lambda q=q: index.search(q))  # type: ignore[misc]
-        inside, result = seconds(lambda q=q: search(q, index.collection, 10))  # type: ignore[misc]
+        inside, result = seconds(lambda q=q: search(q, index.segmented, 10))  # type: ignore[misc]
         took = {stage.name: stage.milliseconds for stage in result.trace}
         for name, milliseconds in {**took, "answer": 1e3 * (whole - inside)}.items():
             stages.setdefault(name, []).append(milliseconds)
     return {name: statistics.median(found) for name, found in stages.items()}
 
 
-def shares(collection: Searched, queries: Iterable[Any]) -> tuple[float, float, float]:
+def shares(collection: SegmentedIndex, queries: Iterable[Any]) -> tuple[float, float, float]:
     """DISTINCT, UNIQUE and LOADED of a collection of one segment."""
     (segment,), codec = collection.segments, collection.codec
     if segment.lists is None or codec is None:
@@ -132,7 +132,7 @@ def report_times(
         **asked(index, corpus),
     }
     print("\n".join(ratios(found.query, measured)))
-    distinct, unique, loaded = shares(index.collection, corpus.queries[:ASKED])
+    distinct, unique, loaded = shares(index.segmented, corpus.queries[:ASKED])
     print(
         f"  distinct {distinct:.3f} (plan: {DISTINCT}), unique {unique:.3f} ({UNIQUE}), loaded {loaded:.3f} ({LOADED})"
     )

@@ -22,7 +22,7 @@ from refcolbert import Index
 from refcolbert.arrays import Floats
 from refcolbert.engine.codec import Codec, row_bytes
 from refcolbert.engine.search import CANDIDATES, CHUNK_TOKENS, NPROBE, search
-from refcolbert.engine.segments import Collection
+from refcolbert.engine.segments import SegmentedIndex
 from tools.bench.vectors import corpus_in
 
 __all__ = ["Work", "counted", "measured"]
@@ -41,7 +41,7 @@ class Work:
     moved: list[int] = field(default_factory=list)
 
 
-def measured(queries: Floats, collection: Collection, nprobe: int, candidates: int) -> dict[str, Work]:
+def measured(queries: Floats, collection: SegmentedIndex, nprobe: int, candidates: int) -> dict[str, Work]:
     """The stages of a search for each of the queries [n, n_q, dim], in order: name -> what it did."""
     if collection.codec is None:
         raise click.ClickException("the index has no codec: it is scanned, and has no stages")
@@ -116,7 +116,7 @@ def main(corpus: Path, index: Path, nprobe: int, candidates: int, n_queries: int
     queries = corpus_in(corpus).queries
     queries = queries[np.sort(np.random.default_rng(0).permutation(len(queries))[:n_queries])]  # [n, n_q, dim]
     with Index.open(index, verify="fast") as opened:
-        collection = opened.collection
+        collection = opened.segmented
         measured(queries[:5], collection, nprobe, candidates)  # warms up
         work = measured(queries, collection, nprobe, candidates)
     gigaflops, gigabytes = _rates(queries.shape[2], queries.shape[1])

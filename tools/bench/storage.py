@@ -22,7 +22,7 @@ import numpy as np
 from refcolbert import Index, Ragged
 from refcolbert.documents import Document
 from refcolbert.storage import segment_files
-from refcolbert.storage.segment_files import Made
+from refcolbert.storage.segment_files import NewSegment
 
 DIM, TOKENS, BLOCK = 128, 80, 1000
 
@@ -45,11 +45,11 @@ def build(path: Path, n_docs: int) -> Index:
     """A large index in one segment."""
     index = Index.create(path, dim=DIM, train_at=1)
     index.add(names(0), vectors=block(0))
-    codec, made = index._generation.collection.codec, []
+    codec, made = index._generation.segmented.codec, []
     encoded = segment_files.encode(block(0), names(0), np.arange(BLOCK), codec, 4)
     for first in range(BLOCK, n_docs, BLOCK):
         positions = np.arange(first, first + BLOCK)
-        made.append(Made(replace(encoded.segment, positions=positions), names(first), encoded.error))
+        made.append(NewSegment(replace(encoded.segment, positions=positions), names(first), encoded.error))
     with index._writing() as (writer, generation):
         index._publish(writer, generation, generation.stored, made, merge_all=True)
     return index
@@ -87,7 +87,7 @@ def main(documents: int, folder: Path | None) -> None:
         fast = seconds(lambda: Index.open(scratch / "i", verify="fast"), 7)
         print(f"open, verify='fast'            {fast * 1e3:8.1f} ms   (aim: below 100)")
         print(f"open, verify='full'            {seconds(lambda: Index.open(scratch / 'i', verify='full')):8.1f} s")
-        codec, more = index._generation.collection.codec, block(7)
+        codec, more = index._generation.segmented.codec, block(7)
         encode = seconds(lambda: codec.encode(more.vectors) if codec else None, 3)
         new = [replace(d, id=f"new-{d.id}") for d in names(0)]
         with Index.open(scratch / "i", verify="fast") as opened:

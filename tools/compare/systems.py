@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert.engine import ivf
-from refcolbert.engine.centroid_interaction import round_to_levels
+from refcolbert.engine.centroid_interaction import quantize_scores
 from refcolbert.engine.maxsim import Floats
 from refcolbert.engine.search import CANDIDATES, NPROBE, PRUNED, find, prune, rank, search
-from refcolbert.engine.segments import Collection as Searched
+from refcolbert.engine.segments import SegmentedIndex
 from refcolbert.engine.topk import top_k
 from refcolbert_export.mining.teachers import K1, B
 from tools.compare.parts import GRAPH, RAW, Parts
@@ -134,7 +134,7 @@ def _maxsim_flops(q: Floats, n_vectors: float) -> int:
 
 def _colbert(nbits: int | str, exact: bool) -> Callable[[Parts], Ask]:
     def make(parts: Parts) -> Ask:
-        index = parts.index(nbits).collection
+        index = parts.index(nbits).segmented
 
         def ask(text: str, k: int) -> Answer:
             q, encode, flops = _tokens(parts, text)
@@ -151,7 +151,7 @@ def _colbert(nbits: int | str, exact: bool) -> Callable[[Parts], Ask]:
 
 def _two_phase(parts: Parts) -> Ask:
     """The candidates of a coded index, ranked by the raw vectors of another."""
-    coded, raw = parts.index(4).collection, parts.index(RAW).collection
+    coded, raw = parts.index(4).segmented, parts.index(RAW).segmented
     mean = float(raw.lengths.mean())
 
     def ask(text: str, k: int) -> Answer:
@@ -165,12 +165,12 @@ def _two_phase(parts: Parts) -> Ask:
     return ask
 
 
-def _candidates(q: Floats, coded: Searched, keep: int) -> tuple[NDArray[np.int64], int]:
+def _candidates(q: Floats, coded: SegmentedIndex, keep: int) -> tuple[NDArray[np.int64], int]:
     """Documents [n <= keep], ascending, that centroids alone choose for a query [n_q, dim]; and how many these are."""
     if coded.codec is None:
         return np.flatnonzero(coded.live), 0
     similarities = coded.codec.centroids @ q.T  # [n_centroids, n_q]
-    table = round_to_levels(similarities)
+    table = quantize_scores(similarities)
     found, scores, _ = find(table, coded, ivf.probe(similarities.T, NPROBE), coded.live)
     best = found[top_k(scores, PRUNED * keep)]
     return prune(table, coded, np.sort(best), keep), len(similarities)
@@ -195,7 +195,7 @@ def _reranked(first: Answer, scores: NDArray[np.floating], encode: float, search
 
 def _colbert_reranks(depth: int) -> Callable[[Parts], Ask]:
     def make(parts: Parts) -> Ask:
-        first, index = _bm25(parts), parts.index(4).collection
+        first, index = _bm25(parts), parts.index(4).segmented
         mean = float(index.lengths.mean())
 
         def ask(text: str, k: int) -> Answer:

@@ -88,7 +88,7 @@ def similarities(
     q: Floats, codes: Any, buckets: Any, scales: Any, numbers: Any, centroids: ArrayLike, steps: ArrayLike, nbits: int
 ) -> Floats:
     """[n, n_q] without decoding."""
-    return _codec(centroids, steps, nbits).ask(q).similarities(_stored(codes, buckets, scales, numbers, nbits))
+    return _codec(centroids, steps, nbits).prepare(q).similarities(_stored(codes, buckets, scales, numbers, nbits))
 
 
 def decode(

@@ -15,8 +15,7 @@ from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.engine import codec, ivf
 from refcolbert.engine.ragged import Ragged
 from refcolbert.engine.search import _choose, _Trace, rank
-from refcolbert.engine.segments import Collection as Held
-from refcolbert.engine.segments import Segment
+from refcolbert.engine.segments import Segment, SegmentedIndex
 
 MODEL = Path(__file__).parents[2] / "tests" / "models" / "tiny"
 
@@ -39,7 +38,7 @@ def search(
     lists = ivf.build(cells, ragged.offsets)
     live = np.ones(n, np.bool_)
     segment = Segment(np.arange(n), ragged.offsets, live, norm, ragged.vectors, encoded, lists)
-    held = Held(ragged.dim, None, (segment,))
+    held = SegmentedIndex(ragged.dim, None, (segment,))
     asked: Any = SimpleNamespace(centroids=centroids @ q.T)
     chosen, _ = _choose(asked, held, live, k, nprobe, keep, _Trace())
     found, scores = rank(q, None, held, chosen, k)

@@ -14,7 +14,7 @@ from unittest import mock
 from refcolbert import Index
 from refcolbert.errors import CorruptIndexError
 from refcolbert.storage.format import FileEntry
-from refcolbert.storage.locks import open_plain
+from refcolbert.storage.locks import open_regular_file
 from refcolbert.storage.store import Store
 
 from .inject import Report
@@ -43,7 +43,7 @@ def without_sizes() -> Iterator[None]:
 
     @contextmanager
     def opened(self: Store, entry: FileEntry) -> Iterator[BinaryIO]:
-        with open_plain(self.path / "data" / entry.name) as file:
+        with open_regular_file(self.path / "data" / entry.name) as file:
             yield file
 
     with mock.patch.object(Store, "opened", opened):

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from refcolbert import Encoder, __version__
 from refcolbert.cli import main
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-TINY = Path(__file__).parent / "models" / "tiny"
+TINY = Path(__file__).parents[1] / "models" / "tiny"
 
 
 def blocks(language):

@@ -15,7 +15,7 @@ import refcolbert
 from refcolbert import definition, errors
 from refcolbert.storage import format as bytes_on_disk
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "object": "data", "embed": "src"}
 
 

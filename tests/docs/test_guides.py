@@ -24,9 +24,9 @@ from refcolbert import definition
 from refcolbert.cli import main
 from refcolbert.evaluation.calibration import Calibration
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-TINY = Path(__file__).parent / "models" / "tiny"
+TINY = Path(__file__).parents[1] / "models" / "tiny"
 ELSEWHERE = {"adapters.md", "cli.md", "evaluation.md", "inputs.md", "service.md"}  # tested by files of their own
 GUIDES = sorted(page.name for page in DOCS.glob("*.md") if page.name not in ELSEWHERE)
 FENCE = re.compile(r"^```(\{code-block\} )?(\w+)\n(?::caption: (\S+)\n)?(.*?)^```$", re.DOTALL | re.MULTILINE)

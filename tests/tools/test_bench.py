@@ -127,8 +127,8 @@ def test_stages_are_beside_what_they_must_do(tmp_path):
     documents = [{"id": str(i)} for i in range(N_DOCS)]
     Index.build(path, documents, vectors=iter(DOCUMENTS), dim=DIM, nbits=8, train_at=1).close()
     with Index.open(path) as index:
-        work = measured(QUERIES[:1], index.collection, 2, 40)
-        trace = search(QUERIES[0], index.collection, 10, nprobe=2, candidates=40).trace
+        work = measured(QUERIES[:1], index.segmented, 2, 40)
+        trace = search(QUERIES[0], index.segmented, 10, nprobe=2, candidates=40).trace
     n_q = QUERIES.shape[1]
     assert {name: did.out for name, did in work.items()} == {stage.name: [stage.count] for stage in trace}
     read = {stage.name: stage.read for stage in trace}

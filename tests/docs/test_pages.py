@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from refcolbert.cli import main
 from tools.release import cli_docs
 
-DOCS = Path(__file__).parent.parent / "docs"
-TINY = Path(__file__).parent / "models" / "tiny"
+DOCS = Path(__file__).parents[2] / "docs"
+TINY = Path(__file__).parents[1] / "models" / "tiny"
 CORPUS = [{"_id": "d1", "text": "read a file line by line"}, {"_id": "d2", "text": "parse a date"}]
 
 
