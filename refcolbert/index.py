@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,7 +24,7 @@ from .checks import check_vectors
 from .documents import Document, as_documents
 from .encoding.encoder import Encoder, Progress
 from .engine.ragged import Ragged
-from .engine.search import search, search_many
+from .engine.search import SearchOptions, search, search_many
 from .engine.segments import SegmentedIndex
 from .errors import (
     CorruptIndexError,
@@ -292,17 +293,17 @@ class Index:
         groups (`grouping`): with "passage_of" that is one passage of each text that was split.
         Scores are exact for the stored vectors whatever the parameters. Raises `InvalidInput`, `EncoderMismatch`.
         """
-        generation = self._generation
-        allowed = generation.allowed(where, ids)
-        (q,) = self._vectors_of([query], generation.manifest)
-        how: dict[str, Any] = {
-            "allowed": allowed,
-            "nprobe": nprobe,
-            "candidates": candidates,
-            "exact": exact,
-            "threads": threads,
-        }
-        return self._hits(generation, query, q, k, group_by, how)
+        return self.search_many(
+            [query],
+            k,
+            where=where,
+            ids=ids,
+            group_by=group_by,
+            nprobe=nprobe,
+            candidates=candidates,
+            exact=exact,
+            threads=threads,
+        )[0]
 
     def search_many(
         self,
@@ -317,26 +318,27 @@ class Index:
         exact: bool = False,
         threads: int = 1,
     ) -> list[list[Hit]]:
-        """`search` for each query, all on the same generation. Texts are encoded together, filters applied once.
+        """Return the hits of each query, all from the same generation; the options are those of `search`.
 
-        `threads` queries are searched at a time; with `group_by` they share the work of each.
+        Texts are encoded together and filters applied once. `threads` queries are searched at a time; for one query, or
+        with `group_by`, the threads share the work of each query.
         """
         generation = self._generation
+        options = SearchOptions.of(nprobe=nprobe, candidates=candidates, exact=exact, threads=threads)
         allowed = generation.allowed(where, ids)
         arrays = self._vectors_of(queries, generation.manifest)
-        how: dict[str, Any] = {
-            "allowed": allowed,
-            "nprobe": nprobe,
-            "candidates": candidates,
-            "exact": exact,
-            "threads": threads,
-        }
-        if group_by is not None:
-            asked = zip(queries, arrays, strict=True)
-            return [self._hits(generation, query, q, k, group_by, how) for query, q in asked]
-        results = search_many(arrays, generation.segmented, k, **how)
-        found = zip(queries, arrays, results, strict=True)
-        return [hits_of(generation, self._encoder_for, query, q, result) for query, q, result in found]
+        if group_by is None:
+            results = search_many(arrays, generation.segmented, k, options, allowed=allowed)
+            answers = zip(queries, arrays, results, strict=True)
+            return [hits_of(generation, self._encoder_for, query, q, result) for query, q, result in answers]
+
+        def best_hits(query: Query, q: Floats, n: int) -> list[Hit]:
+            result = search(q, generation.segmented, n, options, allowed=allowed)
+            return hits_of(generation, self._encoder_for, query, q, result)
+
+        return [
+            best_of_groups(partial(best_hits, query, q), k, group_by) for query, q in zip(queries, arrays, strict=True)
+        ]
 
     def check(self) -> dict[str, Any]:
         """Verify every byte of the newest generation and everything that can be derived again; returns `info()`.
@@ -420,16 +422,6 @@ class Index:
             self._encoder = encoder
 
     # ---- inside
-
-    def _hits(
-        self, generation: Generation, query: Query, q: Floats, k: int, group_by: str | None, how: dict[str, Any]
-    ) -> list[Hit]:
-        """The k best documents, or the best ones of the k best groups."""
-
-        def best(n: int) -> list[Hit]:
-            return hits_of(generation, self._encoder_for, query, q, search(q, generation.segmented, n, **how))
-
-        return best(k) if group_by is None else best_of_groups(best, k, group_by)
 
     def _put(
         self,

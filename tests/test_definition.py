@@ -13,7 +13,7 @@ from strategies import unit
 from refcolbert import definition, maxsim
 from refcolbert.engine import codec, ivf
 from refcolbert.engine.ragged import offsets_of
-from refcolbert.engine.search import search
+from refcolbert.engine.search import SearchOptions, search
 from refcolbert.engine.segments import Segment, SegmentedIndex
 
 SOURCE = Path(definition.__file__).read_text()
@@ -88,7 +88,7 @@ def test_the_stages_of_search_are_those_of_the_definition(k, nprobe, keep):
     """The engine returns the documents and the scores of equation 7.7, in its order, whatever each stage drops."""
     for seed in range(20):
         q, stored, offsets = stored_tokens(seed)
-        result = search(q, stored, k, nprobe=nprobe, candidates=keep)
+        result = search(q, stored, k, SearchOptions(nprobe=nprobe, candidates=keep))
         documents = [d.tolist() for d in stored.vectors(np.arange(len(offsets) - 1))]
         codes = [c.tolist() for c in np.split(stored.segments[0].encoded.codes, offsets[1:-1])]
         expected = definition.search(q.tolist(), documents, codes, stored.codec.centroids.tolist(), k, nprobe, keep)

@@ -1,8 +1,9 @@
-"""Which module may import which, read from the sources."""
+"""Which folder may import which, and what each may do: read from the sources."""
 
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,158 +12,119 @@ import refcolbert
 
 PACKAGE = Path(refcolbert.__file__).parent
 
-# Modules (or folders) in the order in which data flows: each imports only what comes before it.
-ORDER = [
-    "refcolbert._version",
-    "refcolbert.errors",
-    "refcolbert.arrays",
-    "refcolbert.checks",
-    "refcolbert.encoding.spec",
-    "refcolbert.engine.topk",
-    "refcolbert.encoding.tokens",
-    "refcolbert.engine.ragged",
-    "refcolbert.engine.maxsim",
-    "refcolbert.engine.pooling",
-    "refcolbert.engine.kmeans",
-    "refcolbert.engine.codec",
-    "refcolbert.engine.ivf",
-    "refcolbert.storage.strict_json",
-    "refcolbert.storage.format",
-    "refcolbert.storage.locks",
-    "refcolbert.storage.durable",
-    "refcolbert.storage.filters",
-    "refcolbert.documents",
-    "refcolbert.storage.document_file",
-    "refcolbert.encoding.onnx_file",
-    "refcolbert.encoding.encoder",
-    "refcolbert.storage.store",
-    "refcolbert.engine.segments",
-    "refcolbert.engine.centroid_interaction",
-    "refcolbert.engine.search",
-    "refcolbert.explanation.alignment",
-    "refcolbert.explanation.html",
-    "refcolbert.explanation.heatmap",
-    "refcolbert.explanation.explanation",
-    "refcolbert.corpus.markdown",
-    "refcolbert.corpus.readers",
-    "refcolbert.corpus.passages",
-    "refcolbert.corpus.stdlib_docstrings",
-    "refcolbert.storage.segment_files",
-    "refcolbert.storage.generation",
-    "refcolbert.storage.bulk_build",
-    "refcolbert.storage.groups",
-    "refcolbert.arguments",
-    "refcolbert.hits",
-    "refcolbert.rerank",
-    "refcolbert.index",
-    "refcolbert.interchange.plaid",
-    "refcolbert.interchange.vector_files",
-    "refcolbert.evaluation.metrics",
-    "refcolbert.evaluation.significance",
-    "refcolbert.evaluation.tune",
-    "refcolbert.evaluation.calibration",
-    "refcolbert.evaluation.plan",
-    "refcolbert.cli.printing",
-    "refcolbert.service",
-    "refcolbert.cli",
-    "refcolbert.adapters",
+# Each layer imports only from the layers above it, and from its own folder.
+LAYERS = [
+    {"_version", "errors", "arrays"},
+    {"checks"},
+    {"engine"},
+    {"encoding", "documents"},
+    {"storage", "explanation", "corpus"},
+    {"arguments"},
+    {"hits"},
+    {"rerank", "index"},
+    {"interchange", "evaluation"},
+    {"service"},
+    {"cli", "adapters"},
 ]
-STANDALONE = {"refcolbert.definition"}  # the oracle: imports nothing of the package, nothing imports it
+STANDALONE = {"definition"}  # the oracle: it imports nothing of the package, and nothing imports it
 
-# Third-party packages, and the only modules that may import them.
+# Third-party packages, and where each may be imported: a folder, or a module of it.
 THIRD_PARTY = {
-    "tokenizers": {"refcolbert.encoding.tokens"},
-    "onnxruntime": {"refcolbert.encoding.encoder"},
-    "huggingface_hub": {"refcolbert.encoding.encoder"},
-    "tqdm": {"refcolbert.encoding.encoder", "refcolbert.index", "refcolbert.cli"},
-    "filelock": {"refcolbert.storage.locks"},
-    "click": {"refcolbert.cli", "refcolbert.cli.printing"},
-    "ir_measures": {"refcolbert.evaluation.metrics"},
-    "starlette": {"refcolbert.service", "refcolbert.cli"},
-    "uvicorn": {"refcolbert.service", "refcolbert.cli"},
-    "h11": {"refcolbert.service"},
-    "prometheus_client": {"refcolbert.service"},
-    "threadpoolctl": {"refcolbert.service"},
-    "markdown_it": {"refcolbert.corpus.markdown"},
-    "yaml": {"refcolbert.corpus.markdown"},
-    "langchain_core": {"refcolbert.adapters"},
-    "pydantic": {"refcolbert.adapters"},
-    "llama_index": {"refcolbert.adapters"},
-    "haystack": {"refcolbert.adapters"},
-    "matplotlib": {
-        "refcolbert.explanation.heatmap",
-        "refcolbert.explanation.explanation",
-    },  # explain names its type only
+    "tokenizers": {"encoding.tokens"},
+    "onnxruntime": {"encoding.encoder"},
+    "huggingface_hub": {"encoding.encoder"},
+    "tqdm": {"encoding.encoder", "index", "cli"},
+    "filelock": {"storage.locks"},
+    "click": {"cli"},
+    "ir_measures": {"evaluation.metrics"},
+    "starlette": {"service", "cli"},
+    "uvicorn": {"service", "cli"},
+    "h11": {"service"},
+    "prometheus_client": {"service"},
+    "threadpoolctl": {"service"},
+    "markdown_it": {"corpus.markdown"},
+    "yaml": {"corpus.markdown"},
+    "langchain_core": {"adapters"},
+    "pydantic": {"adapters"},
+    "llama_index": {"adapters"},
+    "haystack": {"adapters"},
+    "matplotlib": {"explanation"},
 }
-WRITERS = {  # calls that change a disk, apart from the module of operations that only the store imports
-    ("refcolbert.evaluation.metrics", "write_text"),
-    ("refcolbert.interchange.vector_files", "unlink"),
-}
+INPUT_AND_OUTPUT = {"io", "os", "pathlib", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "mmap", "logging"}
+WRITING = {"write_bytes", "write_text", "unlink", "mkdir", "rename", "replace_file", "touch", "save", "tofile"}
 
 
 def dotted(file):
-    """The dotted name of a source file of the package."""
-    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    """The dotted name of a source file within the package."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 FILES = {dotted(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+FILES.pop("")  # the package itself gathers the public names
+LAYER_OF = {name: number for number, layer in enumerate(LAYERS) for name in layer}
 
 
-def entry(name):
-    """The entry of ORDER that a module belongs to: itself, or a folder above it."""
-    while name and name not in {*ORDER, *STANDALONE}:
-        name = name.rpartition(".")[0]
-    return name
-
-
-def imported(name):
-    """Dotted names that a module imports anywhere in its text."""
-    file, names = FILES[name], set()
-    package = name if file.stem == "__init__" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_text())):
+def imported(module):
+    """(modules of the package, top-level names of other packages) that a module imports anywhere in its text."""
+    package = module if FILES[module].stem == "__init__" else module.rpartition(".")[0]
+    own, other = set(), set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            other |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            other.add(node.module.split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
-            module = ".".join(filter(None, [base, node.module]))
-            names |= {f"{module}.{alias.name}" if f"{module}.{alias.name}" in FILES else module for alias in node.names}
-    return names
+            parts = package.split(".") if package else []
+            base = [*parts[: len(parts) - node.level + 1], *(node.module.split(".") if node.module else [])]
+            names = {".".join([*base, alias.name]) for alias in node.names}
+            own |= {name if name in FILES else ".".join(base) for name in names}
+    return own, other
 
 
-MODULES = sorted(name for name in FILES if FILES[name].stem != "__init__" or name in ORDER)
+def test_every_module_has_a_layer():
+    """A new module or folder is given its place in LAYERS."""
+    assert {name.split(".")[0] for name in FILES} == set(LAYER_OF) | STANDALONE
 
 
-def test_every_module_is_on_the_map():
-    """A new module has its place in the order."""
-    assert {name for name in MODULES if not entry(name)} == set()
-    assert {name for name in ORDER if name not in FILES} == set()
+@pytest.mark.parametrize("module", FILES)
+def test_imports_follow_the_layers(module):
+    """A module imports only from layers above its own, and third-party packages only where they belong."""
+    own, other = imported(module)
+    room = module.split(".")[0]
+    for name in own:
+        assert room not in STANDALONE, f"{module} imports {name}"
+        above = LAYER_OF[name.split(".")[0]] < LAYER_OF[room]
+        assert above or name.split(".")[0] == room, f"{module} imports {name}"
+    for name in other - set(sys.stdlib_module_names) - {"numpy"}:
+        assert {module, room} & THIRD_PARTY.get(name, set()), f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_follow_the_order(module):
-    """A module imports only what comes before it, and third-party packages only where they belong."""
-    place = entry(module)
-    before = set() if place in STANDALONE else {*ORDER[: ORDER.index(place)], place}
-    for name in imported(module):
-        top = name.split(".")[0]
-        if top == "refcolbert":
-            assert entry(name) in before, f"{module} imports {name}"
-        elif top not in {*sys.stdlib_module_names, "numpy"}:
-            assert place in THIRD_PARTY.get(top, set()), f"{module} imports {name}"
+def test_no_modules_import_each_other():
+    """There is no circle, within a folder or between folders."""
+    graph = {name: imported(name)[0] - {name} for name in FILES}
+    assert list(TopologicalSorter(graph).static_order())
+
+
+def test_the_engine_does_no_input_or_output():
+    """Nothing in engine/ imports a module that reaches files, processes or networks, or calls open or print."""
+    for name in (name for name in FILES if name.startswith("engine")):
+        assert not imported(name)[1] & INPUT_AND_OUTPUT, name
+        calls = [n.func for n in ast.walk(ast.parse(FILES[name].read_text())) if isinstance(n, ast.Call)]
+        assert not {"open", "print"} & {function.id for function in calls if isinstance(function, ast.Name)}, name
 
 
 def test_only_the_store_writes_index_files():
-    """One module changes the disk and only the store imports it; others write TREC runs and exports."""
-    writing = {"write_bytes", "write_text", "unlink", "mkdir", "rename", "replace_file", "touch", "save", "tofile"}
+    """One module changes the disk and only the store imports it; others write TREC runs and exported vectors."""
     calls = {
         (name, node.func.attr)
         for name, file in FILES.items()
         for node in ast.walk(ast.parse(file.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in writing
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WRITING
     }
-    assert {(name, call) for name, call in calls if name != "refcolbert.storage.durable"} == WRITERS
-    assert [name for name in FILES if "refcolbert.storage.durable" in imported(name)] == ["refcolbert.storage.store"]
+    writers = {(name, call) for name, call in calls if name != "storage.durable"}
+    assert writers == {("evaluation.metrics", "write_text"), ("interchange.vector_files", "unlink")}
+    assert [name for name in FILES if "storage.durable" in imported(name)[0]] == ["storage.store"]
 
 
 def test_importing_pulls_no_torch_and_changes_nothing():

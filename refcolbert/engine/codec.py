@@ -16,7 +16,7 @@ Packing. Component k's bucket takes bits k * nbits to (k + 1) * nbits of the row
 byte; a row is ceil(dim * nbits / 8) bytes and unused high bits are 0.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,10 +28,10 @@ from ..arrays import Bytes, Floats
 from ..errors import InvalidInput
 from . import kmeans
 from .maxsim import pairwise_sum
+from .threads import MapChunks
 
 __all__ = ["NBITS", "Codec", "Encoded", "PreparedQuery", "fit", "join", "pack", "row_bytes", "unpack"]
 
-Each = Callable[..., Iterator[Any]]  # map, or that of a pool of threads
 
 NBITS = (1, 2, 4, 8)
 CHUNK = 1 << 13  # vectors encoded at once: 4 MiB at dim 128
@@ -100,7 +100,7 @@ class Codec:
         vectors *= encoded.scales.astype(np.float32)[:, None]
         return vectors
 
-    def prepare(self, q: Floats, each: Each = map) -> "PreparedQuery":  # [n_q, dim]
+    def prepare(self, q: Floats, map_chunks: MapChunks = map) -> "PreparedQuery":  # [n_q, dim]
         """A query made ready to be compared with encoded tokens; `each` is map, or that of a pool of threads.
 
         Raises `InvalidInput` for a norm whose similarities float32 cannot hold.
@@ -110,7 +110,7 @@ class Codec:
             raise InvalidInput(
                 f"a query vector has norm {largest:.4g}; expected at most 1e30 beside compressed vectors: scale it down"
             )
-        return PreparedQuery(self, q, each)
+        return PreparedQuery(self, q, map_chunks)
 
     @cached_property
     def _cells(self) -> kmeans.Centroids:
@@ -148,14 +148,14 @@ class PreparedQuery:
     each token is a product with its bucket numbers.
     """
 
-    def __init__(self, codec: Codec, q: Floats, each: Each = map) -> None:
+    def __init__(self, codec: Codec, q: Floats, map_chunks: MapChunks = map) -> None:
         self.centroids: Floats = np.empty((len(codec.centroids), len(q)), np.float32)  # [n_centroids, n_q]
 
         def compare(first: int) -> None:
             some = slice(first, first + CENTROIDS)
             np.matmul(codec.centroids[some], q.T, out=self.centroids[some])
 
-        list(each(compare, range(0, len(codec.centroids), CENTROIDS)))
+        list(map_chunks(compare, range(0, len(codec.centroids), CENTROIDS)))
         self._nbits, weighted = codec.nbits, q * codec.steps  # [n_q, dim]
         per_byte = 8 // codec.nbits
         padded = np.zeros((len(q), row_bytes(codec.dim, codec.nbits) * per_byte), np.float32)

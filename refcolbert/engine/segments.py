@@ -1,4 +1,14 @@
-"""What is searched: segments of token vectors, raw or encoded, numbered through as one collection. Immutable."""
+"""Segments: the arrays that a search reads. All of them are immutable, so searches need no lock.
+
+A `Segment` holds the documents that one write added: their token vectors, raw or encoded, with a position for each
+document and a mark for each deleted one. A `SegmentedIndex` numbers the documents of several segments through:
+
+    segment 0   rows 0 1 2    documents 0 1 2
+    segment 1   rows 0 1      documents 3 4          starts = [0, 3, 5]
+
+Rows, document numbers and positions are three things. A row counts within a segment, a document number within one
+generation. A position is given to a document when it is added and never changes, so it decides ties.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,60 +27,66 @@ from .ragged import Ragged, offsets_of, rows_of
 __all__ = ["Segment", "SegmentedIndex", "largest_norm"]
 
 
-PART = 1 << 11  # tokens looked at at once when all are, which stay in the cache
+PART = 1 << 11  # tokens decoded at a time when all of them are read: these stay in the cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """Documents that were written together: raw vectors, or encoded ones with their inverted lists."""
+    """Documents that were written together: raw vectors, or encoded vectors with their inverted lists."""
 
-    positions: Ints  # [n_docs] ascending; a document's place in the one total order
+    positions: Ints  # [n_docs] ascending; decides between equal scores
     offsets: Ints  # [n_docs + 1] into the token arrays
     live: Bools  # [n_docs] False once deleted
-    largest_norm: float  # none of its vectors is longer
+    largest_norm: float  # no vector is longer
     raw: NDArray[Any] | None  # [n_tokens, dim] float16 or float32
-    encoded: Encoded | None  # or this
-    lists: ivf.InvertedLists | None  # with this
+    encoded: Encoded | None  # in place of `raw`
+    lists: ivf.InvertedLists | None  # together with `encoded`
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def tokens(self, rows: Ints) -> Ints | slice:
-        """Where the tokens of these documents (ascending rows) are: a slice, which copies nothing, for neighbours."""
+        """Return where the tokens of these documents (ascending rows) are.
+
+        For neighbouring rows that is a slice, with which NumPy copies nothing.
+        """
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
             return slice(int(self.offsets[rows[0]]), int(self.offsets[rows[-1] + 1]))
         return rows_of(self.offsets, rows)
 
     def decode(self, tokens: Ints | slice, codec: Codec | None) -> Floats:
-        """[n] token rows -> [n, dim] their vectors."""
+        """Return the vectors [n, dim] of these token rows [n]."""
         if self.raw is not None:
             return np.asarray(self.raw[tokens], dtype=np.float32)
-        if self.encoded is None or codec is None:
-            raise InvalidInput("a segment must hold raw vectors, or encoded ones with a codec")
-        return codec.decode(self.encoded.take(tokens))
+        if codec is None:
+            raise InvalidInput("expected a codec for a segment of encoded vectors, found None; pass the index's codec")
+        return codec.decode(self.coded().take(tokens))
+
+    def coded(self) -> Encoded:
+        """Return the encoded vectors. Raises `InvalidInput` for a segment of raw ones."""
+        if self.encoded is None:
+            raise InvalidInput("expected a segment of encoded vectors, found raw ones; fit a codec first")
+        return self.encoded
 
     def longest(self, codec: Codec | None) -> float:
-        """The largest norm of its vectors as they decode, PART of them at a time."""
+        """Return the largest norm of the vectors as they decode, PART of them at a time."""
         return largest_norm(lambda part: self.decode(part, codec), int(self.offsets[-1]))
 
     def lengths(self, rows: Ints) -> Ints:
-        """[n_rows] tokens of each of these documents."""
+        """Return the number of tokens of each of these documents: [n_rows]."""
         lengths: Ints = self.offsets[rows + 1] - self.offsets[rows]
         return lengths
 
 
 def largest_norm(vectors: Callable[[slice], Floats], n: int) -> float:
-    """The largest norm of n vectors, of which `vectors` gives a part [PART, dim] at a time."""
+    """Return the largest norm of n vectors. `vectors` gives the rows of a slice of them, PART at a time."""
     parts = (vectors(slice(first, first + PART)) for first in range(0, n, PART))
     return max(float(np.linalg.norm(part, axis=1).max()) for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
 class SegmentedIndex:
-    """What is searched: segments in order, and the codec they share (None while vectors are raw).
-
-    Documents are numbered through the segments: the rows of the first one, then those of the second, ...
-    """
+    """Segments in order, and the codec they share: None while vectors are raw."""
 
     dim: int
     codec: Codec | None
@@ -78,12 +94,12 @@ class SegmentedIndex:
 
     @cached_property
     def starts(self) -> Ints:
-        """[n_segments + 1] number of each segment's first document."""
+        """[n_segments + 1] the number of each segment's first document."""
         return offsets_of([len(s) for s in self.segments])
 
     @cached_property
     def positions(self) -> Ints:
-        """[n_docs] in the one total order."""
+        """[n_docs] position of each document."""
         return np.concatenate([np.empty(0, np.int64), *(s.positions for s in self.segments)])
 
     @cached_property
@@ -97,14 +113,27 @@ class SegmentedIndex:
         return np.concatenate([np.empty(0, np.int64), *(np.diff(s.offsets) for s in self.segments)])
 
     def parts(self, documents: Ints) -> Iterator[tuple[Segment, Ints]]:
-        """Ascending document numbers -> each segment that holds some, and their rows in it."""
+        """Yield each segment that holds some of `documents` (ascending numbers), with their rows in it."""
         bounds = np.searchsorted(documents, self.starts)
         for i, segment in enumerate(self.segments):
             if bounds[i] < bounds[i + 1]:
                 yield segment, documents[bounds[i] : bounds[i + 1]] - self.starts[i]
 
+    def chunks(self, documents: Ints, n_tokens: int) -> Iterator[Ints]:
+        """Yield runs of `documents` (ascending numbers) of at most `n_tokens` tokens, or of one longer document.
+
+        A scan in such runs holds little in memory at a time.
+        """
+        ends = np.cumsum(self.lengths[documents])  # [n]
+        first = 0
+        while first < len(documents):
+            limit = n_tokens + (int(ends[first - 1]) if first else 0)
+            last = max(int(np.searchsorted(ends, limit, side="right")), first + 1)
+            yield documents[first:last]
+            first = last
+
     def vectors(self, documents: Ints) -> Ragged:
-        """The vectors of the listed documents (ascending numbers), decoded."""
+        """Return the vectors of `documents` (ascending numbers), decoded."""
         arrays = [s.decode(s.tokens(rows), self.codec) for s, rows in self.parts(documents)]
         if not arrays:
             return Ragged(np.empty((0, self.dim), np.float32), np.zeros(1, np.int64))

@@ -37,9 +37,10 @@ from ..arrays import Floats
 from ..encoding.encoder import BATCH_TOKENS, Encoder
 from ..engine import codec as codecs
 from ..engine import ivf, kmeans
+from ..engine.candidates import PRUNE_FACTOR, REFINE_EXTRA, REFINE_FACTOR, candidates_from_lists
 from ..engine.codec import Codec, Encoded
 from ..engine.ragged import Ragged, offsets_of
-from ..engine.search import CANDIDATES, NPROBE, PRUNED, RANKED, SPARE, find, search
+from ..engine.search import CANDIDATES, NPROBE, SearchOptions, search
 from ..engine.segments import Segment, SegmentedIndex
 from ..index import Index
 from ..storage.format import RAW
@@ -100,7 +101,7 @@ class Shape:
         """Documents that are ranked exactly."""
         if self.n_docs <= self.candidates:
             return self.n_docs
-        return min(self.refined, RANKED * self.k + SPARE)
+        return min(self.refined, REFINE_FACTOR * self.k + REFINE_EXTRA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,13 +203,13 @@ def _coded(shape: Shape, rng: np.random.Generator) -> dict[str, float]:
     compress = _median(lambda: codec.encode(some), 3) / len(some)
     segment = _segment(shape, rng)
     collection, length = SegmentedIndex(shape.dim, codec, (segment,)), int(segment.offsets[1])
-    keep = max(min(shape.candidates, len(segment) // (2 * PRUNED)), 1)  # fewer than there are documents
+    keep = max(min(shape.candidates, len(segment) // (2 * PRUNE_FACTOR)), 1)  # fewer than there are documents
     found: dict[str, list[float]] = {name: [] for name in ("centroids", "cells", "prune", "refine", "rank")}
     for _ in range(RUNS):
         q = _near(codec.centroids, rng.integers(0, shape.n_centroids, shape.n_q), rng)
-        result = search(q, collection, min(shape.k, keep), nprobe=shape.nprobe, candidates=keep)
+        result = search(q, collection, min(shape.k, keep), SearchOptions(nprobe=shape.nprobe, candidates=keep))
         took = {stage.name: stage for stage in result.trace}
-        n_pruned = min(took["candidates"].count, PRUNED * keep)
+        n_pruned = min(took["candidates"].count, PRUNE_FACTOR * keep)
         units = {
             "prune": n_pruned * length,
             "refine": keep * length,
@@ -231,7 +232,7 @@ def _listing(shape: Shape, rng: np.random.Generator) -> float:
     live = np.ones(n_docs, np.bool_)
     segment = Segment(np.arange(n_docs), np.arange(n_docs + 1), live, 1.0, None, None, lists)
     table = rng.integers(0, 256, (n_cells, shape.n_q)).astype(np.uint8)
-    return _median(lambda: find(table, SegmentedIndex(shape.dim, None, (segment,)), cells, live)) / n
+    return _median(lambda: candidates_from_lists(table, SegmentedIndex(shape.dim, None, (segment,)), cells, live)) / n
 
 
 def _scanning(shape: Shape, rng: np.random.Generator) -> float:

@@ -32,7 +32,9 @@ from ..encoding.encoder import Encoder
 from ..encoding.onnx_file import matrix_products
 from ..engine import codec as codecs
 from ..engine import kmeans
-from ..engine.search import CANDIDATES, CHUNK_TOKENS, NPROBE, PRUNED
+from ..engine.candidates import PRUNE_FACTOR
+from ..engine.ranking import CHUNK_TOKENS
+from ..engine.search import CANDIDATES, NPROBE
 from ..errors import InvalidInput
 from ..index import BUILD_BATCH, NBITS, TRAIN_AT
 from ..storage.document_file import pack
@@ -256,7 +258,7 @@ def _query(shape: Shape, c: Calibration) -> dict[str, float]:
         stages = {"centroids": c.centroids, "rank": ranked * c.rank}
     else:
         found = shape.found
-        pruned = min(found, PRUNED * shape.candidates)
+        pruned = min(found, PRUNE_FACTOR * shape.candidates)
         stages = {
             "centroids": c.centroids,
             "cells": c.cells,

@@ -15,7 +15,7 @@ import numpy as np
 from ..arguments import Query
 from ..arrays import Floats
 from ..checks import check_count
-from ..engine.search import search
+from ..engine.search import SearchOptions, search
 from ..engine.segments import SegmentedIndex
 from ..errors import InvalidInput
 from ..index import Index
@@ -75,10 +75,10 @@ def tune(
     if not chosen:
         raise InvalidInput("there is nothing to tune with: expected at least one query and one document")
     arrays, collection = index.query_vectors(chosen), index.segmented
-    exact = [_timed(q, collection, k, exact=True) for q in arrays]
+    exact = [_timed(q, collection, k, SearchOptions(exact=True)) for q in arrays]
     settings = []
     for nprobe, candidates in GRID:
-        found = [_timed(q, collection, k, nprobe=nprobe, candidates=candidates) for q in arrays]
+        found = [_timed(q, collection, k, SearchOptions(nprobe=nprobe, candidates=candidates)) for q in arrays]
         recalls = [len(f & e) / max(len(e), 1) for (f, _), (e, _) in zip(found, exact, strict=True)]
         p50, p95 = np.percentile([took for _, took in found], [50, 95])
         settings.append(Setting(nprobe, candidates, float(np.mean(recalls)), float(p50), float(p95)))
@@ -121,12 +121,9 @@ def _timed(
     q: Floats,
     collection: SegmentedIndex,
     k: int,
-    *,
-    nprobe: int | None = None,
-    candidates: int | None = None,
-    exact: bool = False,
+    options: SearchOptions,
 ) -> tuple[set[int], float]:
     """The documents found, and the milliseconds it took."""
     start = time.perf_counter()
-    found = search(q, collection, k, nprobe=nprobe, candidates=candidates, exact=exact)
+    found = search(q, collection, k, options)
     return set(found.documents.tolist()), (time.perf_counter() - start) * 1e3

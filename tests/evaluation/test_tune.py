@@ -9,7 +9,7 @@ from strategies import topical, unit
 
 from refcolbert import Index, tune
 from refcolbert.cli import main
-from refcolbert.engine.search import search
+from refcolbert.engine.search import SearchOptions, search
 from refcolbert.errors import InvalidInput
 from refcolbert.evaluation.tune import GRID, sample_queries
 
@@ -28,9 +28,12 @@ def coded(tmp_path_factory):
 def test_recall_is_the_share_of_the_exact_answer(coded):
     """Each setting's recall is what counting by hand gives, and the curve ends where every document is ranked."""
     tuning = tune(coded, QUERIES, k=5, target=0.5)
-    exact = [set(search(q, coded.segmented, 5, exact=True).documents) for q in QUERIES]
+    exact = [set(search(q, coded.segmented, 5, SearchOptions(exact=True)).documents) for q in QUERIES]
     for setting, (nprobe, candidates) in zip(tuning.settings, GRID, strict=False):
-        found = [set(search(q, coded.segmented, 5, nprobe=nprobe, candidates=candidates).documents) for q in QUERIES]
+        found = [
+            set(search(q, coded.segmented, 5, SearchOptions(nprobe=nprobe, candidates=candidates)).documents)
+            for q in QUERIES
+        ]
         by_hand = np.mean([len(f & e) / 5 for f, e in zip(found, exact, strict=True)])
         assert (setting.nprobe, setting.candidates, setting.recall) == (nprobe, candidates, pytest.approx(by_hand))
         assert 0 < setting.p50 <= setting.p95

@@ -8,7 +8,7 @@ from strategies import topical, unit
 
 from refcolbert import Index, Ragged
 from refcolbert.engine.maxsim import scores
-from refcolbert.engine.search import search
+from refcolbert.engine.search import SearchOptions, search
 from refcolbert.engine.topk import top_k
 from refcolbert.errors import InvalidInput
 from tools.bench import grown
@@ -128,7 +128,7 @@ def test_stages_are_beside_what_they_must_do(tmp_path):
     Index.build(path, documents, vectors=iter(DOCUMENTS), dim=DIM, nbits=8, train_at=1).close()
     with Index.open(path) as index:
         work = measured(QUERIES[:1], index.segmented, 2, 40)
-        trace = search(QUERIES[0], index.segmented, 10, nprobe=2, candidates=40).trace
+        trace = search(QUERIES[0], index.segmented, 10, SearchOptions(nprobe=2, candidates=40)).trace
     n_q = QUERIES.shape[1]
     assert {name: did.out for name, did in work.items()} == {stage.name: [stage.count] for stage in trace}
     read = {stage.name: stage.read for stage in trace}

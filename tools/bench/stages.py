@@ -21,7 +21,8 @@ import numpy as np
 from refcolbert import Index
 from refcolbert.arrays import Floats
 from refcolbert.engine.codec import Codec, row_bytes
-from refcolbert.engine.search import CANDIDATES, CHUNK_TOKENS, NPROBE, search
+from refcolbert.engine.ranking import CHUNK_TOKENS
+from refcolbert.engine.search import CANDIDATES, NPROBE, SearchOptions, search
 from refcolbert.engine.segments import SegmentedIndex
 from tools.bench.vectors import corpus_in
 
@@ -48,7 +49,7 @@ def measured(queries: Floats, collection: SegmentedIndex, nprobe: int, candidate
     work: dict[str, Work] = {}
     for q in queries:
         sizes = _sizes(collection.codec, len(q))
-        for stage in search(q, collection, K, nprobe=nprobe, candidates=candidates).trace:
+        for stage in search(q, collection, K, SearchOptions(nprobe=nprobe, candidates=candidates)).trace:
             did, (size, multiplied) = work.setdefault(stage.name, Work()), sizes[stage.name]
             did.milliseconds.append(stage.milliseconds)
             did.out.append(stage.count)

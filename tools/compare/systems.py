@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refcolbert.engine import ivf
+from refcolbert.engine.candidates import PRUNE_FACTOR, candidates_from_lists, prune
 from refcolbert.engine.centroid_interaction import quantize_scores
 from refcolbert.engine.maxsim import Floats
-from refcolbert.engine.search import CANDIDATES, NPROBE, PRUNED, find, prune, rank, search
+from refcolbert.engine.ranking import keep_possible_top_k, rank
+from refcolbert.engine.search import CANDIDATES, NPROBE, SearchOptions, search
 from refcolbert.engine.segments import SegmentedIndex
 from refcolbert.engine.topk import top_k
 from refcolbert_export.mining.teachers import K1, B
@@ -139,7 +141,7 @@ def _colbert(nbits: int | str, exact: bool) -> Callable[[Parts], Ask]:
         def ask(text: str, k: int) -> Answer:
             q, encode, flops = _tokens(parts, text)
             start = _now()
-            found = search(q, index, k, exact=exact)
+            found = search(q, index, k, SearchOptions(exact=exact))
             took = _now() - start
             flops += _maxsim_flops(q, sum(s.read for s in found.trace if s.name in ("centroids", "refine", "rank")))
             return Answer(found.documents, found.scores, encode, took, flops)
@@ -158,7 +160,7 @@ def _two_phase(parts: Parts) -> Ask:
         q, encode, flops = _tokens(parts, text)
         start = _now()
         chosen, n_centroids = _candidates(q, coded, max(k, CANDIDATES))
-        documents, scores = rank(q, None, raw, chosen, k)
+        documents, scores = rank(q, None, raw, keep_possible_top_k(q, None, raw, chosen, k), k)
         took = _now() - start
         return Answer(documents, scores, encode, took, flops + _maxsim_flops(q, n_centroids + len(chosen) * mean))
 
@@ -171,8 +173,8 @@ def _candidates(q: Floats, coded: SegmentedIndex, keep: int) -> tuple[NDArray[np
         return np.flatnonzero(coded.live), 0
     similarities = coded.codec.centroids @ q.T  # [n_centroids, n_q]
     table = quantize_scores(similarities)
-    found, scores, _ = find(table, coded, ivf.probe(similarities.T, NPROBE), coded.live)
-    best = found[top_k(scores, PRUNED * keep)]
+    found, scores, _ = candidates_from_lists(table, coded, ivf.probe(similarities.T, NPROBE), coded.live)
+    best = found[top_k(scores, PRUNE_FACTOR * keep)]
     return prune(table, coded, np.sort(best), keep), len(similarities)
 
 
@@ -205,7 +207,7 @@ def _colbert_reranks(depth: int) -> Callable[[Parts], Ask]:
             chosen = found.documents[:depth]
             allowed = np.zeros(len(index.live), np.bool_)  # [n_docs]
             allowed[chosen] = True
-            ranked = search(q, index, depth, allowed=allowed, exact=True) if len(chosen) else None
+            ranked = search(q, index, depth, SearchOptions(exact=True), allowed=allowed) if len(chosen) else None
             scores = np.empty(0) if ranked is None else ranked.scores[np.argsort(ranked.documents)]
             place = np.argsort(np.argsort(chosen))  # of each candidate among them ascending
             took = _now() - start

@@ -13,9 +13,11 @@ import refcolbert
 from refcolbert.arrays import Floats
 from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.engine import codec, ivf
+from refcolbert.engine.candidates import generate_candidates
 from refcolbert.engine.ragged import Ragged
-from refcolbert.engine.search import _choose, _Trace, rank
+from refcolbert.engine.ranking import rank
 from refcolbert.engine.segments import Segment, SegmentedIndex
+from refcolbert.engine.trace import Trace
 
 MODEL = Path(__file__).parents[2] / "tests" / "models" / "tiny"
 
@@ -40,7 +42,7 @@ def search(
     segment = Segment(np.arange(n), ragged.offsets, live, norm, ragged.vectors, encoded, lists)
     held = SegmentedIndex(ragged.dim, None, (segment,))
     asked: Any = SimpleNamespace(centroids=centroids @ q.T)
-    chosen, _ = _choose(asked, held, live, k, nprobe, keep, _Trace())
+    chosen, _ = generate_candidates(asked, held, live, k, nprobe, keep, Trace())
     found, scores = rank(q, None, held, chosen, k)
     return list(zip(found.tolist(), scores.tolist(), strict=True))
 

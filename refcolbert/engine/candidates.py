@@ -1,0 +1,164 @@
+"""The stages that choose which documents are ranked: cells, candidates, prune, refine (PLAID, section 4).
+
+A worked example. A query of two tokens beside three centroids, nprobe 1, and the cells of each document's tokens:
+
+    q . c     c_0  c_1  c_2        document A  cells 0, 1        lists  0: A
+    q_1       .9   .2   .1         document B  cells 1, 2               1: A, B, C
+    q_2       .1   .3   .8         document C  cells 1, 1               2: B
+
+    cells       q_1 likes cell 0 best, q_2 cell 2: cells 0 and 2 are kept
+    candidates  the lists of 0 and 2 name A and B; C is no candidate
+                A by cell 0 alone:       .9 + .1 = 1.0      B by cell 2 alone:       .1 + .8 = .9
+    prune       A by cells 0 and 1:      .9 + .3 = 1.2      B by cells 1 and 2:      .2 + .8 = 1.0
+    refine      A and B by the stored vectors of their nearest tokens: A's in cell 0 and 1, B's in 1 and 2
+
+Up to pruning, scores are sums of similarities rounded to 8 bits (`centroid_interaction`). The candidate stage reads the
+inverted lists alone, some twenty times less than all tokens of its documents, so pruning meets few documents. Refining
+reads stored vectors, but only of the nearest tokens: about a quarter, which hold almost all the maxima.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arrays import Array, Bools, Ints
+from . import ivf
+from .centroid_interaction import QuantizedScores, approximate_maxsim, nearest_tokens, quantize_scores
+from .codec import PreparedQuery
+from .segments import Segment, SegmentedIndex
+from .threads import MapChunks
+from .topk import top_k
+from .trace import Trace
+
+__all__ = ["Refined", "candidates_from_lists", "generate_candidates", "prune", "refine"]
+
+PRUNE_FACTOR = 4  # documents that pruning looks at for each one that it keeps
+REFINE_FACTOR, REFINE_EXTRA = 2, 12  # refining keeps REFINE_FACTOR k + REFINE_EXTRA documents
+WIDER = 4  # times as many cells are probed when too few documents were found
+PRUNE_TOKENS = 1 << 16  # pruned at a time: 32 bytes each for a query of 32 vectors
+REFINE_TOKENS = 1 << 15  # refined at a time; a quarter of them is unpacked: 4 MiB at dim 128
+
+
+def generate_candidates(
+    prepared: PreparedQuery,
+    index: SegmentedIndex,
+    eligible: Bools,  # [n_docs]
+    k: int,
+    nprobe: int,
+    keep: int,
+    trace: Trace,
+) -> tuple[Ints, QuantizedScores]:
+    """Return the `keep` documents that centroids choose, ascending, and the quantized scores they were chosen by.
+
+    Probing is widened until there are k documents, or all eligible ones.
+    """
+    with trace.stage("cells") as stage:
+        quantized = quantize_scores(prepared.centroids)  # [n_centroids, n_q]
+        n_eligible = int(eligible.sum())
+        # A filter that leaves one document in ten leaves one candidate in ten: probe ten times as many cells.
+        nprobe *= -(-len(eligible) // n_eligible)
+        cells = ivf.probe(prepared.centroids.T, nprobe)
+        stage.read, stage.count = len(quantized), len(cells)
+    with trace.stage("candidates") as stage:
+        documents, scores, stage.read = candidates_from_lists(quantized, index, cells, eligible)
+        while len(documents) < min(k, n_eligible):
+            nprobe *= WIDER
+            cells = ivf.probe(prepared.centroids.T, nprobe)
+            documents, scores, stage.read = candidates_from_lists(quantized, index, cells, eligible)
+        stage.count = len(documents)
+    with trace.stage("prune") as stage:
+        if len(documents) > PRUNE_FACTOR * keep:
+            documents = np.sort(documents[top_k(scores, PRUNE_FACTOR * keep)])
+        stage.read = int(index.lengths[documents].sum()) if len(documents) > keep else 0
+        documents = prune(quantized, index, documents, keep)
+        stage.count = len(documents)
+    return documents, quantized
+
+
+def candidates_from_lists(
+    quantized: QuantizedScores,  # [n_centroids, n_q]
+    index: SegmentedIndex,
+    cells: Ints,  # [n_cells] ascending
+    eligible: Bools,  # [n_docs]
+) -> tuple[Ints, Ints, int]:
+    """Return eligible documents with a token in one of `cells`, ascending; their scores; how many entries were read."""
+    documents, scores, n_entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+    for segment, start in zip(index.segments, index.starts, strict=False):
+        if segment.lists is None:
+            continue
+        rows, cell_of = ivf.entries(segment.lists, cells)  # [n_entries] each
+        n_entries += len(rows)
+        kept = eligible[start : start + len(segment)][rows]  # [n_entries]
+        # Lists come cell after cell, and scoring needs the cells of one document side by side. Document and cell in one
+        # integer sort in a third of the time that sorting by two keys takes.
+        pairs = np.sort(rows[kept].astype(np.uint64) << np.uint64(32) | cell_of[kept])  # [n_kept]
+        if len(pairs):
+            row_of = (pairs >> np.uint64(32)).astype(np.int64)  # [n_kept] ascending
+            firsts = np.flatnonzero(np.diff(row_of, prepend=-1))  # [n_found] each document's first entry
+            counts = np.diff(firsts, append=len(pairs))  # [n_found]
+            documents.append(row_of[firsts] + start)
+            scores.append(approximate_maxsim(quantized, pairs.astype(np.uint32), firsts, counts))
+    return np.concatenate(documents), np.concatenate(scores), n_entries
+
+
+def prune(quantized: QuantizedScores, index: SegmentedIndex, documents: Ints, keep: int) -> Ints:
+    """Return the `keep` documents of highest MaxSim between query and centroids, ascending.
+
+    One thread alone: the steps are so short that threads would spend more time waiting for the interpreter.
+    """
+    if len(documents) <= keep:
+        return documents
+    scores = [
+        approximate_maxsim(quantized, segment.coded().codes, segment.offsets[rows], segment.lengths(rows))
+        for chunk in index.chunks(documents, PRUNE_TOKENS)
+        for segment, rows in index.parts(chunk)
+    ]
+    return np.sort(documents[top_k(np.concatenate(scores), keep)])
+
+
+class Refined(NamedTuple):
+    """The documents that refining keeps."""
+
+    documents: Ints  # [n_kept] ascending
+    kth_score_at_least: float  # a lower bound of the k-th best canonical score among them
+    n_nearest: int  # tokens whose vectors were read
+
+
+def refine(
+    prepared: PreparedQuery,
+    quantized: QuantizedScores,
+    index: SegmentedIndex,
+    documents: Ints,
+    k: int,
+    map_chunks: MapChunks = map,
+) -> Refined:
+    """Return the documents of highest MaxSim between query and nearest tokens: REFINE_FACTOR k + REFINE_EXTRA of them.
+
+    A document's MaxSim with some of its tokens is never above that with all of them. So the k-th best score found here,
+    less its rounding, is a lower bound of the k-th best score, and the ranking skips what cannot reach it.
+    """
+    keep = REFINE_FACTOR * k + REFINE_EXTRA
+    if len(documents) <= keep:
+        return Refined(documents, -np.inf, 0)
+
+    def score_chunk(chunk: Ints) -> list[tuple[Array, float, int]]:
+        return [_score_nearest(prepared, quantized, segment, rows) for segment, rows in index.parts(chunk)]
+
+    chunks = map_chunks(score_chunk, index.chunks(documents, REFINE_TOKENS))
+    scores, bounds, counts = zip(*(part for chunk in chunks for part in chunk), strict=True)
+    refined = np.concatenate(scores)  # [n]
+    best = top_k(refined, keep)
+    return Refined(np.sort(documents[best]), float(refined[best[k - 1]]) - max(bounds), sum(counts))
+
+
+def _score_nearest(
+    prepared: PreparedQuery, quantized: QuantizedScores, segment: Segment, rows: Ints
+) -> tuple[Array, float, int]:
+    """Return [n_rows] MaxSim with the nearest tokens of these documents, how far one can be off, how many tokens."""
+    encoded = segment.coded()
+    tokens = nearest_tokens(quantized, encoded.codes, segment.offsets[rows], segment.lengths(rows))  # [n_nearest]
+    nearest = encoded.take(tokens)
+    firsts = np.searchsorted(tokens, segment.offsets[rows])  # [n_rows]; every document has a nearest token
+    maxima = np.maximum.reduceat(prepared.similarities(nearest), firsts, axis=0)  # [n_rows, n_q]
+    bound = float(prepared.error_bound(float(nearest.scales.max())).sum())
+    return maxima.sum(axis=1, dtype=np.float64), bound, len(tokens)
