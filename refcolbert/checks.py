@@ -46,8 +46,8 @@ def check_texts(texts: Iterable[str], what: str = "texts") -> list[str]:
 def check_vectors(array: ArrayLike, what: str, dim: int | None = None) -> Floats:
     """Return `array` as finite, C-ordered float32 [n >= 1, dim]; `what` names it in the error.
 
-    Raises `InvalidInput` for another rank or dim, no rows, values that are no numbers, NaN and infinity (also those
-    that only arise in float32).
+    Raises `InvalidInput` for another rank or dim, no rows, values that are not real numbers, NaN and infinity,
+    including values too large for float32.
     """
     try:
         given = np.asarray(array)

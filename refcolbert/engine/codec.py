@@ -1,30 +1,38 @@
 """Residual compression: a token vector is its nearest centroid plus an n-bit residual (ColBERTv2, section 3.3).
 
     code     = argmax over c of x . c;   residual  r = x / |x| - centroid[code]
-    spread   s = the power of 2^(1/32) next to |r|
+    spread   s = the power of 2^(1/32) nearest to |r|
     buckets  b_k = floor(r_k / (s step_k) + L / 2), kept within 0 .. L - 1,   L = 2^nbits
     decoded  y = centroid[code] + s step * (b - (L - 1) / 2);   x' = scale * y   with  scale = |x| / |y| (at most 65504)
 
-so a decoded vector keeps the norm of the original, and search divides by nothing. The steps follow how much of a
-residual each component carries, by a factor that makes the squared error of a sample least. ColBERTv2 cuts all
-components of all tokens at the same quantiles; steps that follow the component and the token lose much less, and leave
-a similarity that is linear in the bucket numbers, so that search need not decode (`PreparedQuery`).
+So a decoded vector keeps the norm of the original, and a search divides by nothing. ColBERTv2 cuts all components of
+all tokens at the same quantiles. Here the width of a bucket follows the component (`steps`) and the token (`spread`).
+That loses less (decision 003 has the measurement), and it makes a similarity linear in the bucket numbers, so a
+search need not decode (`PreparedQuery`).
 
-What is kept of a token: code; the buckets, packed; scale; spread as a number n, s = 2^(1/2 - n/32), 0 <= n < 256.
+A worked example with nbits 2 (L = 4), dim 2, steps (1, 1), and an x of norm 2 whose unit vector is (.8, .6):
+
+    centroid   (1, 0)      residual (-.2, .6), of norm .63
+    spread     2^(1/2 - 37/32) = .634
+    buckets    floor(-.2 / .634 + 2) = 1,  floor(.6 / .634 + 2) = 2
+    decoded    (1, 0) + .634 (1 - 1.5, 2 - 1.5) = (.683, .317), of norm .753
+    scale      2 / .753 = 2.66,  so x' = (1.81, .84) where x = (1.6, 1.2)
+
+Stored of a token: code; the buckets, packed; scale; and n, the number of its spread s = 2^(1/2 - n/32), 0 <= n < 256.
 
 Packing. Component k's bucket takes bits k * nbits to (k + 1) * nbits of the row, counted from the low bit of the first
-byte; a row is ceil(dim * nbits / 8) bytes and unused high bits are 0.
+byte. A row is ceil(dim * nbits / 8) bytes and unused high bits are 0. With nbits 2, buckets 1, 2, 3, 0 are the byte
+0b00_11_10_01.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Bytes, Floats
+from ..arrays import Array, Bytes, Doubles, Floats
 from ..errors import InvalidInput
 from . import kmeans
 from .maxsim import pairwise_sum
@@ -34,35 +42,39 @@ __all__ = ["NBITS", "Codec", "Encoded", "PreparedQuery", "fit", "join", "pack", 
 
 
 NBITS = (1, 2, 4, 8)
-CHUNK = 1 << 13  # vectors encoded at once: 4 MiB at dim 128
-CENTROIDS = 1 << 14  # compared with a query at once; fewer are not worth sharing among threads
-LARGEST = 65504.0  # of float16: scales are stored in it
-LARGEST_QUERY = 1e30  # norm: times that of a document and its rounding it still fits float32
-POINTS_PER_CENTROID = 64  # vectors that k-means looks at, for each centroid,
-SAMPLE = 1 << 20  # but no more than these in all
-RESIDUAL_SAMPLE = 1 << 14  # vectors whose residuals fix the steps
-REACHES = np.geomspace(0.8, 8, 32)  # half the width of all buckets, in standard deviations, that `fit` tries
-SPREADS = np.exp2(0.5 - np.arange(256) / 32).astype(np.float32)  # [256] descending; |r|^2 <= 2 for the nearest centroid
-BETWEEN = np.exp2(0.5 - (np.arange(254, -1, -1) + 0.5) / 32).astype(np.float32)  # [255] ascending, where they part
+CHUNK = 1 << 13  # vectors encoded at a time: 4 MiB at dim 128
+CENTROID_CHUNK = 1 << 14  # centroids compared with a query at a time; fewer are not worth sharing among threads
+LARGEST_SCALE = 65504.0  # the largest float16
+LARGEST_QUERY_NORM = 1e30  # times the norm of a document vector and its rounding, this still fits float32
+POINTS_PER_CENTROID = 64  # vectors that k-means is fitted to, for each centroid
+SAMPLE = 1 << 20  # and at most this many in all
+RESIDUAL_SAMPLE = 1 << 14  # vectors whose residuals determine the steps
+# Half the width of all buckets together, in standard deviations of a component: `fit` tries each.
+HALF_WIDTHS = np.geomspace(0.8, 8, 32)
+# [256] descending. The nearest centroid is at most a right angle away, so |r| <= 2^(1/2).
+SPREADS = np.exp2(0.5 - np.arange(256) / 32).astype(np.float32)
+# [255] ascending: the borders between neighbouring spreads, on the scale of logarithms.
+SPREAD_BORDERS = np.exp2(0.5 - (np.arange(254, -1, -1) + 0.5) / 32).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """Token vectors as they are stored; row i of each array is token i."""
+    """Token vectors as they are stored; row i of each array belongs to token i."""
 
     codes: NDArray[np.uint16]  # [n_tokens]
     residuals: Bytes  # [n_tokens, row_bytes] packed
     scales: NDArray[np.float16]  # [n_tokens]
-    spreads: Bytes  # [n_tokens] numbers into SPREADS
+    spreads: Bytes  # [n_tokens] indices into SPREADS
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def take(self, tokens: NDArray[np.int64] | slice) -> "Encoded":
-        """The listed tokens; a slice is a view."""
+        """Return the listed tokens; a slice gives views."""
         if isinstance(tokens, slice):
             return Encoded(self.codes[tokens], self.residuals[tokens], self.scales[tokens], self.spreads[tokens])
-        residuals = np.take(self.residuals, tokens, axis=0)  # several times as fast as an index on rows
+        # Several times as fast as self.residuals[tokens], which copies row by row.
+        residuals = np.take(self.residuals, tokens, axis=0)
         return Encoded(self.codes[tokens], residuals, self.scales[tokens], self.spreads[tokens])
 
 
@@ -83,32 +95,34 @@ class Codec:
 
     @property
     def middle(self) -> float:
-        """The bucket number that stands for a residual of 0, between two buckets."""
+        """The bucket number of a residual of 0: half way between the two middle buckets."""
         return int(2**self.nbits - 1) / 2
 
     def encode(self, vectors: Floats) -> Encoded:
-        """[n, dim] -> n encoded tokens, each on its own: not dependent on what else is in the batch.
+        """Return the vectors [n, dim] encoded. A token's bytes do not depend on what else is in the batch.
 
         Raises `InvalidInput` for a norm that float16 cannot hold.
         """
         return join([self._encode_chunk(vectors[i : i + CHUNK]) for i in range(0, len(vectors), CHUNK)])
 
     def decode(self, encoded: Encoded) -> Floats:
-        """n encoded tokens -> [n, dim] float32."""
+        """Return the vectors of n encoded tokens, [n, dim]."""
         buckets = unpack(encoded.residuals, self.dim, self.nbits)  # [n, dim]
         vectors = self._sum(encoded.codes, buckets, SPREADS[encoded.spreads])
         vectors *= encoded.scales.astype(np.float32)[:, None]
         return vectors
 
     def prepare(self, q: Floats, map_chunks: MapChunks = map) -> "PreparedQuery":  # [n_q, dim]
-        """A query made ready to be compared with encoded tokens; `each` is map, or that of a pool of threads.
+        """Return a query ready to be compared with encoded tokens.
 
+        `map_chunks` shares the products with all centroids among threads (`threads.mapping`).
         Raises `InvalidInput` for a norm whose similarities float32 cannot hold.
         """
         largest = float(np.linalg.norm(q.astype(np.float64), axis=1).max())
-        if largest > LARGEST_QUERY:
+        if largest > LARGEST_QUERY_NORM:
             raise InvalidInput(
-                f"a query vector has norm {largest:.4g}; expected at most 1e30 beside compressed vectors: scale it down"
+                "expected query vectors of norm at most 1e30 beside compressed vectors, "
+                f"found {largest:.4g}; scale them down"
             )
         return PreparedQuery(self, q, map_chunks)
 
@@ -118,19 +132,23 @@ class Codec:
 
     def _encode_chunk(self, vectors: Floats) -> Encoded:
         units, norms = _normalize(vectors)  # [n, dim], [n]
-        if norms.max(initial=0) > LARGEST / 2:
-            raise InvalidInput(f"a vector has norm {norms.max():.4g}; the index stores norms up to {LARGEST / 2:.0f}")
+        if norms.max(initial=0) > LARGEST_SCALE / 2:
+            raise InvalidInput(
+                f"expected vectors of norm at most {LARGEST_SCALE / 2:.0f}, which float16 scales can store, "
+                f"found {norms.max():.4g}; scale them down, or create the index with nbits='float32'"
+            )
         codes = kmeans.assign(units, self._cells)  # [n]
         residuals = units - self.centroids[codes]  # [n, dim]
         spreads = _spread_numbers(_norms(residuals))  # [n]
         buckets = _buckets(residuals, self.steps, SPREADS[spreads], self.nbits)  # [n, dim]
         lengths = _norms(self._sum(codes, buckets, SPREADS[spreads]))  # [n]
-        least = norms / LARGEST  # [n] a residual may nearly cancel its centroid, and the scale must fit float16
+        # A residual may nearly cancel its centroid; the scale must fit float16 even then.
+        least = norms / LARGEST_SCALE  # [n]
         scales = np.divide(norms, np.maximum(lengths, least), out=np.zeros_like(norms), where=lengths > 0)
         return Encoded(codes.astype(np.uint16), pack(buckets, self.nbits), scales.astype(np.float16), spreads)
 
-    def _sum(self, codes: NDArray[Any], buckets: Bytes, spreads: Floats) -> Floats:
-        """[n], [n, dim], [n] -> [n, dim] centroids and residuals."""
+    def _sum(self, codes: Array, buckets: Bytes, spreads: Floats) -> Floats:
+        """Return centroid + residual of each token: [n], [n, dim], [n] -> [n, dim]."""
         vectors = buckets.astype(np.float32)
         vectors -= np.float32(self.middle)
         vectors *= self.steps
@@ -140,27 +158,29 @@ class Codec:
 
 
 class PreparedQuery:
-    """A query q [n_q, dim] beside a codec: its similarities with encoded tokens, without decoding them.
+    """A query q [n_q, dim] ready to be compared with encoded tokens, without decoding them.
 
         q . x' = scale * (q . centroid[code] + s * sum over k of q_k step_k (b_k - middle))
 
-    The products with all centroids are computed once, and search uses them to choose its candidates; what is left for
-    each token is a product with its bucket numbers.
+    The products with all centroids are computed once, and a search also chooses its candidates by them. What remains
+    for each token is a product of q_k step_k with its bucket numbers (asymmetric: the query is not compressed).
     """
 
     def __init__(self, codec: Codec, q: Floats, map_chunks: MapChunks = map) -> None:
         self.centroids: Floats = np.empty((len(codec.centroids), len(q)), np.float32)  # [n_centroids, n_q]
 
         def compare(first: int) -> None:
-            some = slice(first, first + CENTROIDS)
-            np.matmul(codec.centroids[some], q.T, out=self.centroids[some])
+            chunk = slice(first, first + CENTROID_CHUNK)
+            np.matmul(codec.centroids[chunk], q.T, out=self.centroids[chunk])
 
-        list(map_chunks(compare, range(0, len(codec.centroids), CENTROIDS)))
+        # A map is lazy: the list runs it. Each chunk writes rows of its own, so threads do not meet.
+        list(map_chunks(compare, range(0, len(codec.centroids), CENTROID_CHUNK)))
         self._nbits, weighted = codec.nbits, q * codec.steps  # [n_q, dim]
         per_byte = 8 // codec.nbits
+        # `_unpack_planes` gives the components of a token in another order; the query's are put into that order once.
         padded = np.zeros((len(q), row_bytes(codec.dim, codec.nbits) * per_byte), np.float32)
         padded[:, : codec.dim] = weighted
-        planes = np.concatenate([padded[:, i::per_byte] for i in range(per_byte)], axis=1)  # as `_unpack_planes`
+        planes = np.concatenate([padded[:, i::per_byte] for i in range(per_byte)], axis=1)
         self._planes = np.ascontiguousarray(planes.T)  # [8 / nbits * row_bytes, n_q]
         self._shift: Floats = weighted.sum(axis=1) * np.float32(codec.middle)  # [n_q]
         # Every rounding is relative to a term of at most |q| s (L - 1) |step| or |q|; `error_bound` applies the scales.
@@ -169,7 +189,10 @@ class PreparedQuery:
         self._norms = np.linalg.norm(q.astype(np.float64), axis=1)  # [n_q]
 
     def similarities(self, encoded: Encoded) -> Floats:
-        """[n, n_q] with n encoded tokens: tokens first, which is how BLAS multiplies a tall matrix fastest."""
+        """Return the similarities with n encoded tokens, [n, n_q].
+
+        Tokens come first because BLAS multiplies a tall matrix by a narrow one faster than the reverse.
+        """
         out: Floats = _unpack_planes(encoded.residuals, self._nbits) @ self._planes
         out -= self._shift
         out *= SPREADS[encoded.spreads][:, None]
@@ -178,22 +201,25 @@ class PreparedQuery:
         return out
 
     def error_bound(self, largest_scale: float) -> NDArray[np.float64]:
-        """[n_q] how far one of `similarities` can be from that with the decoded vector."""
-        each: NDArray[np.float64] = self._unit / (1 - self._unit) * self._norms * self._terms
-        return each * largest_scale
+        """Return how far one of `similarities` can be from the similarity with the decoded vector, [n_q]."""
+        at_scale_1: Doubles = self._unit / (1 - self._unit) * self._norms * self._terms
+        return at_scale_1 * largest_scale
 
 
 def join(parts: Sequence[Encoded]) -> Encoded:
-    """The tokens of several pieces, one after the other."""
+    """Return the tokens of several parts, one part after the other."""
     return Encoded(*(np.concatenate([getattr(p, name) for p in parts]) for name in Encoded.__slots__))
 
 
 def fit(vectors: Floats, n_centroids: int, nbits: int, seed: int) -> Codec:
-    """Fit a codec to a sample of token vectors [n, dim]; zero vectors are left out.
+    """Fit a codec to a sample of token vectors. Same input, seed and BLAS threads give the same bytes.
 
-    There are `n_centroids`, or one for each vector if those are fewer. Same input, seed and BLAS threads give the same
-    bytes.
-    Raises `InvalidInput` for another nbits than 1, 2, 4, 8 or when nothing but zero vectors is given.
+    vectors      [n, dim]; zero vectors are left out
+    n_centroids  or one per vector, if there are fewer vectors
+    nbits        1, 2, 4 or 8 per component
+    seed         of the sampling and of k-means
+
+    Raises `InvalidInput` for another nbits, or when there is no vector other than zero.
     """
     if nbits not in NBITS:
         raise InvalidInput(f"nbits must be one of {NBITS}, found {nbits!r}")
@@ -204,7 +230,7 @@ def fit(vectors: Floats, n_centroids: int, nbits: int, seed: int) -> Codec:
     if not norms.all():
         units = units[norms > 0]
     if not len(units):
-        raise InvalidInput("a codec cannot be fitted: there is no vector other than zero")
+        raise InvalidInput("expected at least one vector other than zero to fit a codec to, found none; add documents")
     n_centroids = min(n_centroids, len(units))
     rng = np.random.default_rng([seed, 1])
     centroids = kmeans.fit(_sample(units, min(POINTS_PER_CENTROID * n_centroids, SAMPLE), rng), n_centroids, seed)
@@ -214,26 +240,33 @@ def fit(vectors: Floats, n_centroids: int, nbits: int, seed: int) -> Codec:
 
 
 def _fit_steps(residuals: Floats, nbits: int) -> Floats:
-    """[n, dim] -> [dim] the steps, of those that `REACHES` gives, that bring residuals back with the least error."""
+    """Return the steps [dim] that restore residuals [n, dim] with the least squared error, of those HALF_WIDTHS gives.
+
+    Narrow buckets are exact for small residuals and clip large ones; wide buckets do the opposite.
+    """
     spreads = SPREADS[_spread_numbers(_norms(residuals))]  # [n]
     deviations = np.sqrt(np.mean(np.square(residuals / spreads[:, None]), axis=0, dtype=np.float64))  # [dim]
     best, least = np.zeros(residuals.shape[1], np.float32), np.inf
-    for reach in REACHES:
-        steps = (deviations * (2 * reach / 2**nbits)).astype(np.float32)  # [dim]
-        found = _buckets(residuals, steps, spreads, nbits) - np.float32((2**nbits - 1) / 2)  # [n, dim]
-        error = float(np.square(found * steps * spreads[:, None] - residuals).sum(dtype=np.float64))
+    for half_width in HALF_WIDTHS:
+        steps = (deviations * (2 * half_width / 2**nbits)).astype(np.float32)  # [dim]
+        centered = _buckets(residuals, steps, spreads, nbits) - np.float32((2**nbits - 1) / 2)  # [n, dim]
+        error = float(np.square(centered * steps * spreads[:, None] - residuals).sum(dtype=np.float64))
         if error < least:
             best, least = steps, error
     return best
 
 
 def row_bytes(dim: int, nbits: int) -> int:
-    """Bytes of one token's packed residual."""
+    """Return the bytes of one token's packed residual."""
     return -(-dim * nbits // 8)
 
 
 def pack(buckets: Bytes, nbits: int) -> Bytes:
-    """[n, dim] bucket numbers below 2^nbits -> [n, row_bytes] bytes."""
+    """Return bucket numbers [n, dim], each below 2^nbits, packed into bytes [n, row_bytes].
+
+    >>> bin(pack(np.array([[1, 2, 3, 0]], np.uint8), 2)[0, 0])
+    '0b111001'
+    """
     n, dim = buckets.shape
     per_byte = 8 // nbits
     padded = np.zeros((n, row_bytes(dim, nbits) * per_byte), np.uint8)
@@ -245,7 +278,7 @@ def pack(buckets: Bytes, nbits: int) -> Bytes:
 
 
 def unpack(packed: Bytes, dim: int, nbits: int) -> Bytes:
-    """[n, row_bytes] bytes -> [n, dim] bucket numbers: the inverse of `pack`."""
+    """Return the bucket numbers [n, dim] of packed bytes [n, row_bytes]: the inverse of `pack`."""
     buckets = np.empty((len(packed), packed.shape[1] * 8 // nbits), np.uint8)
     for place in range(8 // nbits):
         buckets[:, place :: 8 // nbits] = (packed >> np.uint8(place * nbits)) & np.uint8(2**nbits - 1)
@@ -253,9 +286,11 @@ def unpack(packed: Bytes, dim: int, nbits: int) -> Bytes:
 
 
 def _unpack_planes(packed: Bytes, nbits: int) -> Floats:
-    """[n, row_bytes] bytes -> [n, 8 / nbits * row_bytes] buckets: first those in the low bits of each byte, and so on.
+    """Return bucket numbers plane by plane: [n, row_bytes] -> [n, 8 / nbits * row_bytes].
 
-    Whole rows are shifted and masked at once; to put the components side by side takes several times as long.
+    First come the lowest bits of every byte of a row, then the next bits, and so on. Whole rows are shifted and masked
+    in one call. Putting the components into their order would take several times as long, and a sum over components
+    does not need it.
     """
     n, width = packed.shape
     buckets = np.empty((n, 8 // nbits, width), np.float32)
@@ -265,34 +300,39 @@ def _unpack_planes(packed: Bytes, nbits: int) -> Floats:
 
 
 def _buckets(residuals: Floats, steps: Floats, spreads: Floats, nbits: int) -> Bytes:
-    """[n, dim], [dim], [n] -> [n, dim] bucket numbers; a component whose step is 0 goes to the middle."""
+    """Return bucket numbers [n, dim] of residuals [n, dim], for steps [dim] and spreads [n].
+
+    A component whose step is 0 gets the upper middle bucket, which decodes to 0 there.
+    """
     inverse = np.divide(1, steps, out=np.zeros_like(steps), where=steps > 0)  # [dim]
     numbers = residuals * inverse
     numbers *= (1 / spreads)[:, None]
     numbers += np.float32(2 ** (nbits - 1))
-    np.clip(numbers, 0, 2**nbits - 1, out=numbers)  # and truncation is floor
+    np.clip(numbers, 0, 2**nbits - 1, out=numbers)
+    # No number is negative any more, so truncation to integers is the floor of the definition.
     return numbers.astype(np.uint8)
 
 
 def _spread_numbers(norms: Floats) -> Bytes:
-    """[n] residual norms -> [n] numbers of the nearest spreads, on the scale of logarithms."""
-    return (255 - np.searchsorted(BETWEEN, norms)).astype(np.uint8)
+    """Return the indices [n] of the spreads nearest to residual norms [n], on the scale of logarithms."""
+    return (255 - np.searchsorted(SPREAD_BORDERS, norms)).astype(np.uint8)
 
 
 def _normalize(vectors: Floats) -> tuple[Floats, Floats]:
-    """Unit rows (zero rows stay zero) and the norms."""
+    """Return unit rows, of which zero rows stay zero, and the norms."""
     norms = _norms(vectors)  # [n]
     units: Floats = np.divide(vectors, np.where(norms > 0, norms, 1)[:, None], dtype=np.float32)
     return units, norms
 
 
 def _norms(vectors: Floats) -> Floats:
-    """[n, dim] -> [n]; a vector is encoded to the same bits whatever else is in its batch."""
+    """Return the norms [n] of rows [n, dim], by `pairwise_sum`: the same bits whatever else is in the batch."""
     norms: Floats = np.sqrt(pairwise_sum(np.square(vectors)))
     return norms
 
 
 def _sample(vectors: Floats, size: int, rng: np.random.Generator) -> Floats:
+    """Return `size` of the vectors, drawn without replacement, in their order; all of them if there are no more."""
     if size >= len(vectors):
         return vectors
     return vectors[np.sort(rng.choice(len(vectors), size, replace=False))]

@@ -1,36 +1,43 @@
 """Seeded spherical k-means in two levels: fit the centroids, assign vectors to them.
 
-Spherical k-means maximizes sum over n of x_n . c_a(n) with unit centroids; a step assigns each vector to its best
-centroid and replaces each centroid by the normalized sum of its vectors, which never lowers that sum.
+Spherical k-means maximizes sum over n of x_n . c_a(n) with unit centroids c and a(n) the centroid of vector x_n. A step
+assigns each vector to its best centroid and replaces each centroid by the normalized sum of its vectors. Neither half
+of a step lowers that sum.
 
-Plain k-means over K centroids costs n * K * dim multiplications a pass. Here about sqrt(K) coarse centroids divide the
-space, each coarse cell gets a share of the K fine centroids by its number of vectors, and a vector is compared only
+A worked example, two clusters in two dimensions:
+
+    vectors     (1, 0)  (.8, .6)  (0, 1)        first centroids (1, 0) and (0, 1)
+    assign      0       0         1             .8 > .6, so the second vector goes to centroid 0
+    sums        (1.8, .6)         (0, 1)        centroids become (.95, .32) and (0, 1)
+    assign      .95 .95           1             the sum grows from 1 + .8 + 1 to .95 + .95 + 1
+
+Plain k-means over K centroids costs n * K * dim multiplications per step. Here about sqrt(K) coarse centroids divide
+the space, each coarse cell gets a share of the K fine centroids by its number of vectors, and a vector is compared only
 with the fine centroids of its few best coarse cells: about n * (1 + probes) * sqrt(K) * dim. The price is that a vector
-whose nearest centroid lies in a farther cell gets its second best; `assign` is exact when every cell is probed.
+whose nearest centroid lies in a farther coarse cell gets its second best. `assign` is exact when every coarse cell is
+probed.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..arrays import Floats, Ints
+from ..arrays import Doubles, Floats, Ints
 from ..errors import InvalidInput
 
 __all__ = ["MAX_CENTROIDS", "Centroids", "assign", "assign_exact", "centroid_count", "fit"]
 
-
-CHUNK = 1 << 22  # similarities held at once (16 MiB of float32)
-COARSE_POINTS = 256  # vectors looked at for each coarse centroid
+CHUNK = 1 << 22  # similarities in memory at a time: 16 MiB of float32
+COARSE_POINTS = 256  # vectors that the coarse centroids are fitted to, for each of them
 PROBES = 4  # coarse cells compared for each vector
-ITERATIONS = 4
+ITERATIONS = 4  # as in PLAID's code
 MAX_CENTROIDS = 1 << 16  # so that a code takes two bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Centroids:
-    """Fine centroids grouped by coarse cell: cell g owns fine centroids starts[g] : starts[g + 1]."""
+    """Fine centroids grouped by coarse cell: cell g owns the fine centroids starts[g] : starts[g + 1]."""
 
     fine: Floats  # [n_centroids, dim] unit rows
     coarse: Floats  # [n_coarse, dim] unit rows
@@ -41,9 +48,12 @@ class Centroids:
 
 
 def centroid_count(n_tokens: int) -> int:
-    """K = 2^floor(log2(16 sqrt(n_tokens))): PLAID's rule (CIKM 2022, section 4.1 and its code).
+    """Return K = 2^floor(log2(16 sqrt(n_tokens))): PLAID's rule (CIKM 2022, section 4.1 and its code).
 
-    But at most n_tokens, and at most MAX_CENTROIDS: PLAID goes on beyond 16.8 million tokens, where lists grow instead.
+    At most n_tokens, and at most MAX_CENTROIDS. PLAID goes on beyond 16.8 million tokens; here the lists grow instead.
+
+    >>> [centroid_count(n) for n in (1, 100, 100_000, 80_000_000)]
+    [1, 100, 4096, 65536]
     """
     return max(1, min(n_tokens, MAX_CENTROIDS, 1 << int(math.log2(16 * math.sqrt(n_tokens)))))
 
@@ -57,111 +67,128 @@ def fit(vectors: Floats, n_centroids: int, seed: int) -> Centroids:
         raise InvalidInput(f"expected 1 to {len(vectors)} centroids for {len(vectors)} vectors, found {n_centroids}")
     rng = np.random.default_rng(seed)
     n_coarse = max(1, round(np.sqrt(n_centroids)))
-    step = max(len(vectors) // (COARSE_POINTS * n_coarse), 1)  # a coarse centroid needs few points to find its place
+    step = max(len(vectors) // (COARSE_POINTS * n_coarse), 1)
     coarse = _lloyd(vectors[::step], n_coarse, rng)
     cells = assign_exact(vectors, coarse)  # [n]
     members = np.split(np.argsort(cells, kind="stable"), np.cumsum(np.bincount(cells, minlength=n_coarse))[:-1])
     shares = _shares(np.array([len(m) for m in members]), n_centroids)  # [n_coarse]
     fine = [_lloyd(vectors[m], share, rng) for m, share in zip(members, shares, strict=True) if share]
-    used = shares > 0
+    used = shares > 0  # [n_coarse] a coarse cell without fine centroids could never be a nearest one
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(shares[used])])
     return Centroids(np.concatenate(fine), coarse[used], starts)
 
 
 def assign(vectors: Floats, centroids: Centroids, probes: int = PROBES) -> Ints:
-    """[n, dim] unit rows -> [n] the best fine centroid among those of each vector's `probes` best coarse cells.
+    """Return [n] the best fine centroid among those of each unit vector's `probes` best coarse cells.
 
     Equal similarities go to the lower centroid number, and a vector's centroid does not depend on what else is in the
-    batch. Not guaranteed: that it is the nearest of all, unless `probes` is at least the number of cells.
+    batch. Not guaranteed: that it is the nearest of all, unless `probes` is at least the number of coarse cells.
     """
-    out = np.empty(len(vectors), np.int64)  # [n]
+    codes = np.empty(len(vectors), np.int64)  # [n]
     widest = max(len(centroids.coarse), int(np.diff(centroids.starts).max()))
     step = max(CHUNK // widest, 1)
     for first in range(0, len(vectors), step):
-        out[first : first + step] = _assign_chunk(vectors[first : first + step], centroids, probes)
-    return out
+        codes[first : first + step] = _assign_chunk(vectors[first : first + step], centroids, probes)
+    return codes
 
 
 def assign_exact(vectors: Floats, fine: Floats) -> Ints:
-    """[n, dim], [n_centroids, dim] -> [n] the nearest centroid, equal similarities to the lower number."""
-    out = np.empty(len(vectors), np.int64)  # [n]
+    """Return [n] the nearest of the centroids [n_centroids, dim] for each vector [n, dim]; ties to the lower number."""
+    codes = np.empty(len(vectors), np.int64)  # [n]
     step = max(CHUNK // len(fine), 1)
     for first in range(0, len(vectors), step):
-        out[first : first + step] = (vectors[first : first + step] @ fine.T).argmax(axis=1)
-    return out
+        codes[first : first + step] = (vectors[first : first + step] @ fine.T).argmax(axis=1)
+    return codes
 
 
 def _assign_chunk(vectors: Floats, centroids: Centroids, probes: int) -> Ints:
+    """`assign` by float32 matrix products; vectors whose choice is too close for float32 are assigned one by one.
+
+    A matrix product adds up a row in another order when it has more rows. So two nearly equal similarities may change
+    places with the batch, and a vector with such a pair is compared again in float64, alone.
+    """
     similarities = vectors @ centroids.coarse.T  # [n, n_coarse]
     probes = min(probes, similarities.shape[1])
-    chosen = np.argpartition(-similarities, probes - 1, axis=1)[:, :probes]  # [n, probes]
-    slack = _slack(vectors.shape[1])
-    last = np.take_along_axis(similarities, chosen, axis=1).min(axis=1)  # [n]
-    close = np.count_nonzero(similarities >= (last - slack)[:, None], axis=1) > probes  # [n]
-    order = np.argsort(chosen, axis=None, kind="stable")  # (vector, probe) pairs, cell by cell
-    bounds = np.searchsorted(chosen.ravel()[order], np.arange(len(centroids.coarse) + 1))
-    best = np.full(len(vectors), -np.inf, np.float32)  # [n]
-    second = best.copy()  # [n]
-    codes = np.zeros(len(vectors), np.int64)  # [n]
-    for cell in range(len(centroids.coarse)):
-        rows = order[bounds[cell] : bounds[cell + 1]] // probes  # vectors that compare with this cell, ascending
-        first, last = centroids.starts[cell : cell + 2]
-        found = vectors[rows] @ centroids.fine[first:last].T  # [n_rows, n_fine]
-        code = found.argmax(axis=1)  # [n_rows]
-        value = found[np.arange(len(rows)), code]  # [n_rows]
-        found[np.arange(len(rows)), code] = -np.inf
-        second[rows] = np.maximum(np.minimum(best[rows], value), np.maximum(second[rows], found.max(axis=1)))
-        better = value > best[rows]
-        best[rows[better]] = value[better]
-        codes[rows[better]] = first + code[better]
-    for i in np.flatnonzero(close | (second >= best - slack)):
+    cells = np.argpartition(-similarities, probes - 1, axis=1)[:, :probes]  # [n, probes]
+    margin = _float32_margin(vectors.shape[1])
+    worst_kept = np.take_along_axis(similarities, cells, axis=1).min(axis=1)  # [n]
+    close = np.count_nonzero(similarities >= (worst_kept - margin)[:, None], axis=1) > probes  # [n] which cells to keep
+    codes, best, second = _best_two(vectors, centroids, cells)
+    for i in np.flatnonzero(close | (second >= best - margin)):
         codes[i] = _assign_one(vectors[i], centroids, probes)
     return codes
 
 
-def _slack(dim: int) -> float:
-    """How far apart two float32 similarities of unit rows must be for their order to be sure, with room to spare.
+def _best_two(vectors: Floats, centroids: Centroids, cells: Ints) -> tuple[Ints, Floats, Floats]:
+    """Return the best centroid of each vector among its coarse cells [n, probes], and its best two similarities.
 
-    BLAS adds a row up in another order when there are more rows; who has a closer pair is therefore assigned alone.
+    One matrix product per coarse cell: all vectors that chose the cell with the cell's fine centroids.
     """
+    probes = cells.shape[1]
+    order = np.argsort(cells, axis=None, kind="stable")  # (vector, probe) pairs, cell after cell
+    bounds = np.searchsorted(cells.ravel()[order], np.arange(len(centroids.coarse) + 1))  # [n_coarse + 1]
+    best = np.full(len(vectors), -np.inf, np.float32)  # [n]
+    second = best.copy()  # [n]
+    codes = np.zeros(len(vectors), np.int64)  # [n]
+    for cell in range(len(centroids.coarse)):
+        rows = order[bounds[cell] : bounds[cell + 1]] // probes  # [n_rows] ascending
+        first, last = centroids.starts[cell : cell + 2]
+        similarities = vectors[rows] @ centroids.fine[first:last].T  # [n_rows, n_fine]
+        code = similarities.argmax(axis=1)  # [n_rows] the first of equals, hence the lower number
+        value = similarities[np.arange(len(rows)), code]  # [n_rows]
+        similarities[np.arange(len(rows)), code] = -np.inf
+        loser = np.minimum(best[rows], value)  # [n_rows] of the old best and the new one
+        second[rows] = np.maximum(loser, np.maximum(second[rows], similarities.max(axis=1)))
+        better = value > best[rows]
+        best[rows[better]] = value[better]
+        codes[rows[better]] = first + code[better]
+    return codes, best, second
+
+
+def _float32_margin(dim: int) -> float:
+    """Return how far apart two float32 similarities of unit rows must be for their order to be certain."""
     return 2 * (dim + 4) * 2.0**-24
 
 
 def _assign_one(x: Floats, centroids: Centroids, probes: int) -> int:
-    """[dim] -> the same as `assign`, in float64, with nothing beside it."""
+    """`assign` of one vector [dim], in float64."""
     cells = np.argsort(-_products(x, centroids.coarse), kind="stable")[:probes]
     numbers = np.concatenate([np.arange(*centroids.starts[c : c + 2]) for c in np.sort(cells)])
     return int(numbers[_products(x, centroids.fine[numbers]).argmax()])
 
 
-def _products(x: Floats, rows: Floats) -> NDArray[np.float64]:
-    """[dim], [n, dim] -> [n] float64, without BLAS, whose threads share a sum as they please."""
-    products: NDArray[np.float64] = (rows.astype(np.float64) * x).sum(axis=1)
+def _products(x: Floats, rows: Floats) -> Doubles:
+    """Return x . row for each row: [dim], [n, dim] -> [n]. No BLAS: its threads may divide a sum differently."""
+    products: Doubles = (rows.astype(np.float64) * x).sum(axis=1)
     return products
 
 
 def _lloyd(vectors: Floats, k: int, rng: np.random.Generator) -> Floats:
-    """Plain spherical k-means: unit centroids [k, dim]. An empty cluster moves onto the worst-placed vector."""
+    """Return unit centroids [k, dim] by plain spherical k-means, started from k of the vectors."""
     centroids = vectors[np.sort(rng.choice(len(vectors), k, replace=False))].copy()  # [k, dim]
     for _ in range(ITERATIONS):
         codes = assign_exact(vectors, centroids)  # [n]
-        sums = _sums(vectors, codes, k)  # [k, dim]
+        sums = _cluster_sums(vectors, codes, k)  # [k, dim]
         norms = np.linalg.norm(sums, axis=1)  # [k] 0 where vectors cancel out: that centroid stays where it was
         centroids[norms > 0] = sums[norms > 0] / norms[norms > 0, None]
         empty = np.flatnonzero(np.bincount(codes, minlength=k) == 0)
         if len(empty):
-            own = np.einsum("nd,nd->n", vectors, centroids[codes])  # [n] similarity to the own centroid
+            # An empty cluster moves onto a vector that is farthest from its own centroid.
+            own = np.einsum("nd,nd->n", vectors, centroids[codes])  # [n]
             centroids[empty] = vectors[np.argsort(own, kind="stable")[: len(empty)]]
     return centroids
 
 
-def _sums(vectors: Floats, codes: Ints, k: int) -> Floats:
-    """[k, dim] the sum of each cluster's vectors: membership as a 0/1 matrix, so that BLAS does the adding."""
+def _cluster_sums(vectors: Floats, codes: Ints, k: int) -> Floats:
+    """Return the sum of each cluster's vectors, [k, dim].
+
+    Membership is written as a matrix of 0 and 1 [k, n], so that BLAS does the adding; `np.add.at` is far slower.
+    """
     sums = np.zeros((k, vectors.shape[1]), np.float32)
     step = max(CHUNK // k, 1)
     for first in range(0, len(vectors), step):
-        part = codes[first : first + step]  # [n]
-        member = np.zeros((k, len(part)), np.float32)  # [k, n]
+        part = codes[first : first + step]  # [n_part]
+        member = np.zeros((k, len(part)), np.float32)  # [k, n_part]
         member[part, np.arange(len(part))] = 1
         sums += member @ vectors[first : first + step]
     return sums
@@ -170,7 +197,8 @@ def _sums(vectors: Floats, codes: Ints, k: int) -> Floats:
 def _shares(sizes: Ints, total: int) -> Ints:
     """Divide `total` centroids among cells by size, the rest to the largest remainders: [n_coarse].
 
-    None gets more than its vectors: `total` is at most their number, and a quota with a remainder is below the size.
+    No cell gets more centroids than it has vectors: `total` is at most their number, so every quota is at most the
+    size, and a quota with a remainder is below it.
     """
     quota = sizes * total / sizes.sum()  # [n_coarse]
     shares: Ints = np.floor(quota).astype(np.int64)

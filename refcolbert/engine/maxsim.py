@@ -1,7 +1,7 @@
 """Exact MaxSim: S(q, d) = sum over i of max over j of q_i . d_j   (ColBERT, SIGIR 2020, equation 3).
 
 `definition.maxsim` is the same in plain loops. Here all documents are scored by one matrix product and one segmented
-maximum. Such scores are rough: a product of float32 is off by at most g(dim) |q_i| |d_j| against exact arithmetic, with
+maximum. Such a score is rough: a float32 product is off by at most g(dim) |q_i| |d_j| against exact arithmetic, with
 g(n) = n u / (1 - n u) and u = 2^-24 (`float32_error_bound`), and its last bits depend on what else is in the matrix.
 
 An order must not depend on that. The canonical similarity of two vectors is the float64 sum of their products, halves
@@ -9,15 +9,20 @@ added to halves (`pairwise_sum`): off by less than 2^-48 of |q_i| |d_j|, and the
 takes the `possible_top_k`, every document that could be among the first k. `canonical_scores` then multiplies again,
 for each of their query tokens, the document tokens that could be its best. Order and ties are defined on the canonical
 scores.
+
+A worked example, two query tokens and a document of three tokens:
+
+    q . d     d_0   d_1   d_2     max
+    q_1       .9    .2    .1      .9
+    q_2       .1    .3    .8      .8      S = 1.7
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ..arrays import Doubles, Floats
+from ..arrays import Array, Doubles, Floats, Ints
 from ..checks import check_vectors
 from .ragged import Ragged
 
@@ -33,16 +38,22 @@ __all__ = [
 ]
 
 
-PAIRS = 1 << 12  # of a query token and a document token multiplied again at once: 4 MiB at dim 128
-CHUNK = 1 << 22  # similarities held at once: 16 MiB of float32, which stays in the last-level cache
+PAIRS = 1 << 12  # pairs of a query token and a document token multiplied again at a time: 4 MiB at dim 128
+CHUNK = 1 << 22  # similarities in memory at a time: 16 MiB of float32, which stays in the last-level cache
 
 
 def maxsim(query: ArrayLike, documents: ArrayLike | Ragged) -> float | Doubles:
-    """MaxSim of one query [n_q, dim] with one document [n_d, dim] -> float, or with a `Ragged` -> float64 [n_docs].
+    """Return MaxSim of one query with one document, a float, or with each document of a `Ragged`, float64 [n_docs].
 
-    Vectors are used as they are: unit rows give cosines, S in [-n_q, n_q]. One document is scored by `score`, a Ragged
-    by `scores`; the two agree within the sum of `float32_error_bound`.
-    Raises `InvalidInput` for empty, non-finite or misfit arrays.
+    query      [n_q, dim]
+    documents  one document [n_d, dim], or a `Ragged` of many
+
+    Vectors are used as they are: unit rows give cosines, and a score between -n_q and n_q. The score of one document is
+    canonical. Scores of a `Ragged` are float32 sums, much faster; they agree within `float32_error_bound` summed over
+    the query tokens. Raises `InvalidInput` for empty arrays, NaN or infinity, and vectors of different dim.
+
+    >>> round(maxsim([[1, 0], [0, 1]], [[0.9, 0.1], [0.2, 0.3], [0.1, 0.8]]), 6)
+    1.7
     """
     if isinstance(documents, Ragged):
         q = check_vectors(query, "query", documents.dim if len(documents) else None)
@@ -54,13 +65,13 @@ def maxsim(query: ArrayLike, documents: ArrayLike | Ragged) -> float | Doubles:
 
 
 def similarities(q: Floats, d: Floats) -> Doubles:  # [n_q, dim], [n_d, dim] -> [n_q, n_d]
-    """The canonical similarities: `score` is the sum of their maxima, which finds them sooner."""
+    """Return the canonical similarities. `score` is the sum of their maxima, and finds those without the rest."""
     wide = d.astype(np.float64)  # [n_d, dim]
     return np.stack([pairwise_sum(q_i * wide) for q_i in q.astype(np.float64)])
 
 
 def score(q: Floats, d: Floats) -> float:  # [n_q, dim], [n_d, dim] -> []
-    """The canonical score of one document: exact to 2^-48 of norms, and its bits depend on the two arrays alone."""
+    """Return the canonical score of one document. Its bits depend on the two arrays alone."""
     with np.errstate(invalid="ignore", over="ignore"):
         rough = d @ q.T  # [n_d, n_q]
     norm = float(np.linalg.norm(d.astype(np.float64), axis=1).max())
@@ -71,32 +82,42 @@ def score(q: Floats, d: Floats) -> float:  # [n_q, dim], [n_d, dim] -> []
 
 def canonical_scores(
     q: Floats,  # [n_q, dim]
-    rough: Floats,  # [n_rows, n_q] similarities with the rows of some documents
-    starts: NDArray[np.int64],  # [n_docs] where the rows of each begin
-    slack: Doubles,  # [n_q] how far a rough similarity can be off
-    vectors: Callable[[NDArray[np.int64]], Floats],  # [n] rows -> [n, dim]
+    rough: Floats,  # [n_rows, n_q] float32 similarities with the rows of the documents
+    starts: Ints,  # [n_docs] each document's first row
+    error_bound: Doubles,  # [n_q] how far a rough similarity can be off
+    vectors: Callable[[Ints], Floats],  # [n] rows -> [n, dim]
 ) -> Doubles:
-    """The canonical scores of the documents: [n_docs]."""
+    """Return the canonical scores of the documents, [n_docs].
+
+    For each document and query token, a row can hold the canonical maximum only if its rough similarity is within twice
+    the error bound of the rough maximum. Only those rows are fetched with `vectors` and multiplied in float64.
+    """
     counts = np.diff(starts, append=len(rough))  # [n_docs]
     best = np.maximum.reduceat(rough, starts, axis=0)  # [n_docs, n_q]
-    with np.errstate(invalid="ignore", over="ignore"):  # where float32 is too small, every token could be the best
-        least = np.where(np.isfinite(best), best - 2 * slack, -np.inf).astype(np.float32)  # [n_docs, n_q]
-    near = np.flatnonzero(~(rough < np.repeat(least, counts, axis=0)))  # [n_pairs] what is no number could be anything
+    # A maximum beyond float32 is infinity or NaN and says nothing, so every row could hold the true one.
+    with np.errstate(invalid="ignore", over="ignore"):
+        least = np.where(np.isfinite(best), best - 2 * error_bound, -np.inf).astype(np.float32)  # [n_docs, n_q]
+    # "Not below" keeps similarities that are NaN.
+    near = np.flatnonzero(~(rough < np.repeat(least, counts, axis=0)))  # [n_pairs]
     rows, tokens = np.divmod(near, len(q))  # [n_pairs] each
-    places = (np.searchsorted(starts, rows, side="right") - 1) * len(q) + tokens  # [n_pairs] into `found`
-    found = np.full(best.size, -np.inf)  # [n_docs * n_q]
+    places = (np.searchsorted(starts, rows, side="right") - 1) * len(q) + tokens  # [n_pairs] into `maxima`
+    maxima = np.full(best.size, -np.inf)  # [n_docs * n_q]
     for first in range(0, len(rows), PAIRS):
-        some = slice(first, first + PAIRS)
-        products = q[tokens[some]].astype(np.float64) * vectors(rows[some])  # [n, dim] exact
-        np.maximum.at(found, places[some], pairwise_sum(products))
-    totals: Doubles = pairwise_sum(found.reshape(best.shape))  # [n_docs]
-    return totals
+        pairs = slice(first, first + PAIRS)
+        # Two float32 numbers multiply exactly in float64; only the sum rounds.
+        products = q[tokens[pairs]].astype(np.float64) * vectors(rows[pairs])  # [n, dim]
+        np.maximum.at(maxima, places[pairs], pairwise_sum(products))
+    scores: Doubles = pairwise_sum(maxima.reshape(best.shape))  # [n_docs]
+    return scores
 
 
-def pairwise_sum(terms: NDArray[Any]) -> NDArray[Any]:  # [n, width] -> [n]
-    """Sums of rows: the upper half added to the lower one, element by element, until one is left.
+def pairwise_sum(terms: Array) -> Array:  # [n, width] -> [n]
+    """Return the sum of each row: the upper half added to the lower half, element by element, until one is left.
 
-    A library's sum may add a row in another order when there are more rows, or on another machine; this does not.
+    A library's sum may add a row in another order when there are more rows, or on another machine. This one does not.
+
+    >>> pairwise_sum(np.array([[1.0, 2.0, 3.0]]))  # (1 + 3) + (2 + 0)
+    array([6.])
     """
     width = 1 << (terms.shape[1] - 1).bit_length()
     if width > terms.shape[1]:
@@ -108,7 +129,7 @@ def pairwise_sum(terms: NDArray[Any]) -> NDArray[Any]:  # [n, width] -> [n]
 
 
 def scores(q: Floats, documents: Ragged) -> Doubles:  # [n_q, dim], n_docs documents -> [n_docs]
-    """MaxSim of one query with every document, in chunks of whole documents."""
+    """Return float32 MaxSim of one query with every document, in chunks of whole documents."""
     out = np.empty(len(documents))  # [n_docs]
     first = 0
     for last in _cuts(documents.offsets, max(CHUNK // len(q), 1)):
@@ -122,27 +143,32 @@ def scores(q: Floats, documents: Ragged) -> Doubles:  # [n_q, dim], n_docs docum
 
 
 def float32_error_bound(q: Floats, largest_norm: float) -> Doubles:
-    """[n_q] how far a float32 similarity of each query token with a vector of at most that norm can be off.
+    """Return how far a float32 similarity of each query token with a vector of at most this norm can be off, [n_q].
 
-    g(dim) |q_i| |d_j|, and what products lose that are too small for float32. The sum is how far a score can be off;
-    the roundings of float64 lie within the second order that g(n) leaves out of (1 + u)^n - 1.
+    g(dim) |q_i| |d_j|, plus 2^-126 for each product, which float32 may lose when it is too small. The sum over query
+    tokens bounds a score. Roundings of float64 are covered: g(n) is larger than (1 + u)^n - 1 by more than they are.
     """
     dim = q.shape[1]
     norms = np.linalg.norm(q.astype(np.float64), axis=1)  # [n_q]
-    found: Doubles = dim * 2.0**-24 / (1 - dim * 2.0**-24) * norms * largest_norm + dim * 2.0**-126
-    return found
+    bounds: Doubles = dim * 2.0**-24 / (1 - dim * 2.0**-24) * norms * largest_norm + dim * 2.0**-126
+    return bounds
 
 
-def possible_top_k(rough: Doubles, bound: float, k: int) -> NDArray[np.int64]:
-    """Indices, ascending, that can be among the first k when each score may be off by `bound`: [n_near]."""
+def possible_top_k(rough: Doubles, bound: float, k: int) -> Ints:
+    """Return the indices, ascending, that can be among the first k when each score may be off by `bound`: [n_near].
+
+    >>> possible_top_k(np.array([2.00001, 2.0, 1.5]), 0.00002, 1)
+    array([0, 1])
+    """
     if k >= len(rough):
         return np.arange(len(rough))
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
-    return np.flatnonzero(~(rough < kth - 2 * bound))  # what is no number could be anything
+    # The true k-th score is at least kth - bound, and an index needs rough + bound to reach it. "Not below" keeps NaN.
+    return np.flatnonzero(~(rough < kth - 2 * bound))
 
 
-def _cuts(offsets: NDArray[np.int64], rows: int) -> list[int]:
-    """Ends of runs of whole documents that hold at most `rows` rows each, or one document if that alone is longer."""
+def _cuts(offsets: Ints, rows: int) -> list[int]:
+    """Return the ends of runs of whole documents of at most `rows` rows each, or of one longer document."""
     cuts, first = [], 0
     while first < len(offsets) - 1:
         last = int(np.searchsorted(offsets, offsets[first] + rows, side="right")) - 1

@@ -1,8 +1,8 @@
-"""Token pooling: fewer vectors a document, each the mean of tokens that say nearly the same.
+"""Token pooling: fewer vectors per document, each the mean of tokens with nearly the same vector.
 
 Hierarchical pooling (Clavié, Chaffin and Adams 2024, "Reducing the Footprint of Multi-Vector Retrieval with Minimal
 Performance Impact via Token Pooling", section 2): Ward's method joins, again and again, the two clusters whose union
-raises the sum of squared distances to the cluster means least,
+raises the sum of squared distances to the cluster means by the least,
 
     cost(A, B) = |A| |B| / (|A| + |B|) * |mean(A) - mean(B)|^2
 
@@ -20,7 +20,7 @@ __all__ = ["clusters", "pool", "pool_documents"]
 
 
 def pool_documents(documents: Ragged, factor: int) -> Ragged:
-    """Each document of n_d vectors with ceil(n_d / factor) of them; `factor` 1 gives the documents back as they are."""
+    """Return the documents, each of n_d vectors pooled to ceil(n_d / factor); `factor` 1 changes nothing."""
     if factor == 1 or not len(documents):
         return documents
     pooled = [pool(d, clusters(d, factor)) for d in documents]
@@ -28,22 +28,29 @@ def pool_documents(documents: Ragged, factor: int) -> Ragged:
 
 
 def pool(d: Floats, labels: Ints) -> Floats:
-    """[n_d, dim] vectors and their clusters [n_d], numbered from 0 -> [n_clusters, dim]."""
+    """Return the mean of each cluster, [n_clusters, dim], of vectors [n_d, dim] with cluster numbers [n_d] from 0."""
     counts = np.bincount(labels)  # [n_clusters]
     member = np.zeros((len(counts), len(d)))  # [n_clusters, n_d]
     member[labels, np.arange(len(d))] = 1 / counts[labels]
     means = member @ d.astype(np.float64)  # [n_clusters, dim]
     norms = np.linalg.norm(means, axis=1)  # [n_clusters] 0 where vectors cancel out: that mean stays 0
-    wanted = member @ np.linalg.norm(d.astype(np.float64), axis=1)
+    wanted = member @ np.linalg.norm(d.astype(np.float64), axis=1)  # [n_clusters] mean norm of the members
     return np.asarray(means * np.divide(wanted, norms, out=np.ones_like(norms), where=norms > 0)[:, None], np.float32)
 
 
 def clusters(d: Floats, factor: int) -> Ints:
-    """[n_d, dim] -> [n_d] Ward clusters, ceil(n_d / factor) of them, numbered in the order of their first tokens."""
+    """Return the Ward cluster of each vector, [n_d]: ceil(n_d / factor) clusters, numbered by their first tokens.
+
+    Cutting the dendrogram is taking its cheapest unions, as many as there are vectors too many.
+
+    >>> clusters(np.array([[1, 0], [0, 1], [0.9, 0.1], [0.1, 0.9]], np.float32), 2)
+    array([0, 1, 0, 1])
+    """
     pairs, costs = _dendrogram(d)
-    kept = np.argsort(costs, kind="stable")[: len(d) - -(-len(d) // factor)]  # the cheapest unions
-    root = np.arange(len(d))
-    for a, b in pairs[kept]:  # costs never fall from a union to one that contains it, so parts come before the whole
+    kept = np.argsort(costs, kind="stable")[: len(d) - -(-len(d) // factor)]
+    root = np.arange(len(d))  # [n_d] the cluster of each vector, named by one of its vectors
+    # A union costs at least as much as each union within it, so in order of cost the parts come before the whole.
+    for a, b in pairs[kept]:
         root[root == root[b]] = root[a]
     _, first, labels = np.unique(root, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
@@ -52,15 +59,17 @@ def clusters(d: Floats, factor: int) -> Ints:
 
 
 def _dendrogram(d: Floats) -> tuple[Ints, Doubles]:
-    """The n_d - 1 unions of Ward's method: a token of each side [n_d - 1, 2], and the cost of each [n_d - 1].
+    """Return the n_d - 1 unions of Ward's method: a token of each side [n_d - 1, 2], and the cost of each [n_d - 1].
 
-    Found along chains of nearest neighbours (Murtagh 1983): two clusters that are each other's nearest are joined at
-    once, which gives the same unions as always joining the nearest two of all, in another order.
+    Found along chains of nearest neighbours (Murtagh 1983): two clusters that are each other's nearest are joined as
+    soon as they are met. That gives the same unions as always joining the nearest two of all, in another order, for
+    n_d^2 steps instead of n_d^3.
     """
     n = len(d)
     x = d.astype(np.float64)
     squares = (x * x).sum(axis=1)  # [n]
-    cost = np.maximum(squares[:, None] + squares - 2 * (x @ x.T), 0) / 2  # [n, n] of joining two, inf once one is gone
+    # The cost of joining each two clusters; infinite once one of them has been joined into another.
+    cost = np.maximum(squares[:, None] + squares - 2 * (x @ x.T), 0) / 2  # [n, n]
     np.fill_diagonal(cost, np.inf)
     size = np.ones(n)
     pairs, costs, chain = np.empty((n - 1, 2), np.int64), np.empty(n - 1), [0]
@@ -70,13 +79,13 @@ def _dendrogram(d: Floats) -> tuple[Ints, Doubles]:
         while True:
             here = chain[-1]
             nearest = int(cost[here].argmin())
-            # Among equals the previous link wins, or the chain would never end.
+            # Among equally near clusters the previous link wins, or the chain could go round forever.
             if len(chain) > 1 and cost[here, chain[-2]] <= cost[here, nearest]:
                 break
             chain.append(nearest)
         a, b = sorted((chain.pop(), chain.pop()))
         pairs[union], costs[union] = (a, b), cost[a, b]
-        # Lance and Williams' rule for Ward's cost; what is gone stays infinitely far.
+        # Lance and Williams' rule: the cost of joining the union with any other cluster, from the costs of its parts.
         joined = (size[a] + size) * cost[a] + (size[b] + size) * cost[b] - size * cost[a, b]
         joined /= size[a] + size[b] + size
         size[a], size[b] = size[a] + size[b], 0

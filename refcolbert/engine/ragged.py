@@ -1,9 +1,10 @@
-"""Ragged: many documents' token vectors in one array. The one currency between rooms.
+"""Ragged: many documents' token vectors in one array. Encoder, engine and storage pass vectors in this form.
 
     vectors [n_tokens, dim]   float32, the documents' rows one after the other
     offsets [n_docs + 1]      int64, document i owns rows offsets[i] : offsets[i + 1]
 
-No padding and no mask: a row that does not count is not there.
+There is no padding and no mask: a vector that must not be scored is left out. Two documents of 2 and 1 vectors have
+offsets [0, 2, 3].
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,22 +22,39 @@ __all__ = ["Ragged", "offsets_of", "rows_of"]
 
 
 def offsets_of(lengths: ArrayLike) -> Ints:
-    """[n_docs] row counts -> [n_docs + 1] offsets."""
+    """Return the offsets [n_docs + 1] of documents with these row counts [n_docs].
+
+    >>> offsets_of([2, 1])
+    array([0, 2, 3])
+    """
     counts = np.asarray(lengths, dtype=np.int64)
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 
 def rows_of(offsets: Ints, documents: Ints) -> Ints:
-    """Row numbers of the listed documents, one document after the other: [sum of their lengths]."""
+    """Return the row numbers of the listed documents, one document after the other: [sum of their lengths].
+
+    >>> rows_of(np.array([0, 2, 3, 5]), np.array([2, 0]))
+    array([3, 4, 0, 1])
+    """
     lengths = offsets[documents + 1] - offsets[documents]  # [n]
     ends = np.cumsum(lengths)  # [n]
-    shift = offsets[documents] - (ends - lengths)  # [n] from the place in the answer to the row in the array
+    # A document's rows are consecutive in the array and in the answer, so one shift per document leads from its places
+    # in the answer to its rows. That costs one repeat and one addition instead of a loop over documents.
+    shift = offsets[documents] - (ends - lengths)  # [n]
     return np.repeat(shift, lengths) + np.arange(ends[-1] if ends.size else 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ragged:
-    """Token vectors of `len(self)` documents; see the module docstring. Treat both arrays as read-only."""
+    """Token vectors of `len(self)` documents. Treat both arrays as read-only.
+
+    >>> documents = Ragged.from_list([[[1, 0], [0, 1]], [[0.6, 0.8]]])
+    >>> len(documents), documents.dim, documents.lengths.tolist()
+    (2, 2, [2, 1])
+    >>> documents[1]
+    array([[0.6, 0.8]], dtype=float32)
+    """
 
     vectors: Floats  # [n_tokens, dim]
     offsets: Ints  # [n_docs + 1]
@@ -56,9 +74,9 @@ class Ragged:
 
     @classmethod
     def from_list(cls, documents: Sequence[ArrayLike], dim: int | None = None) -> Self:
-        """Join arrays [n_d, dim], one a document. Raises `InvalidInput` naming the first one that does not fit.
+        """Join arrays [n_d, dim], one per document. Raises `InvalidInput` naming the first that does not fit.
 
-        `dim` is needed only to make an empty Ragged; otherwise it is the first document's.
+        `dim` is needed only for an empty list; otherwise it is that of the first document.
         """
         arrays: list[Floats] = []
         for position, document in enumerate(documents):
@@ -92,6 +110,6 @@ class Ragged:
         return (self[position] for position in range(len(self)))
 
     def take(self, documents: Ints) -> "Ragged":
-        """A copy that holds the listed documents, in that order."""
+        """Return a copy with the listed documents, in that order."""
         documents = np.asarray(documents, dtype=np.int64)
         return Ragged(self.vectors[rows_of(self.offsets, documents)], offsets_of(self.lengths[documents]))

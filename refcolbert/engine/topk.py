@@ -1,30 +1,35 @@
-"""The one total order: score descending, then position ascending.
-
-`argpartition` alone would cut a group of equal scores at an arbitrary place, so everything that ties with the k-th
-score is gathered before the final sort.
-"""
+"""The one total order: score descending, then position ascending."""
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Ints
 from ..checks import check_count
 
 __all__ = ["top_k"]
 
 
-def top_k(
-    scores: NDArray[np.floating | np.integer], k: int, positions: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """[n] scores -> [min(k, n)] indices into `scores`, best first; equal scores by `positions` (default: by index).
+def top_k(scores: NDArray[np.floating | np.integer], k: int, positions: Ints | None = None) -> Ints:
+    """Return the indices of the k best scores, best first: [min(k, n)].
 
-    Exactly the first k of a full sort by (-score, position). Scores must not be NaN.
+    Exactly the first k of a full sort by (-score, position).
+
+    scores     [n], never NaN
+    k          at least 1
+    positions  [n], decide between equal scores; default: the index
+
+    >>> top_k(np.array([1.0, 3.0, 3.0, 2.0]), 2)
+    array([1, 2])
+    >>> top_k(np.array([1.0, 3.0, 3.0, 2.0]), 2, np.array([7, 9, 8, 6]))
+    array([2, 1])
     """
     k = check_count(k, "k")
     if positions is None:
         positions = np.arange(len(scores))
     chosen = np.arange(len(scores))
     if k < len(scores):
+        # A partition alone would cut a group of equal scores at an arbitrary place, so all of the group stays.
         kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-        chosen = np.flatnonzero(scores >= kth)  # all ties with the k-th
+        chosen = np.flatnonzero(scores >= kth)
     order = np.lexsort((positions[chosen], -scores[chosen]))
     return chosen[order[:k]]

@@ -124,7 +124,7 @@ def test_steps_are_those_of_least_error(nbits):
     """The fitted steps are the best of the ladder by the definition's own count, and 0 where nothing varies."""
     residuals = np.random.default_rng(2).standard_normal((30, 4)).astype(np.float32) * np.float32([0.3, 0.1, 0.2, 0])
     fitted = codec._fit_steps(residuals, nbits)
-    expected = definition.steps(residuals.tolist(), nbits, codec.REACHES.tolist())
+    expected = definition.steps(residuals.tolist(), nbits, codec.HALF_WIDTHS.tolist())
     assert np.allclose(fitted, expected, rtol=1e-6)
     assert fitted[3] == 0
 
@@ -172,7 +172,7 @@ def test_queries_that_float32_cannot_multiply_are_refused():
     q = np.zeros((2, 12), np.float32)
     q[1, :2] = 3e29, 4e29
     assert np.isfinite(CODECS[4].prepare(np.float32(1.9) * q).similarities(CODECS[4].encode(VECTORS[:9]))).all()
-    with pytest.raises(InvalidInput, match=r"norm 1.5e\+30"):
+    with pytest.raises(InvalidInput, match=r"found 1.5e\+30"):
         CODECS[4].prepare(3 * q)
 
 
@@ -191,19 +191,19 @@ def test_spreads_are_the_documented_powers():
     exponents = 0.5 - np.arange(256) / 32
     assert codec.SPREADS.tolist() == np.exp2(exponents).astype(np.float32).tolist()
     middles = np.exp2((exponents[:-1] + exponents[1:]) / 2)[::-1].astype(np.float32)
-    assert codec.BETWEEN.tolist() == middles.tolist()
-    assert (float(np.finfo(np.float16).max), (1, 2, 4, 8)) == (codec.LARGEST, codec.NBITS)
-    assert (codec.REACHES[0], codec.REACHES[-1], len(codec.REACHES)) == pytest.approx((0.8, 8, 32))
+    assert codec.SPREAD_BORDERS.tolist() == middles.tolist()
+    assert (float(np.finfo(np.float16).max), (1, 2, 4, 8)) == (codec.LARGEST_SCALE, codec.NBITS)
+    assert (codec.HALF_WIDTHS[0], codec.HALF_WIDTHS[-1], len(codec.HALF_WIDTHS)) == pytest.approx((0.8, 8, 32))
 
 
 def test_norms_up_to_half_of_float16_are_stored():
     """A norm of 32752 is stored, a larger one refused, and no vector at all is no error."""
     direction = np.zeros((1, 12), np.float32)
-    direction[0, 3] = codec.LARGEST / 2
+    direction[0, 3] = codec.LARGEST_SCALE / 2
     assert float(CODECS[8].encode(direction).scales[0]) > 3e4
-    with pytest.raises(InvalidInput, match="norms up to 32752"):
+    with pytest.raises(InvalidInput, match="norm at most 32752"):
         CODECS[8].encode(direction * np.float32(1.001))
-    with pytest.raises(InvalidInput, match="norms up to"):
+    with pytest.raises(InvalidInput, match="norm at most"):
         CODECS[8].encode(np.concatenate([direction, 2 * direction]))
 
 
@@ -295,13 +295,13 @@ def test_fitted_steps_are_of_the_residuals(nbits):
     vectors = VECTORS[:60]
     fitted = codec.fit(vectors, 6, nbits, seed=0)
     residuals = vectors - fitted.centroids[definition.assign(vectors, fitted.centroids)]
-    expected = definition.steps(residuals.tolist(), nbits, codec.REACHES.tolist())
+    expected = definition.steps(residuals.tolist(), nbits, codec.HALF_WIDTHS.tolist())
     assert np.allclose(fitted.steps, expected, rtol=1e-4)
 
 
 def test_of_equal_errors_the_smaller_steps_are_taken(monkeypatch):
     """Where two reaches bring residuals back equally well, the first of the ladder stays."""
-    monkeypatch.setattr(codec, "REACHES", np.array([1.0, 3.0]))
+    monkeypatch.setattr(codec, "HALF_WIDTHS", np.array([1.0, 3.0]))
     assert codec._fit_steps(np.float32([[1.0]]), 1).tolist() == [1.0]
     assert definition.steps([[1.0]], 1, [1.0, 3.0]) == [1.0]
 

@@ -60,8 +60,8 @@ def test_bad_nprobe_is_refused(nprobe):
 @pytest.mark.parametrize("room", [1, 4])
 def test_cells_in_groups_of_any_size_give_the_same(monkeypatch, groups, room):
     """Cells are found through groups of many, of few or of one, ties and a rest that fills no group included."""
-    monkeypatch.setattr(ivf, "GROUPS", groups)
-    monkeypatch.setattr(ivf, "ROOM", room)
+    monkeypatch.setattr(ivf, "MIN_GROUPS", groups)
+    monkeypatch.setattr(ivf, "GROUPS_PER_PROBE", room)
     rng = np.random.default_rng(0)
     for n in (40, 41, 127, 300):
         for scores in (rng.integers(-3, 4, (5, n)), rng.standard_normal((5, n))):

@@ -112,17 +112,17 @@ def test_chunks_change_nothing(monkeypatch, chunk):
     """Assignments and sums are the same however many similarities are held at once, at least one row of them."""
     centroids = kmeans.fit(VECTORS, 50, 0)
     exact, near = kmeans.assign_exact(VECTORS, centroids.fine), kmeans.assign(VECTORS, centroids)
-    sums = kmeans._sums(VECTORS, exact, 50)
+    sums = kmeans._cluster_sums(VECTORS, exact, 50)
     monkeypatch.setattr(kmeans, "CHUNK", chunk)
     assert kmeans.assign_exact(VECTORS[:300], centroids.fine).tolist() == exact[:300].tolist()
     assert kmeans.assign(VECTORS[:300], centroids).tolist() == near[:300].tolist()
-    assert np.allclose(kmeans._sums(VECTORS, exact, 50), sums, atol=1e-4)
+    assert np.allclose(kmeans._cluster_sums(VECTORS, exact, 50), sums, atol=1e-4)
 
 
 def test_sums_are_of_each_cluster():
     """Row c is the sum of the vectors with code c, zero for an empty cluster."""
     codes = np.random.default_rng(0).integers(0, 4, len(VECTORS))
-    found = kmeans._sums(VECTORS, codes, 6)
+    found = kmeans._cluster_sums(VECTORS, codes, 6)
     expected = [VECTORS[codes == c].astype(np.float64).sum(axis=0) for c in range(6)]
     assert np.abs(found - expected).max() <= 1e-3
     assert (found[4:] == 0).all()
@@ -218,7 +218,7 @@ def test_as_many_similarities_are_held_at_once_as_allowed(monkeypatch, chunk, ro
     centroids = kmeans.Centroids(fine, fine[:1], np.array([0, 5]))
     calls = (
         lambda v: kmeans.assign_exact(v, fine),
-        lambda v: kmeans._sums(v, np.zeros(10, np.int64), 5),
+        lambda v: kmeans._cluster_sums(v, np.zeros(10, np.int64), 5),
         lambda v: kmeans.assign(v, centroids, probes=1),
     )
     for call in calls:
@@ -285,7 +285,7 @@ def test_one_vector_is_assigned_as_many_are(probes):
 
 def test_slack_is_twice_the_rounding_of_a_product():
     """Of dim products and sums, and four roundings more, on either side."""
-    assert kmeans._slack(128) == pytest.approx(2 * 132 * 2.0**-24, rel=1e-12)
+    assert kmeans._float32_margin(128) == pytest.approx(2 * 132 * 2.0**-24, rel=1e-12)
 
 
 def test_products_are_exact_to_float64():

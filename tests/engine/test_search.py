@@ -105,7 +105,7 @@ def test_threads_change_nothing(how, monkeypatch):
     monkeypatch.setattr("refcolbert.engine.ranking.CHUNK_TOKENS", 40)
     monkeypatch.setattr("refcolbert.engine.candidates.PRUNE_TOKENS", 90)
     monkeypatch.setattr("refcolbert.engine.candidates.REFINE_TOKENS", 70)
-    monkeypatch.setattr("refcolbert.engine.codec.CENTROIDS", 20)
+    monkeypatch.setattr("refcolbert.engine.codec.CENTROID_CHUNK", 20)
     split = collection((30, 77))
     expected = [answer(search(q, split, 7, SearchOptions(**how))) for q in QUERIES]
     assert [answer(search(q, split, 7, SearchOptions(threads=3, **how))) for q in QUERIES] == expected
@@ -271,7 +271,7 @@ def test_threads_are_started_only_for_several_chunks(monkeypatch):
     search(QUERIES[0], WHOLE, 3, SearchOptions(threads=2, candidates=20))
     assert len(shared) == 2  # refining
     monkeypatch.setattr("refcolbert.engine.ranking.CHUNK_TOKENS", 40)
-    monkeypatch.setattr("refcolbert.engine.codec.CENTROIDS", 20)
+    monkeypatch.setattr("refcolbert.engine.codec.CENTROID_CHUNK", 20)
     search(QUERIES[0], WHOLE, 3, SearchOptions(threads=2, exact=True))
     assert len(shared) == 4  # centroids and the exact scan
 
