@@ -2,7 +2,7 @@
 #   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs adapters nightly faults fuzz sizes conformance mutation coverage blas clean
+.PHONY: help check demo test lint docs adapters nightly faults fuzz sizes conformance mutation coverage blas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -48,6 +48,11 @@ lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+#   make check     lint, types, and the tests of engine, encoding and storage: under a minute, for every change
+check: export OPENBLAS_NUM_THREADS = 1
+check: lint
+	$(BIN)/python -m pytest --quiet $(WORKERS) tests/engine tests/encoding tests/storage tests/test_imports.py
 
 # A worker a core, each with one thread of BLAS and torch: more threads than cores are slower, and waiting overlaps.
 WORKERS := --numprocesses auto --dist worksteal
