@@ -32,7 +32,7 @@ class EncodingSpec:
         >>> from refcolbert import Encoder
         >>> spec = Encoder.load().spec
         >>> spec.query_length, spec.document_length
-        (32, 256)
+        (256, 512)
         >>> EncodingSpec.from_json(spec.to_json()) == spec
         True
     """
