@@ -71,8 +71,11 @@ class TextPiece:
 def words_of(tokens: Sequence[str], spans: Sequence[Span], text: str | None) -> list[Word]:
     """Return the words of `tokens` in token order; `spans` are places in `text`.
 
-    Without a text every token is a word. An example: "strptime is" is tokenized into strp, ##ti, ##me, is, at 0:4, 4:6,
-    6:8 and 9:11. The first three touch, so the words are strptime (tokens 0, 1, 2) and is (token 3).
+    Without a text every token is a word. Here the first three tokens touch, so they are one word:
+
+        >>> spans = [(0, 4), (4, 6), (6, 8), (9, 11)]
+        >>> [(word.text, word.rows) for word in words_of(["strp", "##ti", "##me", "is"], spans, "strptime is")]
+        [('strptime', (0, 1, 2)), ('is', (3,))]
     """
     words: list[Word] = []
     for row, (token, span) in enumerate(zip(tokens, spans, strict=True)):

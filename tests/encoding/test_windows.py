@@ -21,7 +21,7 @@ for name in ("fork", "geteuid", "getuid", "mkfifo", "statvfs"):
     delattr(os, name)
 sys.platform = "win32"
 import refcolbert, refcolbert.cli
-from refcolbert import Index, files
+from refcolbert import Index
 from refcolbert.errors import CorruptIndexError, IndexLocked
 vars(os).update(flags)  # filelock chose its branch when it was imported
 folder = Path(sys.argv[1])
