@@ -72,7 +72,7 @@ def _passages(document: Document, length: int, overlap: int, lengths: Lengths) -
         return
     n_title = _title_words(document, spans)
     body_length = length - sum(counts[:n_title])
-    # A title that leaves no place for new words would make the windows stand still: it is read once, as text.
+    # A title that leaves no place for new words would give windows that never end: the title is then ordinary text.
     if body_length <= overlap:
         n_title, body_length = 0, length
     title = text[: spans[n_title][0]]

@@ -123,8 +123,7 @@ class Encoder:
 
     def encode_queries(self, texts: Iterable[str]) -> list[Floats]:
         """Return one array [n_q, dim] per text: float32, unit rows in token order, with markers and expansion."""
-        texts = check_texts(texts, "queries")
-        vectors = self._encode(texts, self.tokenizer.queries(texts), lambda _: None)
+        vectors = self._encode(self.tokenizer.queries(check_texts(texts, "queries")), lambda _: None)
         # Copies: a view would keep the vectors of all queries in memory, and let a caller change another query.
         return [vectors[i].copy() for i in range(len(vectors))]
 
@@ -135,16 +134,15 @@ class Encoder:
         after each batch with the number of texts that were encoded in it.
         """
         texts = check_texts(texts, "documents")
-        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        unique = list(row_of)
+        unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        tokens = self.tokenizer.documents(list(unique))
         with tqdm(total=len(unique), desc="encode", unit="text", disable=progress is not True) as bar:
-            report = progress if callable(progress) else bar.update
-            vectors = self._encode(unique, self.tokenizer.documents(unique), report)
+            vectors = self._encode(tokens, progress if callable(progress) else bar.update)
         if callable(progress):
             progress(len(texts) - len(unique))
         if len(unique) == len(texts):
             return vectors
-        return vectors.take(np.array([row_of[text] for text in texts], np.int64))
+        return vectors.take(np.array([unique[text] for text in texts], np.int64))
 
     def query_labels(self, text: str) -> list[str]:
         """Return the vocabulary's spelling of each query token, in the order of the rows of `encode_queries`."""
@@ -180,15 +178,15 @@ class Encoder:
             "onnxruntime": onnxruntime.__version__,
         }
 
-    def _encode(self, texts: list[str], tokens: list[Tokens], progress: Progress) -> Ragged:
+    def _encode(self, tokens: list[Tokens], progress: Progress) -> Ragged:
         """Run all texts and return the vectors that they keep; `progress` gets the number of texts of each batch."""
         offsets = offsets_of([int(t.keep.sum()) for t in tokens])  # [n_texts + 1]
-        empty = np.flatnonzero(np.diff(offsets) == 0)  # [n_empty]
-        if empty.size:
-            raise InvalidInput(
-                f"expected at least one token with a vector in each text, found none in {texts[empty[0]]!r:.60}: "
-                "the model puts no markers around a text and drops all tokens of this one; leave the text out"
-            )
+        for t in tokens:
+            if not t.keep.any():
+                raise InvalidInput(
+                    "expected at least one token with a vector in each text, found a text with the tokens "
+                    f"{[self.tokenizer.token(i) for i in t.ids]}, which this model drops; leave that text out"
+                )
         out = np.empty((offsets[-1], self.dim), np.float32)  # [n_tokens, dim]
         for batch in _batches(tokens):
             ids = np.stack([tokens[i].ids for i in batch])  # [n_batch, length]

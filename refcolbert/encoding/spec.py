@@ -54,7 +54,7 @@ class EncodingSpec:
     query_prompt: str = ""  # text put before every query, inside the length
     document_prompt: str = ""  # text put before every document, inside the length
     strip: bool = False  # remove surrounding white space from prompt and text before tokenizing
-    lowercase: bool = False  # lower-case prompt and text before tokenizing (besides what the tokenizer does)
+    lowercase: bool = False  # lower-case prompt and text before tokenizing (the tokenizer may do so too)
 
     def __post_init__(self) -> None:
         """Check each field by its rule, then the lengths against each other. Raises `InvalidModel`."""
@@ -78,7 +78,7 @@ class EncodingSpec:
     def from_json(cls, text: str) -> Self:
         """Return the spec that `to_json` wrote. A missing, unknown or ill-typed key raises `InvalidModel`."""
         try:
-            values: Any = json.loads(text)
+            values = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise InvalidModel(f"encoding.json must be JSON, found: {error}; export the model again") from error
         if not isinstance(values, dict):
@@ -96,7 +96,8 @@ class EncodingSpec:
                 f"encoding.json must have exactly the keys of an EncodingSpec, found missing keys {missing}, "
                 f"unknown keys {unknown}; export the model again"
             )
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**arguments)
 
 
 def _invalid(name: str, expected: str, found: object) -> InvalidModel:
@@ -121,7 +122,7 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-# (fields, what each must be, the check of a value); every field has one rule.
+# (fields, the expected value for the error message, the check of a value); every field has one rule.
 RULES: list[tuple[str, str, Callable[[Any], bool]]] = [
     ("dim query_length document_length", "an integer >= 1", _is_count),
     ("pad_id", "a token id, 0 to 2**31 - 1", _is_id),
