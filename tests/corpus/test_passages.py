@@ -80,9 +80,9 @@ def test_no_word_is_lost_and_no_passage_is_too_long(text, length, data):
     overlap = data.draw(st.integers(0, length - 1))
     cut = texts(text, length, overlap)
     words = [text[start:end] for start, end in word_spans(text)]
-    found = [[part[start:end] for start, end in word_spans(part)] for part in cut]
-    assert all(len(part) <= length for part in found)
-    fresh = [word for i, part in enumerate(found) for word in (part[overlap:] if i else part)]
+    passages = [[part[start:end] for start, end in word_spans(part)] for part in cut]
+    assert all(len(part) <= length for part in passages)
+    fresh = [word for i, part in enumerate(passages) for word in (part[overlap:] if i else part)]
     assert fresh == words
 
 
@@ -113,9 +113,9 @@ def test_the_models_length_is_filled_and_not_exceeded(encoder):
     (each,) = tokenizer.lengths(["cat"])
     most = tokenizer.document_room // each
     document = Document(id="d", text=" ".join(["cat"] * (most + 1)))
-    found = [d.text for d in split([document], tokenizer.document_room, 0, tokenizer.lengths)]
-    assert [len(text.split()) for text in found] == [most, 1]
-    assert len(tokenizer.documents([found[0]])[0].ids) > tokenizer.spec.document_length - each
+    passages = [d.text for d in split([document], tokenizer.document_room, 0, tokenizer.lengths)]
+    assert [len(text.split()) for text in passages] == [most, 1]
+    assert len(tokenizer.documents([passages[0]])[0].ids) > tokenizer.spec.document_length - each
 
 
 @pytest.mark.parametrize(("length", "overlap"), [(0, 0), (-1, None), (5, 5), (5, -1), (5, 6), (1, 1)])

@@ -110,7 +110,7 @@ def test_a_folder_is_its_text_files_sorted(tmp_path):
 
 
 def test_a_folder_without_text_files_is_the_files_that_hold_documents(tmp_path):
-    """Where no file is a document itself, JSONL, CSV and TSV files are read; a line without an id is named by path."""
+    """If no file is a document itself, JSONL, CSV and TSV files are read; a line without an id is named by path."""
     for name, content in {
         "b/y.tsv": "one\n",
         "a.jsonl": '{"id": "j", "text": "x"}\n',
@@ -166,8 +166,8 @@ def test_any_text_survives_csv(rows):
     """A file that the csv module wrote gives the same texts, whatever characters they hold."""
     file = io.StringIO(newline="")
     csv.writer(file).writerows([("id", "text"), *rows])
-    found = read_stream(io.BytesIO(file.getvalue().encode("utf-8", "surrogatepass")), "csv")
-    assert [(d.id, d.text) for d in found] == rows
+    documents = read_stream(io.BytesIO(file.getvalue().encode("utf-8", "surrogatepass")), "csv")
+    assert [(d.id, d.text) for d in documents] == rows
 
 
 # ---- Markdown
@@ -247,8 +247,8 @@ def test_a_stream_reads_like_a_file(tmp_path, layout):
     """Only the ids differ: they hold the name given to the stream."""
     content = b'{"text": "x"}\n' if layout == "jsonl" else b"text\nx\n"
     path = written(tmp_path / f"stdin{FORMATS[layout][0]}", content)
-    found = [d.text for d in read_stream(io.BytesIO(content), layout)]
-    assert found == [d.text for d in read_documents(path)] == [d.text for d in read_documents(path, layout)]
+    streamed = [d.text for d in read_stream(io.BytesIO(content), layout)]
+    assert streamed == [d.text for d in read_documents(path)] == [d.text for d in read_documents(path, layout)]
     assert all(d.id.startswith("stdin") for d in read_stream(io.BytesIO(content), layout))
 
 

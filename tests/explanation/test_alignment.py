@@ -1,4 +1,4 @@
-"""Words: tokens joined as people read them, sums that stay sums, and pieces that join to the text."""
+"""Tokens joined to words, similarities of words that add up to the score, and pieces that join to the text."""
 
 import json
 
@@ -15,7 +15,7 @@ TEXT = "Read the boundary-layer, \u4e2d\u6587 x\u00b2!"
 
 
 def spelled(text, *spans):
-    """The words of tokens that stand at these places."""
+    """The words of tokens at these places."""
     return [(w.text, w.rows) for w in words_of([f"t{i}" for i in range(len(spans))], spans, text)]
 
 
@@ -34,12 +34,12 @@ def spelled(text, *spans):
     ],
 )
 def test_pieces_of_a_word_are_joined(text, spans, words):
-    """Letters that meet are one word; spaces, signs and ideographs part them; what has no place stands alone."""
+    """Letters that meet are one word; spaces, signs and ideographs separate words, as do tokens without a place."""
     assert spelled(text, *spans) == words
 
 
 def test_markers_between_are_not_joined():
-    """Two pieces that touch stay apart when a token without a place stands between them."""
+    """Two pieces that touch are two words when a token without a place is between them."""
     assert words_of(["a", "[SEP]", "b"], [(0, 1), None, (1, 2)], "ab") == [
         Word("a", (0, 1), (0,)),
         Word("[SEP]", None, (1,)),
@@ -76,7 +76,7 @@ def explained(table, query_tokens, document, document_text, **query):
     return explain(LabelledVectors(q, query_tokens, **query), LabelledVectors(d, tokens, spans, document_text))
 
 
-def test_answers_begin_with_what_the_user_wrote():
+def test_answers_begin_with_the_words_of_the_user():
     """A word's answers are sorted: the user's words before markers and expansion, then the closest first."""
     explanation = explained(
         [[0.5, 0.25], [0.75, 0.25], [1, 0.25], [1, 0.25]],
@@ -97,8 +97,8 @@ def test_answers_begin_with_what_the_user_wrote():
     assert [segment.text for segment in explanation.segments] == ["xy", " z"]
 
 
-def test_expansion_is_one_word_that_counts_what_it_found():
-    """All [MASK] tokens are one word; what they found is counted, most first; a marker that answered is a segment."""
+def test_expansion_is_one_word_that_counts_its_answers():
+    """All [MASK] tokens are one word; its answers are counted, most first; a marker that answered is a segment."""
     explanation = explained(
         [[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1]],
         ["a", "[MASK]", "[MASK]", "[MASK]"],
@@ -115,8 +115,8 @@ def test_expansion_is_one_word_that_counts_what_it_found():
     assert [(s.text, s.token) for s in explanation.segments] == [("", "[CLS]"), ("b", ""), (" ", ""), ("c", "")]
 
 
-def test_trailing_markers_stand_after_the_text():
-    """What has no vector at the end of a text, such as a full stop, comes before [SEP]."""
+def test_trailing_markers_come_after_the_text():
+    """Text without a vector at the end, such as a full stop, comes before [SEP]."""
     explanation = explained([[0.0, 1.0]], ["a"], [("b", (0, 1)), ("[SEP]", None)], "b.", text="a", spans=[(0, 1)])
     assert [(s.text, s.token) for s in explanation.segments] == [("b", ""), (".", ""), ("", "[SEP]")]
 

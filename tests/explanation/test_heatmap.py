@@ -64,7 +64,7 @@ def test_given_axes_are_drawn_on(explanation):
 
 
 def test_without_matplotlib_the_error_names_the_extra(explanation, monkeypatch):
-    """A missing matplotlib is a MissingDependency that says what to install."""
+    """A missing matplotlib is a MissingDependency that names the extra to install."""
     real = builtins.__import__
 
     def without(name, *args, **kwargs):

@@ -64,8 +64,8 @@ def test_the_score_is_shown_and_its_parts_add_up(encoder):
     """The numbers beside the query's words add up to the score, within their rounding."""
     (hit,) = rerank("parse a date", ["a date from a string"], encoder)
     text = Page(hit.explain()._repr_html_()).text
-    asked, score = re.match(r"(.*) = ([\d.]+)", text).groups()
-    parts = [float(part) for part in re.findall(r" (-?\d\.\d\d|\d\d\.\d\d)(?: |$)", asked)]
+    words, score = re.match(r"(.*) = ([\d.]+)", text).groups()
+    parts = [float(part) for part in re.findall(r" (-?\d\.\d\d|\d\d\.\d\d)(?: |$)", words)]
     assert len(parts) == len(hit.explain().words)
     assert float(score) == pytest.approx(sum(parts), abs=0.005 * len(parts) + 0.0005)
 
