@@ -110,6 +110,7 @@ class TextTokenizer:
         return [most[word] for word in words]
 
     def _expanded(self, token_id: int) -> int:
+        """Return the id to run for an id of a query's text: `pad_expands` replaces the padding id."""
         spec = self.spec
         replaced = spec.pad_expands and spec.expansion_id is not None and token_id == spec.pad_id
         return spec.expansion_id or 0 if replaced else token_id
