@@ -1,28 +1,28 @@
-"""Every error that refcolbert raises on purpose, one tree.
+"""All errors that refcolbert raises on purpose, in one tree.
 
     RefColbertError
-    ├── InvalidInput (ValueError)      what the caller passed: text, vectors, k, documents, filters
+    ├── InvalidInput (ValueError)      an argument: text, vectors, k, documents, a filter
     │   ├── DuplicateId                the id is already in the index, or twice in one call
     │   └── UnknownId (KeyError)       the id is not in the index
     ├── ModelError                     the encoder
     │   ├── ModelNotFound              no model at that path, hub id or default place
-    │   ├── InvalidModel               the folder is there, its files are not what they must be
+    │   ├── InvalidModel               files that are missing, unreadable or contradict each other
     │   ├── EncoderMismatch            the index was made by another encoder
-    │   └── DeviceUnavailable          the execution provider asked for cannot run here
+    │   └── DeviceUnavailable          the requested execution provider cannot run here
     ├── IndexFileError                 the index on disk
     │   ├── IndexNotFound
     │   ├── IndexExists
     │   ├── IndexLocked                another process is writing
     │   ├── IndexTooNewError           written by a newer format than this version reads
     │   ├── IndexWriteError            the disk is full or failed while writing
-    │   └── CorruptIndexError          bytes that differ from what was committed
+    │   └── CorruptIndexError          a file differs from the one that was committed
     ├── ExportError                    the torch side
     │   ├── UnsupportedCheckpoint      a layout, backbone, tensor or setting that cannot be exported faithfully
     │   └── ParityError                the ONNX model differs from its checkpoint
-    ├── TrainingError                  a run that cannot begin, go on or be resumed
+    ├── TrainingError                  a run cannot begin, continue or be resumed
     └── MissingDependency (ImportError)  an extra is not installed; the message names it
 
-A message says what was expected, what was found and what to do. An operation that raises has changed nothing.
+A message has three parts: expected, found, what to do. An operation that raises has changed nothing.
 """
 
 __all__ = [
@@ -51,7 +51,7 @@ __all__ = [
 
 
 class RefColbertError(Exception):
-    """The root: catch this to catch everything that refcolbert raises on purpose."""
+    """The root of the tree: `except RefColbertError` catches all errors below."""
 
 
 class InvalidInput(RefColbertError, ValueError):
@@ -69,11 +69,11 @@ class UnknownId(InvalidInput, KeyError):
 
 
 class ModelError(RefColbertError):
-    """Something about the encoder."""
+    """The root of the errors of encoders."""
 
 
 class ModelNotFound(ModelError):
-    """There is no model where one was looked for."""
+    """There is no model at the path, under the hub id, or in the package."""
 
 
 class InvalidModel(ModelError):
@@ -81,7 +81,7 @@ class InvalidModel(ModelError):
 
 
 class EncoderMismatch(ModelError):
-    """The index needs another encoder than the one at hand."""
+    """The index was made by another encoder than the given one."""
 
 
 class DeviceUnavailable(ModelError):
@@ -89,7 +89,7 @@ class DeviceUnavailable(ModelError):
 
 
 class IndexFileError(RefColbertError):
-    """Something about the index on disk."""
+    """The root of the errors of an index on disk."""
 
 
 class IndexNotFound(IndexFileError):
@@ -97,7 +97,7 @@ class IndexNotFound(IndexFileError):
 
 
 class IndexExists(IndexFileError):
-    """There is already something at that path."""
+    """There is already a file or folder at that path."""
 
 
 class IndexLocked(IndexFileError):
@@ -113,7 +113,7 @@ class IndexWriteError(IndexFileError):
 
 
 class CorruptIndexError(IndexFileError):
-    """A file of the index is not what was committed."""
+    """A file of the index differs from the one that was committed."""
 
 
 class ExportError(RefColbertError):
@@ -129,7 +129,7 @@ class ParityError(ExportError):
 
 
 class TrainingError(RefColbertError):
-    """A training run that cannot begin, go on or be resumed; its last checkpoint is as it was."""
+    """A training run cannot begin, continue or be resumed; its last checkpoint is unchanged."""
 
 
 class MissingDependency(RefColbertError, ImportError):

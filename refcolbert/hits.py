@@ -1,6 +1,6 @@
 """Hits: documents as answers to a query, best first, each explained on demand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -15,13 +15,13 @@ from .encoding.tokens import Span
 from .engine.pooling import clusters
 from .engine.search import Result
 from .errors import RefColbertError
-from .explanation.explanation import Explanation, explain
+from .explanation.explanation import Explanation, LabelledVectors, explain
 from .explanation.html import hit_html
 from .storage.format import Manifest
 from .storage.generation import Generation
 from .storage.groups import check_key, group_of
 
-__all__ = ["Hit", "best_of_groups", "hits_of"]
+__all__ = ["Hit", "best_of_groups", "explain_texts", "hits_of"]
 
 EncoderFor = Callable[[Manifest], Encoder]  # the encoder whose vectors an index holds
 
@@ -83,24 +83,43 @@ def hits_of(generation: Generation, encoder_for: EncoderFor, query: Query, q: Fl
 def _explain(
     generation: Generation, encoder_for: EncoderFor, query: Query, q: Floats, number: int, text: str | None
 ) -> Explanation:
+    """Explain a hit by the vectors that its generation holds, compressed or not: they gave the score."""
     manifest = generation.manifest
-    d = generation.segmented.vectors(np.array([number]))[0]
+    d = generation.segmented.vectors(np.array([number]))[0]  # [n_d, dim]
     encoder = encoder_for(manifest) if manifest.encoder else None
-    labels, spans = _labels(encoder, text, manifest.pool_factor) if encoder and text is not None else ([], [])
-    if len(labels) != len(d):  # the vectors are not this encoder's
-        labels, spans = [f"row {j}" for j in range(len(d))], [None] * len(d)
-    asked = encoder.query_labels(query) if encoder and isinstance(query, str) else []
-    if encoder is None or not isinstance(query, str) or len(asked) != len(q):
-        return explain(q, d, [f"query {i}" for i in range(len(q))], labels, spans, text)
-    places, n_expansion = encoder.query_places(query)
-    return explain(q, d, asked, labels, spans, text, query=query, query_spans=places, n_expansion=n_expansion)
+    return explain_texts(encoder, query, q, text, d, manifest.pool_factor)
 
 
-def _labels(encoder: Encoder, text: str, pool_factor: int) -> tuple[Sequence[str], Sequence[Span]]:
-    """What each vector of a text stands for, and where; a pooled one for all words of its cluster, at the first."""
+def explain_texts(
+    encoder: Encoder | None,
+    query: Query,
+    q: Floats,  # [n_q, dim]
+    text: str | None,
+    d: Floats,  # [n_d, dim]
+    pool_factor: int = 1,
+) -> Explanation:
+    """Explain MaxSim(q, d) with the tokens of `query` and `text`.
+
+    Rows are named by their number where their tokens are unknown: without an encoder or a text, and where the caller
+    gave vectors of another number than the text has tokens.
+    """
+    query_side = LabelledVectors(q, [f"query {i}" for i in range(len(q))])
+    document_side = LabelledVectors(d, [f"row {j}" for j in range(len(d))], text=text)
+    if encoder and isinstance(query, str) and len(tokens := encoder.query_labels(query)) == len(q):
+        spans, n_expansion = encoder.query_places(query)
+        query_side = LabelledVectors(q, tokens, spans, query, n_expansion)
+    if encoder and text is not None:
+        tokens, spans = _document_tokens(encoder, text, pool_factor)
+        if len(tokens) == len(d):
+            document_side = LabelledVectors(d, tokens, spans, text)
+    return explain(query_side, document_side)
+
+
+def _document_tokens(encoder: Encoder, text: str, pool_factor: int) -> tuple[list[str], list[Span]]:
+    """Return the spelling and place of each vector of a text; a pooled vector has all spellings and the first place."""
     labels, spans = encoder.document_labels(text)
     if pool_factor == 1:
         return labels, spans
     cluster = clusters(encoder.encode_documents([text])[0], pool_factor)  # [n_d]
     members = [np.flatnonzero(cluster == i).tolist() for i in range(int(cluster.max()) + 1)]
-    return ["+".join(labels[j] for j in mine) for mine in members], [spans[mine[0]] for mine in members]
+    return ["+".join(labels[j] for j in rows) for rows in members], [spans[rows[0]] for rows in members]

@@ -4,14 +4,12 @@ from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .checks import check_count, check_texts
 from .encoding.encoder import Encoder
 from .engine.maxsim import float32_error_bound, possible_top_k, score, scores
 from .engine.topk import top_k
-from .explanation.explanation import Explanation, explain
-from .hits import Hit
+from .hits import Hit, explain_texts
 
 __all__ = ["rerank"]
 
@@ -39,14 +37,7 @@ def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: 
             id=str(near[i]),
             text=texts[near[i]],
             metadata={},
-            _explain=partial(_explain, encoder, query, q, texts[near[i]], documents[int(near[i])]),
+            _explain=partial(explain_texts, encoder, query, q, texts[near[i]], documents[int(near[i])]),
         )
         for rank, i in enumerate(top_k(exact, k), start=1)
     ]
-
-
-def _explain(encoder: Encoder, query: str, q: NDArray[np.float32], text: str, d: NDArray[np.float32]) -> Explanation:
-    labels, spans = encoder.document_labels(text)
-    query_spans, n_expansion = encoder.query_places(query)
-    asked = encoder.query_labels(query)
-    return explain(q, d, asked, labels, spans, text, query=query, query_spans=query_spans, n_expansion=n_expansion)

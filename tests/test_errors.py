@@ -1,4 +1,4 @@
-"""The error tree: what the module docstring draws is what the classes are."""
+"""The error tree: the classes are those that the module docstring draws."""
 
 import inspect
 import pickle
@@ -21,12 +21,12 @@ def drawn():
     """Class name -> the names of its bases, as the docstring draws them."""
     tree, path = {}, []
     for line in errors.__doc__.splitlines():
-        found = re.match(r"^( {4}[│ ]*(?:[├└]── )?)([A-Z]\w+)(?: \((\w+)\))?", line)
-        if found:
-            depth = (len(found[1]) - 4) // 4
-            path = [*path[:depth], found[2]]
+        drawn_class = re.match(r"^( {4}[│ ]*(?:[├└]── )?)([A-Z]\w+)(?: \((\w+)\))?", line)
+        if drawn_class:
+            depth = (len(drawn_class[1]) - 4) // 4
+            path = [*path[:depth], drawn_class[2]]
             parent = path[depth - 1] if depth else "Exception"
-            tree[found[2]] = [parent, found[3]] if found[3] else [parent]
+            tree[drawn_class[2]] = [parent, drawn_class[3]] if drawn_class[3] else [parent]
     return tree
 
 
@@ -42,7 +42,7 @@ def test_every_class_is_exported():
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
 def test_every_error_can_be_caught_at_the_root(name):
-    """Each class descends from RefColbertError and says in its docstring what it means."""
+    """Each class descends from RefColbertError and has a docstring."""
     assert issubclass(CLASSES[name], RefColbertError)
     assert CLASSES[name].__doc__.endswith(".")
 
@@ -60,7 +60,7 @@ def test_an_error_keeps_its_message(name):
     ("cls", "built_in"),
     [(errors.InvalidInput, "ValueError"), (UnknownId, "KeyError"), (MissingDependency, "ImportError")],
 )
-def test_what_python_programmers_expect_catches_ours(cls, built_in):
+def test_the_usual_built_in_error_catches_ours(cls, built_in):
     """An except clause for the usual built-in error catches ours."""
     with pytest.raises(BUILT_IN[built_in]):
         raise cls("found nothing")

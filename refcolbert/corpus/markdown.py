@@ -1,6 +1,6 @@
-"""Markdown: front matter as metadata, and one section for each heading, by the CommonMark parser markdown-it-py.
+"""Markdown: front matter as metadata, and one section per heading, by the CommonMark parser markdown-it-py.
 
-Only headings at the top level cut: one inside a quotation, a list or a code block is part of its section.
+Only headings at the top level begin a section. A heading inside a quotation, a list or a code block does not.
 """
 
 import math
@@ -11,53 +11,68 @@ from typing import Any
 
 __all__ = ["Section", "front_matter", "sections"]
 
-LINE_END = re.compile(r"\r\n?|\n")  # what ends a line in CommonMark
+LINE_END = re.compile(r"\r\n?|\n")  # the ends of a line in CommonMark
 FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What stands below one heading and before the next one."""
+    """The text between one heading and the next one."""
 
-    path: tuple[str, ...]  # the headings above it and its own; () for what stands before the first one
-    anchor: str  # of its heading in a page made of this text, as GitHub has it; "" before the first heading
+    path: tuple[str, ...]  # the headings above it and its own; () before the first heading
+    anchor: str  # of its heading in a page made of this text, as on GitHub; "" before the first heading
     body: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Heading:
-    level: int  # 0 where the text begins and where it ends
+    level: int  # 1 to 6; 0 for the beginning and the end of the text
     title: str
     first: int  # its first line
     after: int  # the line after it
 
 
 def front_matter(text: str) -> tuple[dict[str, Any], str]:
-    r"""The YAML mapping between `---` lines at the very beginning, as plain JSON, and the text behind it.
+    r"""Return the YAML mapping between `---` lines at the very beginning, as plain JSON, and the text behind it.
 
-    What is no such mapping, or uses YAML's aliases, is text like any other. Lines of the text end in "\n".
+    Anything else at the beginning is text, also a mapping with YAML aliases. Lines of the text end in "\n".
+    An example:
+
+        >>> front_matter("---\ntitle: Cats\n---\nCats sleep.\n")
+        ({'title': 'Cats'}, 'Cats sleep.\n')
     """
-    import yaml  # only whoever reads Markdown waits for the two parsers
+    # Imported here, as markdown_it below: only readers of Markdown pay for the two parsers.
+    import yaml
 
     text = LINE_END.sub("\n", text)
-    found = FRONT_MATTER.match(text)
-    if found is None:
+    block = FRONT_MATTER.match(text)
+    if block is None:
         return {}, text
     try:
-        aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(found[1], yaml.SafeLoader))
-        fields = None if aliases else yaml.safe_load(found[1])
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none
+        # A few aliases of aliases expand to gigabytes.
+        aliases = any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(block[1], yaml.SafeLoader))
+        fields = None if aliases else yaml.safe_load(block[1])
+    # ValueError: a date that does not exist, such as 2024-99-99.
+    except (yaml.YAMLError, ValueError, RecursionError):
         fields = None
     if not isinstance(fields, dict):
         return {}, text
-    return {str(key): _plain(value) for key, value in fields.items()}, text[found.end() :]
+    return {str(key): _plain(value) for key, value in fields.items()}, text[block.end() :]
 
 
 def sections(text: str) -> list[Section]:
-    """The sections of a text in order. One in which nothing stands is left out, unless nothing deeper follows in it."""
+    r"""Return the sections of a text in order.
+
+    An empty section is left out if a deeper one follows: its heading is in the path of that one. An example:
+
+        >>> for section in sections("# Pets\n## Cats\nCats sleep.\n## Dogs\nDogs bark.\n"):
+        ...     print(section.path, section.anchor, section.body)
+        ('Pets', 'Cats') cats Cats sleep.
+        ('Pets', 'Dogs') dogs Dogs bark.
+    """
     lines = LINE_END.split(text)
     headings = [_Heading(0, "", 0, 0), *_headings(text), _Heading(0, "", len(lines), len(lines))]
-    found: list[Section] = []
+    parts: list[Section] = []
     above: list[_Heading] = []
     anchors: set[str] = set()
     for heading, following in pairwise(headings):
@@ -66,8 +81,8 @@ def sections(text: str) -> list[Section]:
         body = "\n".join(lines[heading.after : following.first]).strip("\n")
         if body.strip() or (heading.level and following.level <= heading.level):
             path = tuple(outer.title for outer in above if outer.title)
-            found.append(Section(path=path, anchor=anchor, body=body))
-    return found
+            parts.append(Section(path=path, anchor=anchor, body=body))
+    return parts
 
 
 def _headings(text: str) -> list[_Heading]:
@@ -83,7 +98,7 @@ def _headings(text: str) -> list[_Heading]:
 
 
 def _words(inline: list[Any]) -> str:
-    """A heading's text without its markup."""
+    """Return a heading's text without its markup."""
     text = "".join(
         part.content if part.type in ("text", "code_inline") else " " * (part.type == "softbreak") for part in inline
     )
@@ -91,7 +106,7 @@ def _words(inline: list[Any]) -> str:
 
 
 def _anchor(title: str, taken: set[str]) -> str:
-    """Lower case, punctuation gone, hyphens for spaces; a number behind it where that is taken."""
+    """Return the anchor of a heading: lower case, no punctuation, hyphens for spaces, a number if it is taken."""
     base = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") or "section"
     anchor, count = base, 0
     while anchor in taken:
@@ -102,7 +117,7 @@ def _anchor(title: str, taken: set[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A YAML value as JSON can hold it: dates and whatever else is strange as text."""
+    """Return a YAML value as plain JSON: dates and all other types become text."""
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):

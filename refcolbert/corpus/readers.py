@@ -1,16 +1,16 @@
-"""Readers: files of documents in the layouts people have -> `Document`s, one at a time.
+"""Files of documents -> `Document`s, one at a time.
 
     BEIR       a folder with corpus.jsonl, or that file: {"_id", "title", "text"}
-    jsonl      {"id" | "_id", "text", "title"?, "metadata"?}, one object a line; other keys become metadata
+    jsonl      {"id" | "_id", "text", "title"?, "metadata"?}, one object per line; other keys become metadata
     csv        a header with a column `text`, perhaps `id` and `title`; other columns become metadata, as text
-    tsv        id <tab> text a line, or text alone
-    markdown   one document for each heading (`markdown`): its id ends in #anchor, its title is the path of headings
-    text       the whole file
-    folder     every Markdown and text file below it, or if there is none every other one; hidden ones are left out
+    tsv        id <tab> text, or text alone, one document per line
+    markdown   one document per heading (`markdown`): its id ends in #anchor, its title is the path of headings
+    text       one document, the whole file
+    folder     all Markdown and text files below it, else all JSONL, CSV and TSV files; hidden files are left out
 
-Names tell layouts (FORMATS); a name that ends in .gz is decompressed. A document without an id is called by its file
-and line, a file by its path in the folder. A title goes in front of the text. What cannot be read names its file and
-line; nothing is skipped.
+The ending of a file's name says its layout (FORMATS); a file with the ending .gz is decompressed. A document without an
+id is named by file and line, a whole file by its path in the folder. A title is put in front of the text. An error
+names the file and line that cannot be read; no document is skipped.
 """
 
 import csv
@@ -35,14 +35,26 @@ FORMATS = {
     "text": (".txt", ".rst"),
 }
 WHOLE = ("markdown", "text")  # formats in which a file is a document
-OF_A_DOCUMENT = ("_id", "id", "title", "text")  # fields of a record that are not metadata
-PASSAGE_OF = "passage_of"  # the metadata of a passage that names the document it was cut from
+NOT_METADATA = ("_id", "id", "title", "text")  # fields of a record
+PASSAGE_OF = "passage_of"  # metadata of a passage: the id of its document
 
 Lines = Iterator[tuple[str, str]]  # ("file:line", line)
 
 
 def read_documents(path: str | Path, layout: str | None = None) -> Iterator[Document]:
-    """Documents of a file or folder, in file order (folders sorted by path). Without `layout` names tell the layout."""
+    r"""Return the documents of a file or folder, in file order (a folder's files sorted by path).
+
+        path    a file, or a folder of files
+        layout  one of FORMATS for a single file; None: the ending of its name says it
+
+    Raises `InvalidInput` for a path without documents, and while reading for a line that cannot be read. An example:
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "pets.tsv").write_text("d1\tCats sleep.\nd2\tDogs bark.\n")
+        ...     [(document.id, document.text) for document in read_documents(folder)]
+        [('d1', 'Cats sleep.'), ('d2', 'Dogs bark.')]
+    """
     path = Path(path)
     corpora = [path / name for name in ("corpus.jsonl", "corpus.jsonl.gz") if (path / name).is_file()]
     if corpora:
@@ -50,24 +62,31 @@ def read_documents(path: str | Path, layout: str | None = None) -> Iterator[Docu
     if path.is_dir():
         return (document for file in _files(path) for document in _read_file(file, file.relative_to(path).as_posix()))
     if not path.is_file():
-        raise InvalidInput(f"{path}: there is no such file; expected one ending in {_endings()}, or a folder")
+        raise InvalidInput(f"{path}: expected a file ending in {_endings()}, or a folder, found no such file")
     return _read_file(path, path.name, layout)
 
 
 def read_stream(stream: BinaryIO, layout: str, name: str = "stdin") -> Iterator[Document]:
-    """Documents of an open file, in one of the FORMATS; `name` stands in ids and messages."""
+    r"""Return the documents of an open binary file in one of the FORMATS; `name` appears in ids and errors.
+
+    An example:
+
+        >>> import io
+        >>> [document.id for document in read_stream(io.BytesIO(b"Cats sleep.\nDogs bark.\n"), "tsv")]
+        ['stdin:1', 'stdin:2']
+    """
     if layout not in READERS:
         raise InvalidInput(f"{name}: expected one of the formats {', '.join(READERS)}, found {layout!r}")
     return READERS[layout](stream, name)
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("file:line", object) of each line that is not blank. Raises `InvalidInput` naming file and line."""
+    """Yield ("file:line", object) for each line that is not blank. Raises `InvalidInput` with file and line."""
     return _objects(read_lines(path))
 
 
 def read_lines(path: Path) -> Lines:
-    """("file:line", line without its end) of each line that is not blank; `InvalidInput` names file and line."""
+    """Yield ("file:line", line without its end) for each line that is not blank. Raises `InvalidInput` with both."""
     with _opened(path) as stream:
         yield from _lines(stream, path.name)
 
@@ -77,6 +96,7 @@ def _read_file(path: Path, name: str, layout: str | None = None) -> Iterator[Doc
     if layout is None:
         raise InvalidInput(f"{path}: expected a file ending in {_endings()}, or a folder")
 
+    # Only this part is a generator, so that an unknown ending raises before the first document is read.
     def documents() -> Iterator[Document]:
         with _opened(path) as stream:
             yield from read_stream(stream, layout, name)
@@ -86,14 +106,14 @@ def _read_file(path: Path, name: str, layout: str | None = None) -> Iterator[Doc
 
 def _opened(path: Path) -> BinaryIO:
     try:
-        opened = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 - by the caller
-        return cast("BinaryIO", opened)
+        stream = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 - callers close
+        return cast("BinaryIO", stream)
     except OSError as error:
         raise InvalidInput(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _format(path: PurePath) -> str | None:
-    """What the name of a file says about its layout."""
+    """Return the layout that a file's name says, None for an unknown ending."""
     ending = PurePath(path.stem if path.suffix.lower() == ".gz" else path).suffix.lower()
     return next((name for name, endings in FORMATS.items() if ending in endings), None)
 
@@ -103,13 +123,13 @@ def _endings() -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of a folder that are documents, else those that hold some."""
+    """Return the files below a folder that are documents, or, without any, the files that hold documents."""
     visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
     files = [(p, _format(p)) for p in sorted(visible) if p.is_file()]
-    found = [p for p, layout in files if layout in WHOLE] or [p for p, layout in files if layout is not None]
-    if not found:
+    paths = [p for p, layout in files if layout in WHOLE] or [p for p, layout in files if layout is not None]
+    if not paths:
         raise InvalidInput(f"{folder}: expected corpus.jsonl or files ending in {_endings()}, found none")
-    return found
+    return paths
 
 
 # ---- layouts: an open file and its name -> documents
@@ -119,11 +139,12 @@ def _jsonl(stream: BinaryIO, name: str) -> Iterator[Document]:
     for where, record in _objects(_lines(stream, name)):
         metadata = record.pop("metadata", None)
         if metadata is not None and not isinstance(metadata, dict):
-            raise InvalidInput(f"{where}: expected an object as 'metadata'")
+            raise InvalidInput(f"{where}: expected an object as 'metadata', found {type(metadata).__name__}")
         yield _document(where, record, metadata or {})
 
 
 def _csv(stream: BinaryIO, name: str) -> Iterator[Document]:
+    """Yield one document per row; an empty id or title counts as none, and every field is text."""
     reader = csv.reader(_decoded(stream, name), strict=True)
     header = _row(reader, name)
     if header is None:
@@ -136,7 +157,7 @@ def _csv(stream: BinaryIO, name: str) -> Iterator[Document]:
             raise InvalidInput(f"{where}: expected {len(header)} fields as in the header, found {len(row)}")
         if row:
             fields = dict(zip(header, row, strict=True))
-            known = {key: fields.pop(key) or None for key in OF_A_DOCUMENT if key in fields}
+            known = {key: fields.pop(key) or None for key in NOT_METADATA if key in fields}
             known |= {"text": known["text"] or "", "title": known.get("title") or ""}
             yield _document(where, known, fields)
 
@@ -159,13 +180,15 @@ def _text(stream: BinaryIO, name: str) -> Iterator[Document]:
 
 
 def _markdown(stream: BinaryIO, name: str) -> Iterator[Document]:
+    """Yield one document per section; its title is the path of headings, below the title of the front matter."""
     fields, text = front_matter("".join(_decoded(stream, name)))
     root = str(fields.get("title") or "")
-    found = sections(text)
-    if len(found) < 2:  # as it is, unless its heading says more than its name
-        path = found[0].path if found else ()
-        found = [Section(path=path, anchor="", body=found[0].body if path else text)]
-    for section in found:
+    parts = sections(text)
+    # One section is the whole file: its id needs no anchor. A text without a heading stays as it is, white space too.
+    if len(parts) < 2:
+        path = parts[0].path if parts else ()
+        parts = [Section(path=path, anchor="", body=parts[0].body if path else text)]
+    for section in parts:
         path = section.path if section.path[:1] == (root,) or not root else (root, *section.path)
         title = " > ".join(path)
         yield Document(
@@ -174,7 +197,7 @@ def _markdown(stream: BinaryIO, name: str) -> Iterator[Document]:
             metadata={
                 **fields,
                 **({"title": title} if title else {}),
-                **({PASSAGE_OF: name} if len(found) > 1 else {}),
+                **({PASSAGE_OF: name} if len(parts) > 1 else {}),
             },
         )
 
@@ -189,12 +212,13 @@ READERS: dict[str, Callable[[BinaryIO, str], Iterator[Document]]] = {
 
 
 def _document(where: str, record: dict[str, Any], metadata: dict[str, Any]) -> Document:
-    """A record with "text" and perhaps "id" or "_id" and "title"; its other fields are metadata, too."""
+    """Return a record as a document: "text", perhaps "id" or "_id" and "title"; its other fields are metadata."""
     name = record.pop("_id", None)
     name = record.pop("id", name)
     title, text = record.pop("title", ""), record.pop("text", None)
     if not isinstance(text, str) or not isinstance(title, str) or isinstance(name, bool | float | list | dict):
-        raise InvalidInput(f"{where}: expected string 'text' (and 'title') and a string or integer id")
+        types = {key: type(value).__name__ for key, value in (("text", text), ("title", title), ("id", name))}
+        raise InvalidInput(f"{where}: expected string 'text' (and 'title') and a string or integer id, found {types}")
     return Document(
         id=where if name is None else str(name),
         text=f"{title} {text}".strip() if title else text,
@@ -223,12 +247,13 @@ def _lines(stream: BinaryIO, name: str) -> Lines:
 
 
 def _decoded(stream: BinaryIO, name: str) -> Iterator[str]:
-    r"""The lines of a UTF-8 file, each with its end; only "\n" ends one."""
+    r"""Yield the lines of a UTF-8 file, each with its end; only "\n" ends a line."""
     number = 0
     try:
         for number, raw in enumerate(stream, start=1):
             yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{name}:{number}: not UTF-8: {error}; convert the file to UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:  # the latter two: damaged .gz
+    # EOFError and zlib.error come from a damaged .gz file.
+    except (OSError, EOFError, zlib.error) as error:
         raise InvalidInput(f"{name}: cannot be read after line {number}: {error}") from error

@@ -1,6 +1,6 @@
-"""The docstrings of Python's own standard library: real English text that is on every machine.
+"""The docstrings of Python's standard library: real English text that is on every machine.
 
-The demo indexes them; the default model's training began with them. Sources are parsed, never imported.
+The demo indexes them. The default model was first trained on them. Sources are parsed, never imported.
 """
 
 import ast
@@ -13,7 +13,7 @@ from ..documents import Document
 
 __all__ = ["standard_library_docstrings"]
 
-# Test suites, vendored packages and toys: not documentation that anybody searches.
+# Test suites, vendored packages and toys: nobody searches their documentation.
 LEFT_OUT = {
     "test",
     "tests",
@@ -25,15 +25,16 @@ LEFT_OUT = {
     "pydoc_data",
     "__pycache__",
 }
-LEAST_CHARACTERS = 40  # shorter ones ("See above.") say nothing on their own
+LEAST_CHARACTERS = 40  # a shorter docstring ("See above.") says nothing on its own
 
 Definition = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def standard_library_docstrings() -> list[Document]:
-    """Every public module's, class's and function's docstring, each text once, in order of its qualified name.
+    """Return one document per docstring of a public module, class or function, sorted by qualified name.
 
-    The id is the qualified name, the text that name and the docstring; metadata holds the module.
+    The id is the qualified name. The text is the name and the docstring, and each text occurs once. The metadata holds
+    the module.
     """
     root = Path(sysconfig.get_path("stdlib"))
     documents = {document.text: document for path in sorted(root.rglob("*.py")) for document in _of_file(path, root)}
@@ -48,7 +49,8 @@ def _of_file(path: Path, root: Path) -> Iterator[Document]:
     module = ".".join(part for part in parts if part != "__init__")
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):  # a few library files are broken on purpose
+    # A few files of the library are broken on purpose.
+    except (SyntaxError, ValueError):
         return
     for name, text in _of_node(tree, module):
         yield Document(id=name, text=f"{name}: {text}", metadata={"module": module})

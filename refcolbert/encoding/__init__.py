@@ -3,8 +3,8 @@
 Read in this order:
 
     spec       EncodingSpec: every choice that a checkpoint fixes about encoding
-    tokens     text -> token ids, attention, which rows to keep
-    onnx_file  checks of an ONNX file, without the onnx package
+    tokens     text -> token ids, attention and the rows to keep
+    onnx_file  external tensors and matrix products of an ONNX file, without the onnx package
     encoder    token ids -> unit vectors; the only module that imports ONNX Runtime
 
 May import: arrays, checks, errors, and the `Ragged` of the engine. `refcolbert.Encoder` and `refcolbert.EncodingSpec`

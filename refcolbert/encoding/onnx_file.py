@@ -1,13 +1,13 @@
-"""What an ONNX file keeps elsewhere, found without any library.
+"""Two facts about an ONNX file, read without the onnx package: its external tensors and its matrix products.
 
-A tensor of an ONNX graph may name another file as the place of its data. ONNX Runtime follows that, older releases to
-any path, also when it was handed the graph as bytes; and what lies in another file no content hash covers. So every
-tensor of a graph is looked at before ONNX Runtime sees it.
+A tensor of an ONNX graph may name another file as the place of its data. ONNX Runtime reads that file, in older
+releases at any path, even if the graph was passed as bytes. A content hash of model.onnx does not cover that file. So
+`external_tensors` lists such tensors before ONNX Runtime sees the graph.
 
-The multiplications of a graph are those of its matrix products: with a weight [a, b] every token takes a * b, and two
-products of what tokens say to each other (attention) take its width for every pair of tokens.
+`matrix_products` counts the multiplications of one text. A product with a weight [a, b] takes a * b per token. The two
+products of attention, of tokens with tokens, take the width of attention per pair of tokens.
 
-An ONNX file is a protobuf message: fields of (number, kind) and content, whose numbers onnx.proto defines.
+An ONNX file is a protobuf message: a sequence of fields, each with a number and a kind. onnx.proto defines the numbers.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from math import prod
 
 __all__ = ["external_tensors", "matrix_products"]
 
-# Of each message the fields that lead to tensors. "initializer" is a tensor of the main graph itself.
+# Message -> the fields that lead to tensors. An "initializer" is a tensor of the main graph itself.
 MESSAGES = {
     "model": {7: "main graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -31,35 +31,37 @@ DIMS, INT64_DATA, RAW_DATA = 1, 7, 9  # of a tensor
 GRAPH, NODE, INITIALIZER = 7, 1, 5  # of the model, of its graph
 INPUT, OUTPUT, OPERATOR, ATTRIBUTE, TENSOR = 1, 2, 4, 5, 5  # of a node, of an attribute
 PRODUCTS = {"MatMul", "Gemm", "MatMulInteger"}
-# What comes out of these is as constant as their first input.
+# The output of these operators is a constant if their first input is one.
 PASSING = {"Cast", "DequantizeLinear", "Expand", "Identity", "Mul", "Reshape", "Transpose", "Unsqueeze"}
-LENGTHS = {1: 8, 5: 4}  # of the kinds of fixed length
-LONGEST_NUMBER = 10
+LENGTHS = {1: 8, 5: 4}  # bytes of the kinds of fixed length
+LONGEST_NUMBER = 10  # bytes of a 64-bit number, 7 bits per byte
 
 
 def external_tensors(model: bytes) -> Iterator[tuple[str, bool]]:
-    """(name, whether it is an initializer of the main graph) of each tensor whose data lies outside the file.
+    """Yield (name, True for an initializer of the main graph) for each tensor with data outside the file.
 
-    Raises `ValueError` when the bytes are no protobuf message.
+    Raises `ValueError` if the bytes are not a protobuf message.
     """
+    # A list instead of recursion: a hostile graph may be nested deeper than Python's stack.
     waiting = [("model", memoryview(model))]
     while waiting:
-        what, message = waiting.pop()
-        if what in MESSAGES:
-            inner = MESSAGES[what]
+        kind, message = waiting.pop()
+        if kind in MESSAGES:
+            inner = MESSAGES[kind]
             waiting += [(inner[number], content) for number, content in _fields(message) if number in inner]
             continue
         fields = dict(_fields(message))
+        # Either sign is enough: entries of external data, or a location other than 0, the file itself.
         if EXTERNAL_DATA in fields or any(fields.get(DATA_LOCATION, b"")):
-            yield bytes(fields.get(NAME, b"")).decode(errors="replace"), what == "initializer"
+            yield bytes(fields.get(NAME, b"")).decode(errors="replace"), kind == "initializer"
 
 
 def matrix_products(model: bytes) -> tuple[int, int]:
-    """(a, b): a text of n tokens takes n a + n^2 b multiplications in the matrix products of the main graph.
+    """Return (a, b): a text of n tokens takes n a + n^2 b multiplications in the matrix products of the main graph.
 
-    A product of two activations is taken for attention: its width is the rows of the next weight, that of the output
-    projection. What is not a product of matrices is not counted, nor products with a vector.
-    Raises `ValueError` when the bytes are no protobuf message.
+    A product of two activations counts as attention. Its width is the number of rows of the next weight, the output
+    projection. Products with a vector and other operators are not counted.
+    Raises `ValueError` if the bytes are not a protobuf message.
     """
     graphs = [part for number, part in _fields(memoryview(model)) if number == GRAPH]
     parts = [part for graph in graphs[-1:] for part in _fields(graph)]
@@ -76,21 +78,21 @@ def matrix_products(model: bytes) -> tuple[int, int]:
 
 
 Numbers = tuple[int, ...]
-Tensor = tuple[Numbers, Numbers]  # shape; and the numbers in it where they may be another shape
+Tensor = tuple[Numbers, Numbers]  # its shape, and its values where they can be the shape that a Reshape gives
 
 
 def _factor(
-    operator: str, inputs: list[bytes], outputs: list[bytes], held: Tensor | None, known: dict[bytes, Tensor]
+    operator: str, inputs: list[bytes], outputs: list[bytes], value: Tensor | None, known: dict[bytes, Tensor]
 ) -> Numbers | None:
-    """What a product multiplies by: a weight [a, b], or () for activations; None where nothing is counted.
+    """Return the shape [a, b] of the weight that a node multiplies by, () for activations, None for other nodes.
 
-    `known` are the constants; it learns which outputs are.
+    `known` holds the constants by name. A node whose output is a constant adds it there.
     """
     constants = [known[name] for name in inputs if name in known]
     if operator in PRODUCTS:
         return next((shape for shape, _ in constants if len(shape) == 2), None if constants else ())
-    if operator == "Constant" and held is not None:
-        known[outputs[0]] = held
+    if operator == "Constant" and value is not None:
+        known[outputs[0]] = value
     elif operator in PASSING and inputs[0] in known:
         shape, _ = known[inputs[0]]
         new = {"Transpose": shape[::-1], "Reshape": constants[-1][1], "Expand": (), "Unsqueeze": ()}
@@ -99,29 +101,29 @@ def _factor(
 
 
 def _node(message: memoryview) -> tuple[str, list[bytes], list[bytes], Tensor | None]:
-    """(operator, names of its inputs, names of its outputs, a tensor that it holds)."""
+    """Return (operator, names of its inputs, names of its outputs, the tensor of a Constant)."""
     fields = list(_fields(message))
     operator = b"".join(bytes(content) for number, content in fields if number == OPERATOR)
     inputs = [bytes(content) for number, content in fields if number == INPUT]
     outputs = [bytes(content) for number, content in fields if number == OUTPUT]
     attributes = [content for number, content in fields if number == ATTRIBUTE]
-    held = [_tensor(content)[1] for a in attributes for number, content in _fields(a) if number == TENSOR]
-    return operator.decode(errors="replace"), inputs, outputs, held[0] if held else None
+    tensors = [_tensor(content)[1] for a in attributes for number, content in _fields(a) if number == TENSOR]
+    return operator.decode(errors="replace"), inputs, outputs, tensors[0] if tensors else None
 
 
 def _tensor(message: memoryview) -> tuple[bytes, Tensor]:
-    """(name, (shape, numbers)) of a tensor."""
+    """Return (name, (shape, values)) of a tensor."""
     fields = list(_fields(message))
     name = b"".join(bytes(content) for number, content in fields if number == NAME)
-    shape, listed = (tuple(_numbers(content for n, content in fields if n == which)) for which in (DIMS, INT64_DATA))
+    shape, values = (tuple(_numbers(content for n, content in fields if n == field)) for field in (DIMS, INT64_DATA))
     raw = b"".join(bytes(content) for number, content in fields if number == RAW_DATA and len(shape) == 1)
-    if len(raw) == 8 * sum(shape) and not listed:
-        listed = tuple(int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8))
-    return name, (shape, listed)
+    if len(raw) == 8 * sum(shape) and not values:
+        values = tuple(int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8))
+    return name, (shape, values)
 
 
 def _numbers(contents: Iterable[memoryview]) -> Iterator[int]:
-    """Numbers that stand one in a field, or all in one."""
+    """Yield the numbers of a repeated field, which may have one field each or share one."""
     for content in contents:
         at = 0
         while at < len(content):
@@ -130,11 +132,12 @@ def _numbers(contents: Iterable[memoryview]) -> Iterator[int]:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(number, content) of each field."""
+    """Yield (number, content) of each field."""
     at = 0
     while at < len(message):
         key, at = _number(message, at)
-        if key >= 2**32:  # some readers would drop the high bits
+        # Some readers would drop the high bits, and so see another field than this one.
+        if key >= 2**32:
             raise ValueError("a field whose number is too large")
         kind = key & 7
         if kind == 0:
@@ -153,7 +156,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _number(message: memoryview, at: int) -> tuple[int, int]:
-    """(a number of 7 bits a byte, low ones first, and where it ends)."""
+    """Return (the number at `at`, the place after it): 7 bits per byte, low bits first, the top bit says "more"."""
     value = 0
     for i, byte in enumerate(message[at : at + LONGEST_NUMBER]):
         value |= (byte & 127) << 7 * i

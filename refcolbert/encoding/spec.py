@@ -1,8 +1,8 @@
-"""EncodingSpec: every switch that a trained checkpoint fixes about how text becomes token vectors.
+"""EncodingSpec: every choice that a trained checkpoint fixes about how text becomes token vectors.
 
 A ColBERT checkpoint is weights plus conventions: which ids frame a text, how long it may be, whether a query is padded
-with [MASK], which document rows are dropped. Implementations disagree on all of them, so none is left implicit. The
-spec is plain data, written as `encoding.json` beside `model.onnx`, and `tokens.py` follows it without knowing where the
+with [MASK], which document rows are dropped. Implementations disagree on all of them, so the spec states each one. It
+is plain data, written as `encoding.json` beside `model.onnx`. `tokens.py` follows the spec and does not know where the
 model came from. With body(t) the tokenizer's ids of `prompt + t` without special tokens,
 
     query     prefix + body[: query_length - |prefix| - |suffix|] + suffix (+ expansion_id up to expansion_length)
@@ -12,6 +12,7 @@ and rows whose id is in the side's skiplist are dropped.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -24,63 +25,50 @@ SPEC_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodingSpec:
-    """How one model encodes queries and documents; immutable, comparable, JSON both ways.
+    """The rules by which one model encodes queries and documents: immutable, comparable, JSON both ways.
 
-    Lengths count every token, markers included. Ids are those of the model's own tokenizer.
+    Lengths count every token, markers included. Ids are the ids of the model's own tokenizer.
+
+        >>> from refcolbert import Encoder
+        >>> spec = Encoder.load().spec
+        >>> spec.query_length, spec.document_length
+        (256, 512)
+        >>> EncodingSpec.from_json(spec.to_json()) == spec
+        True
     """
 
     dim: int  # columns of a token vector
     query_length: int  # longest query
     document_length: int  # longest document
-    query_prefix_ids: tuple[int, ...]  # before the text: ([CLS], [Q]) for ColBERT
-    query_suffix_ids: tuple[int, ...]  # after it, kept when the text is cut: ([SEP],)
+    query_prefix_ids: tuple[int, ...]  # ids before the text: ([CLS], [Q]) for ColBERT
+    query_suffix_ids: tuple[int, ...]  # ids after the text, also after a text that was cut: ([SEP],)
     document_prefix_ids: tuple[int, ...]  # ([CLS], [D])
     document_suffix_ids: tuple[int, ...]  # ([SEP],)
     pad_id: int  # fills a batch to one length; attention 0, its rows are never returned
     expansion_id: int | None  # [MASK]: fills up a short query, its rows are kept; None: no query augmentation
-    expansion_length: int | None = None  # what short queries are filled up to; None: query_length
-    expansion_attended: bool = False  # whether other tokens may attend to the expansion tokens
-    pad_expands: bool = False  # a pad_id that the query's own text spells ("[PAD]") becomes expansion_id, attended
+    expansion_length: int | None = None  # short queries are filled up to it; None: to query_length
+    expansion_attended: bool = False  # other tokens may attend to the expansion tokens
+    pad_expands: bool = False  # "[PAD]" in the text of a query becomes expansion_id, and is attended
     skiplist: tuple[int, ...] = ()  # ids whose document rows are dropped (punctuation); ascending
     query_skiplist: tuple[int, ...] = ()  # ids whose query rows are dropped; ascending
     query_prompt: str = ""  # text put before every query, inside the length
     document_prompt: str = ""  # text put before every document, inside the length
     strip: bool = False  # remove surrounding white space from prompt and text before tokenizing
-    lowercase: bool = False  # lower-case prompt and text before tokenizing (besides what the tokenizer does)
+    lowercase: bool = False  # lower-case prompt and text before tokenizing (the tokenizer may do so too)
 
     def __post_init__(self) -> None:
-        """Reject a spec that no text could satisfy."""
-        for name, least in (("dim", 1), ("query_length", 1), ("document_length", 1), ("pad_id", 0)):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise InvalidModel(f"encoding spec: {name} must be an integer >= {least}, found {value!r}")
-        skiplists, frames = ("skiplist", "query_skiplist"), ("query_prefix_ids", "query_suffix_ids")
-        for name in (*skiplists, *frames, "document_prefix_ids", "document_suffix_ids"):
-            ids = getattr(self, name)
-            if not isinstance(ids, tuple) or any(type(i) is not int or not 0 <= i < 2**31 for i in ids):
-                raise InvalidModel(f"encoding spec: {name} must be a tuple of token ids >= 0, found {ids!r}")
-        for name in skiplists:
-            if list(getattr(self, name)) != sorted(set(getattr(self, name))):
-                raise InvalidModel(f"encoding spec: {name} must be ascending and without repetition")
-        fill = self.expansion_length
-        if fill is not None and (type(fill) is not int or not 1 <= fill <= self.query_length):
-            raise InvalidModel(f"encoding spec: expansion_length must be null or 1 to query_length, found {fill!r}")
-        if self.expansion_id is not None and (type(self.expansion_id) is not int or self.expansion_id < 0):
-            raise InvalidModel(f"encoding spec: expansion_id must be null or a token id, found {self.expansion_id!r}")
-        for name in ("expansion_attended", "pad_expands", "strip", "lowercase"):
-            if type(getattr(self, name)) is not bool:
-                raise InvalidModel(f"encoding spec: {name} must be true or false, found {getattr(self, name)!r}")
-        for name in ("query_prompt", "document_prompt"):
-            if not isinstance(getattr(self, name), str):
-                raise InvalidModel(f"encoding spec: {name} must be text, found {getattr(self, name)!r}")
-            if any("\ud800" <= character <= "\udfff" for character in getattr(self, name)):
-                raise InvalidModel(f"encoding spec: {name} holds a lone surrogate, which no tokenizer takes")
-        for side, length in (("query", self.query_length), ("document", self.document_length)):
+        """Check each field by its rule, then the lengths against each other. Raises `InvalidModel`."""
+        for names, expected, allows in RULES:
+            for name in names.split():
+                if not allows(getattr(self, name)):
+                    raise _invalid(name, expected, getattr(self, name))
+        if (self.expansion_length or 1) > self.query_length:
+            raise _invalid("expansion_length", f"at most query_length, {self.query_length}", self.expansion_length)
+        for side in ("query", "document"):
             frame = len(getattr(self, f"{side}_prefix_ids")) + len(getattr(self, f"{side}_suffix_ids"))
-            if length < max(frame, 1):
-                raise InvalidModel(
-                    f"encoding spec: {side}_length is {length}, its prefix and suffix alone take {frame}"
-                )
+            if getattr(self, f"{side}_length") < frame:
+                expected = f"at least the {frame} ids of its prefix and suffix"
+                raise _invalid(f"{side}_length", expected, getattr(self, f"{side}_length"))
 
     def to_json(self) -> str:
         """Return the spec as JSON text with sorted keys; equal specs give equal text."""
@@ -88,21 +76,64 @@ class EncodingSpec:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote. A missing, unknown or ill-typed key is an `InvalidModel`, never a guess."""
+        """Return the spec that `to_json` wrote. A missing, unknown or ill-typed key raises `InvalidModel`."""
         try:
-            found: Any = json.loads(text)
+            values = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise InvalidModel(f"encoding.json is not JSON: {error}") from error
-        if not isinstance(found, dict):
-            raise InvalidModel(f"encoding.json must hold one object, found {type(found).__name__}")
-        version = found.pop("spec_version", None)
+            raise InvalidModel(f"encoding.json must be JSON, found: {error}; export the model again") from error
+        if not isinstance(values, dict):
+            raise InvalidModel(f"encoding.json must hold one object, found {type(values).__name__}")
+        version = values.pop("spec_version", None)
         if version != SPEC_VERSION:
             raise InvalidModel(
-                f"encoding.json has spec_version {version!r}, this version of refcolbert reads {SPEC_VERSION}"
+                f"encoding.json must have spec_version {SPEC_VERSION}, found {version!r}; export the model again, "
+                "or upgrade refcolbert if the version is newer"
             )
         names = {field.name for field in fields(cls)}
-        if set(found) != names:
-            missing, unknown = sorted(names - set(found)), sorted(set(found) - names)
-            raise InvalidModel(f"encoding.json: missing keys {missing}, unknown keys {unknown}; export the model again")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
-        return cls(**values)
+        if set(values) != names:
+            missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+            raise InvalidModel(
+                f"encoding.json must have exactly the keys of an EncodingSpec, found missing keys {missing}, "
+                f"unknown keys {unknown}; export the model again"
+            )
+        arguments: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**arguments)
+
+
+def _invalid(name: str, expected: str, found: object) -> InvalidModel:
+    return InvalidModel(f"encoding spec: {name} must be {expected}, found {found!r}; export the model again")
+
+
+# `type(value) is int`, because isinstance would let true pass as 1.
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, tuple) and all(map(_is_id, value))
+
+
+def _is_text(value: Any) -> bool:
+    # JSON can spell a lone surrogate. No tokenizer takes one, so the spec would fail at its first text.
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+# (fields, the expected value for the error message, the check of a value); every field has one rule.
+RULES: list[tuple[str, str, Callable[[Any], bool]]] = [
+    ("dim query_length document_length", "an integer >= 1", _is_count),
+    ("pad_id", "a token id, 0 to 2**31 - 1", _is_id),
+    ("expansion_id", "null or a token id, 0 to 2**31 - 1", lambda value: value is None or _is_id(value)),
+    ("expansion_length", "null or an integer >= 1", lambda value: value is None or _is_count(value)),
+    ("query_prefix_ids query_suffix_ids document_prefix_ids document_suffix_ids", "a tuple of token ids", _is_ids),
+    (
+        "skiplist query_skiplist",
+        "an ascending tuple of token ids without repetition",
+        lambda value: _is_ids(value) and list(value) == sorted(set(value)),
+    ),
+    ("query_prompt document_prompt", "text without lone surrogates", _is_text),
+    ("expansion_attended pad_expands strip lowercase", "true or false", lambda value: type(value) is bool),
+]

@@ -1,7 +1,8 @@
-"""Words: what people read, put together from what a tokenizer cut apart, and which answered which.
+"""The alignment of a query with a document, by tokens (`Match`) and by the words of the two texts.
 
-Pieces of one word touch each other, whatever marks a vocabulary puts on them, so their places in the text suffice.
-A query word's similarity is the sum over its tokens: the words' similarities add up to the score, as the tokens' do.
+A tokenizer cuts a word into pieces. Pieces of one word touch each other in the text, whatever mark a vocabulary puts on
+them (## or a space), so their places in the text suffice to join them again. The similarity of a query word is the sum
+over its tokens. So the similarities of the words add up to the score, as the similarities of the tokens do.
 """
 
 from collections import Counter
@@ -10,52 +11,72 @@ from dataclasses import dataclass
 
 from ..encoding.tokens import Span
 
-__all__ = ["Answer", "QueryWord", "TextPiece", "Word", "query_words", "segments", "words_of"]
+__all__ = ["Answer", "Match", "QueryWord", "TextPiece", "Word", "query_words", "text_pieces", "words_of"]
 
-# Scripts written without spaces, where each character stands alone: kana, CJK ideographs and their supplements.
+# Scripts written without spaces, in which each character is a word: kana, CJK ideographs and their supplements.
 ALONE = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """One query token and the document token most similar to it (the first of equals)."""
+
+    query_token: str
+    kind: str  # "text": written by the user; "marker": put around it by the model, a prompt too; "expansion": [MASK]
+    document_token: str
+    document_row: int  # row of that token in the document's vectors
+    similarity: float
+    span: Span  # place of the document token in the text, None for a marker or where it is unknown
+    text: str  # the text at that place, "" without a span
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
     """A word and the tokens that spell it; a token without a place in the text is a word of its own."""
 
-    text: str  # what stands in the text, or the token's spelling
+    text: str  # from the text, or the token's spelling
     span: Span
-    rows: tuple[int, ...]  # which of the tokens
+    rows: tuple[int, ...]  # numbers of the tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryWord:
-    """A word of the query, a marker, or all expansion tokens together: what it adds to the score, what it found."""
+    """A word of the query, a marker, or all expansion tokens together, with its share of the score."""
 
     text: str
     kind: str  # "text", "marker" or "expansion", as `Match.kind`
-    rows: tuple[int, ...]  # which query tokens
+    rows: tuple[int, ...]  # numbers of its query tokens
     similarity: float  # the sum over its tokens
-    found: tuple[tuple[str, int], ...]  # words of the document, each with how many of the tokens it answered
+    found: tuple[tuple[str, int], ...]  # (document word, number of this word's tokens that it answered), most first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A query word that a piece of the document answered."""
 
-    word: int  # which of the query's words
+    word: int  # number of the query word
     similarity: float  # the greatest among its tokens that are answered here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextPiece:
-    """A piece of the document and the query words that it answered; most answer none."""
+    """A piece of the document and the query words that it answered; most pieces answer none."""
 
     text: str  # "" for a marker that answered something
     token: str  # that marker, else ""
-    rows: tuple[int, ...]  # which document tokens spell it, none for what has no vector
-    answers: tuple[Answer, ...]  # what the user wrote before markers and expansion, the closest first
+    rows: tuple[int, ...]  # numbers of the document tokens that spell it, none for text without a vector
+    answers: tuple[Answer, ...]  # words that the user wrote before markers and expansion, then by similarity
 
 
 def words_of(tokens: Sequence[str], spans: Sequence[Span], text: str | None) -> list[Word]:
-    """The words of `tokens`, whose places are in `text`, in token order. Without a text every token is a word."""
+    """Return the words of `tokens` in token order; `spans` are places in `text`.
+
+    Without a text every token is a word. Here the first three tokens touch, so they are one word:
+
+        >>> spans = [(0, 4), (4, 6), (6, 8), (9, 11)]
+        >>> [(word.text, word.rows) for word in words_of(["strp", "##ti", "##me", "is"], spans, "strptime is")]
+        [('strptime', (0, 1, 2)), ('is', (3,))]
+    """
     words: list[Word] = []
     for row, (token, span) in enumerate(zip(tokens, spans, strict=True)):
         place = None if text is None or span is None else _trimmed(text, span)
@@ -70,76 +91,66 @@ def words_of(tokens: Sequence[str], spans: Sequence[Span], text: str | None) -> 
     return words
 
 
-def query_words(
-    groups: Sequence[Word],
-    kinds: Sequence[str],  # n_q
-    rows: Sequence[int],  # n_q, the document token that answered
-    similarities: Sequence[float],  # n_q
-    document: Sequence[Word],
-) -> list[QueryWord]:
-    """The query's words in query order, all expansion tokens as one."""
+def query_words(query: Sequence[Word], document: Sequence[Word], matches: Sequence[Match]) -> list[QueryWord]:
+    """Return the query's words with their share of the score, in query order; `matches` holds one per query token."""
     text_of = {row: word.text for word in document for row in word.rows}
     return [
         QueryWord(
-            text=group.text,
-            kind=kinds[group.rows[0]],
-            rows=group.rows,
-            similarity=sum(similarities[i] for i in group.rows),
-            found=tuple(Counter(text_of[rows[i]] for i in group.rows).most_common()),
+            text=word.text,
+            kind=matches[word.rows[0]].kind,
+            rows=word.rows,
+            similarity=sum(matches[i].similarity for i in word.rows),
+            found=tuple(Counter(text_of[matches[i].document_row] for i in word.rows).most_common()),
         )
-        for group in groups
+        for word in query
     ]
 
 
-def segments(
-    text: str,
-    document: Sequence[Word],
-    query: Sequence[QueryWord],
-    rows: Sequence[int],  # n_q, the document token that answered
-    similarities: Sequence[float],  # n_q
+def text_pieces(
+    text: str, document: Sequence[Word], query: Sequence[QueryWord], matches: Sequence[Match]
 ) -> list[TextPiece]:
-    """The document in pieces whose texts, joined, are `text`; between them markers that answered something."""
-    place, out = 0, []
-    markers: list[TextPiece] = []  # those since the last word: they stand before the next one, or after the text
+    """Return the document in pieces whose texts join to `text`, with the markers that answered something between."""
+    end = 0  # of the text that is in a piece already
+    pieces: list[TextPiece] = []
+    # Markers since the last word wait here: text without a vector, such as a full stop, comes before them.
+    markers: list[TextPiece] = []
     for word in document:
-        answers = _answers(word, query, rows, similarities)
+        answers = _answers(word, query, matches)
         if word.span is None:
             markers += [TextPiece(text="", token=word.text, rows=word.rows, answers=answers)] if answers else []
             continue
-        out += [*markers, *_plain(text[place : word.span[0]])]
-        out.append(TextPiece(text=word.text, token="", rows=word.rows, answers=answers))
-        place, markers = word.span[1], []
-    return [*out, *_plain(text[place:]), *markers]
+        pieces += [*markers, *_plain(text[end : word.span[0]])]
+        pieces.append(TextPiece(text=word.text, token="", rows=word.rows, answers=answers))
+        end, markers = word.span[1], []
+    return [*pieces, *_plain(text[end:]), *markers]
 
 
 def _plain(text: str) -> list[TextPiece]:
     return [TextPiece(text=text, token="", rows=(), answers=())] if text else []
 
 
-def _answers(
-    word: Word, query: Sequence[QueryWord], rows: Sequence[int], similarities: Sequence[float]
-) -> tuple[Answer, ...]:
-    found = [
-        Answer(word=number, similarity=max(mine))
-        for number, asked in enumerate(query)
-        if (mine := [similarities[i] for i in asked.rows if rows[i] in word.rows])
-    ]
-    return tuple(sorted(found, key=lambda a: (query[a.word].kind != "text", -a.similarity, a.word)))
+def _answers(word: Word, query: Sequence[QueryWord], matches: Sequence[Match]) -> tuple[Answer, ...]:
+    answers = []
+    for number, query_word in enumerate(query):
+        similarities = [matches[i].similarity for i in query_word.rows if matches[i].document_row in word.rows]
+        if similarities:
+            answers.append(Answer(word=number, similarity=max(similarities)))
+    return tuple(sorted(answers, key=lambda a: (query[a.word].kind != "text", -a.similarity, a.word)))
 
 
 def _trimmed(text: str, span: tuple[int, int]) -> Span:
-    """A place without the spaces that some vocabularies count to a word; None when nothing is left."""
+    """Return a place without the spaces that some vocabularies count to a word; None when only spaces are there."""
     piece = text[slice(*span)]
     start, end = span[0] + len(piece) - len(piece.lstrip()), span[0] + len(piece.rstrip())
     return (start, end) if start < end else None
 
 
 def _touch(text: str, before: tuple[int, int], after: tuple[int, int]) -> bool:
-    """Whether two places belong to one word: they overlap, as pieces of one character do, or letters meet."""
+    """Return True if two places belong to one word: letters meet, or bytes of one character share its place."""
     if after[0] < before[1]:
         return True
     return after[0] == before[1] and _joins(text[before[1] - 1 : after[0] + 1])
 
 
-def _joins(meeting: Iterable[str]) -> bool:
-    return all(c.isalnum() and not any(first <= ord(c) <= last for first, last in ALONE) for c in meeting)
+def _joins(neighbours: Iterable[str]) -> bool:
+    return all(c.isalnum() and not any(first <= ord(c) <= last for first, last in ALONE) for c in neighbours)

@@ -1,7 +1,7 @@
-"""Why a document matched: which of its tokens answered which query token, and where they stand in the text.
+"""The explanation of a score: which document token answered which query token, and its place in the text.
 
-MaxSim is a sum of one maximum a query token, so the explanation is exact: the similarities of the matches add up to
-the score. `Explanation.words` and `Explanation.segments` say it in words, for whoever draws it.
+MaxSim is a sum of one maximum per query token, so the explanation is exact: the similarities of the matches add up to
+the score. `Explanation.words` and `Explanation.segments` give the same by words, for a page or a terminal to show.
 """
 
 from collections.abc import Sequence
@@ -13,43 +13,75 @@ import numpy as np
 from ..arrays import Floats
 from ..encoding.tokens import Span
 from ..engine.maxsim import pairwise_sum, similarities
-from .alignment import QueryWord, TextPiece, Word, query_words, segments, words_of
+from .alignment import Match, QueryWord, TextPiece, Word, query_words, text_pieces, words_of
 from .heatmap import heatmap
 from .html import explanation_html
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Explanation", "Match", "explain"]
+__all__ = ["Explanation", "LabelledVectors", "Match", "explain"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
-    """One query token and the document token that answered it best (the first of equals)."""
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledVectors:
+    """The vectors of a query or a document, each with the token that it belongs to.
 
-    query_token: str
-    kind: str  # "text": what the user wrote; "marker": what frames it, a prompt too; "expansion": [MASK]
-    document_token: str
-    document_row: int  # which of the document's vectors
-    similarity: float
-    span: Span  # its place in the document's text, None for a marker or unknown
-    text: str  # what stands there, "" without a span
+    Without `spans` no token has a place in the text. This is so for vectors that the caller computed.
+    """
+
+    vectors: Floats  # [n, dim]
+    tokens: Sequence[str]  # n, the spelling of each token
+    spans: Sequence[Span] | None = None  # n, the place of each token in `text`, None for markers and expansion
+    text: str | None = None
+    n_expansion: int = 0  # number of tokens at the end that are expansion
+
+    @property
+    def places(self) -> Sequence[Span]:
+        """The span of each token, None where it has none: n of them."""
+        return [None] * len(self.tokens) if self.spans is None else self.spans
+
+    @property
+    def kinds(self) -> list[str]:
+        """The `Match.kind` of each token: n of them."""
+        if self.spans is None:
+            return ["text"] * len(self.tokens)
+        framed = ["marker" if span is None else "text" for span in self.spans]
+        return framed[: len(framed) - self.n_expansion] + ["expansion"] * self.n_expansion
+
+    @property
+    def words(self) -> list[Word]:
+        """The words of the text in token order, all expansion tokens as one word."""
+        n_own = len(self.tokens) - self.n_expansion
+        words = words_of(self.tokens[:n_own], self.places[:n_own], self.text)
+        expansion = tuple(range(n_own, len(self.tokens)))
+        return words + ([Word(self.tokens[-1], None, expansion)] if expansion else [])
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Explanation:
-    """The matches of every query token, in query order; their similarities add up to `score`."""
+    """The explanation of one score: a match for every query token, and the same by words.
+
+    `Hit.explain` makes one:
+
+        >>> from refcolbert import rerank
+        >>> (hit,) = rerank("parse dates", ["strptime parses a date."])
+        >>> for word in hit.explain().words[2:4]:  # after the two markers
+        ...     print(word.text, "->", word.found[0][0])
+        parse -> parses
+        dates -> date
+    """
 
     score: float
-    matches: tuple[Match, ...]  # n_q
+    matches: tuple[Match, ...]  # n_q, in query order; their similarities add up to `score`
     similarities: Floats  # [n_q, n_d]
     document_tokens: tuple[str, ...]  # n_d
     text: str | None
-    words: tuple[QueryWord, ...]  # the query, its similarities add up to `score` too
-    segments: tuple[TextPiece, ...]  # the document, whose texts joined are `text`
+    words: tuple[QueryWord, ...]  # the query; their similarities add up to `score` too
+    segments: tuple[TextPiece, ...]  # the document; their texts join to `text`
 
     def __str__(self) -> str:
-        """A table, one query token a line."""
+        """Return a table with one line per query token."""
         width = max(len(m.query_token) for m in self.matches)
         lines = [f"{m.query_token:>{width}}  {m.similarity:6.3f}  {m.document_token}{_place(m)}" for m in self.matches]
         return "\n".join([f"score {self.score:.4f}", *lines])
@@ -67,80 +99,65 @@ class Explanation:
         return heatmap(self.similarities, labels, self.document_tokens, rows, f"score {self.score:.3f}", ax)
 
     def to_dict(self, *, matrix: bool = False) -> dict[str, Any]:
-        """What JSON can hold of it; with `matrix` also `similarities` [n_q, n_d], rounded to four decimals."""
-        found: dict[str, Any] = {
+        """Return the explanation as plain JSON values.
+
+        `matrix` adds `document_tokens` and `similarities` [n_q, n_d], rounded to four decimals.
+        """
+        values: dict[str, Any] = {
             "score": self.score,
             "matches": [asdict(match) for match in self.matches],
             "words": [asdict(word) for word in self.words],
             "segments": [asdict(segment) for segment in self.segments],
         }
         if matrix:
-            found["document_tokens"] = list(self.document_tokens)
-            found["similarities"] = self.similarities.astype(np.float64).round(4).tolist()
-        return found
+            values["document_tokens"] = list(self.document_tokens)
+            values["similarities"] = self.similarities.astype(np.float64).round(4).tolist()
+        return values
 
 
-def explain(
-    q: Floats,  # [n_q, dim]
-    d: Floats,  # [n_d, dim]
-    query_tokens: Sequence[str],  # n_q
-    document_tokens: Sequence[str],  # n_d
-    spans: Sequence[Span],  # n_d
-    text: str | None,
-    *,
-    query: str | None = None,
-    query_spans: Sequence[Span] | None = None,  # n_q, places in `query`
-    n_expansion: int = 0,  # how many query tokens at the end are expansion
-) -> Explanation:
-    """Explain MaxSim(q, d). Without `query_spans` every query token is a word, as ready-made vectors are.
+def explain(query: LabelledVectors, document: LabelledVectors) -> Explanation:
+    """Return the explanation of MaxSim(query.vectors, document.vectors).
 
-    Raises nothing of its own: lengths are the caller's to keep.
+    Both query tokens choose the first document token here, and "purr" adds nothing to the score:
+
+        >>> q = np.array([[1, 0], [0.6, 0.8]], np.float32)  # [n_q, dim]
+        >>> d = np.array([[0.8, 0.6], [0, 1]], np.float32)  # [n_d, dim]
+        >>> print(explain(LabelledVectors(q, ["cat", "tail"]), LabelledVectors(d, ["cats", "purr"])))
+        score 1.7600
+         cat   0.800  cats
+        tail   0.960  cats
     """
-    canonical = similarities(q, d)  # [n_q, n_d]
+    canonical = similarities(query.vectors, document.vectors)  # [n_q, n_d]
+    best = canonical.max(axis=1)  # [n_q]
+    # argmax takes the first of equal maxima, so the matches are the same on every machine.
     rows: list[int] = canonical.argmax(axis=1).tolist()  # n_q
-    best: list[float] = canonical.max(axis=1).tolist()  # n_q
-    kinds = _kinds(len(q), query_spans, n_expansion)
-    answered = zip(query_tokens, kinds, rows, best, strict=True)
-    matches = tuple(_match(*one, document_tokens[one[2]], spans[one[2]], text) for one in answered)
-    groups = _groups(query_tokens, query_spans, query, n_expansion)
-    document = words_of(document_tokens, spans, text)
-    words = query_words(groups, kinds, rows, best, document)
+    places = document.places
+    matches = tuple(
+        Match(
+            query_token=token,
+            kind=kind,
+            document_token=document.tokens[row],
+            document_row=row,
+            similarity=similarity,
+            span=places[row],
+            text=_text_at(document.text, places[row]),
+        )
+        for token, kind, row, similarity in zip(query.tokens, query.kinds, rows, best.tolist(), strict=True)
+    )
+    words = query_words(query.words, document.words, matches)
     return Explanation(
-        score=float(pairwise_sum(canonical.max(axis=1)[None])[0]),
+        score=float(pairwise_sum(best[None])[0]),
         matches=matches,
         similarities=canonical.astype(np.float32),
-        document_tokens=tuple(document_tokens),
-        text=text,
+        document_tokens=tuple(document.tokens),
+        text=document.text,
         words=tuple(words),
-        segments=tuple(segments(text or "", document, words, rows, best)),
+        segments=tuple(text_pieces(document.text or "", document.words, words, matches)),
     )
 
 
-def _kinds(n_q: int, spans: Sequence[Span] | None, n_expansion: int) -> list[str]:
-    if spans is None:
-        return ["text"] * n_q
-    return ["marker" if span is None else "text" for span in spans[: n_q - n_expansion]] + ["expansion"] * n_expansion
-
-
-def _groups(tokens: Sequence[str], spans: Sequence[Span] | None, query: str | None, n_expansion: int) -> list[Word]:
-    """The query's words, all expansion tokens as one."""
-    n_own = len(tokens) - n_expansion
-    groups = words_of(tokens[:n_own], [None] * n_own if spans is None else spans[:n_own], query)
-    return groups + ([Word(tokens[-1], None, tuple(range(n_own, len(tokens))))] if n_expansion else [])
-
-
-def _match(
-    query_token: str, kind: str, row: int, similarity: float, document_token: str, span: Span, text: str | None
-) -> Match:
-    return Match(
-        query_token=query_token,
-        kind=kind,
-        document_token=document_token,
-        document_row=row,
-        similarity=similarity,
-        span=span,
-        text=text[slice(*span)] if text is not None and span is not None else "",
-    )
+def _text_at(text: str | None, span: Span) -> str:
+    return text[slice(*span)] if text is not None and span is not None else ""
 
 
 def _place(match: Match) -> str:

@@ -1,4 +1,4 @@
-"""The similarities of a query's tokens with a document's, drawn with matplotlib (extra `plot`)."""
+"""A matplotlib drawing of the similarities of query tokens and document tokens (extra `plot`)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["heatmap"]
 
-CELL, SMALLEST, LARGEST = 0.17, 4.0, 60.0  # inches: a token's row or column; a side of the drawing
+# In inches: the row or column of one token, and the limits of a side of the drawing.
+CELL, MIN_SIDE, MAX_SIDE = 0.17, 4.0, 60.0
 
 
 def heatmap(
     similarities: NDArray[np.float32],  # [n_q, n_d]
     query_tokens: Sequence[str],  # n_q
     document_tokens: Sequence[str],  # n_d
-    rows: Sequence[int],  # n_q, the document token that answered
+    rows: Sequence[int],  # n_q, the document token of each match
     title: str,
     ax: "Axes | None" = None,
 ) -> "Axes":
@@ -31,14 +32,16 @@ def heatmap(
     try:
         from matplotlib import pyplot
     except ImportError as error:
-        raise MissingDependency("drawing needs matplotlib: pip install 'refcolbert[plot]'") from error
+        raise MissingDependency(
+            "a drawing needs matplotlib, which is not installed: pip install 'refcolbert[plot]'"
+        ) from error
     n_q, n_d = similarities.shape
     if ax is None:
         size = (_side(n_d), _side(n_q))
         _, ax = pyplot.subplots(figsize=size, layout="constrained")
     image = ax.imshow(similarities, vmin=min(0.0, float(similarities.min())), vmax=1, cmap="viridis", aspect="auto")
     ax.plot(rows, range(n_q), linestyle="none", marker="s", fillstyle="none", color="red", label="matches")
-    # a text may hold dollar signs, which matplotlib would typeset as a formula
+    # parse_math=False: matplotlib would typeset text between dollar signs as a formula.
     ax.set_xticks(range(n_d), document_tokens, rotation=90, fontsize=7, parse_math=False)
     ax.set_yticks(range(n_q), query_tokens, fontsize=7, parse_math=False)
     ax.set_title(title, fontsize=9)
@@ -47,4 +50,4 @@ def heatmap(
 
 
 def _side(n_tokens: int) -> float:
-    return float(np.clip(1.5 + CELL * n_tokens, SMALLEST, LARGEST))
+    return float(np.clip(1.5 + CELL * n_tokens, MIN_SIDE, MAX_SIDE))

@@ -1,4 +1,4 @@
-"""Markdown: which headings cut, where, and what front matter is."""
+"""Markdown: headings that begin a section, and front matter."""
 
 import pytest
 from hypothesis import given
@@ -36,7 +36,7 @@ def brief(text):
     ids=range(17),
 )
 def test_a_text_is_cut_at_its_headings(text, expected):
-    """Path, anchor and body are what a reader of the rendered page would say."""
+    """Path, anchor and body are those of the rendered page."""
     assert brief(text) == expected
 
 
@@ -91,6 +91,6 @@ def test_front_matter_becomes_plain_json(text, fields, rest):
     ],
     ids=range(9),
 )
-def test_what_is_no_front_matter_is_text(text):
-    """Nothing is taken away, and nothing is run."""
+def test_other_beginnings_than_front_matter_are_text(text):
+    """The text is unchanged, and no code in it runs."""
     assert front_matter(text) == ({}, text)

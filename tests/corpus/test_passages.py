@@ -1,4 +1,4 @@
-"""Splitting: passages hold every word, overlap as asked, and fit the model."""
+"""Passages hold every word, overlap by the given number of words, and fit the model."""
 
 import pytest
 from hypothesis import given
@@ -30,8 +30,8 @@ def texts(text, *args, **kwargs):
         (0, 3, 0, [""]),
     ],
 )
-def test_passages_have_the_length_and_overlap_asked_for(n_words, length, overlap, expected):
-    """Windows of so many words; the last one ends with the text."""
+def test_passages_have_the_given_length_and_overlap(n_words, length, overlap, expected):
+    """Windows have `length` words; the last one ends with the text."""
     assert texts(" ".join(WORDS[:n_words]), length, overlap) == expected
 
 
@@ -49,7 +49,7 @@ def test_a_passage_is_a_document_that_names_its_own():
 
 
 def test_the_passages_of_a_section_stay_with_its_document():
-    """What is a passage already keeps the document it was cut from, and its id tells both cuts."""
+    """A passage of a passage keeps the first document, and its id has both parts."""
     section = Document(id="a.md#x", text="a b c", metadata={"passage_of": "a.md"})
     assert [(d.id, d.metadata["passage_of"]) for d in split([section], 2, 0)] == [
         ("a.md#x@0", "a.md"),
@@ -57,14 +57,14 @@ def test_the_passages_of_a_section_stay_with_its_document():
     ]
 
 
-def test_a_title_that_leaves_no_room_is_not_repeated():
+def test_a_title_as_long_as_a_passage_is_not_repeated():
     """It is read once, as part of the text."""
     document = Document(id="d", text="a long title x y", metadata={"title": "a long title"})
     assert [d.text for d in split([document], 3, 0)] == ["a long title", "x y"]
 
 
 def test_white_space_inside_a_passage_stays():
-    """Only what is between two passages goes."""
+    """White space is dropped only between two passages."""
     assert texts("a\n\nb  c\td", 3, 1) == ["a\n\nb  c", "c\td"]
 
 
@@ -75,14 +75,14 @@ def test_scripts_without_spaces_are_cut_between_characters():
 
 
 @given(st.text(max_size=300), st.integers(1, 8), st.data())
-def test_no_word_is_lost_and_none_is_too_many(text, length, data):
+def test_no_word_is_lost_and_no_passage_is_too_long(text, length, data):
     """Every word of the text is in a passage, in order; no passage has more than its length."""
     overlap = data.draw(st.integers(0, length - 1))
     cut = texts(text, length, overlap)
     words = [text[start:end] for start, end in word_spans(text)]
-    found = [[part[start:end] for start, end in word_spans(part)] for part in cut]
-    assert all(len(part) <= length for part in found)
-    fresh = [word for i, part in enumerate(found) for word in (part[overlap:] if i else part)]
+    passages = [[part[start:end] for start, end in word_spans(part)] for part in cut]
+    assert all(len(part) <= length for part in passages)
+    fresh = [word for i, part in enumerate(passages) for word in (part[overlap:] if i else part)]
     assert fresh == words
 
 
@@ -107,19 +107,19 @@ def test_passages_in_tokens_are_read_to_their_end(encoder, words):
         assert len(whole.ids) - frame <= 12 or len(word_spans(passage.text)) == 1
 
 
-def test_the_models_room_is_filled_and_not_exceeded(encoder):
-    """A text of one word more than there is room for becomes two passages; the first fills what the model reads."""
+def test_the_models_length_is_filled_and_not_exceeded(encoder):
+    """A text of one word more than the model reads becomes two passages; the first is as long as the model reads."""
     tokenizer = encoder.tokenizer
     (each,) = tokenizer.lengths(["cat"])
     most = tokenizer.document_room // each
     document = Document(id="d", text=" ".join(["cat"] * (most + 1)))
-    found = [d.text for d in split([document], tokenizer.document_room, 0, tokenizer.lengths)]
-    assert [len(text.split()) for text in found] == [most, 1]
-    assert len(tokenizer.documents([found[0]])[0].ids) > tokenizer.spec.document_length - each
+    passages = [d.text for d in split([document], tokenizer.document_room, 0, tokenizer.lengths)]
+    assert [len(text.split()) for text in passages] == [most, 1]
+    assert len(tokenizer.documents([passages[0]])[0].ids) > tokenizer.spec.document_length - each
 
 
 @pytest.mark.parametrize(("length", "overlap"), [(0, 0), (-1, None), (5, 5), (5, -1), (5, 6), (1, 1)])
 def test_an_overlap_that_leaves_nothing_new_is_refused(length, overlap):
-    """So is a length below one word."""
+    """An overlap that is not below the length, and a length below one word, are refused."""
     with pytest.raises(InvalidInput, match=r"overlap|passage length"):
         list(split([], length, overlap))

@@ -1,4 +1,4 @@
-"""Docstrings of a standard library: run on a small made-up one, whose every docstring is known."""
+"""Docstrings of a small made-up standard library, whose every docstring is known."""
 
 import sysconfig
 
@@ -87,13 +87,13 @@ def test_a_document_holds_name_docstring_and_module(library):
 
 
 def test_a_source_file_is_read_in_its_own_encoding(library):
-    """A coding line is followed."""
+    """A coding line in a source file decides its encoding."""
     assert library[0].text.startswith("latin: Latin café.")
 
 
 @pytest.mark.parametrize(("length", "kept"), [(LEAST_CHARACTERS - 1, []), (LEAST_CHARACTERS, ["m"])])
 def test_a_docstring_too_short_to_say_anything_is_left_out(tmp_path, monkeypatch, length, kept):
-    """The bound is the number of characters, and is itself kept."""
+    """A docstring of LEAST_CHARACTERS is kept, a shorter one is not."""
     (tmp_path / "m.py").write_text(f'"""{"x" * length}"""')
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     assert [d.id for d in standard_library_docstrings()] == kept

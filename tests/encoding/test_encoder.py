@@ -1,4 +1,4 @@
-"""The encoder: texts to unit vectors that depend on nothing but the text, and typed refusals of broken models."""
+"""The encoder: texts to unit vectors that depend on the text alone, and typed errors for broken models."""
 
 import faulthandler
 import json
@@ -38,7 +38,7 @@ some_texts = st.lists(st.sampled_from(["the", "file", "read", "x", ".", "[MASK]"
 
 
 def near(a, b):
-    """Whether two arrays of unit rows are the same encoding: max-abs <= 1e-4 and cosines >= 1 - 1e-6."""
+    """True if two arrays of unit rows are the same encoding: max-abs <= 1e-4 and cosines >= 1 - 1e-6."""
     if a.shape != b.shape:
         return False
     cosines = np.einsum("nd,nd->n", a.astype(np.float64), b.astype(np.float64))
@@ -59,7 +59,7 @@ def respecified(folder, changes):
     return folder
 
 
-# ---- what comes out
+# ---- vectors
 
 
 @given(st.lists(some_texts | st.text(max_size=30), max_size=6))
@@ -118,7 +118,7 @@ def test_the_number_of_threads_changes_nothing_but_rounding(encoder):
 
 
 def test_equal_texts_get_equal_vectors(encoder):
-    """Texts that occur again have the same bits wherever they stand."""
+    """A text that occurs again has the same bits at every place."""
     vectors = encoder.encode_documents(["the file", "a", "the file", "b", "the file", "a"])
     assert (vectors[0] == vectors[2]).all()
     assert (vectors[0] == vectors[4]).all()
@@ -140,7 +140,7 @@ def test_no_texts_give_no_vectors(encoder):
     assert (len(encoder.encode_documents([])), encoder.encode_documents([]).dim) == (0, 16)
 
 
-def test_rows_stand_in_token_order(encoder):
+def test_rows_are_in_token_order(encoder):
     """Labels name markers and words in the order of the rows; punctuation has no row."""
     labels, _ = encoder.document_labels("read, the file!")
     assert labels == ["[CLS]", "[unused1]", "read", "the", "file", "[SEP]"]
@@ -180,7 +180,7 @@ def test_an_awkward_text_is_valid(encoder, text):
     ids=["10 MB of words", "10 MB of NUL", "1 MB of spaces"],
 )
 def test_a_very_long_text_is_its_beginning(encoder, text, beginning):
-    """What lies beyond the length of the spec changes nothing."""
+    """Text beyond the length of the spec changes nothing."""
     assert (encoder.encode_documents([text])[0] == encoder.encode_documents([beginning])[0]).all()
     assert (encoder.encode_queries([text])[0] == encoder.encode_queries([beginning])[0]).all()
 
@@ -202,7 +202,7 @@ def test_a_progress_bar_goes_to_stderr(encoder, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-# ---- what is refused
+# ---- refused arguments
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_a_progress_bar_goes_to_stderr(encoder, capsys):
     ids=range(9),
 )
 @pytest.mark.parametrize("encode", ["encode_queries", "encode_documents"])
-def test_what_is_no_list_of_texts_is_refused(encoder, encode, texts, message):
+def test_other_values_than_a_list_of_texts_are_refused(encoder, encode, texts, message):
     """A bare string, other items and lone surrogates are an InvalidInput naming the item."""
     with pytest.raises(InvalidInput, match=message):
         getattr(encoder, encode)(texts)
@@ -231,16 +231,16 @@ def test_what_is_no_list_of_texts_is_refused(encoder, encode, texts, message):
 def test_a_generator_is_not_taken_for_nothing(encoder, encode):
     """Texts that can be read only once are encoded or refused, never silently lost."""
     try:
-        found = getattr(encoder, encode)(text for text in ("a", "b"))
+        vectors = getattr(encoder, encode)(text for text in ("a", "b"))
     except InvalidInput:
         return
-    assert len(found) == 2
+    assert len(vectors) == 2
 
 
 @pytest.mark.parametrize("label", ["query_labels", "document_labels"])
 @pytest.mark.parametrize("text", [5, None, "\ud800"], ids=ascii)
 def test_labels_are_of_texts_only(encoder, label, text):
-    """Labels refuse what encoding refuses."""
+    """Labels refuse the same values as encoding."""
     with pytest.raises(InvalidInput):
         getattr(encoder, label)(text)
 
@@ -254,12 +254,12 @@ def test_an_unknown_device_is_refused(encoder, device):
 
 @pytest.mark.parametrize("threads", [0, -1, 1.0, "1", True])
 def test_threads_must_be_a_count(encoder, threads):
-    """Zero is not "as many as there are": that is None."""
+    """Zero does not mean all cores; None does."""
     with pytest.raises(InvalidInput, match="threads must be None or an integer >= 1"):
         Encoder.load(encoder.folder, threads=threads)
 
 
-# ---- devices: these two hold where ONNX Runtime has no CUDA, as in the `onnxruntime` package that is a dependency
+# ---- devices: both tests expect ONNX Runtime without CUDA, as in the `onnxruntime` package, a dependency
 
 
 def test_cuda_is_refused_where_it_cannot_run(encoder):
@@ -277,7 +277,7 @@ def test_auto_falls_back_and_says_so(encoder, caplog):
     assert (automatic.encode_documents(TEXTS).vectors == encoder.encode_documents(TEXTS).vectors).all()
 
 
-# ---- where the model is
+# ---- the place of the model
 
 
 def test_a_folder_is_loaded_by_path_or_text(encoder, model):
@@ -289,7 +289,7 @@ def test_a_folder_is_loaded_by_path_or_text(encoder, model):
 
 
 def test_a_relative_path_is_remembered_as_absolute(encoder, model, monkeypatch):
-    """The encoder is found again after the process changed its folder."""
+    """A relative path is loaded again after the process changed its folder."""
     monkeypatch.chdir(model.parent)
     loaded = Encoder.load("model")
     monkeypatch.chdir("/")
@@ -306,7 +306,7 @@ def test_a_path_where_no_folder_is_gives_model_not_found(model, monkeypatch, nam
 
 
 def test_the_default_model_lies_in_the_package(encoder, model, monkeypatch):
-    """load() takes the packaged model, whatever the environment, and says what to do where it is missing."""
+    """load() takes the packaged model; without it the error says that refcolbert must be installed again."""
     assert default_model_folder() == Path(refcolbert.__file__).parent / "default_model"
     monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: model)
     assert (Encoder.load().hash, Encoder.load().source) == (encoder.hash, None)
@@ -316,7 +316,7 @@ def test_the_default_model_lies_in_the_package(encoder, model, monkeypatch):
 
 
 def test_info_says_what_the_encoder_is(encoder):
-    """The figures are those of the spec and the session."""
+    """The figures come from the spec and the session, and are JSON."""
     info = encoder.info()
     assert (info["hash"], info["dim"], info["device"]) == (encoder.hash, encoder.dim, "cpu")
     assert (info["query_length"], info["document_length"]) == (32, 64)
@@ -338,7 +338,7 @@ def test_a_missing_file_is_named(model, name):
 @pytest.mark.parametrize("name", MODEL_FILES)
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "binary"])
 def test_a_damaged_file_is_refused(model, name, damage):
-    """Bytes that are no model, tokenizer or spec are an InvalidModel naming the file."""
+    """Bytes that are not a model, a tokenizer or a spec are an InvalidModel with the file's name."""
     whole = (model / name).read_bytes()
     bad = {"empty": b"", "text": b"not what was expected", "cut": whole[: len(whole) // 2], "binary": b"\xff\xfe" * 99}
     (model / name).write_bytes(bad[damage])
@@ -369,9 +369,9 @@ def test_a_text_that_gives_no_vector_is_refused(model, text):
     frames = ("query_prefix_ids", "query_suffix_ids", "document_prefix_ids", "document_suffix_ids")
     bare = Encoder.load(respecified(model, {**{name: [] for name in frames}, "expansion_id": None}))
     assert len(bare.encode_documents(["the"])[0]) == len(bare.encode_queries(["the"])[0]) == 1
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match="at least one token with a vector"):
         bare.encode_documents(["the", text])
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match="at least one token with a vector"):
         bare.encode_queries(["the", text])
 
 
@@ -387,7 +387,7 @@ def graph(folder, *, table, output="vectors", inputs=("input_ids", "attention_ma
     if not rows:
         constants.append(numpy_helper.from_array(np.array([1]), "one"))
     outputs = [*shape, table.shape[1]] if rows else ["batch", table.shape[1]]
-    made = helper.make_graph(
+    lookup = helper.make_graph(
         nodes,
         "lookup",
         [helper.make_tensor_value_info(name, onnx.TensorProto.INT64, shape) for name in inputs],
@@ -395,7 +395,7 @@ def graph(folder, *, table, output="vectors", inputs=("input_ids", "attention_ma
         constants,
     )
     opset = [helper.make_opsetid("", 18)]
-    onnx.save(helper.make_model(made, opset_imports=opset, ir_version=9), folder / "model.onnx")
+    onnx.save(helper.make_model(lookup, opset_imports=opset, ir_version=9), folder / "model.onnx")
     return respecified(folder, {"dim": table.shape[1]})
 
 
@@ -444,7 +444,7 @@ def test_a_row_that_is_not_of_norm_1_is_refused(model, value):
     ids=["float64", "float16", "no input_ids", "no attention_mask", "one input", "three inputs", "pooled"],
 )
 def test_a_graph_of_another_signature_is_refused(model, wrong):
-    """Other inputs, another type or one vector a text are an InvalidModel that says what was expected and found."""
+    """Other inputs, another type or one vector per text are an InvalidModel with both signatures."""
     with pytest.raises(InvalidModel, match=r"model\.onnx must take .*input_ids.*found inputs"):
         Encoder.load(graph(model, **wrong))
 
@@ -490,24 +490,24 @@ def test_a_pickled_encoder_refuses_a_changed_folder(model, change):
 
 
 def in_forked_child(function):
-    """What `function` returns, or the name of what it raises, in a forked child."""
+    """The value that `function` returns, or the name of the error that it raises, in a forked child."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
 
-    def answer():
+    def child_main():
         faulthandler.dump_traceback_later(50, exit=True)  # a child that hangs says where
         try:
             sender.send((os.getpid(), function()))
         except Exception as error:  # noqa: BLE001 - it is sent to the parent
             sender.send((os.getpid(), f"{type(error).__name__}: {error}"))
 
-    child = context.Process(target=answer)
+    child = context.Process(target=child_main)
     child.start()
     try:
         assert receiver.poll(60), "the child gave no answer"
-        pid, found = receiver.recv()
+        pid, answer = receiver.recv()
         assert pid == child.pid
-        return found
+        return answer
     finally:
         child.kill()
         child.join()
@@ -550,18 +550,18 @@ def test_a_forked_child_refuses_a_changed_folder(model):
     encoder = Encoder.load(model)
     encoder.encode_documents(["a"])
     respecified(model, {"document_length": 32})
-    found = in_forked_child(lambda: encoder.encode_documents(["a"]))
-    assert found.startswith("InvalidModel")
-    assert "changed since it was loaded" in found
+    answer = in_forked_child(lambda: encoder.encode_documents(["a"]))
+    assert answer.startswith("InvalidModel")
+    assert "changed since it was loaded" in answer
 
 
 def test_threads_share_one_encoder(encoder):
-    """Sixteen threads that encode at once get the bits that one gets."""
+    """Sixteen threads that encode at the same time get the bits that one thread gets."""
     calls = [TEXTS[i % 3 :] for i in range(64)]
     expected = [encoder.encode_documents(texts).vectors.tobytes() for texts in calls]
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda texts: encoder.encode_documents(texts).vectors.tobytes(), calls))
+        documents = list(pool.map(lambda texts: encoder.encode_documents(texts).vectors.tobytes(), calls))
         queries = list(pool.map(lambda texts: [q.tobytes() for q in encoder.encode_queries(texts)], calls))
-    assert found == expected
+    assert documents == expected
     assert queries[:3] == [[q.tobytes() for q in encoder.encode_queries(texts)] for texts in calls[:3]]
     assert queries[3:6] == queries[:3]

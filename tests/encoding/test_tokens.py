@@ -71,7 +71,7 @@ def expected(spec, text, side):
 
 
 def found(made):
-    """The same of our tokens."""
+    """The same four of a `Tokens`."""
     return made.ids.tolist(), made.attention.tolist(), made.keep.tolist(), list(made.spans)
 
 
@@ -96,7 +96,7 @@ def test_tokens_are_those_of_the_definition(spec, texts):
 @example("abcdefgh" * 12 + " date file", 5)
 @example("abcdefgh" * 13 + " date file", 5)  # too long a word to be cut into pieces
 def test_a_long_text_is_cut_without_being_read(text, length):
-    """What is looked at of a text gives the tokens of the whole text, wherever words end (40)."""
+    """The beginning of a text gives the same tokens as the whole text, wherever words end (40)."""
     spec = replace(SPEC, document_length=length, query_length=length)
     with mock.patch.object(tokens, "CHARACTERS_PER_TOKEN", 1), mock.patch.object(tokens, "CUT_MARGIN", 24):
         (made,) = TextTokenizer(JSON, spec).documents([text])
@@ -116,7 +116,7 @@ def test_only_the_beginning_of_a_long_text_is_tokenized():
 
 
 def test_no_more_is_read_than_is_needed():
-    """A text is not read further where what was read holds as many certain tokens as are kept."""
+    """No second window is tokenized when the first one has as many certain tokens as are kept."""
     tokenizer = TextTokenizer(JSON, replace(SPEC, document_length=3 + 4))
     with mock.patch.object(tokens, "CHARACTERS_PER_TOKEN", 5), mock.patch.object(tokens, "CUT_MARGIN", 0):
         with mock.patch.object(tokenizer, "_tokenizer", wraps=tokenizer._tokenizer) as spy:
@@ -136,7 +136,7 @@ def test_words_at_the_cut_are_not_trusted():
 
 
 def test_settings_of_the_file_are_not_used():
-    """Truncation and padding that tokenizer.json brings change nothing."""
+    """Truncation and padding in tokenizer.json change nothing."""
     described = json.loads(JSON)
     described["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
     described["padding"] = {
@@ -153,7 +153,7 @@ def test_settings_of_the_file_are_not_used():
 
 
 def test_arrays_have_their_types():
-    """Ids are int64, attention and kept rows bool, spans one a token."""
+    """Ids are int64, attention and kept rows bool, with one span per token."""
     (made,) = TextTokenizer(JSON, SPEC).queries(["date"])
     assert (made.ids.dtype, made.attention.dtype, made.keep.dtype) == (np.int64, np.bool_, np.bool_)
     assert len(made.ids) == len(made.attention) == len(made.keep) == len(made.spans) == 32
@@ -171,7 +171,7 @@ def test_vocabulary_counts_added_tokens():
 
 
 def test_an_unreadable_tokenizer_is_an_invalid_model():
-    """What is no tokenizer.json is refused by name."""
+    """A file that the tokenizers package cannot read is an InvalidModel with its name."""
     with pytest.raises(InvalidModel, match=r"tokenizer\.json cannot be read"):
         TextTokenizer("{}", SPEC)
 
@@ -185,8 +185,8 @@ def test_an_unreadable_tokenizer_is_an_invalid_model():
         (["a", "b", "cd\ud800"], "item 2 holds a lone surrogate at character 2"),
     ],
 )
-def test_what_is_no_text_is_refused(texts, message):
-    """One string, no list, another type and a lone surrogate are errors that name the place (41)."""
+def test_other_values_than_a_list_of_texts_are_refused(texts, message):
+    """One string, a number, another type of item and a lone surrogate are errors that name the item (41)."""
     with pytest.raises(InvalidInput, match=message):
         check_texts(texts)
 

@@ -61,11 +61,11 @@ def test_an_impossible_expansion_length_is_refused(length):
 def test_sixteen_threads_share_one_tokenizer():
     """Sixteen threads get the single-threaded ids when they share a tokenizer."""
     tokenizer = _tokenizer()
-    texts = [f"what is number {i} of the list [MASK] é" for i in range(64)]
+    texts = [f"which is number {i} of the list [MASK] é" for i in range(64)]
     alone = [t.ids.tolist() for t in tokenizer.documents(texts)]
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda _: [t.ids.tolist() for t in tokenizer.documents(texts)], range(64)))
-    assert all(ids == alone for ids in found)
+        results = list(pool.map(lambda _: [t.ids.tolist() for t in tokenizer.documents(texts)], range(64)))
+    assert all(ids == alone for ids in results)
 
 
 def test_a_word_counts_as_many_tokens_as_it_can_add():
@@ -80,7 +80,7 @@ def test_a_word_counts_as_many_tokens_as_it_can_add():
     assert spaced.lengths(["cat", "do", "cat"]) == [2, 2, 2]  # "cat" and " cat", "do" and " do": 1 and 2, 2 and 1
 
 
-def test_the_room_of_a_document_is_what_its_frame_and_prompt_leave():
+def test_document_room_is_the_length_without_frame_and_prompt():
     """A text of that many tokens is read to its end, a longer one is not."""
     tokenizer = _tokenizer(document_prompt="the date ", document_length=20)
     room = tokenizer.document_room
@@ -91,7 +91,7 @@ def test_the_room_of_a_document_is_what_its_frame_and_prompt_leave():
 
 
 def test_expansion_is_counted():
-    """A query says how many tokens at its end are expansion; a document has none."""
+    """A query has the number of expansion tokens at its end; a document has none."""
     tokenizer = _tokenizer(expansion_length=10)
     (query,), (document,) = tokenizer.queries(["date"]), tokenizer.documents(["date"])
     assert (query.n_expansion, document.n_expansion) == (6, 0)

@@ -1,7 +1,7 @@
-"""What Windows takes: the same package with everything that only POSIX has hidden from it, in a process of its own.
+"""The package in a process in which everything that only POSIX has is hidden, as on Windows.
 
-It shows that the other branch imports, works and refuses what it must. That locks and deletion behave on Windows as the
-documentation of Windows says, it cannot show.
+The tests show that the branches for Windows import, work and refuse. They cannot show that locks and deletion behave on
+Windows as its documentation says.
 """
 
 import subprocess
@@ -21,13 +21,13 @@ for name in ("fork", "geteuid", "getuid", "mkfifo", "statvfs"):
     delattr(os, name)
 sys.platform = "win32"
 import refcolbert, refcolbert.cli
-from refcolbert import Index, files
+from refcolbert import Index
 from refcolbert.errors import CorruptIndexError, IndexLocked
 vars(os).update(flags)  # filelock chose its branch when it was imported
 folder = Path(sys.argv[1])
 
 def in_use(path):
-    # Windows neither deletes nor replaces what anyone has open or mapped
+    # Windows neither deletes nor replaces a file that a process has open or mapped.
     there = [f"/proc/self/fd/{n}" for n in os.listdir("/proc/self/fd")]
     opened = {os.readlink(link) for link in there if os.path.lexists(link)}
     return str(path) in opened or str(path) in Path("/proc/self/maps").read_text()
@@ -108,11 +108,11 @@ with Store(folder / "i").writing():
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="takes away what Linux has")
-@pytest.mark.parametrize("what", [LIFE, LINKS, RETRY, LOCK], ids=["life", "links", "retry", "lock"])
-def test_nothing_needs_posix(tmp_path, what):
-    """The package imports and an index lives, refuses links, waits for readers and locks when POSIX is hidden."""
+@pytest.mark.skipif(sys.platform != "linux", reason="hides parts of Linux")
+@pytest.mark.parametrize("script", [LIFE, LINKS, RETRY, LOCK], ids=["life", "links", "retry", "lock"])
+def test_nothing_needs_posix(tmp_path, script):
+    """With POSIX hidden the package imports, and an index is changed, refuses links, waits for readers and locks."""
     done = subprocess.run(
-        [sys.executable, "-c", POSIX + what, str(tmp_path)], check=False, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", POSIX + script, str(tmp_path)], check=False, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Explanations: exact sums, and places that hold the right text of the caller's."""
+"""Explanations: exact sums, and places in the caller's text that hold the right words."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from refcolbert import Encoder, Index, maxsim, rerank
-from refcolbert.explanation.explanation import explain
+from refcolbert.explanation.explanation import LabelledVectors, explain
 
 TEXTS = [
     "How to parse a date from a string.",
@@ -28,17 +28,17 @@ QUERY = "parse the date string"
 @pytest.fixture(scope="session")
 def variant(encoder, tmp_path_factory):
     """Changes of the spec -> the tiny model with that spec."""
-    made = {}
+    encoders = {}
 
     def make(changes):
         key = json.dumps(changes, sort_keys=True)
-        if key not in made:
+        if key not in encoders:
             folder = tmp_path_factory.mktemp("variant") / "model"
             shutil.copytree(encoder.folder, folder)
             spec = json.loads((folder / "encoding.json").read_text())
             (folder / "encoding.json").write_text(json.dumps({**spec, **changes}))
-            made[key] = Encoder.load(folder)
-        return made[key]
+            encoders[key] = Encoder.load(folder)
+        return encoders[key]
 
     return make
 
@@ -60,19 +60,22 @@ def pairs(draw):
 def test_the_similarities_add_up_to_the_score(pair):
     """The score is MaxSim, and the sum of the matches' similarities, each the first maximum of its row."""
     q, d = pair
-    found = explain(q, d, [f"q{i}" for i in range(len(q))], [f"d{j}" for j in range(len(d))], [None] * len(d), None)
+    query = LabelledVectors(q, [f"q{i}" for i in range(len(q))])
+    explanation = explain(query, LabelledVectors(d, [f"d{j}" for j in range(len(d))]))
     table = q @ d.T  # [n_q, n_d]
-    assert found.score == maxsim(q, d) == sum(match.similarity for match in found.matches)
-    assert [match.document_row for match in found.matches] == table.argmax(axis=1).tolist()
-    assert [match.similarity for match in found.matches] == table.max(axis=1).tolist()
-    assert found.similarities.dtype == np.float32
-    assert (found.similarities == table).all()
-    assert [match.query_token for match in found.matches] == [f"q{i}" for i in range(len(q))]
-    assert [match.document_token for match in found.matches] == [f"d{match.document_row}" for match in found.matches]
+    assert explanation.score == maxsim(q, d) == sum(match.similarity for match in explanation.matches)
+    assert [match.document_row for match in explanation.matches] == table.argmax(axis=1).tolist()
+    assert [match.similarity for match in explanation.matches] == table.max(axis=1).tolist()
+    assert explanation.similarities.dtype == np.float32
+    assert (explanation.similarities == table).all()
+    assert [match.query_token for match in explanation.matches] == [f"q{i}" for i in range(len(q))]
+    assert [match.document_token for match in explanation.matches] == [
+        f"d{match.document_row}" for match in explanation.matches
+    ]
 
 
 def check(hit, query_labels):
-    """What holds for the explanation of any hit on a text."""
+    """Assert that a hit on a text is explained exactly, and return the explanation."""
     explanation = hit.explain()
     assert explanation.score == hit.score
     assert sum(m.similarity for m in explanation.matches) == pytest.approx(hit.score, abs=1e-9)
@@ -90,7 +93,7 @@ def test_a_reranked_text_is_explained_exactly(encoder):
 
 
 @pytest.mark.parametrize("nbits", [2, 8, "float16", "float32"])
-def test_a_found_document_is_explained_by_the_vectors_that_are_held(tmp_path, encoder, nbits):
+def test_a_hit_is_explained_by_the_vectors_in_the_index(tmp_path, encoder, nbits):
     """Compressed vectors give the explanation too, so it adds up to the score of the search."""
     with Index.create(tmp_path / "index", encoder, nbits=nbits, train_at=20) as index:
         index.add(TEXTS)
@@ -145,7 +148,7 @@ def test_a_query_token_that_is_dropped_is_not_labelled(variant):
 
 
 def spelled(text):
-    """What the tokenizer makes of a piece of text: no accents, no invisible characters, lower case."""
+    """A piece of text as the tokenizer normalizes it: no accents, no invisible characters, lower case."""
     decomposed = unicodedata.normalize("NFD", text.lower())
     return "".join(c for c in decomposed if unicodedata.category(c) not in ("Mn", "Cf"))
 
@@ -197,14 +200,14 @@ def test_markers_have_no_span(encoder):
 
 
 def test_a_marker_spelled_in_the_text_has_its_place(encoder):
-    """What the caller wrote is the caller's, even when it reads like a marker."""
+    """A marker that the caller wrote is text of the caller's."""
     labels, spans = encoder.document_labels("a [SEP]")
     assert (labels[3], spans[3]) == ("[SEP]", (2, 7))
     assert (labels[-1], spans[-1]) == ("[SEP]", None)
 
 
 def test_the_tokens_of_a_prompt_have_no_span(variant):
-    """What refcolbert put before the text is not in the text."""
+    """The prompt is not part of the text."""
     labels, spans = variant({"document_prompt": "search the index: "}).document_labels("a word")
     assert labels[2:7] == ["search", "the", "index", "a", "word"]
     assert spans[2:7] == [None, None, None, (0, 1), (2, 6)]
@@ -220,7 +223,8 @@ def test_a_match_on_a_marker_has_no_text(encoder):
 
 
 def test_an_explanation_prints_as_a_table():
-    """One line a query token: its spelling, the similarity, the document's token and its place."""
+    """The table has one line per query token: spelling, similarity, the document's token and its place."""
     q, d = np.array([[1, 0], [0, 1]], np.float32), np.array([[0.5, 0], [0, -0.25]], np.float32)
-    found = explain(q, d, ["[CLS]", "b"], ["x", "[SEP]"], [(0, 2), None], "Xy z")
-    assert str(found) == "score 0.5000\n[CLS]   0.500  x  at 0:2 'Xy'\n    b   0.000  x  at 0:2 'Xy'"
+    document = LabelledVectors(d, ["x", "[SEP]"], [(0, 2), None], "Xy z")
+    explanation = explain(LabelledVectors(q, ["[CLS]", "b"]), document)
+    assert str(explanation) == "score 0.5000\n[CLS]   0.500  x  at 0:2 'Xy'\n    b   0.000  x  at 0:2 'Xy'"

@@ -17,7 +17,7 @@ TEXT = "Costs $5 to $7, or $x^2 each: \u4e2d\u6587 and a date"
 
 @pytest.fixture
 def explanation(encoder):
-    """What a tiny model sees in a text that holds a formula's signs."""
+    """The explanation of a text that holds dollar signs, which could be read as a formula."""
     (hit,) = rerank("parse a $date$", [TEXT], encoder)
     return hit.explain()
 
@@ -30,7 +30,7 @@ def closed():
 
 
 def test_the_drawing_holds_every_similarity_and_label(explanation):
-    """Cells, row and column labels are the explanation's, the marks stand on the matches, the title has the score."""
+    """Cells and labels are the explanation's, the marks are on the matches, the title has the score."""
     ax = explanation.plot()
     (image,) = ax.get_images()
     assert np.array_equal(np.asarray(image.get_array()), explanation.similarities)
@@ -44,7 +44,7 @@ def test_the_drawing_holds_every_similarity_and_label(explanation):
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # the fonts of this machine may lack ideographs
 def test_it_can_be_rendered(explanation, tmp_path):
-    """Dollar signs are no formulas, and the file is a picture large enough for its labels."""
+    """Dollar signs are not read as formulas, and the picture is large enough for its labels."""
     ax = explanation.plot()
     ax.figure.savefig(tmp_path / "drawing.png")
     height, width, _ = pyplot.imread(tmp_path / "drawing.png").shape
@@ -53,7 +53,7 @@ def test_it_can_be_rendered(explanation, tmp_path):
     assert height >= 10 * len(explanation.matches)
 
 
-def test_it_draws_where_it_is_told(explanation):
+def test_given_axes_are_drawn_on(explanation):
     """Given axes are drawn on and returned, and no figure is made."""
     _, axes = pyplot.subplots(1, 2)
     before = pyplot.get_fignums()
@@ -64,7 +64,7 @@ def test_it_draws_where_it_is_told(explanation):
 
 
 def test_without_matplotlib_the_error_names_the_extra(explanation, monkeypatch):
-    """A missing matplotlib is a MissingDependency that says what to install."""
+    """A missing matplotlib is a MissingDependency that names the extra to install."""
     real = builtins.__import__
 
     def without(name, *args, **kwargs):

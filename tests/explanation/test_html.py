@@ -14,7 +14,7 @@ HOSTILE = "<script>alert(1)</script> & \"date\" 'x' <img src=x onerror=alert(2)>
 
 
 class Page(HTMLParser):
-    """What a browser would see: elements, attributes, text; fails on tags that do not close."""
+    """The elements, attributes and text that a browser would see; fails on tags that do not close."""
 
     def __init__(self, html) -> None:
         super().__init__()
@@ -24,22 +24,22 @@ class Page(HTMLParser):
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
-        """An element and its attributes."""
+        """Record an element and its attributes."""
         self.open.append(tag)
         self.tags.append(tag)
         self.attributes += attrs
 
     def handle_endtag(self, tag):
-        """It is the one that was opened last."""
+        """Assert that the element was opened last."""
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        """Text between."""
+        """Record text."""
         self.text += data
 
 
 def test_a_hostile_document_is_text(encoder):
-    """Whatever a document or a query holds appears as text: no element, no attribute but style, title and dir."""
+    """Markup in a document or a query appears as text: no element, no attribute but style, title and dir."""
     (hit,) = rerank("<b>date</b> \"'", [HOSTILE], encoder)
     for html in (hit._repr_html_(), hit.explain()._repr_html_()):
         page = Page(html)
@@ -48,7 +48,7 @@ def test_a_hostile_document_is_text(encoder):
         assert {name for name, _ in page.attributes} <= {"style", "title", "dir"}
 
 
-def test_words_have_the_color_of_what_they_answer(encoder):
+def test_words_have_the_color_of_the_query_word_they_answer(encoder):
     """A query word and the document's word that answered it share a color; the title has their similarity."""
     (hit,) = rerank("date", ["a date"], encoder)
     html = hit.explain()._repr_html_()
@@ -61,11 +61,11 @@ def test_words_have_the_color_of_what_they_answer(encoder):
 
 
 def test_the_score_is_shown_and_its_parts_add_up(encoder):
-    """The numbers beside the query's words add up to the score, within what rounding them takes."""
+    """The numbers beside the query's words add up to the score, within their rounding."""
     (hit,) = rerank("parse a date", ["a date from a string"], encoder)
     text = Page(hit.explain()._repr_html_()).text
-    asked, score = re.match(r"(.*) = ([\d.]+)", text).groups()
-    parts = [float(part) for part in re.findall(r" (-?\d\.\d\d|\d\d\.\d\d)(?: |$)", asked)]
+    words, score = re.match(r"(.*) = ([\d.]+)", text).groups()
+    parts = [float(part) for part in re.findall(r" (-?\d\.\d\d|\d\d\.\d\d)(?: |$)", words)]
     assert len(parts) == len(hit.explain().words)
     assert float(score) == pytest.approx(sum(parts), abs=0.005 * len(parts) + 0.0005)
 
