@@ -117,7 +117,7 @@ def test_the_graph_inside_a_graph_is_looked_through(folder, monkeypatch):
 def test_what_is_no_message_is_refused(folder, found):
     """Bytes that protobuf would not read, or not as we do, never reach ONNX Runtime."""
     (folder / "model.onnx").write_bytes(found)
-    with pytest.raises(InvalidModel, match=r"is no ONNX file"):
+    with pytest.raises(InvalidModel, match=r"must be an ONNX file"):
         Encoder.load(folder)
 
 

@@ -39,11 +39,9 @@ def scores(q: ArrayLike, documents: Sequence[ArrayLike]) -> list[float]:
 
 def matches(q: ArrayLike, d: ArrayLike) -> list[tuple[int, float]]:
     """As a hit explains them."""
-    rows = check_vectors(d, "document")
-    names, places = [""] * len(rows), [None] * len(rows)
-    asked = check_vectors(q, "query")
-    found = explanation.explain(asked, rows, [""] * len(asked), names, places, None)
-    return [(match.document_row, match.similarity) for match in found.matches]
+    query, document = check_vectors(q, "query"), check_vectors(d, "document")
+    sides = [explanation.LabelledVectors(vectors, [""] * len(vectors)) for vectors in (query, document)]
+    return [(match.document_row, match.similarity) for match in explanation.explain(*sides).matches]
 
 
 def pool(d: ArrayLike, factor: int) -> Floats:
