@@ -41,7 +41,7 @@ MEMORY = {
 @click.option("--dim", type=click.IntRange(1), help="Dimension of ready-made vectors: no model, no encoding.")
 @click.option("--model", help="Model folder or hub id. Default: the default model.")
 @K
-@json_option("every estimate: sizes in bytes, build in seconds, query in milliseconds")
+@json_option("every estimate, with sizes in bytes, build in seconds and query in milliseconds")
 def plan_index(
     n_docs: int,
     sample: tuple[Path, ...],
