@@ -93,8 +93,9 @@ def _lines(estimate: Plan) -> Iterable[str]:
     nbits = estimate.nbits if isinstance(estimate.nbits, str) else f"{estimate.nbits} bits"
     centroids = "raw vectors" if estimate.n_centroids is None else f"{estimate.n_centroids:,} centroids"
     yield f"at {nbits}, {centroids}; times within a factor of about 2:"
-    yield _row("build", _with_total(estimate.build), TIMES)
-    yield _row("query", _with_total({stage: ms / 1e3 for stage, ms in estimate.query.items()}), TIMES)
+    yield _row("build", {**estimate.build, "total": sum(estimate.build.values())}, TIMES)
+    query = {**estimate.query, "total": sum(estimate.query.values())}  # milliseconds
+    yield _row("query", {stage: milliseconds / 1e3 for stage, milliseconds in query.items()}, TIMES)
     yield _row("FLOPs of a build", estimate.build_flops, COUNTS)
     yield _row("FLOPs of a query", estimate.flops, COUNTS)
     yield _row("memory", {name: estimate.memory[purpose] for purpose, name in MEMORY.items()}, SIZES)
@@ -108,10 +109,6 @@ def _sizes(bytes_of: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
     for part in (*parts, "total"):
         cells = (_short(sizes[part], SIZES) if part in sizes else "-" for sizes in totals.values())
         yield f"{part:18}" + "".join(f"{cell:>10}" for cell in cells)
-
-
-def _with_total(stages: Mapping[str, float]) -> Mapping[str, float]:
-    return {**stages, "total": sum(stages.values())}
 
 
 def _row(name: str, values: Mapping[str, float], units: Iterable[tuple[float, str]]) -> str:

@@ -14,7 +14,7 @@ FLOPs are those of the matrix products, two for each multiplication:
            rank       2 n_q dim for each token of a ranked document: of all documents if vectors are raw
            scan       2 n_q dim for each token of the index: an exact search, for comparison
 
-Times follow from two rates of this machine, which take some seconds to measure (`measure`):
+Times follow from two rates of this machine, which take some seconds to measure:
 
     encoding         encoded tokens / rates.encode
     compressing      FLOPs of "compress" / rates.search
@@ -29,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
@@ -52,7 +53,7 @@ from ..index import BUILD_BATCH, NBITS, TRAIN_AT, Index
 from ..storage.document_file import pack
 from ..storage.format import RAW, CodecEntry, Manifest, SegmentEntry, array_types, npy_header
 
-__all__ = ["ALL_BITS", "PARTS", "Plan", "Rates", "measure", "parts_of", "plan"]
+__all__ = ["ALL_BITS", "PARTS", "Plan", "Rates", "parts_of", "plan"]
 
 # Part of an index, as it is printed -> roles of its files.
 PARTS = {
@@ -70,7 +71,7 @@ ALL_BITS: tuple[int | str, ...] = (*codecs.NBITS, *RAW)
 
 # Shares that indexes of judged collections with the default model show.
 DISTINCT = 0.57  # entries of the inverted lists per token: tokens of one document share cells
-PROBED = 0.65  # entries read per entry in n_q nprobe mean lists: cells are shared by query tokens, and longer than most
+PROBED = 0.65  # entries read per entry in n_q nprobe mean lists: query tokens share cells, and theirs are longer
 NEAREST = 0.28  # tokens that refining reads, per token of its documents
 
 PASSES = 5  # over sqrt(K) centroids: one coarse, then four fine, in k-means as in the assignment to centroids
@@ -216,7 +217,10 @@ def plan(
         nprobe=check_count(nprobe, "nprobe"),
         candidates=max(check_count(candidates, "candidates"), k),
     )
-    rates = rates or measure(shape, encoder, documents.encoded, seed)
+    if rates is None:
+        rng = np.random.default_rng(seed)
+        encode = None if encoder is None else _encode_rate(encoder, round(documents.encoded), rng)
+        rates = Rates(encode=encode, search=_search_rate(shape, rng))
     build_flops, flops = _build_flops(shape, documents, encoder), _query_flops(shape, encoder)
     build, query = {}, {}
     if encoder is not None and rates.encode is not None:
@@ -254,17 +258,8 @@ def parts_of(bytes_of: Mapping[str, int]) -> dict[str, int]:
     return {part: size for part, size in sums.items() if size}
 
 
-def measure(shape: _Shape, encoder: Encoder | None, document_tokens: float, seed: int = 0) -> Rates:
-    """Return the rates of this machine, from encoding one full batch and searching one small index, both synthetic."""
-    rng = np.random.default_rng(seed)
-    return Rates(
-        encode=None if encoder is None else _encode_rate(encoder, round(document_tokens), rng),
-        search=_search_rate(shape, rng),
-    )
-
-
 def _encode_rate(encoder: Encoder, document_tokens: int, rng: np.random.Generator) -> float:
-    """Tokens per second, of documents whose words are one letter and so one token each."""
+    """Tokens per second of a full batch of documents. Their words are one letter, and so one token, each."""
     n_words = max(min(document_tokens, encoder.spec.document_length), 1)
     texts = [" ".join(rng.choice(list(ascii_lowercase), n_words)) for _ in range(max(BATCH_TOKENS // n_words, 1))]
     n_tokens = sum(len(tokens.ids) for tokens in encoder.tokenizer.documents(texts))
@@ -277,7 +272,7 @@ def _encode_rate(encoder: Encoder, document_tokens: int, rng: np.random.Generato
 
 
 def _search_rate(shape: _Shape, rng: np.random.Generator) -> float:
-    """FLOPs per second of searches in an index of synthetic vectors, as many documents as MEASURED_TOKENS allow."""
+    """FLOPs per second of searches in a synthetic index of the planned kind, but of at most MEASURED_TOKENS."""
     length = max(round(shape.tokens), 1)
     n_docs = min(max(MEASURED_TOKENS // length, 1), shape.n_docs)
     # Prune in the small index, too, if the planned one is large enough to prune.
@@ -305,10 +300,12 @@ def _near(topics: Floats, n: int, rng: np.random.Generator) -> Floats:
     noise = rng.standard_normal((n, topics.shape[1]), dtype=np.float32)  # [n, dim]
     noise *= np.float32(SPREAD / np.sqrt(topics.shape[1]))
     vectors: Floats = topics[rng.integers(0, len(topics), n)] + noise
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def _of_length(tokens: float, pool_factor: int, text_bytes: float | None) -> _Documents:
+    """Documents that all have this length."""
     if not 1 <= tokens < float("inf"):
         raise InvalidInput(f"tokens must be a mean number of at least 1 per document, found {tokens!r}")
     size = TEXT_BYTES * tokens if text_bytes is None else float(text_bytes)
@@ -323,6 +320,7 @@ def _of_length(tokens: float, pool_factor: int, text_bytes: float | None) -> _Do
 
 
 def _of_sample(sample: Iterable[Any], encoder: Encoder | None, pool_factor: int) -> _Documents:
+    """Means over a sample, counted by the tokenizer."""
     documents = as_documents(sample, 0, need_text=True)
     if encoder is None or not documents:
         raise InvalidInput(
@@ -369,8 +367,8 @@ def _sizes(manifest: Manifest, shape: _Shape, documents: _Documents) -> dict[str
     manifest = replace(manifest, codec=codec if coded else None)
     types = array_types(manifest, segment) | (array_types(manifest, codec) if coded else {})
     sizes = {
-        role: len(npy_header((dtype, shape_))) + dtype.itemsize * int(np.prod(shape_, dtype=object))
-        for role, (dtype, shape_) in types.items()
+        role: len(npy_header((dtype, lengths))) + dtype.itemsize * prod(lengths)
+        for role, (dtype, lengths) in types.items()
     }
     return parts_of({**sizes, "documents": round(shape.n_docs * documents.file_bytes)})
 
