@@ -1,4 +1,4 @@
-"""The verb that foretells an index."""
+"""The command that estimates an index."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -18,22 +18,30 @@ from .sources import read_sources
 __all__ = ["plan_index"]
 
 SAMPLE = 1000  # documents of the sample that are read
-UNITS = ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "us"))
+TIMES = ((86400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "us"))
+SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
+COUNTS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
+MEMORY = {
+    "build": "peak of the build",
+    "building": "disk besides the index",
+    "search": "mapped by a search",
+    "query": "per query",
+}
 
 
 @click.command("plan")
 @click.argument("n_docs", metavar="N", type=click.IntRange(1))
 @click.argument("sample", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--tokens", type=click.FloatRange(1), help="Mean length of a document; instead of SAMPLE.")
-@click.option("--text-bytes", type=click.FloatRange(0), help="Mean bytes of a text; without SAMPLE.")
-@click.option("--nbits", default=str(NBITS), show_default=True, help=f"Bits that times are for: {BITS}")
-@click.option("--pool-factor", default=1, show_default=True, help="Keep one vector for so many tokens of a document.")
-@click.option("--nprobe", default=NPROBE, show_default=True, help="Cells probed for each query token.")
-@click.option("--candidates", default=CANDIDATES, show_default=True, help="Documents whose vectors are looked at.")
-@click.option("--dim", type=click.IntRange(1), help="Of ready-made vectors: no model is loaded, nothing encoded.")
-@click.option("--model", help="Model folder or hub id; default: the default model.")
+@click.option("--tokens", type=click.FloatRange(1), help="Mean number of tokens per document, in place of SAMPLE.")
+@click.option("--text-bytes", type=click.FloatRange(0), help="Mean bytes per text, with --tokens.")
+@click.option("--nbits", default=str(NBITS), show_default=True, help=f"Format that times are for: {BITS}")
+@click.option("--pool-factor", default=1, show_default=True, help="Keep one vector per this many tokens.")
+@click.option("--nprobe", default=NPROBE, show_default=True, help="Cells probed per query token.")
+@click.option("--candidates", default=CANDIDATES, show_default=True, help="Documents that pruning keeps.")
+@click.option("--dim", type=click.IntRange(1), help="Dimension of ready-made vectors: no model, no encoding.")
+@click.option("--model", help="Model folder or hub id. Default: the default model.")
 @K
-@json_option("every figure, sizes in bytes, build in seconds, query in milliseconds")
+@json_option("every estimate, with sizes in bytes, build in seconds and query in milliseconds")
 def plan_index(
     n_docs: int,
     sample: tuple[Path, ...],
@@ -48,16 +56,17 @@ def plan_index(
     k: int,
     as_json: bool,
 ) -> None:
-    """What an index of N documents like those of SAMPLE will take: bytes, building, latency, FLOPs, memory.
+    """Estimate bytes, time, FLOPs and memory of an index of N documents before it is made.
 
-    SAMPLE are files or folders as for `index`; instead of them, --tokens gives the length. This machine is measured
-    for some seconds.
+    The documents are as long as those of SAMPLE (files or folders, as for `index`), or as --tokens says. Two speeds of
+    this machine are measured first, which takes some seconds. Bytes are exact for the number of tokens. Times are
+    within a factor of about 2.
     """
     if (tokens is None) != bool(sample):
-        raise click.UsageError("documents are as long as --tokens says or as those of SAMPLE: give one of the two")
+        raise click.UsageError("expected either SAMPLE or --tokens, found both or neither; give one of the two")
     if dim is not None and (sample or model):
-        raise click.UsageError("--dim is for ready-made vectors: it goes with --tokens, and without --model")
-    found = plan(
+        raise click.UsageError("--dim is for ready-made vectors, found SAMPLE or --model beside it; use --tokens")
+    estimate = plan(
         n_docs,
         tokens,
         sample=list(islice(read_sources(sample), SAMPLE)) if sample else None,
@@ -70,66 +79,43 @@ def plan_index(
         nprobe=nprobe,
         candidates=candidates,
     )
-    click.echo(dump(asdict(found)) if as_json else "\n".join(_lines(found)))
+    click.echo(dump(asdict(estimate)) if as_json else "\n".join(_lines(estimate)))
 
 
-def _lines(found: Plan) -> Iterable[str]:
-    error = f" (+- {found.standard_error:.1%})" if found.standard_error is not None else ""
-    one = f"one vector a document would be {found.n_docs:,}, {_size(found.one_vector_bytes)} of float32"
-    lengths = f"{found.n_docs:,} documents of {found.tokens_per_document:.1f}{error} tokens"
-    yield f"{lengths}: {found.n_tokens:,} embeddings of dim {found.dim}; {one}"
+def _lines(estimate: Plan) -> Iterable[str]:
+    error = f" (+- {estimate.standard_error:.1%})" if estimate.standard_error is not None else ""
+    one = f"one vector per document would be {estimate.n_docs:,}, {_short(estimate.one_vector_bytes, SIZES)} of float32"
+    lengths = f"{estimate.n_docs:,} documents of {estimate.tokens_per_document:.1f}{error} tokens"
+    yield f"{lengths}: {estimate.n_tokens:,} embeddings of dim {estimate.dim}; {one}"
     yield ""
-    yield from _sizes(found.bytes_of)
+    yield from _sizes(estimate.bytes_of)
     yield ""
-    centroids = "raw vectors, no codec" if found.n_centroids is None else f"{found.n_centroids:,} centroids"
-    yield f"{'at ' + found.nbits if isinstance(found.nbits, str) else f'at {found.nbits} bits'}, {centroids}:"
-    yield _row("build", {stage: _time(seconds) for stage, seconds in _with_total(found.build).items()})
-    yield _row("query", {stage: _time(ms / 1e3) for stage, ms in _with_total(found.query).items()})
-    yield _row("FLOPs a query", {stage: f"{flops:.2g}" for stage, flops in found.flops.items()})
-    yield _row("memory", {name: _size(found.memory[what]) for what, name in MEMORY.items()})
-
-
-MEMORY = {
-    "build": "most while building",
-    "building": "disk besides the index",
-    "search": "mapped by a search",
-    "query": "of one query",
-}
+    nbits = estimate.nbits if isinstance(estimate.nbits, str) else f"{estimate.nbits} bits"
+    centroids = "raw vectors" if estimate.n_centroids is None else f"{estimate.n_centroids:,} centroids"
+    yield f"at {nbits}, {centroids}; times within a factor of about 2:"
+    yield _row("build", {**estimate.build, "total": sum(estimate.build.values())}, TIMES)
+    query = {**estimate.query, "total": sum(estimate.query.values())}  # milliseconds
+    yield _row("query", {stage: milliseconds / 1e3 for stage, milliseconds in query.items()}, TIMES)
+    yield _row("FLOPs of a build", estimate.build_flops, COUNTS)
+    yield _row("FLOPs of a query", estimate.flops, COUNTS)
+    yield _row("memory", {name: estimate.memory[purpose] for purpose, name in MEMORY.items()}, SIZES)
 
 
 def _sizes(bytes_of: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
     """A column for each number of bits, a row for each part."""
-    parts = [part for part in _order(bytes_of) if any(part in sizes for sizes in bytes_of.values())]
-    yield f"{'nbits':16}" + "".join(f"{nbits:>10}" for nbits in bytes_of)
-    for part in parts:
-        yield f"{part:16}" + "".join(
-            f"{_size(sizes[part]) if part in sizes else '-':>10}" for sizes in bytes_of.values()
-        )
-    yield f"{'total':16}" + "".join(f"{_size(sum(sizes.values())):>10}" for sizes in bytes_of.values())
+    totals = {nbits: {**sizes, "total": sum(sizes.values())} for nbits, sizes in bytes_of.items()}
+    parts = dict.fromkeys(part for sizes in bytes_of.values() for part in sizes)
+    yield f"{'nbits':18}" + "".join(f"{nbits:>10}" for nbits in totals)
+    for part in (*parts, "total"):
+        cells = (_short(sizes[part], SIZES) if part in sizes else "-" for sizes in totals.values())
+        yield f"{part:18}" + "".join(f"{cell:>10}" for cell in cells)
 
 
-def _order(bytes_of: Mapping[str, Mapping[str, int]]) -> Iterable[str]:
-    return dict.fromkeys(part for sizes in bytes_of.values() for part in sizes)
+def _row(name: str, values: Mapping[str, float], units: Iterable[tuple[float, str]]) -> str:
+    return f"{name:18}" + ", ".join(f"{stage} {_short(value, units)}" for stage, value in values.items())
 
 
-def _with_total(stages: Mapping[str, float]) -> dict[str, float]:
-    return {**stages, "total": sum(stages.values())}
-
-
-def _row(name: str, values: Mapping[str, str]) -> str:
-    return f"{name:16}" + ", ".join(f"{what} {value}" for what, value in values.items())
-
-
-def _size(size: float) -> str:
-    """Three digits in decimal units."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 999.5 or unit == "TB":
-            break
-        size /= 1000
-    return f"{size:.3g} {unit}"
-
-
-def _time(seconds: float) -> str:
-    """Three digits in the largest unit that fits."""
-    length, unit = next(((length, unit) for length, unit in UNITS if seconds >= length), UNITS[-1])
-    return f"{seconds / length:.3g} {unit}"
+def _short(value: float, units: Iterable[tuple[float, str]]) -> str:
+    """Three digits in the largest unit that is no larger than the value."""
+    size, unit = next(((size, unit) for size, unit in units if value >= 0.9995 * size), [*units][-1])
+    return f"{value / size:.3g} {unit}".rstrip()

@@ -1,11 +1,12 @@
-"""How good, how fast, how large: metrics, significance, tuning, planning.
+"""Quality, speed and size of searches and indexes.
 
 Read in this order:
 
-    metrics       queries, judgements, runs; nDCG@10, MRR@10, Recall@k
-    significance  two runs side by side: could the difference be chance?
-    tune          recall against the exact scan, and which search parameters to take
-    plan          what an index will take, before it is made
+    metrics       queries, judgements and runs in BEIR and TREC files; nDCG@10, MRR@10, Recall@k
+    significance  comparison of two runs: differences per query, and the p-value of the mean
+    tune          recall against the exact search, and the search options to use
+    plan          bytes, FLOPs, memory and time of an index before it is made
 
-May import: everything up to the index. `refcolbert.tune` and `refcolbert.plan` are public, and what their answers hold.
+May import everything up to the index, and only `metrics` imports ir-measures (extra `eval`). The API is
+`refcolbert.tune`, `refcolbert.plan` and the classes they return, and all names of `metrics` and `significance`.
 """

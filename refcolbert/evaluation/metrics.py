@@ -1,6 +1,7 @@
-"""Evaluation: queries and judgements in BEIR and TREC form, runs, and metrics by ir-measures (extra `eval`).
+"""Queries, judgements and runs in BEIR and TREC files, and metrics by ir-measures (extra `eval`).
 
-Everything is keyed by query id. Files may end in .gz; a BEIR folder stands for its queries.jsonl and qrels/test.tsv.
+All mappings are keyed by query id. A file may end in .gz. A BEIR folder is read as its queries.jsonl or its
+qrels/test.tsv.
 """
 
 import math
@@ -32,22 +33,27 @@ Qrels = dict[str, dict[str, int]]  # query id -> document id -> relevance
 Judged = Mapping[str, Mapping[str, int]]
 
 METRICS = ("nDCG@10", "RR@10", "R@100")
-TOPIC = "<top>"  # begins a query in TREC's classic topic files
+TOPIC = "<top>"  # first line of a query in TREC's classic topic files
 TOPIC_NUMBER = re.compile(r"<num>\s*(?:Number:)?\s*([^\s<]+)")
 TOPIC_TITLE = re.compile(r"<title>\s*(?:Topic:)?\s*([^<]*)")
 
 
 def read_queries(path: str | Path) -> dict[str, str]:
-    """Query id -> text, from BEIR's queries.jsonl ({"_id" | "id", "text"}), TREC topics (<top>), or id, tab, text."""
+    """Return query id -> text.
+
+    path    one of: BEIR's queries.jsonl ({"_id" or "id", "text"}) or its folder; lines of id, tab, text; TREC topics
+
+    Raises `InvalidInput` for a line without id or text and for an id that occurs twice.
+    """
     path = Path(path)
     path = path / "queries.jsonl" if path.is_dir() else path
-    rows: Iterable[tuple[str, Any, Any]]
+    rows: Iterable[tuple[str, Any, Any]]  # ("file:line", id, text)
     if ".jsonl" in path.suffixes:
         rows = ((where, record.get("_id", record.get("id")), record.get("text")) for where, record in read_jsonl(path))
     else:
         lines = list(read_lines(path))
-        topics = bool(lines) and lines[0][1].strip().startswith(TOPIC)
-        rows = _topics(lines) if topics else ((where, *_two(line)) for where, line in lines)
+        is_topics = bool(lines) and lines[0][1].strip().startswith(TOPIC)
+        rows = _topics(lines) if is_topics else ((where, *_split_at_tab(line)) for where, line in lines)
     queries: dict[str, str] = {}
     for where, name, text in rows:
         if name is None or not isinstance(text, str):
@@ -59,10 +65,17 @@ def read_queries(path: str | Path) -> dict[str, str]:
 
 
 def read_qrels(path: str | Path) -> Qrels:
-    """Judgements from BEIR (query-id, corpus-id, score under a header, tabs) or TREC (query 0 document relevance)."""
+    """Return query id -> document id -> relevance.
+
+    path    one of: BEIR's judgements (query, document, relevance, by tabs, under a header) or its folder; TREC's
+            judgements (query, 0, document, relevance)
+
+    Raises `InvalidInput` for any other line.
+    """
     path = Path(path)
     qrels: Qrels = {}
     for number, (where, line) in enumerate(read_lines(path / "qrels" / "test.tsv" if path.is_dir() else path)):
+        # Two tabs are BEIR, whose ids may hold spaces. TREC has four fields by any white space.
         fields = line.split("\t") if line.count("\t") == 2 else line.split()
         if number == 0 and len(fields) == 3 and not fields[2].lstrip("-").isdigit():
             continue  # BEIR's header
@@ -75,7 +88,11 @@ def read_qrels(path: str | Path) -> Qrels:
 
 
 def read_run(path: str | Path) -> Run:
-    """A TREC run file: query Q0 document rank score tag. Answers keep the file's order; scores decide ranks."""
+    """Return the run of a TREC file with lines of query, Q0, document, rank, score, tag.
+
+    Documents keep the order of the file, and ranks in the file are ignored: metrics order by score. Raises
+    `InvalidInput` for any other line and for a document that a query has twice.
+    """
     run: Run = {}
     for where, line in read_lines(Path(path)):
         try:
@@ -90,19 +107,35 @@ def read_run(path: str | Path) -> Run:
     return run
 
 
-def run_of(query_ids: Sequence[str], hits: Iterable[Sequence[Hit]], group_by: str | None = None) -> Run:
-    """The answers to several queries as a run; with `group_by` a hit counts for its group (`grouping`)."""
+def run_of(
+    query_ids: Sequence[str],
+    hits: Iterable[Sequence[Hit]],
+    group_by: str | None = None,
+) -> Run:
+    """Return the run of several searches.
+
+    query_ids    one per search
+    hits         the answer of each search, best first
+    group_by     metadata key of a group, as for `Index.search`: a hit counts for its group and not for itself
+    """
     return {
         name: {hit.id if group_by is None else group_of(hit.id, hit.metadata, group_by): hit.score for hit in answer}
         for name, answer in zip(query_ids, hits, strict=True)
     }
 
 
-def write_run(run: Run, path: str | Path, tag: str = "refcolbert") -> None:
-    """A TREC run file: query Q0 document rank score tag. An id with white space is `InvalidInput`: it has no place."""
+def write_run(
+    run: Run,
+    path: str | Path,
+    tag: str = "refcolbert",
+) -> None:
+    """Write a run as a TREC file: query, Q0, document, rank, score, tag.
+
+    Raises `InvalidInput` for an id with white space, which would shift the columns.
+    """
     for name in (name for query, answer in run.items() for name in (query, *answer)):
         if len(name.split()) != 1:
-            raise InvalidInput(f"a TREC run separates fields by white space, the id {name!r} holds some")
+            raise InvalidInput(f"expected ids without white space in a TREC run, found {name!r}; rename the document")
     lines = [
         f"{query} Q0 {document} {rank} {score!r} {tag}\n"
         for query, answer in run.items()
@@ -111,39 +144,63 @@ def write_run(run: Run, path: str | Path, tag: str = "refcolbert") -> None:
     Path(path).write_text("".join(lines), encoding="utf-8")
 
 
-def evaluate(run: Run, qrels: Judged, metrics: Sequence[str] = METRICS) -> dict[str, float]:
-    """Metric name -> mean over the judged queries; a judged query without an answer counts as 0.
+def evaluate(
+    run: Run,
+    qrels: Judged,
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, float]:
+    """Return metric name -> mean over the judged queries.
 
-    Names are those of ir-measures (nDCG@10, RR@10 or MRR@10, R@100 or Recall@100, AP or MAP, ...). An answer's order is
-    by score, and among equal scores as it stands in the run. Raises `InvalidInput` for unknown metrics or no
-    judgements.
+    run        documents are ordered by score, and equal scores by their order in the run
+    qrels      a judged query that the run lacks counts as 0; a query without judgements is left out
+    metrics    names of ir-measures: nDCG@10, RR@10 or MRR@10, R@100 or Recall@100, AP or MAP, ...
+
+    Raises `InvalidInput` for an unknown metric or no judgements, `MissingDependency` without ir-measures.
+
+    >>> run = {"q1": {"a": 2.0, "b": 1.0}, "q2": {"c": 1.0}}
+    >>> qrels = {"q1": {"b": 1}, "q2": {"c": 1}}
+    >>> evaluate(run, qrels, ["RR@10", "R@1"])  # b has rank 2, c has rank 1
+    {'RR@10': 0.75, 'R@1': 0.5}
     """
-    measures, found = _calculated(run, qrels, metrics)
-    return {name: float(found.aggregated[measure]) for name, measure in zip(metrics, measures, strict=True)}
+    measures, results = _calculate(run, qrels, metrics)
+    return {name: float(results.aggregated[measure]) for name, measure in zip(metrics, measures, strict=True)}
 
 
-def per_query(run: Run, qrels: Judged, metrics: Sequence[str] = METRICS) -> dict[str, dict[str, float]]:
-    """Metric name -> query id -> value, for every judged query in the order of `qrels`. Raises as `evaluate` does."""
-    measures, found = _calculated(run, qrels, metrics)
-    values = {(metric.measure, metric.query_id): float(metric.value) for metric in found.per_query}
+def per_query(
+    run: Run,
+    qrels: Judged,
+    metrics: Sequence[str] = METRICS,
+) -> dict[str, dict[str, float]]:
+    """Return metric name -> query id -> value, for every judged query in the order of `qrels`.
+
+    Arguments and errors are those of `evaluate`.
+
+    >>> per_query({"q1": {"a": 2.0, "b": 1.0}}, {"q1": {"b": 1}, "q2": {"c": 1}}, ["RR@10"])
+    {'RR@10': {'q1': 0.5, 'q2': 0.0}}
+    """
+    measures, results = _calculate(run, qrels, metrics)
+    values = {(metric.measure, metric.query_id): float(metric.value) for metric in results.per_query}
     return {
         name: {query: values[measure, query] for query in qrels}
         for name, measure in zip(metrics, measures, strict=True)
     }
 
 
-def _calculated(run: Run, qrels: Judged, metrics: Sequence[str]) -> tuple[list[Any], Any]:
-    """The measures that `metrics` name, and what ir-measures found for them."""
+def _calculate(run: Run, qrels: Judged, metrics: Sequence[str]) -> tuple[list[Any], Any]:
+    """Return the measures that `metrics` name, and the results of ir-measures."""
     try:
         import ir_measures
     except ImportError as error:
         raise MissingDependency("evaluation needs ir-measures: pip install 'refcolbert[eval]'") from error
     if not qrels or not metrics:
-        raise InvalidInput("nothing to evaluate: expected at least one judged query and one metric")
+        raise InvalidInput(
+            f"expected at least one judged query and one metric, found {len(qrels)} and {len(metrics)}; pass both"
+        )
     plain = {query: dict(judged) for query, judged in qrels.items()}
     ranked = {query: _ranks(run.get(query, {})) for query in plain}
     try:
-        if any(name.endswith("@0") for name in metrics):  # one evaluator behind ir-measures ends the process for it
+        # One of the evaluators behind ir-measures ends the process on a cutoff of 0.
+        if any(name.endswith("@0") for name in metrics):
             raise ValueError("a cutoff must be at least 1")
         measures = [ir_measures.parse_measure(name) for name in metrics]
         return measures, ir_measures.calc(measures, plain, ranked)
@@ -152,13 +209,16 @@ def _calculated(run: Run, qrels: Judged, metrics: Sequence[str]) -> tuple[list[A
 
 
 def _ranks(answer: Mapping[str, float]) -> dict[str, float]:
-    """Scores that keep the answer's order: the evaluator would break ties by document id, and rounds to float32."""
+    """Return scores n, n - 1, ..., 1 in the order of the answer.
+
+    The evaluators round scores to float32 and break ties by document id, so the real ones could change the order.
+    """
     order = sorted(answer, key=lambda document: -answer[document])
     return {document: float(len(order) - rank) for rank, document in enumerate(order)}
 
 
 def _topics(lines: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str | None, str | None]]:
-    """("file:line", number, title) of each <top> element."""
+    """Yield ("file:line", number, title) of each <top> element."""
     starts = [i for i, (_, line) in enumerate(lines) if TOPIC in line]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         text = " ".join(line for _, line in lines[start:end])
@@ -166,6 +226,6 @@ def _topics(lines: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str | None,
         yield lines[start][0], number and number[1], title and " ".join(title[1].split())
 
 
-def _two(line: str) -> tuple[str | None, str | None]:
+def _split_at_tab(line: str) -> tuple[str | None, str | None]:
     name, tab, text = line.partition("\t")
     return (name, text) if tab else (None, None)

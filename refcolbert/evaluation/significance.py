@@ -1,8 +1,14 @@
-"""Comparison of two runs: how far apart, for which queries, and whether by chance (extra `eval`).
+"""Comparison of two runs: differences per query, and the p-value of the mean difference (extra `eval`).
 
-The significance is that of Fisher's randomization test on paired values, two-sided (Smucker, Allan and Carterette, CIKM
-2007): if the two runs were alike, each query's difference would have either sign, so p is the share of all choices of
-signs whose mean is at least as far from 0 as the one found. Few choices are counted, many are sampled with a seed.
+p comes from Fisher's randomization test on paired values, two-sided (Smucker, Allan and Carterette, CIKM 2007). If the
+two runs were equally good, the difference of each query could as well have the other sign. So p is the share of all
+choices of signs whose mean is at least as far from 0 as the observed mean. A worked example with three queries:
+
+    differences   .1  .2  .3       sum .6
+    8 choices of signs             sums .6 .4 .2 0 0 -.2 -.4 -.6
+    p             2 of 8 sums are at least .6 from 0: .25
+
+Up to `samples` choices are counted exactly. Of more choices, `samples` are drawn with a seed.
 """
 
 from collections.abc import Sequence
@@ -17,8 +23,8 @@ from .metrics import METRICS, Judged, Run, per_query
 
 __all__ = ["Comparison", "compare", "randomization_p"]
 
-SAMPLES = 100_000
-AT_ONCE = 1 << 20  # signs that are drawn at once
+SAMPLES = 100_000  # of choices of signs
+CHUNK_SIGNS = 1 << 20  # in memory at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,23 +33,23 @@ class Comparison:
 
     metric: str
     mean: float
-    baseline: float
+    baseline: float  # mean of the baseline
     p: float  # two-sided, not corrected for several metrics
-    differences: dict[str, float]  # query id -> value less the baseline's, the greatest gain first
+    differences: dict[str, float]  # query id -> value minus that of the baseline, the greatest gain first
 
     @property
     def difference(self) -> float:
-        """How much higher the mean is than the baseline's."""
+        """The mean minus the baseline."""
         return self.mean - self.baseline
 
     @property
     def better(self) -> int:
-        """Queries with a higher value than the baseline's."""
+        """Number of queries with a higher value than in the baseline."""
         return sum(value > 0 for value in self.differences.values())
 
     @property
     def worse(self) -> int:
-        """Queries with a lower value."""
+        """Number of queries with a lower value."""
         return sum(value < 0 for value in self.differences.values())
 
 
@@ -56,38 +62,79 @@ def compare(
     seed: int = 0,
     samples: int = SAMPLES,
 ) -> list[Comparison]:
-    """Both runs over all judged queries, metric by metric; a query that one of them lacks counts as 0 there.
+    """Return one comparison per metric, over all judged queries.
 
-    Raises `InvalidInput` as `evaluate` does.
+    run         a query that it lacks counts as 0
+    baseline    likewise
+    qrels       judgements
+    metrics     names, as for `evaluate`
+    seed        of the choices of signs
+    samples     number of choices; default: p then has a standard error of at most .0016
+
+    Raises `InvalidInput` and `MissingDependency` as `evaluate` does.
+
+    >>> qrels = {"q1": {"a": 1}, "q2": {"a": 1}, "q3": {"a": 1}}
+    >>> run = {"q1": {"a": 1.0}, "q2": {"a": 1.0}, "q3": {"a": 1.0}}
+    >>> baseline = {"q1": {"a": 1.0}, "q2": {"b": 2.0, "a": 1.0}}
+    >>> (comparison,) = compare(run, baseline, qrels, ["RR@10"])
+    >>> comparison.mean, comparison.baseline, comparison.better, comparison.worse
+    (1.0, 0.5, 2, 0)
+    >>> comparison.differences
+    {'q3': 1.0, 'q2': 0.5, 'q1': 0.0}
+    >>> comparison.p  # q1 has no sign: 2 of 4 choices
+    0.5
     """
-    ours, theirs = per_query(run, qrels, metrics), per_query(baseline, qrels, metrics)
-    return [_comparison(name, ours[name], theirs[name], seed, samples) for name in metrics]
+    values, baseline_values = per_query(run, qrels, metrics), per_query(baseline, qrels, metrics)
+    return [_comparison(name, values[name], baseline_values[name], seed, samples) for name in metrics]
 
 
-def randomization_p(differences: Doubles, *, seed: int = 0, samples: int = SAMPLES) -> float:
-    """The two-sided p-value of paired `differences` [n]: exact where there are at most `samples` choices of signs."""
+def randomization_p(
+    differences: Doubles,  # [n]
+    *,
+    seed: int = 0,
+    samples: int = SAMPLES,
+) -> float:
+    """Return the two-sided p-value of paired differences: exact if there are at most `samples` choices of signs.
+
+    Raises `InvalidInput` for NaN, infinity, and samples below 1.
+
+    >>> randomization_p(np.array([0.1, 0.2, 0.3]))
+    0.25
+    """
     if not np.isfinite(differences).all():
         raise InvalidInput("expected finite differences, found NaN or infinity")
-    moved = np.abs(differences[differences != 0]).astype(np.float64)  # [n_moved]: a zero has no sign
-    n_moved = len(moved)
-    least = abs(float(differences.sum())) - 1e-9 * float(moved.sum())  # sums of equal numbers differ in the last bits
-    exact = 2**n_moved <= check_count(samples, "samples")
-    total = 2**n_moved if exact else samples
+    # Both signs of a zero give the same sum, so it would only double all counts.
+    sizes = np.abs(differences[differences != 0]).astype(np.float64)  # [n_signs]
+    n_signs = len(sizes)
+    # The same numbers summed in another order differ in the last bits, and must still count as equally far.
+    threshold = abs(float(differences.sum())) - 1e-9 * float(sizes.sum())
+    exact = 2**n_signs <= check_count(samples, "samples")
+    n_choices = 2**n_signs if exact else samples
     rng = np.random.default_rng(seed)
-    as_far, step = 0, max(AT_ONCE // max(n_moved, 1), 1)
-    for first in range(0, total, step):
-        rows = np.arange(first, min(first + step, total))  # [n]
-        signs = rows[:, None] >> np.arange(n_moved) & 1 if exact else rng.integers(0, 2, (len(rows), n_moved), np.int8)
-        as_far += int((np.abs((2.0 * signs - 1) @ moved) >= least).sum())
-    return as_far / total if exact else (as_far + 1) / (total + 1)
+    n_as_far, step = 0, max(CHUNK_SIGNS // max(n_signs, 1), 1)
+    for first in range(0, n_choices, step):
+        choices = np.arange(first, min(first + step, n_choices))  # [n_chunk]
+        if exact:  # bit j of the choice's number is the sign of difference j
+            bits = choices[:, None] >> np.arange(n_signs) & 1  # [n_chunk, n_signs]
+        else:
+            bits = rng.integers(0, 2, (len(choices), n_signs), np.int8)  # [n_chunk, n_signs]
+        n_as_far += int((np.abs((2.0 * bits - 1) @ sizes) >= threshold).sum())
+    # The observed signs are one more choice among the sampled ones, so that p is never 0.
+    return n_as_far / n_choices if exact else (n_as_far + 1) / (n_choices + 1)
 
 
-def _comparison(metric: str, ours: dict[str, float], theirs: dict[str, float], seed: int, samples: int) -> Comparison:
-    gains = {query: ours[query] - theirs[query] for query in ours}
+def _comparison(
+    metric: str,
+    values: dict[str, float],
+    baseline_values: dict[str, float],
+    seed: int,
+    samples: int,
+) -> Comparison:
+    differences = {query: value - baseline_values[query] for query, value in values.items()}
     return Comparison(
         metric=metric,
-        mean=float(np.mean(list(ours.values()))),
-        baseline=float(np.mean(list(theirs.values()))),
-        p=randomization_p(np.array(list(gains.values())), seed=seed, samples=samples),
-        differences=dict(sorted(gains.items(), key=lambda gain: -gain[1])),
+        mean=float(np.mean(list(values.values()))),
+        baseline=float(np.mean(list(baseline_values.values()))),
+        p=randomization_p(np.array(list(differences.values())), seed=seed, samples=samples),
+        differences=dict(sorted(differences.items(), key=lambda item: -item[1])),
     )

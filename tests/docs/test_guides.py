@@ -10,7 +10,6 @@ import shlex
 import shutil
 import sys
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +21,6 @@ from servers import running
 
 from refcolbert import definition
 from refcolbert.cli import main
-from refcolbert.evaluation.calibration import Calibration
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -94,10 +92,8 @@ def options(verb, words):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """An empty folder, the tiny model as the default, a machine that need not be measured; logging is put back."""
+    """An empty folder, the tiny model as the default; logging is put back."""
     monkeypatch.chdir(tmp_path)
-    measured = Calibration(**{entry.name: 1e-6 for entry in fields(Calibration)})
-    monkeypatch.setattr(sys.modules["refcolbert.evaluation.plan"], "calibrate", lambda *_: measured)
     monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: TINY)
     log = logging.getLogger("refcolbert")
     level = log.level

@@ -49,7 +49,7 @@ def gain(places):
     ],
 )
 def test_metrics_of_one_query(ranked, judged, expected):
-    """nDCG@10, RR@10 and R@100 are what their formulas give by hand."""
+    """nDCG@10, RR@10 and R@100 equal their formulas, worked out by hand."""
     assert evaluate({"q": answer(ranked)}, {"q": judged}) == pytest.approx(expected)
 
 
@@ -118,7 +118,7 @@ def test_values_of_each_query_add_up_to_the_mean():
     [("MRR@10", "RR@10"), ("Recall@50", "R@50"), ("Recall@1000", "R@1000"), ("MAP", "AP"), ("NDCG@10", "nDCG@10")],
 )
 def test_the_fields_names_are_known(alias, name):
-    """What papers call a metric gives what ir-measures calls it."""
+    """The names of papers give the same values as the names of ir-measures."""
     run, qrels = {"q": answer("xayb")}, {"q": {"a": 1, "b": 1}}
     assert evaluate(run, qrels, [alias])[alias] == evaluate(run, qrels, [name])[name]
 
@@ -159,7 +159,7 @@ def test_judgements_are_read(tmp_path, content, expected):
 @pytest.mark.parametrize(
     "line", ["q1\td1\tyes", "q1\td1", "q1", "q1 0 d1 1.5", "q1 0 d1 x", "q1\td1\t", "q1 0 d one 1", "q1 0 d1 1 more"]
 )
-def test_a_line_that_is_no_judgement_is_named(tmp_path, line):
+def test_a_line_without_a_judgement_is_named(tmp_path, line):
     """The error names file and line."""
     with pytest.raises(InvalidInput, match=r"qrels\.tsv:2: expected a BEIR or TREC judgement"):
         read_qrels(written(tmp_path / "qrels.tsv", f"q0 0 d0 1\n{line}\n"))
@@ -198,7 +198,7 @@ def test_queries_are_read(tmp_path, name, content, expected):
     ],
     ids=range(8),
 )
-def test_a_line_that_is_no_query_is_named(tmp_path, name, line, message):
+def test_a_line_without_a_query_is_named(tmp_path, name, line, message):
     """The error names file and line."""
     first = "0\tzero" if name == "q.tsv" else '{"_id": "0", "text": "zero"}'
     with pytest.raises(InvalidInput, match=f"{name}:2.*{message}"):
@@ -233,7 +233,7 @@ def test_a_topic_without_a_title_is_named(tmp_path):
         read_queries(written(tmp_path / "topics.txt", TOPICS.replace("<title>Topic", "<desc>Topic")))
 
 
-def test_a_beir_folder_stands_for_its_files(tmp_path):
+def test_a_beir_folder_is_read_as_its_files(tmp_path):
     """queries.jsonl and the judgements of the test split."""
     (tmp_path / "qrels").mkdir()
     written(tmp_path / "queries.jsonl", '{"_id": "1", "text": "one"}\n')
@@ -295,7 +295,7 @@ def test_a_run_file_is_read_back_by_others(tmp_path_factory, run):
 
 @given(st.dictionaries(words, st.dictionaries(words, st.floats(-1e6, 1e6), min_size=1, max_size=4), max_size=3))
 def test_a_run_file_is_read_back(tmp_path_factory, run):
-    """What write_run wrote comes back with its order."""
+    """read_run returns the run that write_run wrote, in its order."""
     path = tmp_path_factory.mktemp("run") / "run.trec"
     write_run(run, path)
     assert [(q, list(a.items())) for q, a in read_run(path).items()] == [(q, list(a.items())) for q, a in run.items()]
@@ -304,7 +304,7 @@ def test_a_run_file_is_read_back(tmp_path_factory, run):
 @pytest.mark.parametrize(
     "line", ["q Q0 d 1 2.5", "q Q0 d 1 2.5 tag more", "q Q0 d 1 high tag", "q Q0 d 1 nan tag", "q Q0 d 1 inf tag", "q"]
 )
-def test_a_line_that_is_no_answer_is_named(tmp_path, line):
+def test_a_line_without_an_answer_is_named(tmp_path, line):
     """The error names file and line and the six columns."""
     with pytest.raises(InvalidInput, match=r"run:2: expected query Q0 document rank score tag"):
         read_run(written(tmp_path / "run", f"q Q0 a 1 2.5 tag\n{line}\n"))
@@ -317,7 +317,7 @@ def test_a_document_twice_in_an_answer_is_refused(tmp_path):
 
 
 def test_passages_count_for_their_group():
-    """With a key a hit stands in the run under the group's name."""
+    """With a key a hit is in the run under its group's name."""
     cut = Hit(rank=1, score=2.0, id="d@3", text=None, metadata={"passage_of": "d"}, _explain=lambda: None)
     assert run_of(["q"], [[cut, hit("e", 1.0, 2)]], "passage_of") == {"q": {"d": 2.0, "e": 1.0}}
 

@@ -42,7 +42,7 @@ def test_many_differences_are_sampled(seed):
 
 
 def test_a_seed_repeats_and_another_one_does_not():
-    """The sample is the seed's."""
+    """Equal seeds give equal p, and another seed another one."""
     differences = np.random.default_rng(0).normal(0.1, 1, 100)
     found = {randomization_p(differences, samples=1000, seed=seed) for seed in (0, 0, 1)}
     assert randomization_p(differences, samples=1000) in found
@@ -76,7 +76,7 @@ def test_runs_are_compared_over_every_judged_query():
 
 
 @pytest.mark.parametrize("bad", [np.array([np.nan]), np.array([1.0, np.inf])])
-def test_differences_that_are_no_numbers_are_refused(bad):
+def test_nan_and_infinity_are_refused(bad):
     """NaN and infinity have no sign to flip."""
     with pytest.raises(InvalidInput, match="finite"):
         randomization_p(bad)

@@ -26,7 +26,7 @@ def coded(tmp_path_factory):
 
 
 def test_recall_is_the_share_of_the_exact_answer(coded):
-    """Each setting's recall is what counting by hand gives, and the curve ends where every document is ranked."""
+    """Each setting's recall equals a count by hand, and the settings end where every document is ranked."""
     tuning = tune(coded, QUERIES, k=5, target=0.5)
     exact = [set(search(q, coded.segmented, 5, SearchOptions(exact=True)).documents) for q in QUERIES]
     for setting, (nprobe, candidates) in zip(tuning.settings, GRID, strict=False):
@@ -51,7 +51,7 @@ def test_the_first_setting_that_reaches_the_target_is_recommended(coded):
 
 
 def test_queries_are_drawn_with_a_seed(coded, tmp_path, encoder):
-    """Without an encoder runs of vectors are drawn, with one sentences of the texts; the same seed draws the same."""
+    """Queries are runs of vectors without an encoder and sentences with one; the same seed draws the same."""
     drawn = sample_queries(coded, 7, seed=1)
     assert len(drawn) == 7
     held = coded.vectors(coded.ids()).vectors
@@ -73,7 +73,7 @@ def test_queries_are_drawn_with_a_seed(coded, tmp_path, encoder):
     ("options", "message"), [({"k": 0}, "k must"), ({"target": 0}, "target"), ({"queries": []}, "nothing to tune")]
 )
 def test_bad_input_is_refused(coded, options, message):
-    """No queries, k below 1 and a target that is no recall are typed errors."""
+    """No queries, k below 1 and a target outside 0 to 1 are typed errors."""
     with pytest.raises(InvalidInput, match=message):
         tune(coded, **options)
 
@@ -84,8 +84,8 @@ def test_an_empty_index_cannot_be_tuned(tmp_path):
         tune(Index.create(tmp_path / "i", dim=4))
 
 
-def test_the_verb_prints_the_curve(coded, tmp_path, encoder):
-    """`tune` shows a line a setting with a mark at the recommended one, or the same as JSON."""
+def test_the_command_prints_the_curve(coded, tmp_path, encoder):
+    """`tune` prints one line per setting with a mark at the recommended one, or the same as JSON."""
     index = Index.create(tmp_path / "i", encoder)
     index.add([f"text number {i} about things" for i in range(40)])
     index.close()

@@ -1,164 +1,89 @@
-"""How well `refcolbert plan` predicts: indexes are built from a sample's prediction and measured.
+"""Compare the estimates of `refcolbert plan` with measurements.
 
-    python -m tools.bench.plan [NAMES ...] --data DIR [--work DIR] [--timed 4]
+    python -m tools.bench.plan [NAMES ...] --data DIR [--work DIR] [--nbits 4]
 
-For each collection and number of bits a plan is made, and an index of ready-made vectors (`tools.bench.vectors`).
-Printed are predicted / measured, so 1 is right and 2 is twice too much: bytes of each part at every number of bits; at
-those of --timed seconds of building, milliseconds of a query and the most memory that a build takes. Encoding is
-measured on some documents of the collection. The plan is made from all documents, so that lengths are right and what
-is seen is the model; what a sample of every eighth one would have said stands beside it. Then the three figures that
-`refcolbert.evaluation.calibration` takes for all collections, as they are in this one.
+Each collection is planned, built from its vectors (`tools.bench.vectors`) and searched. Printed are the estimate, the
+measurement and their ratio: 1 is right, 2 is twice too much. The plan counts the tokens of all documents, so that the
+model is compared and not the sample; one line says what a sample of every eighth document would have given.
 """
 
 import statistics
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from refcolbert import Encoder, Index
-from refcolbert.engine import ivf
-from refcolbert.engine.search import NPROBE, search
-from refcolbert.engine.segments import SegmentedIndex
-from refcolbert.evaluation.calibration import DISTINCT, LOADED, UNIQUE
-from refcolbert.evaluation.plan import ALL_BITS, Plan, parts_of, plan
+from refcolbert.engine.search import search
+from refcolbert.evaluation.plan import plan
 from tools.bench.vectors import WORK, Corpus, gather
 from tools.collections import DATA, Collection, load
 
-NAMES = ("cranfield", "medline", "scifact")
+NAMES = ("cranfield", "medline")
 STEP = 8  # every so many documents are the sample
 ENCODED = 64  # documents
-ASKED = 40  # queries
+QUERIES = 40
 
 
-def build(folder: Path, bits: int | str, collection: Collection, corpus: Corpus) -> Index:
-    """An index of the collection."""
-    path = folder / str(bits)
-    return Index.build(path, collection.documents, vectors=corpus.documents, dim=corpus.documents.dim, nbits=bits)
-
-
-def planned(bits: int | str, collection: Collection, encoder: Encoder, step: int = 1, **more: Any) -> Plan:
-    """What is predicted from every so many documents."""
-    return plan(len(collection.documents), sample=collection.documents[::step], encoder=encoder, nbits=bits, **more)
-
-
-def seconds(call: Callable[[], Any]) -> tuple[float, Any]:
-    """How long a call takes, and what it gives."""
+def seconds(call: Callable[[], Any]) -> float:
+    """Time of one call."""
     start = time.perf_counter()
-    found = call()
-    return time.perf_counter() - start, found
+    call()
+    return time.perf_counter() - start
 
 
-def ratios(predicted: Mapping[str, float], measured: Mapping[str, float]) -> Iterator[str]:
-    """name, measured, predicted / measured; and the same of the sums."""
-    pairs = {name: (predicted.get(name, 0), size) for name, size in measured.items() if size}
-    pairs["total"] = (sum(predicted.values()), sum(measured.values()))
-    for name, (guess, size) in pairs.items():
-        yield f"    {name:12} {size:14,.6g}  {guess / size:6.3f}"
+def compare(collection: Collection, corpus: Corpus, encoder: Encoder, nbits: int) -> Iterator[tuple[str, float, float]]:
+    """Yield quantity, estimate, measurement."""
+    n_docs, vectors = len(collection.documents), corpus.documents
+    estimate = plan(n_docs, sample=collection.documents, encoder=encoder, nbits=nbits)
+    sample = collection.documents[::STEP]
+    sampled = plan(n_docs, sample=sample, encoder=encoder, nbits=nbits, rates=estimate.rates)
+    with tempfile.TemporaryDirectory() as folder:
 
+        def build(name: str) -> None:
+            path = Path(folder) / name
+            Index.build(path, collection.documents, vectors=vectors, dim=vectors.dim, nbits=nbits).close()
 
-def asked(index: Index, corpus: Corpus) -> dict[str, float]:
-    """Median milliseconds of each stage over some queries, one after the other."""
-    stages: dict[str, list[float]] = {}
-    for q in corpus.queries[:ASKED]:
-        whole, _ = seconds(lambda q=q: index.search(q))  # type: ignore[misc]
-        inside, result = seconds(lambda q=q: search(q, index.segmented, 10))  # type: ignore[misc]
-        took = {stage.name: stage.milliseconds for stage in result.trace}
-        for name, milliseconds in {**took, "answer": 1e3 * (whole - inside)}.items():
-            stages.setdefault(name, []).append(milliseconds)
-    return {name: statistics.median(found) for name, found in stages.items()}
-
-
-def shares(collection: SegmentedIndex, queries: Iterable[Any]) -> tuple[float, float, float]:
-    """DISTINCT, UNIQUE and LOADED of a collection of one segment."""
-    (segment,), codec = collection.segments, collection.codec
-    if segment.lists is None or codec is None:
-        return (float("nan"),) * 3
-    mean = len(segment.lists.documents) / len(codec.centroids)
-    asked = list(queries)
-    cells = [ivf.probe((codec.centroids @ q.T).T, NPROBE) for q in asked]
-    entries = [len(ivf.entries(segment.lists, c)[0]) / len(c) for c in cells]
-    unique = [len(c) / min(len(q) * NPROBE, len(codec.centroids)) for c, q in zip(cells, asked, strict=True)]
-    return (
-        len(segment.lists.documents) / int(segment.offsets[-1]),
-        float(np.mean(unique)),
-        float(np.mean(entries)) / mean,
-    )
-
-
-def report(collection: Collection, corpus: Corpus, encoder: Encoder, timed: Sequence[str]) -> None:
-    """Everything about one collection."""
-    tokens = len(corpus.documents.vectors)
-    print(f"\n{collection.name}: {len(corpus.documents):,} documents, {tokens:,} tokens")
-    with tempfile.TemporaryDirectory() as scratch:
-        plans = {bits: planned(bits, collection, encoder) for bits in ALL_BITS if str(bits) in timed}
-        first = next(iter(plans.values()))
-        sampled = planned(first.nbits, collection, encoder, STEP, calibration=first.calibration)
-        off = sampled.tokens_per_document / first.tokens_per_document
-        print(f"  every {STEP}th document: {off:.3f} of the tokens, standard error {sampled.standard_error:.3f}")
-        for bits in ALL_BITS:
-            found = plans.get(bits, first)  # every plan has the bytes at all of them
-            took, index = seconds(lambda bits=bits: build(Path(scratch), bits, collection, corpus))  # type: ignore[misc]
-            sizes = parts_of(index.info()["bytes_of"])
-            print(f"  bytes at {bits} bits: measured, predicted / measured")
-            print("\n".join(ratios(found.bytes_of[str(bits)], sizes)))
-            if str(bits) in timed:
-                report_times(found, took, index, collection, corpus, encoder)
-            index.close()
-        report_memory(found, Path(scratch), collection, corpus)
-
-
-def report_times(
-    found: Plan, took: float, index: Index, collection: Collection, corpus: Corpus, encoder: Encoder
-) -> None:
-    """Building, encoding, searching."""
-    some = collection.texts[:: max(len(collection.texts) // ENCODED, 1)][:ENCODED]
-    encoding, vectors = seconds(lambda: encoder.encode_documents(some))
-    n_tokens = len(vectors.vectors)
-    rate = found.build["encode"] / found.n_tokens
-    print(f"  seconds of building, {found.nbits} bits: measured, predicted / measured")
-    print("\n".join(ratios({"encode": rate * n_tokens}, {"encode": encoding})).splitlines()[0])
-    rest = sum(found.build.values()) - found.build["encode"]
-    print("\n".join(ratios({"the rest": rest}, {"the rest": took})).splitlines()[0])
-    print(f"  milliseconds of a query, {found.nbits} bits: measured, predicted / measured")
-    texts = list(collection.queries.values())[:ASKED]
-    measured = {
-        "encode": 1e3 * statistics.median([seconds(lambda t=t: encoder.encode_queries([t]))[0] for t in texts]),  # type: ignore[misc]
-        **asked(index, corpus),
-    }
-    print("\n".join(ratios(found.query, measured)))
-    distinct, unique, loaded = shares(index.segmented, corpus.queries[:ASKED])
-    print(
-        f"  distinct {distinct:.3f} (plan: {DISTINCT}), unique {unique:.3f} ({UNIQUE}), loaded {loaded:.3f} ({LOADED})"
-    )
-
-
-def report_memory(found: Plan, scratch: Path, collection: Collection, corpus: Corpus) -> None:
-    """The most that a build held at once."""
-    tracemalloc.start()
-    build(scratch / "traced", found.nbits, collection, corpus).close()
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    print(f"  most memory of building, {found.nbits} bits: measured, predicted / measured")
-    print(next(ratios({"build": found.memory["build"]}, {"build": most})))
+        took = seconds(lambda: build("timed"))
+        tracemalloc.start()
+        build("traced")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        with Index.open(Path(folder) / "timed") as index:
+            size = index.info()["bytes"]
+            searched = [seconds(lambda q=q: search(q, index.segmented, 10)) for q in corpus.queries[:QUERIES]]  # type: ignore[misc]
+    yield "bytes", sum(estimate.bytes_of[str(nbits)].values()), size
+    yield f"bytes, by every {STEP}th document", sum(sampled.bytes_of[str(nbits)].values()), size
+    yield "build, peak bytes of memory", estimate.memory["build"], peak
+    yield "build without encoding, s", estimate.build["compress"], took
+    texts = collection.texts[:: max(n_docs // ENCODED, 1)]
+    n_tokens = sum(len(tokens.ids) for tokens in encoder.tokenizer.documents(texts))
+    encoded = seconds(lambda: encoder.encode_documents(texts))
+    yield f"encode {len(texts)} documents, s", n_tokens / (estimate.rates.encode or 1), encoded
+    queries = list(collection.queries.values())[:QUERIES]
+    asked = [seconds(lambda text=text: encoder.encode_queries([text])) for text in queries]  # type: ignore[misc]
+    yield "encode a query, ms", estimate.query["encode"], 1e3 * statistics.median(asked)
+    yield "search, ms", estimate.query["search"], 1e3 * statistics.median(searched)
 
 
 @click.command()
 @click.argument("names", nargs=-1)
 @DATA
 @WORK
-@click.option("--timed", multiple=True, default=("4",), show_default=True, help="Numbers of bits to measure times at.")
+@click.option("--nbits", default=4, show_default=True)
 @click.option("--threads", type=int, help="Of ONNX Runtime; OPENBLAS_NUM_THREADS is NumPy's.")
-def main(names: tuple[str, ...], data: Path, work: Path, timed: tuple[str, ...], threads: int | None) -> None:
-    """Measure collections NAMES (default: cranfield, medline, scifact) and print."""
+def main(names: tuple[str, ...], data: Path, work: Path, nbits: int, threads: int | None) -> None:
+    """Compare collections NAMES (default: cranfield, medline)."""
     encoder = Encoder.load(threads=threads)
     for name in names or NAMES:
-        report(load(data, name), gather([name], data, work), encoder, timed)
+        collection, corpus = load(data, name), gather([name], data, work)
+        print(f"{name}: {len(corpus.documents):,} documents, {len(corpus.documents.vectors):,} tokens")
+        for quantity, predicted, measured in compare(collection, corpus, encoder, nbits):
+            print(f"  {quantity:32}{predicted:16,.6g}{measured:16,.6g}{predicted / measured:8.3f}")
 
 
 if __name__ == "__main__":
