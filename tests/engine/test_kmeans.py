@@ -96,8 +96,7 @@ def test_impossible_counts_are_refused(vectors, k):
 
 @pytest.mark.parametrize(
     ("n_tokens", "expected"),
-    [(1, 1), (2, 2), (10, 10), (256, 256), (15_876, 1024), (16_384, 2048), (16_385, 2048)]
-    + [(704_870, 8192), (1_860_000, 16384), (10**9, 2**16)],
+    [(1, 1), (2, 2), (10, 10), (256, 256), (15_876, 1024), (16_384, 2048), (704_870, 8192), (10**9, 2**16)],
 )
 def test_centroid_count_is_the_rule_of_plaid(n_tokens, expected):
     """A power of two near 16 sqrt(n), never more than n, and never more than a code of two bytes can tell apart."""
