@@ -1,4 +1,4 @@
-"""MaxSim against its definition, and the algebra it must obey (numbers refer to the invariants in INVARIANTS.md)."""
+"""MaxSim against its definition, and the algebra it must obey (numbers as in docs/conformance-results.md)."""
 
 import math
 
@@ -81,21 +81,22 @@ def test_rotation_and_lipschitz(case, seed):
     assert abs(score(q, moved) - score(q, d)) <= total * farthest + 1e-9
 
 
-def test_self_score_is_query_length():
-    """A document that holds every query token scores n_q (8)."""
-    q = np.eye(8, dtype=np.float32)[:5]
-    assert maxsim(q, np.eye(8)) == 5.0
-
-
-def test_negative_similarities_stay_negative():
-    """A document whose every similarity is negative keeps its negative score: nothing is clipped at 0."""
-    q = np.array([[1.0, 0.0]])
-    assert maxsim(q, np.array([[-1.0, 0.0], [-0.5, 0.0]])) == -0.5
+@pytest.mark.parametrize(
+    ("q", "d", "expected"),
+    [
+        (np.eye(5, 8), np.eye(8), 5.0),  # a document that holds every query token scores n_q (8)
+        ([[1.0, 0.0]], [[-1.0, 0.0], [-0.5, 0.0]], -0.5),  # negative similarities are not clipped at 0
+        ([[1.0, 0.0], [0.0, 0.0]], [[-1.0, 0.0]], -1.0),  # a zero row of the query adds 0 (15)
+    ],
+)
+def test_small_scores_are_exact(q, d, expected):
+    """A score that can be worked out by hand is exactly that."""
+    assert maxsim(q, d) == expected
 
 
 @given(grid_case())
 def test_batch_composition_does_not_matter(case):
-    """A document scores the same in any batch, order and chunk size (12)."""
+    """A document scores the same in any batch and order (12)."""
     q, documents = case
     alone = [scores(q, Ragged.from_list([d]))[0] for d in documents]
     backwards = documents.take(np.arange(len(documents))[::-1])
@@ -219,28 +220,22 @@ def test_bad_input_is_refused(q, d):
 
 
 def test_bad_documents_are_refused():
-    """A Ragged of another dim, or with NaN in it, is InvalidInput; without documents it fits any dim."""
+    """A Ragged of another dim, or with NaN in it, is InvalidInput."""
     q = np.ones((1, 4))
     with pytest.raises(InvalidInput, match="dim 3"):
         maxsim(q, Ragged.from_list([np.ones((2, 3))]))
     with pytest.raises(InvalidInput, match="NaN"):
         maxsim(q, Ragged(np.full((2, 4), np.nan, np.float32), np.array([0, 2])))
-    assert maxsim(q, Ragged.from_list([])).tolist() == []
-
-
-def test_zero_query_rows_add_nothing():
-    """A zero row of the query contributes 0 (15)."""
-    assert maxsim(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[-1.0, 0.0]])) == -1.0
 
 
 def test_public_function_takes_arrays_and_ragged():
     """One document gives a float, a Ragged an array of float64, an empty Ragged an empty one."""
     q = np.eye(3)
-    assert maxsim(q, np.eye(3)) == 3.0
+    assert isinstance(maxsim(q, np.eye(3)), float)
     many = maxsim(q, Ragged.from_list([np.eye(3), np.eye(3)[:1]]))
     assert many.dtype == np.float64
     assert many.tolist() == [3.0, 1.0]
-    assert maxsim(q, Ragged.from_list([], dim=3)).shape == (0,)
+    assert maxsim(q, Ragged.from_list([])).shape == (0,)
 
 
 def test_the_error_bound_is_the_derived_one():
