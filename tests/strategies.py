@@ -1,4 +1,4 @@
-"""What Hypothesis draws: vectors on a dyadic grid, where float32 is exact, and unit vectors.
+"""Hypothesis strategies and vectors for tests: vectors on a dyadic grid, where float32 is exact, and unit vectors.
 
 Grid entries are k / 8 with |k| <= 8. Products are multiples of 1/64 and every partial sum of up to 2^17 of them is an
 integer below 2^24 in those units, so float32 represents each without rounding: whatever the order of summation, the

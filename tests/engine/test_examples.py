@@ -4,14 +4,12 @@ import doctest
 import importlib
 import pkgutil
 
-import pytest
-
 from refcolbert import engine
 
-MODULES = [module.name for module in pkgutil.iter_modules(engine.__path__)]
 
-
-@pytest.mark.parametrize("name", MODULES)
-def test_the_examples_give_what_they_show(name):
-    """Every >>> example of the module runs and prints the lines below it."""
-    assert doctest.testmod(importlib.import_module(f"refcolbert.engine.{name}")).failed == 0
+def test_the_examples_give_what_they_show():
+    """Every >>> example of the engine prints the lines below it."""
+    names = [module.name for module in pkgutil.iter_modules(engine.__path__)]
+    results = [doctest.testmod(importlib.import_module(f"refcolbert.engine.{name}")) for name in names]
+    assert sum(result.failed for result in results) == 0
+    assert sum(result.attempted for result in results) > 10

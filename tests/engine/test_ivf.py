@@ -14,23 +14,25 @@ K = 6
 CODES = st.lists(st.lists(st.integers(0, K - 1), min_size=1, max_size=8), min_size=1, max_size=10)
 
 
+def lists_of(codes):
+    """The inverted lists of documents with these cells."""
+    return ivf.build(np.concatenate(codes).astype(np.uint16), offsets_of([len(c) for c in codes]))
+
+
 @given(CODES)
 def test_lists_hold_exactly_the_documents_of_each_cell(codes):
     """List c is the documents with a token in cell c, once each, ascending (26)."""
-    lists = ivf.build(np.concatenate(codes).astype(np.uint16), offsets_of([len(c) for c in codes]))
-    found = {
-        int(c): lists.documents[lists.offsets[i] : lists.offsets[i + 1]].tolist() for i, c in enumerate(lists.cells)
-    }
+    lists = lists_of(codes)
+    documents = [part.tolist() for part in np.split(lists.documents, lists.offsets[1:-1])]
     expected = {c: list_ for c, list_ in enumerate(definition.inverted_lists(codes, K)) if list_}
-    assert found == expected
+    assert dict(zip(lists.cells.tolist(), documents, strict=True)) == expected
 
 
 @given(CODES, st.sets(st.integers(0, K - 1)))
 def test_candidates_are_the_union_of_the_probed_lists(codes, cells):
     """Every document with a token in a probed cell, once, ascending."""
-    lists = ivf.build(np.concatenate(codes).astype(np.uint16), offsets_of([len(c) for c in codes]))
-    found = ivf.candidates(lists, np.array(sorted(cells), np.int64))
-    assert found.tolist() == definition.candidates(definition.inverted_lists(codes, K), cells)
+    documents = ivf.candidates(lists_of(codes), np.array(sorted(cells), np.int64))
+    assert documents.tolist() == definition.candidates(definition.inverted_lists(codes, K), cells)
 
 
 @given(st.lists(st.lists(st.integers(-2, 2), min_size=K, max_size=K), min_size=1, max_size=4), st.integers(1, K + 2))
@@ -44,9 +46,8 @@ def test_probe_equals_definition(scores, nprobe):
 
 def test_all_cells_give_all_documents():
     """Probing everything finds every document (27)."""
-    codes = [[0, 3], [5], [5, 5, 1]]
-    lists = ivf.build(np.concatenate(codes).astype(np.uint16), offsets_of([2, 1, 3]))
-    assert ivf.candidates(lists, ivf.probe(np.zeros((1, K), np.float32), K)).tolist() == [0, 1, 2]
+    cells = ivf.probe(np.zeros((1, K), np.float32), K)
+    assert ivf.candidates(lists_of([[0, 3], [5], [5, 5, 1]]), cells).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("nprobe", [0, -1, 1.5, True, "2"])
@@ -57,11 +58,11 @@ def test_bad_nprobe_is_refused(nprobe):
 
 
 @pytest.mark.parametrize("groups", [1, 2, 7, 128])
-@pytest.mark.parametrize("room", [1, 4])
-def test_cells_in_groups_of_any_size_give_the_same(monkeypatch, groups, room):
-    """Cells are found through groups of many, of few or of one, ties and a rest that fills no group included."""
+@pytest.mark.parametrize("per_probe", [1, 4])
+def test_cells_in_groups_of_any_size_give_the_same(monkeypatch, groups, per_probe):
+    """The probed cells do not depend on the size of groups, also with ties and with cells left over by the groups."""
     monkeypatch.setattr(ivf, "MIN_GROUPS", groups)
-    monkeypatch.setattr(ivf, "GROUPS_PER_PROBE", room)
+    monkeypatch.setattr(ivf, "GROUPS_PER_PROBE", per_probe)
     rng = np.random.default_rng(0)
     for n in (40, 41, 127, 300):
         for scores in (rng.integers(-3, 4, (5, n)), rng.standard_normal((5, n))):

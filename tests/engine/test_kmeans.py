@@ -1,6 +1,8 @@
 """Two-level spherical k-means."""
 
 import itertools
+import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from refcolbert import definition
 from refcolbert.engine import kmeans
 from refcolbert.errors import InvalidInput
 
-RNG = np.random.default_rng(7)
-VECTORS = topical(RNG, 120, 16).vectors
+
+@pytest.fixture(scope="module")
+def vectors():
+    """Token vectors of 120 documents: about 2,000 unit rows of dim 16."""
+    return topical(np.random.default_rng(7), 120, 16).vectors
 
 
 def objective(vectors, fine):
@@ -20,53 +25,50 @@ def objective(vectors, fine):
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 64, 300])
-def test_fit_gives_unit_centroids_grouped_by_cell(k):
-    """There are exactly k unit centroids and the cells' ranges cover them."""
-    centroids = kmeans.fit(VECTORS, k, seed=0)
+def test_fit_gives_unit_centroids_grouped_by_cell(vectors, k):
+    """`fit` gives exactly k unit centroids, and the ranges of the cells cover them."""
+    centroids = kmeans.fit(vectors, k, seed=0)
     assert centroids.fine.shape == (k, 16)
     assert np.abs(np.linalg.norm(centroids.fine, axis=1) - 1).max() < 1e-6
-    assert centroids.starts[0] == 0
-    assert centroids.starts[-1] == k
+    assert (centroids.starts[0], centroids.starts[-1]) == (0, k)
     assert (np.diff(centroids.starts) > 0).all()
 
 
-def test_same_seed_same_bytes_other_seed_other():
-    """The seed decides, nothing else (30)."""
-    a, b, c = (kmeans.fit(VECTORS, 32, seed).fine.tobytes() for seed in (3, 3, 4))
+def test_the_seed_alone_decides(vectors):
+    """The same seed gives the same bytes, another seed gives others (30)."""
+    a, b, c = (kmeans.fit(vectors, 32, seed).fine.tobytes() for seed in (3, 3, 4))
     assert a == b
     assert a != c
 
 
-def test_fit_beats_random_centroids():
+def test_fit_beats_random_centroids(vectors):
     """Fitting raises the objective well above that of randomly chosen vectors."""
-    rng = np.random.default_rng(0)
-    random = VECTORS[rng.choice(len(VECTORS), 40, replace=False)]
-    assert objective(VECTORS, kmeans.fit(VECTORS, 40, 0).fine) > objective(VECTORS, random)
+    random = vectors[np.random.default_rng(0).choice(len(vectors), 40, replace=False)]
+    assert objective(vectors, kmeans.fit(vectors, 40, 0).fine) > objective(vectors, random)
 
 
-def test_objective_never_falls_from_step_to_step(monkeypatch):
-    """More iterations never make the clustering worse (30): checked on plain k-means, one level."""
+def test_the_objective_never_falls_from_step_to_step(monkeypatch, vectors):
+    """More iterations never make the clustering worse (30), where one coarse cell makes it plain k-means."""
     values = []
     for steps in range(6):
         monkeypatch.setattr(kmeans, "ITERATIONS", steps)
-        fine = kmeans._lloyd(VECTORS, 12, np.random.default_rng(1))
-        values.append(objective(VECTORS, fine))
+        values.append(objective(vectors, kmeans.fit(vectors, 2, seed=1).fine))
     assert all(later >= earlier - 1e-3 for earlier, later in itertools.pairwise(values))
     assert values[-1] > values[0]
 
 
-def test_assign_with_every_cell_probed_is_nearest():
+def test_assign_with_every_cell_probed_is_nearest(vectors):
     """With all coarse cells compared, assignment equals the exact nearest centroid (25)."""
-    centroids = kmeans.fit(VECTORS, 50, 0)
-    expected = [definition.nearest(x, centroids.fine) for x in VECTORS[:60].tolist()]
-    assert kmeans.assign(VECTORS[:60], centroids, probes=1000).tolist() == expected
-    assert kmeans.assign_exact(VECTORS[:60], centroids.fine).tolist() == expected
+    centroids = kmeans.fit(vectors, 50, 0)
+    expected = [definition.nearest(x, centroids.fine) for x in vectors[:60].tolist()]
+    assert kmeans.assign(vectors[:60], centroids, probes=1000).tolist() == expected
+    assert kmeans.assign_exact(vectors[:60], centroids.fine).tolist() == expected
 
 
-def test_two_level_assignment_mostly_agrees_with_exact():
+def test_two_level_assignment_mostly_agrees_with_exact(vectors):
     """The default probes find the nearest centroid for at least 95 of 100 vectors."""
-    centroids = kmeans.fit(VECTORS, 200, 0)
-    agreement = (kmeans.assign(VECTORS, centroids) == kmeans.assign_exact(VECTORS, centroids.fine)).mean()
+    centroids = kmeans.fit(vectors, 200, 0)
+    agreement = (kmeans.assign(vectors, centroids) == kmeans.assign_exact(vectors, centroids.fine)).mean()
     assert agreement >= 0.95
 
 
@@ -86,46 +88,54 @@ def test_identical_vectors_can_be_clustered():
 
 
 @pytest.mark.parametrize("k", [0, 61])
-def test_impossible_counts_are_refused(k):
+def test_impossible_counts_are_refused(vectors, k):
     """There must be between one centroid and as many as vectors."""
     with pytest.raises(InvalidInput):
-        kmeans.fit(VECTORS[:60], k, 0)
+        kmeans.fit(vectors[:60], k, 0)
 
 
-@pytest.mark.parametrize(("n_tokens", "expected"), [(1, 1), (10, 10), (256, 256), (704_870, 8192), (1_860_000, 16384)])
+@pytest.mark.parametrize(
+    ("n_tokens", "expected"),
+    [(1, 1), (2, 2), (10, 10), (256, 256), (15_876, 1024), (16_384, 2048), (704_870, 8192), (10**9, 2**16)],
+)
 def test_centroid_count_is_the_rule_of_plaid(n_tokens, expected):
-    """A power of two near 16 sqrt(n), never more than n."""
+    """A power of two near 16 sqrt(n), never more than n, and never more than a code of two bytes can tell apart."""
     assert kmeans.centroid_count(n_tokens) == expected
 
 
-def test_shares_are_by_size_with_largest_remainders():
-    """Centroids go to cells by size, the rest to the largest remainders, first of equals, at most one a vector."""
-    assert kmeans._shares(np.array([50, 30, 20]), 10).tolist() == [5, 3, 2]
-    assert kmeans._shares(np.array([3, 3, 3]), 5).tolist() == [2, 2, 1]
-    assert kmeans._shares(np.array([1, 9]), 5).tolist() == [1, 4]
-    assert kmeans._shares(np.array([1, 1, 8]), 10).tolist() == [1, 1, 8]
-    assert kmeans._shares(np.array([0, 6, 1]), 3).tolist() == [0, 3, 0]
+@pytest.mark.parametrize(
+    ("sizes", "k", "expected"),
+    [([50, 30, 20], 10, [5, 3, 2]), ([1, 1, 8], 10, [1, 1, 8]), ([8, 5, 7], 7, [3, 2, 2]), ([3, 3, 3], 8, [3, 3, 2])],
+)
+def test_cells_get_centroids_by_size(sizes, k, expected):
+    """Centroids go to cells by size, the rest to the largest remainders, first of equals, at most one per vector."""
+    centroids = kmeans.fit(np.repeat(np.eye(3, dtype=np.float32), sizes, axis=0), k, seed=0)
+    axes = centroids.coarse.argmax(axis=1).tolist()  # the axis of each cell
+    assert sorted(axes) == [0, 1, 2]
+    shares = np.diff(centroids.starts).tolist()
+    assert shares == (expected if len(set(sizes)) == 1 else [expected[axis] for axis in axes])
 
 
 @pytest.mark.parametrize("chunk", [1, 37, 400])
-def test_chunks_change_nothing(monkeypatch, chunk):
-    """Assignments and sums are the same however many similarities are held at once, at least one row of them."""
-    centroids = kmeans.fit(VECTORS, 50, 0)
-    exact, near = kmeans.assign_exact(VECTORS, centroids.fine), kmeans.assign(VECTORS, centroids)
-    sums = kmeans._cluster_sums(VECTORS, exact, 50)
+def test_chunks_change_nothing(monkeypatch, vectors, chunk):
+    """Centroids and assignments are the same however many similarities are in memory at a time."""
+    centroids = kmeans.fit(vectors, 50, 0)
+    exact, near = kmeans.assign_exact(vectors, centroids.fine), kmeans.assign(vectors, centroids)
     monkeypatch.setattr(kmeans, "CHUNK", chunk)
-    assert kmeans.assign_exact(VECTORS[:300], centroids.fine).tolist() == exact[:300].tolist()
-    assert kmeans.assign(VECTORS[:300], centroids).tolist() == near[:300].tolist()
-    assert np.allclose(kmeans._cluster_sums(VECTORS, exact, 50), sums, atol=1e-4)
+    assert kmeans.assign_exact(vectors[:300], centroids.fine).tolist() == exact[:300].tolist()
+    assert kmeans.assign(vectors[:300], centroids).tolist() == near[:300].tolist()
+    assert np.allclose(kmeans.fit(vectors, 50, 0).fine, centroids.fine, atol=1e-4)
 
 
-def test_sums_are_of_each_cluster():
-    """Row c is the sum of the vectors with code c, zero for an empty cluster."""
-    codes = np.random.default_rng(0).integers(0, 4, len(VECTORS))
-    found = kmeans._cluster_sums(VECTORS, codes, 6)
-    expected = [VECTORS[codes == c].astype(np.float64).sum(axis=0) for c in range(6)]
-    assert np.abs(found - expected).max() <= 1e-3
-    assert (found[4:] == 0).all()
+def test_centroids_are_the_normalized_sums_of_their_vectors(monkeypatch, vectors):
+    """After one step from two of the vectors, each centroid is the direction of the sum of those nearest to it."""
+    monkeypatch.setattr(kmeans, "ITERATIONS", 0)
+    start = kmeans.fit(vectors, 2, 0).fine
+    codes = definition.assign(vectors.tolist(), start.tolist())
+    sums = np.stack([vectors[np.equal(codes, c)].sum(axis=0, dtype=np.float64) for c in (0, 1)])
+    monkeypatch.setattr(kmeans, "ITERATIONS", 1)
+    expected = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    assert np.abs(kmeans.fit(vectors, 2, 0).fine - expected).max() < 1e-6
 
 
 def test_probes_are_the_nearest_cells():
@@ -140,52 +150,28 @@ def test_probes_are_the_nearest_cells():
 
 
 def test_an_empty_cluster_moves_onto_the_worst_placed_vector(monkeypatch):
-    """After one step, a centroid that lost all its vectors lies on the vector farthest from its own centroid."""
+    """After one step, a centroid that lost all its vectors lies on the vector farthest from its own new centroid."""
+    vectors = np.float32([[1, 0]] * 30 + [[0, 1]] * 40 + [[0, -1]])
+    monkeypatch.setattr(kmeans, "ITERATIONS", 0)
+    seed = next(seed for seed in range(99) if (kmeans.fit(vectors, 2, seed).fine == [1, 0]).all())
     monkeypatch.setattr(kmeans, "ITERATIONS", 1)
-    vectors = np.float32([[1, 0], [1, 0], [1, 0], [0.8, 0.6], [0.6, 0.8], [0, 1]])
-
-    class Drawn:
-        def choice(self, n, k, replace):
-            assert (n, k, replace) == (6, 3, False)
-            return np.array([2, 0, 3])
-
-    found = kmeans._lloyd(vectors, 3, Drawn())
-    middle = vectors[3:].sum(axis=0)
-    assert np.allclose(found, [[1, 0], [0, 1], middle / np.linalg.norm(middle)], atol=1e-6)
+    assert np.allclose(kmeans.fit(vectors, 2, seed).fine, [[30 / 49.2, 39 / 49.2], [0, -1]], atol=1e-3)
 
 
-def test_a_cluster_that_cancels_out_stays_where_it_was(monkeypatch):
+def test_a_cluster_that_cancels_out_stays_where_it_was():
     """Vectors whose sum is zero leave their centroid alone."""
-    monkeypatch.setattr(kmeans, "ITERATIONS", 2)
     vectors = np.float32([[0, 1], [0, -1], [0, 1], [0, -1]])
-    found = kmeans._lloyd(vectors, 1, np.random.default_rng(0))
-    assert np.abs(found).tolist() == [[0.0, 1.0]]
+    assert np.abs(kmeans.fit(vectors, 1, 0).fine).tolist() == [[0.0, 1.0]]
 
 
 def test_a_sample_finds_the_coarse_centroids(monkeypatch):
     """Coarse centroids are fitted to about COARSE_POINTS vectors each, evenly spaced, fine ones to all."""
-    seen, lloyd = [], kmeans._lloyd
-    monkeypatch.setattr(kmeans, "_lloyd", lambda v, k, rng: seen.append((len(v), k)) or lloyd(v, k, rng))
-    monkeypatch.setattr(kmeans, "COARSE_POINTS", 10)
-    kmeans.fit(VECTORS, 49, 0)
-    step = len(VECTORS) // 70
-    assert seen[0] == (-(-len(VECTORS) // step), 7)
-    assert sum(n for n, _ in seen[1:]) == len(VECTORS)
-    assert sum(k for _, k in seen[1:]) == 49
-    seen.clear()
-    kmeans.fit(VECTORS[:20], 16, 0)
-    assert seen[0] == (20, 4)
-    seen.clear()
-    assert len(kmeans.fit(VECTORS, 1, 0)) == 1
-    assert seen[0][1] == 1
-
-
-def test_centroid_counts_are_limited(monkeypatch):
-    """Never more than MAX_CENTROIDS, which fits a code of two bytes."""
-    assert kmeans.MAX_CENTROIDS == 2**16
-    assert kmeans.centroid_count(10**9) == 2**16
-    assert kmeans.centroid_count(2) == 2
-    assert [kmeans.centroid_count(n) for n in (15_876, 16_384, 16_385)] == [1024, 2048, 2048]
+    vectors = np.tile(np.float32([[1, 0, 0], [0, 0, 1], [0, 0, 1], [0, 1, 0], [0, 0, 1], [0, 0, 1]]), (10, 1))
+    assert kmeans.fit(vectors, 4, 0).coarse[:, 2].max() > 0
+    monkeypatch.setattr(kmeans, "COARSE_POINTS", 10)  # times 2 coarse centroids: one in 3 of the 60 vectors
+    centroids = kmeans.fit(vectors, 4, 0)
+    assert (len(centroids.coarse), centroids.coarse[:, 2].tolist()) == (2, [0, 0])
+    assert objective(vectors, centroids.fine) == pytest.approx(60)
 
 
 @pytest.mark.parametrize("probes", [1, 2, 7, 300, 600])
@@ -211,20 +197,26 @@ def test_a_cell_without_a_share_is_left_out():
 
 
 @pytest.mark.parametrize(("chunk", "rows"), [(20, 4), (1, 1)])
-def test_as_many_similarities_are_held_at_once_as_allowed(monkeypatch, chunk, rows):
-    """Assignment and sums take as many vectors at once as CHUNK similarities call for, one at least."""
+def test_assigning_compares_as_many_vectors_at_a_time_as_allowed(monkeypatch, vectors, chunk, rows):
+    """Assignment takes as many vectors at a time as CHUNK similarities call for, one at least."""
     monkeypatch.setattr(kmeans, "CHUNK", chunk)
-    fine = VECTORS[:5]
+    fine = vectors[:5]
     centroids = kmeans.Centroids(fine, fine[:1], np.array([0, 5]))
-    calls = (
-        lambda v: kmeans.assign_exact(v, fine),
-        lambda v: kmeans._cluster_sums(v, np.zeros(10, np.int64), 5),
-        lambda v: kmeans.assign(v, centroids, probes=1),
-    )
-    for call in calls:
-        vectors = Watched.of(VECTORS[:10])
-        call(vectors)
-        assert vectors.taken == [rows] * (10 // rows) + [10 % rows] * (10 % rows > 0)
+    for assign in (lambda x: kmeans.assign_exact(x, fine), lambda x: kmeans.assign(x, centroids, probes=1)):
+        watched = Watched.of(vectors[:10])
+        assign(watched)
+        assert watched.taken == [rows] * (10 // rows) + [10 % rows] * (10 % rows > 0)
+
+
+def test_fitting_needs_little_memory(monkeypatch):
+    """Fitting never has a matrix of all vectors by all coarse centroids in memory."""
+    monkeypatch.setattr(kmeans, "CHUNK", 1 << 14)
+    vectors = unit(np.random.default_rng(0), 16_000, 2)
+    tracemalloc.start()
+    kmeans.fit(vectors, 4096, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16_000 * 64 * 4 / 2
 
 
 def mirrored(rng, n, dim):
@@ -258,39 +250,40 @@ def test_equally_near_centroids_do_not_depend_on_the_batch(dim, tied):
             assert np.concatenate(parts).tolist() == together.tolist()
 
 
-def test_few_vectors_are_assigned_alone(monkeypatch):
-    """Only those that are equally near to two, to rounding: of vectors at random next to none, of tied ones all."""
-    alone, one = [], kmeans._assign_one
-    monkeypatch.setattr(kmeans, "_assign_one", lambda x, *rest: alone.append(x) or one(x, *rest))
-    rng = np.random.default_rng(6)
-    centroids = kmeans.Centroids(unit(rng, 24, 64), unit(rng, 6, 64), np.arange(0, 25, 4))
-    kmeans.assign(unit(rng, 2000, 64), centroids)
-    many = kmeans.Centroids(unit(rng, 1200, 64), unit(rng, 600, 64), np.arange(0, 1201, 2))
-    kmeans.assign(unit(rng, 500, 64), many)
-    assert len(alone) < 20
-    alone.clear()
-    kmeans.assign(between(rng, 50, 64), kmeans.Centroids(mirrored(rng, 24, 64), centroids.coarse, centroids.starts))
-    assert len(alone) == 50
-
-
 @pytest.mark.parametrize("probes", [1, 3, 6])
-def test_one_vector_is_assigned_as_many_are(probes):
-    """What is assigned alone gets the best centroid of its best cells, as all others do."""
+def test_equally_near_centroids_are_the_best_of_the_nearest_cells(probes):
+    """A vector between two centroids gets one of them, and never one of a cell that is not probed."""
     rng = np.random.default_rng(7)
-    centroids = kmeans.Centroids(unit(rng, 24, 16), unit(rng, 6, 16), np.array([0, 1, 5, 9, 16, 20, 24]))
-    vectors = unit(rng, 200, 16)
-    together = kmeans.assign(vectors, centroids, probes).tolist()
-    assert [kmeans._assign_one(x, centroids, probes) for x in vectors] == together
+    fine, coarse, starts = mirrored(rng, 24, 16), unit(rng, 6, 16), np.array([0, 2, 6, 10, 16, 20, 24])
+    vectors = between(rng, 200, 16)
+    codes = kmeans.assign(vectors, kmeans.Centroids(fine, coarse, starts), probes)
+    similarities = vectors.astype(np.float64) @ fine.T  # [n, n_fine]
+    cells = np.argsort(-(vectors @ coarse.T), axis=1)[:, :probes]  # [n, probes]
+    probed = (np.repeat(np.arange(6), np.diff(starts)) == cells[:, :, None]).any(axis=1)  # [n, n_fine]
+    best = np.where(probed, similarities, -np.inf).max(axis=1)
+    assert probed[np.arange(200), codes].all()
+    assert similarities[np.arange(200), codes] == pytest.approx(best, abs=1e-12)
 
 
-def test_slack_is_twice_the_rounding_of_a_product():
-    """Of dim products and sums, and four roundings more, on either side."""
-    assert kmeans._float32_margin(128) == pytest.approx(2 * 132 * 2.0**-24, rel=1e-12)
-
-
-def test_products_are_exact_to_float64():
-    """A product of float32 numbers has room in float64, so a sum is off by its own roundings alone."""
+def test_float64_decides_where_float32_cannot():
+    """Of centroids that differ in the last bit of some components, the nearest by the definition is found."""
     rng = np.random.default_rng(8)
-    x, rows = unit(rng, 1, 96)[0], unit(rng, 5, 96)
-    expected = [definition.dot(x, row) for row in rows]
-    assert kmeans._products(x, rows) == pytest.approx(expected, rel=0, abs=1e-15)
+    fine = np.repeat(unit(rng, 1, 96), 8, axis=0)
+    for row in fine[1:]:
+        places = rng.integers(0, 96, 9)
+        row[places] = np.nextafter(row[places], np.float32(1))
+    vectors = unit(rng, 60, 96)
+    expected = definition.assign(vectors.tolist(), fine.tolist())
+    centroids = kmeans.Centroids(fine, fine[:2], np.array([0, 3, 8]))
+    assert kmeans.assign(vectors, centroids).tolist() == expected
+
+
+def test_random_vectors_are_assigned_by_matrix_products():
+    """Assigning vectors without near ties makes fewer function calls than there are vectors."""
+    rng = np.random.default_rng(6)
+    vectors, centroids = unit(rng, 2000, 64), kmeans.Centroids(unit(rng, 24, 64), unit(rng, 6, 64), np.arange(0, 25, 4))
+    calls = []
+    sys.setprofile(lambda frame, event, argument: calls.append(event))
+    kmeans.assign(vectors, centroids)
+    sys.setprofile(None)
+    assert 0 < len(calls) < len(vectors)

@@ -1,18 +1,15 @@
-"""MaxSim against its definition, and the algebra it must obey (numbers refer to the invariants in INVARIANTS.md)."""
+"""MaxSim against its definition, and the algebra it must obey (numbers as in docs/conformance-results.md)."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import grid, grid_case, unit_case
+from strategies import Watched, grid, grid_case, unit_case
 
 from refcolbert import Ragged, definition, maxsim
-from refcolbert import maxsim as public
 from refcolbert.engine.maxsim import (
-    _cuts,
     canonical_scores,
     float32_error_bound,
     pairwise_sum,
@@ -31,7 +28,7 @@ def bound(q, documents):
 
 @given(grid_case())
 def test_equals_definition_exactly_on_grid(case):
-    """Both fast forms equal the triple loop bit for bit when float32 is exact."""
+    """`score` and `scores` equal the triple loop bit for bit when float32 is exact."""
     q, documents = case
     expected = [definition.maxsim(q, d) for d in documents]
     assert [score(q, d) for d in documents] == expected
@@ -84,21 +81,22 @@ def test_rotation_and_lipschitz(case, seed):
     assert abs(score(q, moved) - score(q, d)) <= total * farthest + 1e-9
 
 
-def test_self_score_is_query_length():
-    """A document that holds every query token scores n_q (8)."""
-    q = np.eye(8, dtype=np.float32)[:5]
-    assert maxsim(q, np.eye(8)) == 5.0
-
-
-def test_negative_similarities_stay_negative():
-    """A document whose every similarity is negative keeps its negative score: nothing is clipped at 0."""
-    q = np.array([[1.0, 0.0]])
-    assert maxsim(q, np.array([[-1.0, 0.0], [-0.5, 0.0]])) == -0.5
+@pytest.mark.parametrize(
+    ("q", "d", "expected"),
+    [
+        (np.eye(5, 8), np.eye(8), 5.0),  # a document that holds every query token scores n_q (8)
+        ([[1.0, 0.0]], [[-1.0, 0.0], [-0.5, 0.0]], -0.5),  # negative similarities are not clipped at 0
+        ([[1.0, 0.0], [0.0, 0.0]], [[-1.0, 0.0]], -1.0),  # a zero row of the query adds 0 (15)
+    ],
+)
+def test_small_scores_are_exact(q, d, expected):
+    """A score that can be worked out by hand is exactly that."""
+    assert maxsim(q, d) == expected
 
 
 @given(grid_case())
 def test_batch_composition_does_not_matter(case):
-    """A document scores the same in any batch, order and chunk size (12)."""
+    """A document scores the same in any batch and order (12)."""
     q, documents = case
     alone = [scores(q, Ragged.from_list([d]))[0] for d in documents]
     backwards = documents.take(np.arange(len(documents))[::-1])
@@ -106,28 +104,32 @@ def test_batch_composition_does_not_matter(case):
     assert scores(q, backwards).tolist() == alone[::-1]
 
 
-def test_chunks_are_joined_correctly(monkeypatch):
-    """Scores do not depend on how many documents one matrix product holds."""
+@pytest.mark.parametrize(
+    ("chunk", "rows"),
+    [(1, [1, 7, 2, 9, 1]), (6, [1, 7, 2, 9, 1]), (24, [8, 2, 9, 1]), (30, [10, 10]), (1000, [20])],
+)
+def test_chunks_are_of_whole_documents_and_change_nothing(monkeypatch, chunk, rows):
+    """`scores` has at most CHUNK similarities in memory, or one longer document, and gives what one chunk gives."""
     rng = np.random.default_rng(0)
     documents = Ragged.from_list([rng.integers(-8, 9, (n, 4)) / 8 for n in (1, 7, 2, 9, 1)])
     q = (rng.integers(-8, 9, (3, 4)) / 8).astype(np.float32)
     whole = scores(q, documents)
-    for chunk in (1, 6, 24, 1000):
-        monkeypatch.setattr(sys.modules["refcolbert.engine.maxsim"], "CHUNK", chunk)
-        assert scores(q, documents).tolist() == whole.tolist()
+    monkeypatch.setattr("refcolbert.engine.maxsim.CHUNK", chunk)
+    watched = Watched.of(documents.vectors)
+    assert scores(q, Ragged(watched, documents.offsets)).tolist() == whole.tolist()
+    assert watched.taken == rows
 
 
 @given(unit_case(), st.integers(1, 8))
-def test_contenders_hold_the_true_best(case, k):
-    """Whatever is among the first k canonically is among the contenders of the rough scores."""
+def test_the_possible_top_k_hold_the_true_best(case, k):
+    """Documents among the first k by canonical score are among the possible ones by float32 score."""
     q, documents = case
-    exact = np.array([score(q, d) for d in documents])
-    near = possible_top_k(scores(q, documents), bound(q, documents), k)
-    assert set(np.lexsort((np.arange(len(exact)), -exact))[:k]) <= set(near)
+    best = definition.top_k([score(q, d) for d in documents], k)
+    assert set(best) <= set(possible_top_k(scores(q, documents), bound(q, documents), k))
 
 
 def test_canonical_bits_do_not_depend_on_place_or_company():
-    """The same document gives the same bits wherever its rows lie, and between whichever others."""
+    """A document has the same score to the bit wherever its rows are in memory, and between any others."""
     rng = np.random.default_rng(0)
     q, d = (rng.standard_normal((n, 128)).astype(np.float32) for n in (32, 300))
     expected = score(q, d)
@@ -144,19 +146,19 @@ def test_canonical_bits_do_not_depend_on_place_or_company():
 
 @given(unit_case())
 def test_a_score_is_the_sum_of_the_largest_similarities(case):
-    """To the bit, although `score` multiplies only what could be the largest; and they are q . d."""
+    """`score` has the bits of the sum, though it multiplies only possible maxima; a similarity is q . d."""
     q, documents = case
     for d in documents:
-        found = similarities(q, d)
-        assert score(q, d) == pairwise_sum(found.max(axis=1)[None])[0]
+        canonical = similarities(q, d)
+        assert score(q, d) == pairwise_sum(canonical.max(axis=1)[None])[0]
         exact = [[math.fsum(a * b for a, b in zip(x, y, strict=True)) for y in d.tolist()] for x in q.tolist()]
-        assert np.abs(found - exact).max() <= documents.dim * 2.0**-53
+        assert np.abs(canonical - exact).max() <= documents.dim * 2.0**-53
 
 
 @pytest.mark.parametrize("pairs", [1, 3, 1000])
-def test_what_could_be_the_best_is_settled(monkeypatch, pairs):
-    """Rough similarities that are off by their slack, and many that are equal, change no bit of the scores."""
-    monkeypatch.setattr(sys.modules["refcolbert.engine.maxsim"], "PAIRS", pairs)
+def test_canonical_scores_do_not_depend_on_the_float32_ones(monkeypatch, pairs):
+    """Float32 similarities that are off by their error bound, and many that are equal, change no bit of the scores."""
+    monkeypatch.setattr("refcolbert.engine.maxsim.PAIRS", pairs)
     rng = np.random.default_rng(1)
     q, rows = (rng.standard_normal((n, 6)).astype(np.float32) for n in (4, 20))
     rows[3:8] = rows[2]
@@ -166,16 +168,21 @@ def test_what_could_be_the_best_is_settled(monkeypatch, pairs):
     for _ in range(20):
         rough = (rows @ q.T + rng.uniform(-0.99, 0.99, (20, 4)) * off).astype(np.float32)
         assert canonical_scores(q, rough, starts, off, rows.__getitem__).tolist() == expected
-    asked = []
-    canonical_scores(
-        q, rows @ q.T, starts, float32_error_bound(q, 9.0), lambda some: asked.extend(some.tolist()) or rows[some]
-    )
-    assert {8} < set(asked) < set(range(20))  # of most documents only some tokens are looked at
+
+
+def test_canonical_scores_read_only_possible_maxima():
+    """Of most documents only some token vectors are fetched, of each at least one."""
+    rng = np.random.default_rng(1)
+    q, rows = (rng.standard_normal((n, 6)).astype(np.float32) for n in (4, 20))
+    fetched = set()
+    bounds = float32_error_bound(q, 9.0)
+    canonical_scores(q, rows @ q.T, np.array([0, 8, 9]), bounds, lambda n: fetched.update(n.tolist()) or rows[n])
+    assert {8} < fetched < set(range(20))
 
 
 @pytest.mark.parametrize("size", [1e-38, 1e-25, 1e18, 1e38])
 def test_scores_that_float32_cannot_hold_are_right(size):
-    """Products that are too large or too small for float32 are settled in float64 as any other."""
+    """Products that are too large or too small for float32 get their canonical score in float64 as any other."""
     rng = np.random.default_rng(2)
     q, d = ((rng.uniform(-1, 1, (n, 8)) * size).astype(np.float32) for n in (3, 9))
     expected = definition.maxsim(q, d)
@@ -184,9 +191,9 @@ def test_scores_that_float32_cannot_hold_are_right(size):
 
 
 def test_rows_are_added_by_halves():
-    """The upper half is added to the lower one until one is left; what is missing to a power of two counts as 0."""
+    """The upper half is added to the lower one until one is left; elements missing to a power of two count as 0."""
     terms = np.array([[2.0**-53, 1.0, 2.0**-53], [3.0, 4.0, 5.0]])
-    assert pairwise_sum(terms).tolist() == [1.0 + 2.0**-52, 12.0]  # one after the other they would be lost
+    assert pairwise_sum(terms).tolist() == [1.0 + 2.0**-52, 12.0]  # one after the other, the small terms would be lost
     assert pairwise_sum(terms[:, :1]).tolist() == [2.0**-53, 3.0]
     assert pairwise_sum(terms.astype(np.float32)).dtype == np.float32
 
@@ -207,38 +214,32 @@ def test_rows_are_added_by_halves():
     ],
 )
 def test_bad_input_is_refused(q, d):
-    """Empty, misfit, non-finite and non-numeric arrays are InvalidInput, never a number (15, 16)."""
+    """Empty, non-finite and non-numeric arrays and arrays of different dim are InvalidInput (15, 16)."""
     with pytest.raises(InvalidInput):
         maxsim(q, d)
 
 
 def test_bad_documents_are_refused():
-    """A Ragged of another dim, or with NaN in it, is InvalidInput; one without documents has no dim to misfit."""
+    """A Ragged of another dim, or with NaN in it, is InvalidInput."""
     q = np.ones((1, 4))
     with pytest.raises(InvalidInput, match="dim 3"):
         maxsim(q, Ragged.from_list([np.ones((2, 3))]))
     with pytest.raises(InvalidInput, match="NaN"):
         maxsim(q, Ragged(np.full((2, 4), np.nan, np.float32), np.array([0, 2])))
-    assert maxsim(q, Ragged.from_list([])).tolist() == []
-
-
-def test_zero_query_rows_add_nothing():
-    """A zero row of the query contributes 0 (15)."""
-    assert maxsim(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[-1.0, 0.0]])) == -1.0
 
 
 def test_public_function_takes_arrays_and_ragged():
     """One document gives a float, a Ragged an array of float64, an empty Ragged an empty one."""
     q = np.eye(3)
-    assert public(q, np.eye(3)) == 3.0
-    many = public(q, Ragged.from_list([np.eye(3), np.eye(3)[:1]]))
+    assert isinstance(maxsim(q, np.eye(3)), float)
+    many = maxsim(q, Ragged.from_list([np.eye(3), np.eye(3)[:1]]))
     assert many.dtype == np.float64
     assert many.tolist() == [3.0, 1.0]
-    assert public(q, Ragged.from_list([], dim=3)).shape == (0,)
+    assert maxsim(q, Ragged.from_list([])).shape == (0,)
 
 
-def test_bound_is_the_derived_one():
-    """slack is g(dim) |q_i| max|d_j| with g(n) = n u / (1 - n u), to float64 rounding, and what underflows."""
+def test_the_error_bound_is_the_derived_one():
+    """It is g(dim) |q_i| max|d_j| with g(n) = n u / (1 - n u), to float64 rounding, plus 2^-126 per product."""
     q = np.array([[3, 4, 0], [0, 1, 0]], np.float32)
     u = 2.0**-24
     assert float32_error_bound(q, 7.0).tolist() == pytest.approx(
@@ -247,35 +248,14 @@ def test_bound_is_the_derived_one():
     assert float32_error_bound(0 * q, 7.0).tolist() == [3 * 2.0**-126] * 2
 
 
-def test_contenders_reach_two_bounds_below_the_kth():
-    """Whatever is at most two bounds below the k-th rough score is kept, all of them where k is as large."""
+def test_the_possible_top_k_reach_two_bounds_below_the_kth():
+    """Scores at most two bounds below the k-th are kept, all of them where k is as large as their number."""
     rough = np.array([5.0, 2.6, 4.0, 3.0, 1.0])
     assert possible_top_k(rough, 0.5, 2).tolist() == [0, 2, 3]
     assert possible_top_k(rough, 0.25, 2).tolist() == [0, 2]
     assert possible_top_k(rough, 0.0, 4).tolist() == [0, 1, 2, 3]
-    lost = np.array([1.0, np.nan, 0.0, np.inf])  # what float32 could not hold could be the best
+    lost = np.array([1.0, np.nan, 0.0, np.inf])  # a score beyond float32 could be the best
     assert possible_top_k(lost, 0.0, 3).tolist() == [0, 1, 3]
     assert possible_top_k(lost, np.inf, 3).tolist() == possible_top_k(lost, 0.0, 1).tolist() == [0, 1, 2, 3]
     for k in (5, 6):
         assert possible_top_k(rough, 0.0, k).tolist() == [0, 1, 2, 3, 4]
-
-
-def test_cuts_fill_chunks_with_whole_documents():
-    """Chunks hold as many whole documents as fit, or one that is longer."""
-    offsets = np.array([0, 3, 5, 6, 10])
-    assert _cuts(offsets, 5) == [2, 4]
-    assert _cuts(offsets, 2) == [1, 2, 3, 4]
-    assert _cuts(offsets, 9) == [3, 4]
-    assert _cuts(offsets, 100) == [4]
-    assert _cuts(offsets[:1], 5) == []
-
-
-def test_chunks_are_no_larger_than_their_limit(monkeypatch):
-    """`scores` holds CHUNK similarities at once, one row of them at least."""
-    module, q, d = sys.modules["refcolbert.engine.maxsim"], np.ones((3, 4), np.float32), np.ones((7, 4), np.float32)
-    asked = []
-    monkeypatch.setattr(module, "_cuts", lambda offsets, rows: asked.append(rows) or _cuts(offsets, rows))
-    for chunk, rows in ((24, 8), (2, 1)):
-        monkeypatch.setattr(module, "CHUNK", chunk)
-        assert scores(q, Ragged.from_list([d, d])).tolist() == [12.0, 12.0]
-        assert asked.pop() == rows

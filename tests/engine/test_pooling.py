@@ -17,7 +17,7 @@ def spread(members):
 
 
 def ward(d, n_clusters):
-    """Join the two clusters whose union raises the spread least, until so many are left: sets of rows."""
+    """Join the two clusters whose union raises the spread least, until `n_clusters` are left: sets of rows."""
     parts = [[i] for i in range(len(d))]
     while len(parts) > n_clusters:
         rise = {
@@ -81,7 +81,7 @@ def test_opposite_vectors_give_zero():
     assert pool(np.float32([[1, 0], [-1, 0]]), np.zeros(2, np.int64)).tolist() == [[0, 0]]
 
 
-def test_an_index_pools_what_it_is_given(tmp_path, encoder):
+def test_an_index_pools_its_documents(tmp_path, encoder):
     """Added, upserted, built and reencoded documents are pooled alike, and hits explain which words a vector holds."""
     texts = ["the cat sat on the mat", "a dog chased the red ball over there"]
     created = Index.create(tmp_path / "a", encoder, pool_factor=2)

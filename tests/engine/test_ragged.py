@@ -37,13 +37,13 @@ def test_offsets_that_do_not_cut_are_refused(offsets):
         Ragged(np.ones((3, 2), np.float32), np.array(offsets, np.int64))
 
 
-def test_misfit_document_is_named():
-    """The error of from_list names the document that does not fit."""
+def test_a_document_of_another_dim_is_named():
+    """The error of from_list names the document whose dim is not that of the first."""
     with pytest.raises(InvalidInput, match=r"document 1.*dim 2"):
         Ragged.from_list([np.ones((1, 2)), np.ones((1, 3))])
 
 
-def test_index_beyond_the_end():
+def test_a_document_number_beyond_the_end_is_an_index_error():
     """A document number outside the range is an IndexError, so iteration protocols work."""
     with pytest.raises(IndexError):
         Ragged.from_list([np.ones((1, 2))])[1]

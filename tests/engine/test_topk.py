@@ -13,8 +13,8 @@ SCORES = st.lists(st.integers(-3, 3), max_size=40).map(lambda values: np.array(v
 
 
 @given(SCORES, st.integers(1, 50))
-def test_equals_full_sort(scores, k):
-    """The first k of a full sort by score descending, position ascending (17)."""
+def test_top_k_equals_a_full_sort(scores, k):
+    """top_k gives the first k of a full sort by score descending, position ascending (17)."""
     assert top_k(scores, k).tolist() == definition.top_k(scores.tolist(), k)
 
 
@@ -27,7 +27,7 @@ def test_positions_break_ties(scores, k, random):
 
 
 @given(SCORES, st.integers(1, 49))
-def test_shorter_answer_is_prefix(scores, k):
+def test_a_shorter_answer_is_a_prefix(scores, k):
     """top_k(k) begins top_k(k + 1) (18)."""
     assert top_k(scores, k).tolist() == top_k(scores, k + 1)[:k].tolist()
 
