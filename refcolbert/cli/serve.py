@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -75,4 +76,7 @@ def serve(
         hosts=frozenset(name.lower() for name in hosts),
     )
     click.echo(f"{index} is served at {bound.url}", err=True)
+    # uvicorn raises the signal that ended it once more after it has finished: the exit code is still 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     bound.run()
