@@ -118,9 +118,9 @@ def test_files_of_another_kind_are_refused(run, index, beir):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "give one of the two"),
-        (["index", "--run", "QRELS"], "give one of the two"),
-        (["index"], "--queries"),
+        ([], "found neither"),
+        (["index", "--run", "QRELS"], "found both"),
+        (["index"], "requires --queries"),
     ],
     ids=["neither", "both", "no queries"],
 )

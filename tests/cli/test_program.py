@@ -80,7 +80,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path, encoder):
         assert time.monotonic() < until
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert process.stderr.read() == "Interrupted; the same command goes on from here.\n"
+    assert process.stderr.read() == "Interrupted. The same command continues from here.\n"
     assert process.wait(timeout=120) == 130
     assert not (tmp_path / "new").exists()
     for name in ("new", "whole"):
@@ -181,7 +181,7 @@ def test_zsh_completes():
 
 # ---- JSON
 
-SAID = re.compile(r"Print JSON: (?:one|an) object(?: a line)?: (.*?)[.;]")
+SHAPE = re.compile(r"Print JSON: one object(?: per line)?: (.*?)[.;]")
 CALLS = {
     "add": ["INDEX", "TEXT", "--upsert"],
     "check": ["INDEX"],
@@ -206,9 +206,9 @@ CALLS = {
 def said(run, verb):
     """The names that the help of a verb says its JSON has."""
     text = " ".join(run(verb, "--help").stdout.split())
-    if "Print JSON: what `info --json` prints" in text:
+    if "Print JSON: the object that `info --json` prints" in text:
         return said(run, "info")
-    found = SAID.search(text)
+    found = SHAPE.search(text)
     return found[1].split(", ") if found else None
 
 

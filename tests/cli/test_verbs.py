@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from refcolbert import Document, Index, __version__, rerank
+from refcolbert.cli import demo
 
 TEXTS = {
     "date": "parse a date from a string",
@@ -249,15 +250,16 @@ def test_wrong_usage_is_exit_code_2(run, args):
 def test_a_filter_that_is_not_json_is_wrong_usage(index, run, where):
     """Exit code 2 and the option's name on stderr."""
     result = run("search", index, "a date", "--where", where, exit_code=2)
-    assert "--where: not JSON" in result.stderr
+    assert "'--where': expected JSON" in result.stderr
 
 
 @pytest.mark.parametrize(
     "args", [["search", "none", "q"], ["explain", "none", "q"], ["check", "none"], ["compact", "none"]], ids=" ".join
 )
 def test_a_path_without_an_index_is_named(run, args):
-    """Exit code 1 and the whole path; nothing is created there."""
-    assert f"IndexNotFound: there is no index at {Path('none').absolute()};" in run(*args, exit_code=1).stderr
+    """Exit code 1, the whole path and the verb that makes an index; nothing is created there."""
+    message = f"IndexNotFound: there is no index at {Path('none').absolute()}; make one with `refcolbert index`"
+    assert message in run(*args, exit_code=1).stderr
     assert "IndexNotFound" in run("delete", "none", "a", exit_code=1).stderr
     assert not Path("none").exists()
 
@@ -391,14 +393,13 @@ def test_check_names_a_damaged_manifest(index, run):
 def test_demo_indexes_asks_and_explains(tmp_path, run, monkeypatch):
     """The first run makes the index, the second one uses it, and both answer every question."""
     few = [Document(id=f"m.{i}", text=f"m.{i}: {word} a date from a string") for i, word in enumerate(["parse", "run"])]
-    module = sys.modules["refcolbert.cli.demo"]  # the verb of the same name hides it in the package
-    monkeypatch.setattr(module, "standard_library_docstrings", lambda: few)
+    monkeypatch.setattr(demo, "standard_library_docstrings", lambda: few)
     first = run("demo", "demo.index", "--model", "MODEL").stdout
     assert first.startswith("2 docstrings of Python's standard library -> demo.index\n")
-    monkeypatch.setattr(module, "standard_library_docstrings", lambda: pytest.fail("the index is there already"))
+    monkeypatch.setattr(demo, "standard_library_docstrings", lambda: pytest.fail("the index is there already"))
     second = run("demo", "demo.index", "--model", "MODEL").stdout
     assert first.endswith(second)
-    assert re.findall(r"^\? (.*)$", second, re.MULTILINE) == list(module.DEMO_QUESTIONS)
+    assert re.findall(r"^\? (.*)$", second, re.MULTILINE) == list(demo.DEMO_QUESTIONS)
     assert re.search(r"^Why m\.\d answers 'how do I parse a date from a string':$", second, re.MULTILINE)
     assert second.endswith('Try your own: refcolbert search demo.index "..."\n')
     assert Index.open(tmp_path / "demo.index").ids() == ["m.0", "m.1"]
