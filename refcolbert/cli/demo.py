@@ -10,7 +10,7 @@ from ..index import Index
 from .options import HIT, MODEL, json_option, progress
 from .printing import colors, dump, fields, show_explanation, show_hits, summary
 
-__all__ = ["DEMO_QUESTIONS", "demo_command"]
+__all__ = ["DEMO_QUESTIONS"]
 
 DEMO_QUESTIONS = (
     "how do I parse a date from a string",

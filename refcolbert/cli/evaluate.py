@@ -17,7 +17,7 @@ from ..index import Index
 from .options import EXACT, FILE, GROUP, INDEX, MODEL, K, json_option, open_index, progress
 from .printing import curve, dump, printable, shorten
 
-__all__ = ["eval_command", "tune_command"]
+__all__: list[str] = []  # the package registers every click command of this module
 
 METRICS = ("nDCG@10", "MRR@10", "MAP", "Recall@50", "Recall@100", "Recall@1000")
 DEFAULT_DEPTH = 1000  # results per query for a metric without a cutoff

@@ -14,18 +14,7 @@ from .options import BITS, FILE, INDEX, INFO, MODEL, SAME_AS_INFO, bits, json_op
 from .printing import dump, pairs, summary
 from .sources import Sources, read_sources, takes_documents
 
-__all__ = [
-    "add_command",
-    "check_command",
-    "compact_command",
-    "delete_command",
-    "import_command",
-    "index_command",
-    "info_command",
-    "reencode_command",
-    "snapshot_command",
-    "vectors_command",
-]
+__all__: list[str] = []  # the package registers every click command of this module
 
 NBITS_OPTION = click.option(
     "--nbits",
@@ -43,13 +32,7 @@ NBITS_OPTION = click.option(
 @NBITS_OPTION
 @click.option("--pool-factor", default=1, show_default=True, help="Tokens of a document per stored vector.")
 @json_option(SAME_AS_INFO)
-def index_command(
-    index: Path,
-    sources: Sources,
-    model: str | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
+def index_command(index: Path, sources: Sources, model: str | None, as_json: bool, **options: Any) -> None:
     """Create INDEX from DOCUMENTS: files, folders, or - for stdin.
 
     Reads JSONL, CSV, TSV, BEIR folders, Markdown and text, also as .gz. After an interruption the same command

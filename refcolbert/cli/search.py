@@ -11,7 +11,7 @@ from ..rerank import rerank
 from .options import CANDIDATES, EXACT, GROUP, HIT, INDEX, MODEL, NPROBE, WHERE, K, json_option, open_index
 from .printing import colors, dump, printable, show_explanation, show_hits
 
-__all__ = ["explain_command", "rerank_command", "search_command"]
+__all__: list[str] = []  # the package registers every click command of this module
 
 
 @click.command("search")

@@ -14,7 +14,7 @@ from ..errors import MissingDependency
 from ..service import LIMITS, Live, ServiceLimits
 from .options import FILE, INDEX, MODEL
 
-__all__ = ["serve_command"]
+__all__: list[str] = []  # the package registers every click command of this module
 
 TOKEN = "REFCOLBERT_TOKEN"  # noqa: S105 - the name of a variable
 

@@ -116,6 +116,7 @@ def test_without_a_model_the_error_says_what_to_do(tmp_path, beir, run):
     """No default model is exit code 1 and a way out on stderr."""
     lacking = run("index", "new", beir, exit_code=1).stderr
     assert "Error: ModelNotFound: this installation lacks the default model" in lacking
+    assert "or name a model folder: --model PATH" in lacking
     assert run("index", "new", beir, "--model", "nowhere", exit_code=1).stderr.startswith("Error: ModelNotFound")
     assert not (tmp_path / "new").exists()
 
@@ -323,7 +324,8 @@ def test_add_delete_and_compact_change_the_index(tmp_path, index, run):
 def test_add_refuses_an_id_that_is_there_unless_told_to_replace_it(tmp_path, index, run):
     """Without --upsert a known id changes nothing, with it the document is replaced."""
     (tmp_path / "more.tsv").write_text("new\twrite the file\ndate\tanother date\n")
-    assert "DuplicateId: id 'date'" in run("add", index, tmp_path / "more.tsv", exit_code=1).stderr
+    message = "DuplicateId: id 'date' is in the index already; use --upsert"
+    assert message in run("add", index, tmp_path / "more.tsv", exit_code=1).stderr
     assert Index.open(index).ids() == ["date", "file", "wing"]
     assert "index: 4 documents" in run("add", index, tmp_path / "more.tsv", "--upsert").stdout
     assert [d.text for d in Index.open(index).get(["date"])] == ["another date"]
