@@ -104,7 +104,7 @@ def test_a_ranker_loads_its_model_by_name(encoder):
 
 def test_a_document_without_content_is_refused(encoder):
     """A ranker reads text: a document that has none is a typed error."""
-    with pytest.raises(InvalidInput, match="'x' has no text"):
+    with pytest.raises(InvalidInput, match="none in 'x'"):
         ColBERTRanker(encoder).run(QUERY, [Document(id="x")])
 
 
@@ -155,8 +155,8 @@ def test_dates_may_be_dates():
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        ({"field": "content", "operator": "==", "value": "x"}, "metadata alone"),
-        ({"field": "meta.t", "operator": ">", "value": "b"}, "ISO dates"),
+        ({"field": "content", "operator": "==", "value": "x"}, "filter on metadata"),
+        ({"field": "meta.t", "operator": ">", "value": "b"}, "ISO date"),
         ({"field": "meta.t", "operator": "in", "value": "b"}, "list of values"),
         ({"field": "meta.t", "operator": "~", "value": "b"}, "unknown operator '~'"),
         ({"field": "meta.t", "value": "b"}, "field, operator and value"),

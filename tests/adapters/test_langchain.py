@@ -60,7 +60,7 @@ def test_a_pickled_retriever_opens_the_index_again(index):
 
 def test_a_document_without_text_is_refused(textless):
     """There is no empty page content when the index was given vectors alone."""
-    with pytest.raises(InvalidInput, match="'a' has no text"):
+    with pytest.raises(InvalidInput, match="none in 'a'"):
         ColBERTRetriever(index=textless).invoke(QUERY)
 
 
