@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .http_errors import Refusal, error_body
@@ -65,7 +66,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        reply = _Reply(send, _request_id(scope))
+        reply = _Reply(scope, send)
         with self._metrics.running.track_inprogress():
             await self._answer(scope, receive, reply)
         route = scope["path"] if scope["path"] in self._routes else "other"
@@ -80,12 +81,12 @@ class Guard:
         except Refusal as refusal:
             if refusal.code == "internal":
                 log.error("request %s failed", reply.request_id, exc_info=refusal)
-            await reply.refuse(refusal)
+            await reply.refuse(refusal, receive)
         except ClientDisconnect:
             log.debug("the client of request %s has disconnected", reply.request_id)
         except Exception:
             log.exception("request %s failed", reply.request_id)
-            await reply.refuse(Refusal("internal"))
+            await reply.refuse(Refusal("internal"), receive)
 
     def _check_head(self, scope: Scope) -> None:
         """Raise `Refusal` for a request whose head is enough to refuse it."""
@@ -93,7 +94,8 @@ class Guard:
         if scope["http_version"] not in VERSIONS:
             raise Refusal("invalid_request")
         # The server limits only a head that arrives in several pieces.
-        if _head_bytes(scope) > self._limits.head_bytes:
+        head_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+        if head_bytes + sum(len(name) + len(value) + 4 for name, value in headers) > self._limits.head_bytes:
             raise Refusal("head_too_large")
         hosts, access = _values(headers, b"host"), self._access
         if access.hosts is not None and (len(hosts) != 1 or _host_name(hosts[0]) not in access.hosts):
@@ -112,48 +114,31 @@ class Guard:
 class _Reply:
     """Sends an answer: adds the request id and the safe headers, and keeps the status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self.request_id = send, request_id
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope, self._send = scope, send
+        # The client's own id is kept only if it is safe to log.
+        ids = _values(scope["headers"], b"x-request-id")
+        self.request_id = ids[0].decode() if len(ids) == 1 and REQUEST_ID.fullmatch(ids[0]) else uuid.uuid4().hex
         self.status = 0  # stays 0 if the client disconnects before an answer
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [
-                *message.get("headers", ()),
-                (b"x-request-id", self.request_id.encode()),
-                *SAFE_HEADERS,
-            ]
+            request_id = (b"x-request-id", self.request_id.encode())
+            message["headers"] = [*message.get("headers", ()), request_id, *SAFE_HEADERS]
         await self._send(message)
 
-    async def refuse(self, refusal: Refusal) -> None:
+    async def refuse(self, refusal: Refusal, receive: Receive) -> None:
         """Send an error, unless an answer has begun: the server then closes the connection."""
-        if self.status:
-            return
-        body = error_body(refusal.code, refusal.message, self.request_id)
-        headers = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
-        if refusal.closes:
-            headers["connection"] = "close"
-        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
-        await self.send({"type": "http.response.body", "body": body})
-
-
-def _request_id(scope: Scope) -> str:
-    """The client's own id if it is safe to log, else a new one."""
-    ids = _values(scope["headers"], b"x-request-id")
-    if len(ids) == 1 and REQUEST_ID.fullmatch(ids[0]):
-        return ids[0].decode()
-    return uuid.uuid4().hex
+        if not self.status:
+            body = error_body(refusal.code, refusal.message, self.request_id)
+            headers = refusal.headers | ({"connection": "close"} if refusal.closes else {})
+            answer = Response(body, refusal.status, headers, "application/json")
+            await answer(self._scope, receive, self.send)
 
 
 def _values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
-
-
-def _head_bytes(scope: Scope) -> int:
-    target = len(scope["raw_path"]) + len(scope["query_string"])
-    return target + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
 
 
 def _host_name(host: bytes) -> str:

@@ -225,11 +225,6 @@ def test_it_is_refused(client, name):
     assert closed  # at the latest when the time of an idle connection is over
 
 
-def test_there_are_enough_cases():
-    """At least forty."""
-    assert len(REFUSED) >= 40
-
-
 # ---- what is never finished
 
 

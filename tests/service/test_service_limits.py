@@ -8,12 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import pytest
-from click.testing import CliRunner
 from servers import make_index, post_head, received, running, statuses
 
-from refcolbert.cli import main
 from refcolbert.errors import InvalidInput
-from refcolbert.service import LIMITS, Live, ServiceLimits
+from refcolbert.service import Live, ServiceLimits
 from refcolbert.service.server import bind
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 - of this test
@@ -111,15 +109,6 @@ def test_a_foreign_host_is_refused(folder, host, status):
 
 
 # ---- how much
-
-
-def test_every_limit_is_a_flag():
-    """Each limit has an option of `serve` with its default and its help."""
-    text = " ".join(CliRunner().invoke(main, ["serve", "--help"], terminal_width=200).output.split())
-    assert list(LIMITS) == FIELD_NAMES
-    for entry in fields(ServiceLimits):
-        assert LIMITS[entry.name].split(";")[0] in text, entry.name
-        assert f"-{entry.name.replace('_', '-')} " in text
 
 
 @pytest.mark.parametrize("name", FIELD_NAMES)
