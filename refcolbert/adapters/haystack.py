@@ -159,14 +159,16 @@ def where_of(filters: dict[str, Any]) -> dict[str, Any]:
     return LOGIC[filters["operator"]]([where_of(part) for part in filters["conditions"]])
 
 
+# NOT in Haystack: not all of the conditions hold.
 LOGIC: dict[str, Callable[[list[dict[str, Any]]], dict[str, Any]]] = {
     "AND": lambda parts: {"$and": parts} if parts else {},
     "OR": lambda parts: {"$or": parts} if parts else NOTHING,
-    "NOT": lambda parts: {"$not": {"$and": parts}} if parts else NOTHING,  # Haystack: not all of them
+    "NOT": lambda parts: {"$not": {"$and": parts}} if parts else NOTHING,
 }
 
 
 def _comparison(part: dict[str, Any]) -> dict[str, Any]:
+    """One comparison as a `where`. Raises `InvalidInput` for a malformed one."""
     if not {"operator", "value"} <= set(part):
         raise InvalidInput(f"expected a comparison with field, operator and value, found {part!r}")
     field, operator, value = _field(part["field"]), part["operator"], part["value"]
@@ -176,7 +178,7 @@ def _comparison(part: dict[str, Any]) -> dict[str, Any]:
         return {"$not": _among(field, [value])}
     if operator in ("in", "not in"):
         if not isinstance(value, list):
-            raise InvalidInput(f"{operator!r} takes a list of values, found {value!r}")
+            raise InvalidInput(f"expected a list of values for {operator!r}, found {value!r}")
         return _among(field, value) if operator == "in" else {"$not": _among(field, value)}
     if operator not in ORDERED:
         raise InvalidInput(f"unknown operator {operator!r}; expected ==, !=, in, not in, {', '.join(ORDERED)}")

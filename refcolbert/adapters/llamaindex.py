@@ -115,7 +115,8 @@ def where_of(filters: MetadataFilters) -> dict[str, Any]:
         return {}
     if filters.condition == FilterCondition.OR:
         return {"$or": parts}
-    if filters.condition == FilterCondition.NOT:  # LlamaIndex: none of them
+    # NOT in LlamaIndex: none of the conditions holds.
+    if filters.condition == FilterCondition.NOT:
         return {"$not": {"$or": parts}}
     return {"$and": parts}
 

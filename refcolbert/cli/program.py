@@ -17,7 +17,8 @@ from .printing import show_warnings
 
 __all__ = ["Commands", "main"]
 
-EXTRA_COMMANDS = "refcolbert.commands"  # the entry point group through which other packages add verbs
+# The entry point group through which other packages add verbs.
+EXTRA_COMMANDS = "refcolbert.commands"
 INTERRUPTED, PIPE_CLOSED = 130, 141  # the exit codes that shells use for SIGINT and SIGPIPE
 # The library's errors give advice for Python; here it names verbs and options.
 ADVICE = {"Index.create": "`refcolbert index`", "Encoder.load(path)": "--model PATH", "use upsert": "use --upsert"}
@@ -50,7 +51,8 @@ class Commands(click.Group):
             # The interpreter flushes stdout when it ends, and would fail on it once more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(PIPE_CLOSED)
-        except OSError as error:  # a user's file: no permission, no such folder, no space
+        # A file of the user: no permission, no such folder, no space.
+        except OSError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt as error:
             click.echo(str(error) or "Interrupted.", err=True)

@@ -61,7 +61,8 @@ def explain_command(
     """Which word of a document of INDEX matched which word of QUERY."""
     with open_index(index, model) as opened:
         if document_id is not None:
-            opened.get([document_id])  # raises UnknownId: the search would return nothing
+            # Raises UnknownId: the search would return nothing.
+            opened.get([document_id])
         hits = opened.search(query, 1, ids=None if document_id is None else [document_id])
         for hit in hits:
             explanation = hit.explain()

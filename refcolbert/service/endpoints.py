@@ -68,7 +68,7 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
         Endpoint(
             paths=("/search",),
             summary="The k best documents for a query",
-            request=obj(query=query, **options, optional=(*options,)),
+            request=obj("", tuple(options), query=query, **options),
             answer=_search,
             response=schemas.SEARCH,
             names={"q": "query"},
@@ -77,7 +77,7 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
         Endpoint(
             paths=("/search_many",),
             summary="The k best documents for each query, all from one generation of the index",
-            request=obj(queries=array(query, "Questions.", maxItems=limits.batch), **options, optional=(*options,)),
+            request=obj("", tuple(options), queries=array(query, "Questions.", maxItems=limits.batch), **options),
             answer=_search_many,
             response=schemas.SEARCH_MANY,
         ),
@@ -85,10 +85,11 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
             paths=("/explain",),
             summary="Which words of a document matched which words of a query",
             request=obj(
+                "",
+                ("matrix",),
                 query=text,
                 id=string("The document's id.", maxLength=limits.characters),
                 matrix=boolean("Also return all similarities, [query tokens, document tokens]; default: false."),
-                optional=("matrix",),
             ),
             answer=_explain,
             response=schemas.EXPLAIN,
@@ -97,12 +98,13 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
             paths=("/rerank", "/v1/rerank", "/v2/rerank"),
             summary="Texts sorted by relevance to a query, in the format of Cohere and Jina",
             request=obj(
+                "",
+                ("top_n", "return_documents", "model"),
                 query=text,
                 documents=array(document, "The texts to sort.", maxItems=limits.documents),
                 top_n=integer("How many to return; default: all.", 1, maximum=limits.documents),
                 return_documents=boolean("Also return the texts; default: false."),
                 model=string("Ignored: the index's own model is used.", maxLength=limits.characters),
-                optional=("top_n", "return_documents", "model"),
             ),
             answer=_rerank,
             response=schemas.RERANK,
@@ -111,10 +113,11 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
             paths=("/encode",),
             summary="Token vectors of texts",
             request=obj(
+                "",
+                ("kind", "encoding_format"),
                 texts=array(plain, "The texts to encode.", maxItems=limits.batch),
                 kind=enum(("document", "query"), "The kind of the texts; default: document."),
                 encoding_format=enum(("float", "base64"), "base64: little-endian float32, row by row."),
-                optional=("kind", "encoding_format"),
             ),
             answer=_encode,
             response=schemas.ENCODE,
@@ -166,7 +169,8 @@ def _search_many(call: Call) -> Json:
 
 def _explain(call: Call) -> Json:
     index, document_id = call.served.index, call.fields["id"]
-    index.get([document_id])  # raises UnknownId
+    # Raises UnknownId: the search would return nothing.
+    index.get([document_id])
     (hit,) = index.search(call.fields["query"], 1, ids=[document_id])
     explanation = hit.explain().to_dict(matrix=call.fields.get("matrix", False))
     shown = {"id": hit.id, "text": hit.text, "metadata": hit.metadata, "generation": index.generation}

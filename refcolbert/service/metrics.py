@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 __all__ = ["Metrics"]
 
-METHODS = frozenset({"GET", "HEAD", "POST"})  # others are counted as "other": a client must not be able to add labels
+# All other methods are counted as "other": a client must not be able to add labels.
+METHODS = frozenset({"GET", "HEAD", "POST"})
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -16,6 +17,7 @@ class Metrics:
     def __init__(
         self, waiting: Callable[[], float], documents: Callable[[], float], generation: Callable[[], float]
     ) -> None:
+        """The arguments return the current values of three gauges."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         labels = ("route", "method", "status")

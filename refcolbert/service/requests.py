@@ -25,11 +25,11 @@ def check_fields(parsed: Any, schema: Schema) -> dict[str, Any]:
         raise InvalidInput(f"expected a JSON object with {names}, found {_short(parsed)}")
     for name in parsed:
         if name not in fields:
-            raise InvalidInput(f"expected the fields {names}, found {_short(name)}")
+            raise InvalidInput(f"expected the fields {names}, found {_short(name)}; remove it")
     values = {name: value for name, value in parsed.items() if value is not None}
     for name, field in fields.items():
         if name not in values and name in required:
-            raise InvalidInput(f"expected the field {name}, found none: {field['description']}")
+            raise InvalidInput(f"expected the field {name}, found none; add it: {field['description']}")
         if name in values and not matches(values[name], field):
             rule = json.dumps({key: value for key, value in field.items() if key != "description"})
             raise InvalidInput(f"{name}: expected {rule}, found {_short(values[name])}")
@@ -41,7 +41,8 @@ def from_json(body: bytes) -> Any:
     try:
         _check_depth(body)
         parsed = json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-        if b"\\u" in body:  # a lone surrogate can only come from an escape
+        # A lone surrogate can only come from an escape.
+        if b"\\u" in body:
             json.dumps(parsed, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"expected strict JSON in UTF-8: {error}") from error

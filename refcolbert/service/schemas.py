@@ -28,8 +28,8 @@ Schema = dict[str, Any]
 # ---- builders: `about` is the description in the OpenAPI document
 
 
-def obj(about: str = "", *, optional: Sequence[str] = (), **properties: Schema) -> Schema:
-    """An object with these properties and no others; all but the optional ones are required."""
+def obj(about: str = "", optional: Sequence[str] = (), /, **properties: Schema) -> Schema:
+    """An object with these properties and no others; all but the `optional` ones are required."""
     required = [name for name in properties if name not in optional]
     schema: Schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
     return {**schema, "description": about} if about else schema
@@ -160,6 +160,7 @@ SEGMENT = obj(
 )
 EXPLAIN = obj(
     "Why a document matched. The similarities of the matches add up to the score.",
+    ("document_tokens", "similarities"),
     id=string("The document's id."),
     text=TEXT,
     metadata=METADATA,
@@ -170,14 +171,14 @@ EXPLAIN = obj(
     segments=array(SEGMENT, "The document."),
     document_tokens=array({"type": "string"}, "With `matrix`: the document's tokens."),
     similarities=array(array({"type": "number"}), "With `matrix`: [query tokens, document tokens]."),
-    optional=("document_tokens", "similarities"),
 )
 
 RESULT = obj(
+    "",
+    ("document",),
     index=integer("The document's place in the request, from 0."),
     relevance_score=_number("MaxSim divided by the number of query tokens: at most 1."),
     document=obj(text=string("The document's text.")),
-    optional=("document",),
 )
 RERANK = obj(model=string("The model's content hash."), results=array(RESULT, "Best first."))
 ENCODE = obj(
@@ -190,9 +191,10 @@ INFO = {"type": "object", "description": "What the index holds and how, as `Inde
 STATUS = obj(status=string("ok"))
 ERROR = obj(
     error=obj(
+        "",
+        ("request_id",),
         code=string("One of a closed list."),
         message=string("What was expected and what was found."),
         request_id=string("Also in the header X-Request-ID, and in the service's log."),
-        optional=("request_id",),
     )
 )

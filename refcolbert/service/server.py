@@ -114,5 +114,6 @@ def _allow_open_files() -> None:
     """Open as many files as the system allows, as Go does: the usual default of 1,024 is below our connections."""
     if resource is not None:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        with suppress(ValueError, OSError):  # macOS refuses its own hard limit
+        # macOS refuses its own hard limit.
+        with suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
