@@ -25,7 +25,7 @@ DEMO_QUESTIONS = (
 @MODEL
 @json_option(f"one object per line: question, hits; each hit: {HIT}")
 def demo_command(index: Path, model: str | None, as_json: bool) -> None:
-    """Index the docstrings of Python's standard library, answer a few questions, explain one answer."""
+    """Index and search Python's docstrings. Answers a few questions, and explains one answer."""
     encoder = Encoder.load(model)
     if not index.exists():
         documents = standard_library_docstrings()

@@ -53,9 +53,10 @@ def eval_command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Print metrics of the answers of INDEX to judged queries, or of a TREC run.
+    """Print metrics of INDEX or of a TREC run.
 
-    A query without judgements is left out. A judged query without answers counts as 0. Notes on stderr name both.
+    INDEX answers the judged queries. A query without judgements is left out. A judged query without answers counts as
+    0. Notes on stderr name both.
     """
     if (index is None) == (run_file is None):
         raise click.UsageError(f"expected INDEX or --run, found {'both' if index else 'neither'}; give one of the two")
@@ -154,7 +155,7 @@ def _extremes(comparison: Comparison, texts: dict[str, str]) -> list[str]:
 def tune_command(
     index: Path, queries: Path | None, target: float, n_queries: int, k: int, model: str | None, as_json: bool
 ) -> None:
-    """Measure recall and latency of searches in INDEX, and recommend nprobe and candidates."""
+    """Recommend nprobe and candidates for INDEX. Measures recall and latency of searches."""
     texts = None if queries is None else list(islice(read_queries(queries).values(), n_queries))
     with open_index(index, model) as opened:
         tuning = tune(opened, texts, k=k, target=target, n_queries=n_queries)

@@ -73,7 +73,7 @@ def add_command(index: Path, sources: Sources, upsert: bool, model: str | None, 
 @click.option("--group", "group_by", flag_value=PASSAGE_OF, help="IDS name whole documents: delete their passages.")
 @json_option(SAME_AS_INFO)
 def delete_command(index: Path, ids: tuple[str, ...], group_by: str | None, as_json: bool) -> None:
-    """Delete documents from INDEX by id: all of them, or none if an id is unknown."""
+    """Delete documents from INDEX by id. If an id is unknown, nothing is deleted."""
     with Index.open(index) as opened:
         opened.delete(ids, group_by=group_by)
         summary(opened, as_json)
@@ -95,7 +95,7 @@ def compact_command(index: Path, refit: bool, as_json: bool) -> None:
 @click.argument("model")
 @json_option(SAME_AS_INFO)
 def reencode_command(index: Path, model: str, as_json: bool) -> None:
-    """Encode every text of INDEX again with another MODEL, in one transaction."""
+    """Encode INDEX again with another MODEL. All texts are encoded in one transaction."""
     with Index.open(index) as opened:
         opened.reencode(Encoder.load(model), progress=progress())
         summary(opened, as_json)
@@ -105,7 +105,7 @@ def reencode_command(index: Path, model: str, as_json: bool) -> None:
 @INDEX
 @json_option(SAME_AS_INFO)
 def check_command(index: Path, as_json: bool) -> None:
-    """Verify every byte of INDEX, and all data that can be computed again from other data."""
+    """Verify every byte of INDEX. Data that can be computed from other data is computed again and compared."""
     with Index.open(index, verify="fast") as opened:
         report = opened.check()
     sound = f"{index}: sound, {report['documents']} documents, {report['bytes']:,} bytes verified"
@@ -116,7 +116,7 @@ def check_command(index: Path, as_json: bool) -> None:
 @click.argument("path", required=False, type=click.Path())
 @json_option(f"{INFO}; for a model: folder, hash, dim, query_length, document_length, vocabulary, device, ...")
 def info_command(path: str | None, as_json: bool) -> None:
-    """Describe an index or a model folder; without PATH, the default model."""
+    """Describe an index or a model folder. Without PATH, the default model."""
     if path is not None and (Path(path) / "manifest.json").exists():
         with Index.open(path, verify="fast") as opened:
             values = opened.info()
@@ -147,7 +147,10 @@ def snapshot_command(index: Path, target: Path, as_json: bool) -> None:
 def import_command(
     source: Path, index: Path, nbits: int | str, model: str | None, documents: Path | None, as_json: bool
 ) -> None:
-    """Create INDEX from SOURCE, an index folder of fast-plaid, next-plaid or Stanford's ColBERT (requires torch)."""
+    """Create INDEX from the index of another engine.
+
+    SOURCE is an index folder of fast-plaid, next-plaid or Stanford's ColBERT. The last one requires torch.
+    """
     encoder = None if model is None else Encoder.load(model)
     texts = None if documents is None else read_sources((documents,))
     with import_plaid(source, index, encoder=encoder, documents=texts, nbits=nbits) as imported:

@@ -58,7 +58,7 @@ def rerank_command(query: str, texts: tuple[str, ...], k: int, model: str | None
 def explain_command(
     index: Path, query: str, document_id: str | None, model: str | None, color: str, as_json: bool
 ) -> None:
-    """Which word of a document of INDEX matched which word of QUERY."""
+    """Show which words of QUERY a document matched. The document is the best one of INDEX, or that of --id."""
     with open_index(index, model) as opened:
         if document_id is not None:
             # Raises UnknownId: the search would return nothing.

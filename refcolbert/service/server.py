@@ -106,7 +106,10 @@ def _access(address: str, token: str | None, hosts: frozenset[str]) -> Access:
                 "give a token (--token-file or REFCOLBERT_TOKEN), or listen at 127.0.0.1"
             )
     elif len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
-        raise InvalidInput(f"a token has at least {MIN_TOKEN_LENGTH} printable ASCII characters without spaces")
+        raise InvalidInput(
+            f"expected a token of at least {MIN_TOKEN_LENGTH} printable ASCII characters without spaces, found one of "
+            f"{len(token)} characters; choose another one"
+        )
     return Access(token, None if token and not hosts else hosts | LOCAL_NAMES)
 
 

@@ -83,7 +83,7 @@ def test_a_model_is_named_where_the_index_cannot_find_its_own(index, encoder):
 
 
 def test_reranking_is_rerank(encoder):
-    """Order and scores are those of `rerank`, and what was passed in is unchanged, when documents are ranked."""
+    """Documents are ranked as by `rerank`, and the documents that were passed in stay unchanged."""
     texts = ["the cat sat", "a date is parsed from a text", "strptime", "files in a folder"]
     documents = [Document(id=f"d{i}", content=text, meta={"n": i}) for i, text in enumerate(texts)]
     ranker = ColBERTRanker(encoder)
@@ -166,6 +166,6 @@ def test_dates_may_be_dates():
     ],
 )
 def test_what_is_no_filter_is_refused(filters, message):
-    """Anything that cannot be said in refcolbert's filters is a typed error."""
+    """A filter that refcolbert cannot express raises InvalidInput."""
     with pytest.raises(InvalidInput, match=message):
         where_of(filters)

@@ -1,4 +1,4 @@
-"""The command line with the tiny model: what each verb prints, and how it ends."""
+"""The command line with the tiny model: the output and the exit code of each verb."""
 
 import json
 import re
@@ -89,7 +89,7 @@ def test_index_refuses_other_numbers_of_bits(tmp_path, beir, run, nbits):
 
 
 def test_index_does_not_replace_an_index(index, beir, run):
-    """What is there already stays as it is."""
+    """An existing index stays unchanged."""
     before = (index / "manifest.json").read_bytes()
     assert "IndexExists" in run("index", index, beir, "--model", "MODEL", exit_code=1).stderr
     assert (index / "manifest.json").read_bytes() == before
@@ -235,7 +235,7 @@ def test_search_needs_the_models_own_vectors(tmp_path, index, run, encoder):
     ids=" ".join,
 )
 def test_wrong_usage_is_exit_code_2(run, args):
-    """What the command line itself cannot take ends with code 2 and the usage on stderr."""
+    """Wrong arguments end with exit code 2 and the usage on stderr."""
     assert "Usage: " in run(*args, exit_code=2).stderr
 
 
@@ -333,7 +333,7 @@ def test_delete_of_an_unknown_id_deletes_nothing(index, run):
 
 
 def test_info_describes_an_index_and_a_model(index, run, encoder):
-    """Which of the two is told by what lies at the path."""
+    """The files at the path decide between the two."""
     with Index.open(index) as opened:
         assert json.loads(run("info", index, "--json").stdout) == opened.info()
     assert json.loads(run("info", "MODEL", "--json").stdout) == encoder.info()
@@ -372,7 +372,7 @@ def test_check_names_the_damaged_file(index, run, damage):
 
 
 def test_check_names_a_damaged_manifest(index, run):
-    """A manifest that is not what was committed is exit code 1."""
+    """A changed manifest is exit code 1."""
     path = index / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"dim":', b'"dum":'))
     result = run("check", index, exit_code=1)

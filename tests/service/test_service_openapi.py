@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and true of what is taken and returned."""
+"""The OpenAPI document: valid, complete, and true of requests and answers."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_the_document_is_valid(document):
 
 
 def test_the_document_is_complete(document):
-    """Every endpoint, and every code of an error, stands in it."""
+    """It has every endpoint and every error code."""
     paths = {path for endpoint in endpoints(ServiceLimits()) for path in endpoint.paths}
     assert set(document["paths"]) == paths | {"/info", "/health", "/ready", "/openapi.json", "/metrics"}
     text = json.dumps(document["paths"]["/search"]["post"])
@@ -65,7 +65,7 @@ def test_the_document_is_complete(document):
 
 @pytest.mark.parametrize("path", BODIES)
 def test_requests_and_answers_obey_the_document(client, document, path):
-    """What the service takes and returns is what its schemas say."""
+    """Requests that the service accepts, and its answers, match their schemas."""
     schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
     obeys(schema, BODIES[path], document)
     reply = client.post(path, BODIES[path])
@@ -75,12 +75,12 @@ def test_requests_and_answers_obey_the_document(client, document, path):
 
 @pytest.mark.parametrize("path", TARGETS)
 def test_answers_of_get_obey_the_document(client, document, path):
-    """So do the answers of GET."""
+    """Answers to GET match their schemas."""
     obeys(response_schema(document, path, "get"), client.get(TARGETS[path]).json, document)
 
 
 def test_errors_obey_the_document(client, document):
-    """So do errors, whoever raises them."""
+    """Errors match their schema in every layer."""
     replies = [
         client.get("/search"),
         client.get("/nowhere"),
