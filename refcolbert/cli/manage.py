@@ -30,7 +30,7 @@ NBITS_OPTION = click.option(
 @takes_documents
 @MODEL
 @NBITS_OPTION
-@click.option("--pool-factor", default=1, show_default=True, help="Tokens of a document per stored vector.")
+@click.option("--pool-factor", default=1, show_default=True, help="Keep one vector per this many tokens.")
 @json_option(SAME_AS_INFO)
 def index_command(index: Path, sources: Sources, model: str | None, as_json: bool, **options: Any) -> None:
     """Create INDEX from DOCUMENTS: files, folders, or - for stdin.

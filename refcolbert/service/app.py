@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ log = logging.getLogger("refcolbert.service")
 
 PAGE = Path(__file__).parent / "page"
 JSON = "application/json"
+NO_CACHE = {"cache-control": "no-cache"}  # a browser asks for the page again after an update
 
 
 class Service:
@@ -60,6 +62,11 @@ class Service:
         if self.workers is None:
             raise Refusal("not_ready", headers={"retry-after": "1"})
         return self.workers
+
+    def ready(self) -> dict[str, str]:
+        """The answer to a probe. Raises `Refusal` if requests cannot be answered."""
+        self.running()
+        return {"status": "ok"}
 
     async def handle(self, endpoint: Endpoint, request: Request) -> Response:
         """The answer of the newest generation."""
@@ -97,22 +104,17 @@ def create_app(live: Live, limits: ServiceLimits | None = None, access: Access |
     limits, access = limits or ServiceLimits(), access or Access()
     service = Service(live, limits)
     table = endpoints(limits)
-    document = to_json(openapi(table, token=access.token is not None))
-
-    def ready() -> bytes:
-        service.running()
-        return to_json({"status": "ok"})
-
+    document = openapi(table, token=access.token is not None)
     routes = [_endpoint(service, path, endpoint) for endpoint in table for path in endpoint.paths]
     routes += [
-        _get("/info", lambda: to_json(_info(live))),
-        _get("/health", lambda: to_json({"status": "ok"})),
-        _get("/ready", ready),
-        _get("/openapi.json", lambda: document),
-        _get("/metrics", service.metrics.text, CONTENT_TYPE_LATEST),
+        _get("/info", lambda: _json(_info(live))),
+        _get("/health", lambda: _json({"status": "ok"})),
+        _get("/ready", lambda: _json(service.ready())),
+        _get("/openapi.json", lambda: _json(document)),
+        _get("/metrics", lambda: Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)),
     ]
     pages = {"/": PAGE / "index.html", **{f"/static/{file.name}": file for file in sorted(PAGE.glob("*.*"))}}
-    routes += [_file(path, file) for path, file in pages.items()]
+    routes += [_get(path, partial(FileResponse, file, headers=NO_CACHE)) for path, file in pages.items()]
     methods = {route.path: frozenset(route.methods or ()) for route in routes}
     router = Router(routes, redirect_slashes=False, lifespan=service.lifespan)
     return Guard(router, limits, access, service.metrics, methods, frozenset(pages))
@@ -125,18 +127,15 @@ def _endpoint(service: Service, path: str, endpoint: Endpoint) -> Route:
     return Route(path, handle, methods=["POST"] if endpoint.names is None else ["POST", "GET"])
 
 
-def _get(path: str, answer: Callable[[], bytes], media_type: str = JSON) -> Route:
+def _get(path: str, answer: Callable[[], Response]) -> Route:
     async def handle(request: Request) -> Response:
-        return Response(answer(), media_type=media_type)
+        return answer()
 
     return Route(path, handle, methods=["GET"])
 
 
-def _file(path: str, file: Path) -> Route:
-    async def handle(request: Request) -> Response:
-        return FileResponse(file, headers={"cache-control": "no-cache"})
-
-    return Route(path, handle, methods=["GET"])
+def _json(value: Any) -> Response:
+    return Response(to_json(value), media_type=JSON)
 
 
 async def _unless_disconnected(request: Request, answer: Awaitable[bytes]) -> bytes:
