@@ -95,10 +95,3 @@ def test_options_that_say_nothing_are_wrong_usage(tmp_path, run, options):
     (tmp_path / "a.txt").write_text(LONG)
     run("index", "new", "a.txt", "--model", "MODEL", *options, exit_code=2)
     assert not (tmp_path / "new").exists()
-
-
-def test_a_bad_line_is_found_before_anything_is_encoded(tmp_path, run):
-    """The files are read once before, so nothing is left beside the target."""
-    (tmp_path / "c.jsonl").write_text('{"text": "good"}\n{"text": 5}\n')
-    assert "c.jsonl:2" in run("index", "new", "c.jsonl", "--model", "MODEL", exit_code=1).stderr
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("new")] == []

@@ -95,13 +95,14 @@ def test_index_does_not_replace_an_index(index, beir, run):
     assert (index / "manifest.json").read_bytes() == before
 
 
-def test_index_works_after_a_broken_line_is_mended(tmp_path, run):
-    """A failed run is no obstacle to the next one."""
+def test_a_broken_line_is_named_before_anything_is_encoded(tmp_path, run):
+    """The error names file and line, nothing is left beside the target, and the mended file is indexed."""
     (tmp_path / "c.jsonl").write_text('{"id": "a", "text": "good"}\n{"text": 5}\n')
-    run("index", tmp_path / "new", tmp_path / "c.jsonl", "--model", "MODEL", exit_code=1)
+    assert "c.jsonl:2" in run("index", "new", "c.jsonl", "--model", "MODEL", exit_code=1).stderr
+    assert not list(tmp_path.glob("new*"))
     (tmp_path / "c.jsonl").write_text('{"id": "a", "text": "good"}\n{"id": "b", "text": "five"}\n')
-    run("index", tmp_path / "new", tmp_path / "c.jsonl", "--model", "MODEL")
-    assert Index.open(tmp_path / "new").ids() == ["a", "b"]
+    run("index", "new", "c.jsonl", "--model", "MODEL")
+    assert Index.open("new").ids() == ["a", "b"]
 
 
 def test_without_a_model_the_error_says_what_to_do(tmp_path, beir, run):
