@@ -23,7 +23,7 @@ DOCUMENTS = [
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back."""
+    """One response."""
 
     status: int
     headers: dict
@@ -75,7 +75,7 @@ class Client:
         return socket.create_connection((self.host, self.port), timeout=10)
 
     def raw(self, *pieces, pause=0.0):
-        """Send bytes piece by piece; what comes back until the service closes."""
+        """Send bytes piece by piece; returns all received bytes, and whether the service closed the connection."""
         with self.connect() as connection:
             try:
                 for piece in pieces:
@@ -87,7 +87,7 @@ class Client:
 
 
 def received(connection, silence=20.0):
-    """Everything until the other side closes, and whether it did before it was silent for so long."""
+    """All bytes until the other side closes, and False if it was silent for too long instead."""
     connection.settimeout(silence)
     found = b""
     try:
@@ -109,7 +109,7 @@ def post_head(path, length):
 
 
 def statuses(answer):
-    """The status of each response in what came back."""
+    """The status of each response."""
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3})", answer)]
 
 

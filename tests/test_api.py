@@ -37,6 +37,15 @@ def test_the_package_exports_what_it_says():
     assert {"Encoder", "Index", "Ragged", "Hit", "maxsim", "rerank"} <= set(refcolbert.__all__)
 
 
+PACKAGES = sorted(".".join(p.parent.relative_to(PACKAGE.parent).parts) for p in PACKAGE.rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("name", [*PACKAGES, *(f"refcolbert.{name}" for name in MODULES)])
+def test_every_module_can_be_star_imported(name):
+    """`from X import *` works for every module and package that needs no framework."""
+    exec(f"from {name} import *", {})  # noqa: S102 - our own modules
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_no_assert_and_no_print(name):
     """Validation raises typed errors; the library prints nothing."""

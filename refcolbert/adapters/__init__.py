@@ -1,9 +1,11 @@
-"""Adapters: an index as a retriever, MaxSim as a reranker, in the frameworks that applications are built with.
+"""Adapters: an index as a retriever, and MaxSim as a reranker, in frameworks for applications.
 
     langchain     ColBERTRetriever, ColBERTReranker     extra `langchain`
     llamaindex    ColBERTRetriever, ColBERTReranker     extra `llamaindex`
     haystack      ColBERTRetriever, ColBERTRanker       extra `haystack`
 
-Nothing else in refcolbert imports them, and importing one whose framework is not installed is `MissingDependency`. They
-translate arguments and answers and compute nothing: scores, order and errors are those of `Index.search` and `rerank`.
+Each module can be read alone. It may import encoding, errors, hits, index and rerank; nothing in refcolbert imports it.
+All names in its `__all__` are public. The adapters translate arguments and results and compute nothing: scores, order
+and errors are the same as of `Index.search` and `rerank`. Importing an adapter without its framework raises
+`MissingDependency`.
 """

@@ -25,8 +25,8 @@ __all__ = ["ColBERTRanker", "ColBERTRetriever", "where_of"]
 class ColBERTRetriever:
     """Documents of an index, scored by MaxSim.
 
-    Serialized are the folder of the index and the name of the model, so a pipeline can be dumped and loaded where both
-    are in place. The index is opened by `warm_up`, or at the first run.
+    The serialized form holds the folder of the index and the name of the model. A dumped pipeline can be loaded where
+    both exist. The index is opened by `warm_up`, or at the first run.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ColBERTRetriever:
         candidates: int | None = None,
         exact: bool = False,
     ) -> None:
-        """`model` is needed only with a folder, and only where the index's own model is not where it was."""
+        """`index` is an open index or a folder; `model` is needed if a folder's own model has moved."""
         self.index = str(index.path if isinstance(index, Index) else index)
         self.model, self.top_k, self.filters = model, top_k, filters
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
@@ -49,11 +49,11 @@ class ColBERTRetriever:
         self._index = index if isinstance(index, Index) else None
 
     def warm_up(self) -> None:
-        """Open the index, if that has not happened. Raises as `Index.open` does."""
-        self._opened()
+        """Open the index if it is not open. Raises the errors of `Index.open`."""
+        self._open_index()
 
     def to_dict(self) -> dict[str, Any]:
-        """The component as a dictionary."""
+        """The serialized component."""
         names = ("index", "model", "top_k", "filters", "nprobe", "candidates", "exact")
         values = {name: getattr(self, name) for name in names}
         serialized: dict[str, Any] = default_to_dict(self, **values, filter_policy=self.filter_policy.value)
@@ -61,17 +61,16 @@ class ColBERTRetriever:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "ColBERTRetriever":
-        """The component of that dictionary."""
-        made: ColBERTRetriever = default_from_dict(cls, data)
-        return made
+        """The component of its serialized form."""
+        return default_from_dict(cls, data)  # type: ignore[no-any-return]
 
     @component.output_types(documents=list[Document])
     def run(
         self, query: str, filters: dict[str, Any] | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
-        """The best documents, best first. `filters` and the component's own are joined as `filter_policy` says."""
+        """The best documents, best first. `filter_policy` joins `filters` with the component's own."""
         chosen = apply_filter_policy(self.filter_policy, self.filters, filters)
-        hits = self._opened().search(
+        hits = self._open_index().search(
             query,
             self.top_k if top_k is None else top_k,
             where=where_of(chosen) if chosen else None,
@@ -85,10 +84,10 @@ class ColBERTRetriever:
     async def run_async(
         self, query: str, filters: dict[str, Any] | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
-        """`run`, in a thread."""
+        """Call `run` in a thread."""
         return await asyncio.to_thread(self.run, query, filters, top_k)
 
-    def _opened(self) -> Index:
+    def _open_index(self) -> Index:
         if self._index is None:
             self._index = Index.open(self.index, None if self.model is None else Encoder.load(self.model))
         return self._index
@@ -96,33 +95,32 @@ class ColBERTRetriever:
 
 @component
 class ColBERTRanker:
-    """Sorts documents that any retriever found by MaxSim of the query with their content."""
+    """Sorts the documents of any retriever by MaxSim of the query and their content."""
 
     def __init__(self, encoder: Encoder | None = None, *, model: str | None = None, top_k: int | None = None) -> None:
-        """Takes an encoder that is there already; otherwise `model`, a folder or hub id, is loaded by `warm_up`."""
+        """Takes an encoder, or the folder or hub id `model`, which `warm_up` loads (None: the default model)."""
         self.model = model if encoder is None else encoder.source
         self.top_k = top_k
         self._encoder = encoder
 
     def warm_up(self) -> None:
-        """Load the model, if that has not happened. Raises as `Encoder.load` does."""
+        """Load the model if it is not loaded. Raises the errors of `Encoder.load`."""
         if self._encoder is None:
             self._encoder = Encoder.load(self.model)
 
     def to_dict(self) -> dict[str, Any]:
-        """The component as a dictionary: the model by name."""
+        """The serialized component, which names the model."""
         serialized: dict[str, Any] = default_to_dict(self, model=self.model, top_k=self.top_k)
         return serialized
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "ColBERTRanker":
-        """The component of that dictionary."""
-        made: ColBERTRanker = default_from_dict(cls, data)
-        return made
+        """The component of its serialized form."""
+        return default_from_dict(cls, data)  # type: ignore[no-any-return]
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, documents: list[Document], top_k: int | None = None) -> dict[str, list[Document]]:
-        """The `top_k` best documents (default: all), best first; copies, so that those passed in stay as they are.
+        """Copies of the `top_k` best documents (default: all), best first.
 
         Raises `InvalidInput` for a document without text.
         """
@@ -134,13 +132,13 @@ class ColBERTRanker:
     async def run_async(
         self, query: str, documents: list[Document], top_k: int | None = None
     ) -> dict[str, list[Document]]:
-        """`run`, in a thread."""
+        """Call `run` in a thread."""
         return await asyncio.to_thread(self.run, query, documents, top_k)
 
 
 def _text(document: Document) -> str:
     if document.content is None:
-        raise InvalidInput(f"document {document.id!r} has no text content, which is what a ranker reads")
+        raise InvalidInput(f"expected documents with text content, found none in {document.id!r}; leave it out")
     return str(document.content)
 
 
@@ -149,11 +147,10 @@ ORDERED = {">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 
 
 def where_of(filters: dict[str, Any]) -> dict[str, Any]:
-    """Haystack's metadata filters in refcolbert's form (`filters`), with the same meaning.
+    """The `where` of refcolbert that has the meaning of Haystack's metadata filters.
 
-    Fields are "meta.name" or "name". Dates are compared as the texts they are, which is right where all are written in
-    one way. Raises `InvalidInput` for filters on other fields of a document, an order of texts that are no ISO dates,
-    and what is no filter.
+    Fields are "meta.name" or "name". Dates are compared as texts, which is right if all have one format. Raises
+    `InvalidInput` for other fields of a document, an order of texts that are not ISO dates, and malformed filters.
     """
     if "field" in filters:
         return _comparison(filters)
@@ -162,16 +159,18 @@ def where_of(filters: dict[str, Any]) -> dict[str, Any]:
     return LOGIC[filters["operator"]]([where_of(part) for part in filters["conditions"]])
 
 
+# NOT in Haystack: not all of the conditions hold.
 LOGIC: dict[str, Callable[[list[dict[str, Any]]], dict[str, Any]]] = {
     "AND": lambda parts: {"$and": parts} if parts else {},
     "OR": lambda parts: {"$or": parts} if parts else NOTHING,
-    "NOT": lambda parts: {"$not": {"$and": parts}} if parts else NOTHING,  # not all of them
+    "NOT": lambda parts: {"$not": {"$and": parts}} if parts else NOTHING,
 }
 
 
 def _comparison(part: dict[str, Any]) -> dict[str, Any]:
+    """One comparison as a `where`. Raises `InvalidInput` for a malformed one."""
     if not {"operator", "value"} <= set(part):
-        raise InvalidInput(f"a comparison has field, operator and value, found {part!r}")
+        raise InvalidInput(f"expected a comparison with field, operator and value, found {part!r}")
     field, operator, value = _field(part["field"]), part["operator"], part["value"]
     if operator == "==":
         return _among(field, [value])
@@ -179,7 +178,7 @@ def _comparison(part: dict[str, Any]) -> dict[str, Any]:
         return {"$not": _among(field, [value])}
     if operator in ("in", "not in"):
         if not isinstance(value, list):
-            raise InvalidInput(f"{operator!r} takes a list of values, found {value!r}")
+            raise InvalidInput(f"expected a list of values for {operator!r}, found {value!r}")
         return _among(field, value) if operator == "in" else {"$not": _among(field, value)}
     if operator not in ORDERED:
         raise InvalidInput(f"unknown operator {operator!r}; expected ==, !=, in, not in, {', '.join(ORDERED)}")
@@ -187,24 +186,24 @@ def _comparison(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _among(field: str, values: list[Any]) -> dict[str, Any]:
-    """One of the values; None is also a field that is not there."""
-    found = {field: {"$in": values}}
-    return {"$or": [found, {field: {"$exists": False}}]} if None in values else found
+    """The field has one of the values. None also matches documents without the field."""
+    condition = {field: {"$in": values}}
+    return {"$or": [condition, {field: {"$exists": False}}]} if None in values else condition
 
 
 def _field(name: Any) -> str:
     if name in Document.__dataclass_fields__ or not isinstance(name, str):
-        raise InvalidInput(f"filters reach the metadata alone, found the field {name!r}; expected 'meta.NAME'")
+        raise InvalidInput(f"expected a filter on metadata, found the field {name!r}; name it 'meta.NAME'")
     return name.removeprefix("meta.")
 
 
 def _ordered(value: Any) -> Any:
-    """A number, or a date as the text it is."""
+    """A number, or the text of an ISO date."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, str):
         try:
             datetime.fromisoformat(value)
         except ValueError:
-            raise InvalidInput(f"only numbers and ISO dates have an order in Haystack, found {value!r}") from None
+            raise InvalidInput(f"expected a number or an ISO date to compare with, found {value!r}") from None
     return value

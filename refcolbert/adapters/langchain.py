@@ -1,7 +1,7 @@
 """LangChain: an index as a retriever, MaxSim as a document compressor (langchain-core, extra `langchain`).
 
-A document's metadata are the hit's, and under `score_key` its score. LangChain has no filter language of its own:
-`where` is refcolbert's (`filters`).
+A document has the metadata of its hit, and the score under `score_key`. LangChain has no filter language: `where` is
+a filter of refcolbert.
 """
 
 import asyncio
@@ -32,10 +32,10 @@ __all__ = ["ColBERTReranker", "ColBERTRetriever"]
 
 
 class ColBERTRetriever(BaseRetriever):
-    """Documents of an index. `search_kwargs` are further arguments of `Index.search`: nprobe, candidates, exact, ...
+    """Documents of an index. `search_kwargs` are more arguments of `Index.search`: nprobe, candidates, exact, ...
 
-    What `invoke` and `ainvoke` are given besides the query overrides all of them for that call: `invoke(query, k=3)`.
-    Pickling keeps the place of the index. A document without text is `InvalidInput`: LangChain's always have one.
+    Arguments of `invoke` and `ainvoke` override all of them for one call: `invoke(query, k=3)`. A pickled retriever
+    holds the path of the index. A document without text raises `InvalidInput`: LangChain's documents must have text.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -47,28 +47,27 @@ class ColBERTRetriever(BaseRetriever):
     score_key: str | None = "relevance_score"
 
     def _get_relevant_documents(
-        self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, **how: Any
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun | None = None, **arguments: Any
     ) -> list[Document]:
-        options = {"k": self.k, "where": self.where, **self.search_kwargs, **how}
+        options = {"k": self.k, "where": self.where, **self.search_kwargs, **arguments}
         return [self._document(hit) for hit in self.index.search(query, **options)]
 
     async def _aget_relevant_documents(
-        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **how: Any
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **arguments: Any
     ) -> list[Document]:
-        return await asyncio.to_thread(self._get_relevant_documents, query, **how)
+        return await asyncio.to_thread(self._get_relevant_documents, query, **arguments)
 
     def _document(self, hit: Hit) -> Document:
         if hit.text is None:
-            raise InvalidInput(f"document {hit.id!r} has no text: {self.index.path} was given vectors alone")
+            raise InvalidInput(
+                f"expected documents with text, found none in {hit.id!r}: {self.index.path} holds it as vectors only"
+            )
         metadata = {**hit.metadata, **_scored(self.score_key, hit)}
         return Document(id=hit.id, page_content=hit.text, metadata=metadata)
 
 
 class ColBERTReranker(BaseDocumentCompressor):
-    """Sorts the documents that any retriever found by MaxSim, and keeps the `top_n` best (None: all).
-
-    `encoder` defaults to the default model, loaded once.
-    """
+    """Sorts the documents of any retriever by MaxSim, and keeps the `top_n` best (None: all)."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -79,7 +78,7 @@ class ColBERTReranker(BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> list[Document]:
-        """The best documents for the query, best first; copies, so that those passed in stay as they are."""
+        """Copies of the best documents for the query, best first."""
         hits = rerank(query, [document.page_content for document in documents], self.encoder, self.top_n)
         return [self._copy(documents[int(hit.id)], hit) for hit in hits]
 

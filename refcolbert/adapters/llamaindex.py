@@ -38,8 +38,8 @@ OPERATORS = {
 class ColBERTRetriever(BaseRetriever):
     """Nodes of an index: id, text and metadata of the documents, scored by MaxSim.
 
-    `filters` are LlamaIndex's, `search_kwargs` further arguments of `Index.search`: nprobe, candidates, exact, ... A
-    query bundle's embedding is not used. A document without text is `InvalidInput`: a text node always has one.
+    `filters` are LlamaIndex's; `search_kwargs` are more arguments of `Index.search`: nprobe, candidates, exact, ... The
+    embedding of a query bundle is not used. A document without text raises `InvalidInput`: text nodes must have text.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ColBERTRetriever(BaseRetriever):
         search_kwargs: Mapping[str, Any] | None = None,
         **base: Any,
     ) -> None:
-        """`base` are the arguments of `BaseRetriever`: callback_manager, object_map, objects, verbose."""
+        """`base` holds the arguments of `BaseRetriever`: callback_manager, object_map, objects, verbose."""
         super().__init__(**base)
         self._index, self._top_k = index, similarity_top_k
         self._where = None if filters is None else where_of(filters)
@@ -66,15 +66,17 @@ class ColBERTRetriever(BaseRetriever):
 
     def _node(self, hit: Hit) -> NodeWithScore:
         if hit.text is None:
-            raise InvalidInput(f"document {hit.id!r} has no text: {self._index.path} was given vectors alone")
+            raise InvalidInput(
+                f"expected documents with text, found none in {hit.id!r}: {self._index.path} holds it as vectors only"
+            )
         return NodeWithScore(node=TextNode(id_=hit.id, text=hit.text, metadata=hit.metadata), score=hit.score)
 
 
 class ColBERTReranker(BaseNodePostprocessor):
-    """Sorts nodes that any retriever found by MaxSim of the query with what they show, and keeps the `top_n` best.
+    """Sorts the nodes of any retriever by MaxSim of the query and their content, and keeps the `top_n` best.
 
-    `metadata_mode` says how much of a node's metadata is part of its text. What is serialized is `model`, the folder
-    or hub id of the encoder (None: the default model).
+    `metadata_mode` says how much of a node's metadata is part of its content. The serialized form holds `model`, the
+    folder or hub id of the encoder (None: the default model).
     """
 
     model: str | None = None
@@ -83,37 +85,38 @@ class ColBERTReranker(BaseNodePostprocessor):
     _encoder: Encoder = PrivateAttr()
 
     def __init__(self, encoder: Encoder | None = None, *, model: str | None = None, **fields: Any) -> None:
-        """Takes an encoder that is there already, or loads `model`."""
+        """Takes an encoder, or loads `model`."""
         super().__init__(model=model if encoder is None else encoder.source, **fields)
         self._encoder = encoder or Encoder.load(model)
 
     @classmethod
     def class_name(cls) -> str:
-        """As it is serialized."""
+        """The name in the serialized form."""
         return "ColBERTReranker"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         if query_bundle is None:
-            raise InvalidInput("reranking needs a query: pass query_str or query_bundle to postprocess_nodes")
-        texts = [found.node.get_content(metadata_mode=self.metadata_mode) for found in nodes]
+            raise InvalidInput("expected a query, found none; pass query_str or query_bundle to postprocess_nodes")
+        texts = [scored.node.get_content(metadata_mode=self.metadata_mode) for scored in nodes]
         hits = rerank(query_bundle.query_str, texts, self._encoder, self.top_n)
         return [NodeWithScore(node=nodes[int(hit.id)].node, score=hit.score) for hit in hits]
 
 
 def where_of(filters: MetadataFilters) -> dict[str, Any]:
-    """LlamaIndex's metadata filters in refcolbert's form (`filters`), with the same meaning.
+    """The `where` of refcolbert that has the meaning of LlamaIndex's metadata filters.
 
-    A dot in a key leads into nested metadata. Raises `InvalidInput` for what no filter of refcolbert's says: operators
-    on lists and parts of texts (any, all, contains, text_match, is_empty), and comparisons with None.
+    A dot in a key leads into nested metadata. Raises `InvalidInput` for operators that refcolbert does not have (any,
+    all, contains, text_match, is_empty: they look into lists and texts), and for comparisons with None.
     """
     parts = [where_of(part) if isinstance(part, MetadataFilters) else _condition(part) for part in filters.filters]
     if not parts:
         return {}
     if filters.condition == FilterCondition.OR:
         return {"$or": parts}
-    if filters.condition == FilterCondition.NOT:  # none of them
+    # NOT in LlamaIndex: none of the conditions holds.
+    if filters.condition == FilterCondition.NOT:
         return {"$not": {"$or": parts}}
     return {"$and": parts}
 
@@ -121,9 +124,9 @@ def where_of(filters: MetadataFilters) -> dict[str, Any]:
 def _condition(part: MetadataFilter) -> dict[str, Any]:
     if part.operator not in OPERATORS:
         raise InvalidInput(
-            f"the filter operator {part.operator.value!r} on {part.key!r} has no counterpart; expected one of "
+            f"the filter operator {part.operator.value!r} on {part.key!r} is not supported; expected one of "
             f"{', '.join(operator.value for operator in OPERATORS)}"
         )
     if part.value is None:
-        raise InvalidInput(f"a filter on {part.key!r} compares with None, which LlamaIndex never matches")
+        raise InvalidInput(f"expected a value for the filter on {part.key!r}, found None, which matches nothing")
     return {part.key: {OPERATORS[part.operator]: part.value}}

@@ -1,25 +1,24 @@
-"""The command line: each verb calls the library's method of that name and prints what it returns.
+"""The command line: each verb calls the library's function of the same purpose and prints its result.
 
-`program` is the group that every verb hangs from, and how it ends; `options` what verbs share. A verb of another module
-is added to VERBS below; one of another package comes through the entry point group `refcolbert.commands`.
+Read in this order:
+
+    program   the group of all verbs, exit codes, the entry point group `refcolbert.commands` for other packages
+    options   arguments and options that several verbs share
+    sources   the documents that verbs read
+    printing  hits, explanations and tables in a terminal, JSON for programs
+    manage, search, evaluate, plan, demo, serve    the verbs
+
+May import: everything but the adapters. Only the program `refcolbert` is public.
 """
 
-from .demo import demo
-from .evaluate import evaluate_index, tune_index
-from .manage import add, check, compact, delete, import_index, index, info, reencode, snapshot, vectors
-from .plan import plan_index
+import click
+
+from . import demo, evaluate, manage, plan, search, serve
 from .program import main
-from .search import explain, rerank, search
-from .serve import serve
 
 __all__ = ["main"]
 
-VERBS = (
-    *(index, add, delete, compact, reencode, check, info, snapshot, import_index, vectors),
-    *(search, rerank, explain),
-    *(evaluate_index, tune_index, plan_index),
-    *(demo, serve),
-)
-
-for verb in VERBS:
-    main.add_command(verb)
+for module in (demo, evaluate, manage, plan, search, serve):
+    for command in vars(module).values():
+        if isinstance(command, click.Command):
+            main.add_command(command)

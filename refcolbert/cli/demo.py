@@ -10,7 +10,7 @@ from ..index import Index
 from .options import HIT, MODEL, json_option, progress
 from .printing import colors, dump, fields, show_explanation, show_hits, summary
 
-__all__ = ["DEMO_QUESTIONS", "demo"]
+__all__ = ["DEMO_QUESTIONS"]
 
 DEMO_QUESTIONS = (
     "how do I parse a date from a string",
@@ -20,12 +20,12 @@ DEMO_QUESTIONS = (
 )
 
 
-@click.command()
+@click.command("demo")
 @click.argument("index", default="demo.index", type=click.Path(path_type=Path))
 @MODEL
-@json_option(f"an object a line: question, hits; each hit: {HIT}")
-def demo(index: Path, model: str | None, as_json: bool) -> None:
-    """Index the docstrings of Python's standard library, ask a few questions, explain one answer."""
+@json_option(f"one object per line: question, hits; each hit: {HIT}")
+def demo_command(index: Path, model: str | None, as_json: bool) -> None:
+    """Index and search Python's docstrings. Answers a few questions, and explains one answer."""
     encoder = Encoder.load(model)
     if not index.exists():
         documents = standard_library_docstrings()
@@ -41,7 +41,7 @@ def demo(index: Path, model: str | None, as_json: bool) -> None:
 
 
 def _show(opened: Index) -> None:
-    """The questions with their answers, and why the first one's best is that."""
+    """Print the questions with their answers, and an explanation of the first answer."""
     summary(opened)
     for question in DEMO_QUESTIONS:
         click.secho(f"\n? {question}", bold=True)

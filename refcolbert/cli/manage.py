@@ -1,6 +1,7 @@
-"""Verbs that make, change and look after an index."""
+"""Verbs that create, change, inspect and convert an index."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,137 +10,127 @@ from ..encoding.encoder import Encoder
 from ..index import NBITS, Index
 from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
-from .options import BITS, INDEX, INFO, MODEL, SAME_AS_INFO, bits, json_option, progress
+from .options import BITS, FILE, INDEX, INFO, MODEL, SAME_AS_INFO, bits, json_option, progress
 from .printing import dump, pairs, summary
-from .sources import documents_of, read_sources, takes_documents
+from .sources import Sources, read_sources, takes_documents
 
-__all__ = ["add", "check", "compact", "delete", "import_index", "index", "info", "reencode", "snapshot", "vectors"]
+__all__: list[str] = []  # the package registers every click command of this module
+
+NBITS_OPTION = click.option(
+    "--nbits",
+    default=str(NBITS),
+    show_default=True,
+    callback=lambda ctx, param, value: bits(value),
+    help=f"Bits per number of a stored vector: {BITS}",
+)
 
 
-@click.command()
+@click.command("index")
 @INDEX
 @takes_documents
 @MODEL
-@click.option("--nbits", default=str(NBITS), show_default=True, help=BITS)
-@click.option("--pool-factor", default=1, show_default=True, help="Keep one vector for so many tokens of a document.")
+@NBITS_OPTION
+@click.option("--pool-factor", default=1, show_default=True, help="Keep one vector per this many tokens.")
 @json_option(SAME_AS_INFO)
-def index(
-    index: Path,
-    documents: tuple[Path, ...],
-    layout: str | None,
-    passages: int | str | None,
-    overlap: int | None,
-    model: str | None,
-    nbits: str,
-    pool_factor: int,
-    as_json: bool,
-) -> None:
-    """Make INDEX from DOCUMENTS: files, folders, or - for stdin.
+def index_command(index: Path, sources: Sources, model: str | None, as_json: bool, **options: Any) -> None:
+    """Create INDEX from DOCUMENTS: files, folders, or - for stdin.
 
-    JSONL, CSV, TSV, BEIR folders, Markdown, text, and any of these as .gz. After an interruption the same command goes
-    on where it stopped.
+    Reads JSONL, CSV, TSV, BEIR folders, Markdown and text, also as .gz. After an interruption the same command
+    continues where it stopped.
     """
     encoder = Encoder.load(model)
-    found = documents_of(documents, layout, passages, overlap, encoder)
     try:
-        built = Index.build(index, found, encoder, progress=progress(), nbits=bits(nbits), pool_factor=pool_factor)
+        built = Index.build(index, sources.documents(encoder), encoder, progress=progress(), **options)
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt("Interrupted; the same command goes on from here.") from error
+        raise KeyboardInterrupt("Interrupted. The same command continues from here.") from error
     with built:
         summary(built, as_json)
 
 
-@click.command()
+@click.command("add")
 @INDEX
 @takes_documents
-@click.option("--upsert", is_flag=True, help="Replace documents whose id is there already, and all their passages.")
+@click.option("--upsert", is_flag=True, help="Replace documents that have the same id, with all their passages.")
 @MODEL
 @json_option(SAME_AS_INFO)
-def add(
-    index: Path,
-    documents: tuple[Path, ...],
-    layout: str | None,
-    passages: int | str | None,
-    overlap: int | None,
-    upsert: bool,
-    model: str | None,
-    as_json: bool,
-) -> None:
-    """Add DOCUMENTS to INDEX in one transaction; they are read as by `index`."""
-    encoder = _encoder_of(index, model)
-    found = list(documents_of(documents, layout, passages, overlap, encoder))
+def add_command(index: Path, sources: Sources, upsert: bool, model: str | None, as_json: bool) -> None:
+    """Add DOCUMENTS to INDEX in one transaction. They are read as by `refcolbert index`."""
+    with Index.open(index, verify="fast") as unverified:
+        own = unverified.info()["encoder"]
+    encoder = Encoder.load(model or (own and own["source"]))
+    documents = list(sources.documents(encoder))
     with Index.open(index, encoder) as opened:
         if upsert:
-            opened.upsert(found, progress=progress(), group_by=PASSAGE_OF)
+            opened.upsert(documents, progress=progress(), group_by=PASSAGE_OF)
         else:
-            opened.add(found, progress=progress())
+            opened.add(documents, progress=progress())
         summary(opened, as_json)
 
 
-@click.command()
+@click.command("delete")
 @INDEX
 @click.argument("ids", nargs=-1, required=True)
-@click.option("--group", is_flag=True, help="IDS name whole documents: delete all passages of each.")
+@click.option("--group", "group_by", flag_value=PASSAGE_OF, help="IDS name whole documents: delete their passages.")
 @json_option(SAME_AS_INFO)
-def delete(index: Path, ids: tuple[str, ...], group: bool, as_json: bool) -> None:
-    """Delete documents from INDEX by id: all of them, or none if one is unknown."""
+def delete_command(index: Path, ids: tuple[str, ...], group_by: str | None, as_json: bool) -> None:
+    """Delete documents from INDEX by id. If an id is unknown, nothing is deleted."""
     with Index.open(index) as opened:
-        opened.delete(ids, group_by=PASSAGE_OF if group else None)
+        opened.delete(ids, group_by=group_by)
         summary(opened, as_json)
 
 
-@click.command()
+@click.command("compact")
 @INDEX
-@click.option("--refit", is_flag=True, help="Fit centroids and residual buckets anew on what is there.")
+@click.option("--refit", is_flag=True, help="Train centroids and residual buckets again, on the current documents.")
 @json_option(SAME_AS_INFO)
-def compact(index: Path, refit: bool, as_json: bool) -> None:
-    """Merge the segments of INDEX and drop deleted documents."""
+def compact_command(index: Path, refit: bool, as_json: bool) -> None:
+    """Merge the segments of INDEX and remove deleted documents."""
     with Index.open(index) as opened:
         opened.compact(refit)
         summary(opened, as_json)
 
 
-@click.command()
+@click.command("reencode")
 @INDEX
 @click.argument("model")
 @json_option(SAME_AS_INFO)
-def reencode(index: Path, model: str, as_json: bool) -> None:
-    """Encode every text of INDEX again with another MODEL, in one transaction."""
+def reencode_command(index: Path, model: str, as_json: bool) -> None:
+    """Encode INDEX again with another MODEL. All texts are encoded in one transaction."""
     with Index.open(index) as opened:
         opened.reencode(Encoder.load(model), progress=progress())
         summary(opened, as_json)
 
 
-@click.command()
+@click.command("check")
 @INDEX
 @json_option(SAME_AS_INFO)
-def check(index: Path, as_json: bool) -> None:
-    """Verify every byte of INDEX and everything that can be derived again."""
+def check_command(index: Path, as_json: bool) -> None:
+    """Verify every byte of INDEX. Data that can be computed from other data is computed again and compared."""
     with Index.open(index, verify="fast") as opened:
-        found = opened.check()
-    sound = f"{index}: sound, {found['documents']} documents, {found['bytes']:,} bytes verified"
-    click.echo(dump(found) if as_json else sound)
+        report = opened.check()
+    sound = f"{index}: sound, {report['documents']} documents, {report['bytes']:,} bytes verified"
+    click.echo(dump(report) if as_json else sound)
 
 
-@click.command()
+@click.command("info")
 @click.argument("path", required=False, type=click.Path())
-@json_option(f"{INFO}; of a model: folder, hash, dim, query_length, document_length, vocabulary, device, ...")
-def info(path: str | None, as_json: bool) -> None:
-    """What an index or a model folder holds; without PATH, the default model."""
+@json_option(f"{INFO}; for a model: folder, hash, dim, query_length, document_length, vocabulary, device, ...")
+def info_command(path: str | None, as_json: bool) -> None:
+    """Describe an index or a model folder. Without PATH, the default model."""
     if path is not None and (Path(path) / "manifest.json").exists():
         with Index.open(path, verify="fast") as opened:
-            found = opened.info()
+            values = opened.info()
     else:
-        found = Encoder.load(path).info()
-    click.echo(dump(found) if as_json else pairs(found))
+        values = Encoder.load(path).info()
+    click.echo(dump(values) if as_json else pairs(values))
 
 
-@click.command()
+@click.command("snapshot")
 @INDEX
 @click.argument("target", type=click.Path(path_type=Path))
-@json_option("what `info --json` prints, of TARGET")
-def snapshot(index: Path, target: Path, as_json: bool) -> None:
-    """Copy INDEX to TARGET: consistent, also while another process writes."""
+@json_option("the object that `info --json` prints for TARGET")
+def snapshot_command(index: Path, target: Path, as_json: bool) -> None:
+    """Copy INDEX to TARGET. The copy is consistent even while another process writes."""
     with Index.open(index) as opened:
         opened.snapshot(target)
     with Index.open(target, verify="fast") as copied:
@@ -147,39 +138,33 @@ def snapshot(index: Path, target: Path, as_json: bool) -> None:
 
 
 @click.command("import")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("source", type=FILE)
 @INDEX
-@click.option("--nbits", default=str(NBITS), show_default=True, help=BITS)
+@NBITS_OPTION
 @click.option("--model", help="The model that made the vectors; without it INDEX takes no text queries.")
-@click.option(
-    "--documents", type=click.Path(exists=True, path_type=Path), help="Their texts and ids, in the order of SOURCE."
-)
+@click.option("--documents", type=FILE, help="File with the texts and ids, in the order of SOURCE.")
 @json_option(SAME_AS_INFO)
-def import_index(
-    source: Path, index: Path, nbits: str, model: str | None, documents: Path | None, as_json: bool
+def import_command(
+    source: Path, index: Path, nbits: int | str, model: str | None, documents: Path | None, as_json: bool
 ) -> None:
-    """Make INDEX from SOURCE, an index folder of fast-plaid, next-plaid or, with the torch side, Stanford's ColBERT."""
+    """Create INDEX from the index of another engine.
+
+    SOURCE is an index folder of fast-plaid, next-plaid or Stanford's ColBERT. The last one requires torch.
+    """
     encoder = None if model is None else Encoder.load(model)
     texts = None if documents is None else read_sources((documents,))
-    with import_plaid(source, index, encoder=encoder, documents=texts, nbits=bits(nbits)) as imported:
+    with import_plaid(source, index, encoder=encoder, documents=texts, nbits=nbits) as imported:
         summary(imported, as_json)
 
 
-@click.command()
+@click.command("vectors")
 @INDEX
 @click.argument("out", type=click.Path(path_type=Path))
 @json_option("one object: path, bytes, documents, tokens, dim")
-def vectors(index: Path, out: Path, as_json: bool) -> None:
+def vectors_command(index: Path, out: Path, as_json: bool) -> None:
     """Write the vectors of INDEX to OUT, an .npz or .safetensors file."""
     with Index.open(index) as opened:
         export_vectors(opened, out)
-        found = {"path": str(out), "bytes": out.stat().st_size}
-        found |= {name: opened.info()[name] for name in ("documents", "tokens", "dim")}
-    click.echo(dump(found) if as_json else f"{out}: {found['bytes']:,} bytes")
-
-
-def _encoder_of(index: Path, model: str | None) -> Encoder:
-    """The model that is named, or else the one that the index was made with."""
-    with Index.open(index, verify="fast") as opened:
-        entry = opened.info()["encoder"]
-    return Encoder.load(model or (entry and entry["source"]))
+        report = {"path": str(out), "bytes": out.stat().st_size}
+        report |= {name: opened.info()[name] for name in ("documents", "tokens", "dim")}
+    click.echo(dump(report) if as_json else f"{out}: {report['bytes']:,} bytes")

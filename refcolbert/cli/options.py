@@ -1,4 +1,4 @@
-"""What verbs share: arguments, options, and how their values are read."""
+"""Arguments and options that several verbs share, and how their values are read."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
 from ..index import Index
 
@@ -15,6 +16,7 @@ __all__ = [
     "BITS",
     "CANDIDATES",
     "EXACT",
+    "FILE",
     "GROUP",
     "HIT",
     "INDEX",
@@ -27,32 +29,41 @@ __all__ = [
     "bits",
     "json_option",
     "open_index",
-    "parsed_json",
     "progress",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+def _parse_json(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    try:
+        return None if value is None else json.loads(value)
+    except ValueError as error:
+        raise click.BadParameter(f"expected JSON, found {value!r}: {error}", ctx, param) from error
+
+
 BITS = "1, 2, 4, 8, float16 or float32."
+FILE = click.Path(exists=True, path_type=Path)
 INDEX = click.argument("index", type=click.Path(path_type=Path))
 MODEL = click.option("--model", help="Model folder or hub id; default: the index's own, or the default model.")
-K = click.option("-k", default=10, show_default=True, help="How many answers.")
-WHERE = click.option("--where", help='Metadata filter as JSON: \'{"year": {"$gte": 2020}}\'.')
-NPROBE = click.option("--nprobe", type=int, help="Cells probed for each query token.")
-CANDIDATES = click.option("--candidates", type=int, help="Documents whose vectors are looked at.")
-GROUP = click.option("--group", is_flag=True, help="Count the passages of a document as one answer, its best.")
+K = click.option("-k", default=10, show_default=True, help="Number of results.")
+WHERE = click.option("--where", callback=_parse_json, help='Metadata filter as JSON: \'{"year": {"$gte": 2020}}\'.')
+NPROBE = click.option("--nprobe", type=int, help="Cells probed per query token.")
+CANDIDATES = click.option("--candidates", type=int, help="Documents whose vectors are scored.")
+GROUP = click.option("--group", "group_by", flag_value=PASSAGE_OF, help="Return only the best passage of a document.")
 EXACT = click.option("--exact", is_flag=True, help="Rank every document.")
 
-HIT = "rank, score, id, text, metadata"  # what --json prints, for the help and the documents
+# the names that --json prints, for the help and the documents
+HIT = "rank, score, id, text, metadata"
 INFO = (
     "one object: path, documents, tokens, dim, nbits, pool_factor, centroids, quantization_error, segments, deleted, "
     "generation, bytes, bytes_of, format_version, encoder"
 )
-SAME_AS_INFO = "what `info --json` prints"
+SAME_AS_INFO = "the object that `info --json` prints"
 
 
 def json_option(shape: str) -> Callable[[Command], Command]:
-    """The option --json, whose help says what is printed: `shape` is the same in the help, the documents and a test."""
+    """The option --json; `shape` describes the output in the help, which a test compares with the output."""
     return click.option("--json", "as_json", is_flag=True, help=f"Print JSON: {shape}.")
 
 
@@ -62,18 +73,10 @@ def bits(nbits: str) -> int | str:
 
 
 def open_index(index: Path, model: str | None) -> Index:
-    """The index, with its own model or the one that is named."""
+    """The index, with the model if one is named, else with its own."""
     return Index.open(index, None if model is None else Encoder.load(model))
 
 
-def parsed_json(text: str | None) -> Any:
-    """What --where holds. Raises `BadParameter`."""
-    try:
-        return None if text is None else json.loads(text)
-    except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint="--where") from error
-
-
 def progress() -> bool:
-    """Whether anybody watches: bars are for terminals, not for logs."""
+    """True if stderr is a terminal: progress bars are not for log files."""
     return sys.stderr.isatty()

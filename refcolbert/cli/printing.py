@@ -1,4 +1,4 @@
-"""What the command line prints: answers, explanations, tables; JSON where a program reads it."""
+"""The output of verbs: hits, explanations and tables for people, JSON for programs."""
 
 import json
 import logging
@@ -32,25 +32,23 @@ __all__ = [
     "table",
 ]
 
-INKS = (33, 172, 35, 205, 99, 37, 203, 106)  # `markup.PALETTE` among a terminal's 256, to read on black and on white
+# `explanation.html.PALETTE` among the 256 colors of a terminal, readable on black and on white
+INKS = (33, 172, 35, 205, 99, 37, 203, 106)
 GREY = 245
-CLOSE = 0.75  # similarity from which a word is bold
+BOLD_SIMILARITY = 0.75
 
 
 def summary(opened: Index, as_json: bool = False) -> None:
-    """One line: how much an index holds, or in JSON all that is known of it."""
-    found = opened.info()
-    text = (
-        f"{found['path']}: {found['documents']:,} documents, {found['tokens']:,} token vectors, "
-        f"{found['bytes']:,} bytes"
-    )
-    click.echo(dump(found) if as_json else text)
+    """Print the size of an index in one line, or `Index.info` as JSON."""
+    info = opened.info()
+    text = f"{info['path']}: {info['documents']:,} documents, {info['tokens']:,} token vectors, {info['bytes']:,} bytes"
+    click.echo(dump(info) if as_json else text)
 
 
-def pairs(found: Mapping[str, Any]) -> str:
-    """One line a name and its value; a mapping's values in one line."""
-    width = max(map(len, found))
-    return "\n".join(f"{name:{width}}  {_value(value)}" for name, value in found.items())
+def pairs(values: Mapping[str, Any]) -> str:
+    """One line per name and value; the values of an inner mapping share a line."""
+    width = max(map(len, values))
+    return "\n".join(f"{name:{width}}  {_value(value)}" for name, value in values.items())
 
 
 def _value(value: Any) -> str:
@@ -62,12 +60,12 @@ def _value(value: Any) -> str:
 
 
 def fields(hit: Hit) -> dict[str, Any]:
-    """A hit as JSON holds it."""
+    """A hit as a JSON object."""
     return {name: getattr(hit, name) for name in ("rank", "score", "id", "text", "metadata")}
 
 
 def show_hits(hits: list[Hit], as_json: bool) -> None:
-    """One line a hit."""
+    """Print one line per hit."""
     for hit in hits:
         if as_json:
             click.echo(dump(fields(hit)))
@@ -76,13 +74,13 @@ def show_hits(hits: list[Hit], as_json: bool) -> None:
 
 
 def colors(choice: str = "auto") -> bool:
-    """Whether to print in color: "always", "never", or "auto": to a terminal, unless NO_COLOR or TERM=dumb says no."""
+    """True if output is colored: "always", "never", or "auto": on a terminal without NO_COLOR and TERM=dumb."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return choice == "always" or (choice == "auto" and sys.stdout.isatty() and not plain)
 
 
 def show_explanation(explanation: Explanation, colored: bool) -> None:
-    """The table; in color also the text, each word in the color of the query word that it answered."""
+    """Print the table; in color also the text, with each word in the color of the query word that it matched."""
     click.echo(table(explanation, colored), color=colored)
     if colored:
         inks = [_ink(explanation.words, number) for number in range(len(explanation.words))]
@@ -91,21 +89,21 @@ def show_explanation(explanation: Explanation, colored: bool) -> None:
 
 
 def table(explanation: Explanation, colored: bool = False) -> str:
-    """One line a query word: what it adds to the score, a bar of its tokens' mean, the document's words."""
+    """One line per query word: its share of the score, a bar of its mean similarity, the matched words."""
     lines = []
     for number, word in enumerate(explanation.words):
         label = word.text if word.kind != "expansion" else f"{word.text} x{len(word.rows)}"
-        found = ", ".join(text if count == 1 else f"{text} x{count}" for text, count in word.found[:4])
+        matched = ", ".join(text if count == 1 else f"{text} x{count}" for text, count in word.found[:4])
         bar = "#" * max(round(20 * word.similarity / len(word.rows)), 0)
         cells = [f"{printable(label):>16}", f"{bar:20}"]
         if colored:
             cells = [click.style(cell, fg=_ink(explanation.words, number)) for cell in cells]
-        lines.append(f"{cells[0]}  {word.similarity:6.3f} {cells[1]} {printable(found)}")
+        lines.append(f"{cells[0]}  {word.similarity:6.3f} {cells[1]} {printable(matched)}")
     return "\n".join([*lines, f"{'sum':>16} {explanation.score:7.3f}"])
 
 
 def printable(text: str) -> str:
-    """A text that cannot command the terminal: control characters but tab and newline become U+FFFD."""
+    """The text with U+FFFD for control characters except tab and newline, which could send commands to a terminal."""
     return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\t\n" else c for c in text)
 
 
@@ -122,7 +120,7 @@ def _painted(segment: TextPiece, inks: Sequence[int]) -> str:
     return click.style(
         text or f" {printable(segment.token)} ",
         fg=inks[best.word],
-        bold=best.similarity >= CLOSE,
+        bold=best.similarity >= BOLD_SIMILARITY,
         underline=bool(text),
     )
 
@@ -133,13 +131,13 @@ def dump(value: Any) -> str:
 
 
 def shorten(text: str, width: int = 90) -> str:
-    """A text on one line of at most `width` characters."""
+    """The text in one line of at most `width` characters."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: width - 3] + "..."
 
 
 def curve(tuning: Tuning) -> str:
-    """Recall and latency of each setting, and which one to take."""
+    """A table of recall and latency per setting, and the recommended setting."""
     lines = [f"{'nprobe':>6} {'candidates':>10} {f'recall@{tuning.k}':>10} {'p50 ms':>7} {'p95 ms':>7}"]
     for s in tuning.settings:
         mark = "  <-" if s == tuning.recommended else ""
@@ -147,22 +145,22 @@ def curve(tuning: Tuning) -> str:
     lines.append(f"{'exact':>6} {'all':>10} {1:>10.3f} {tuning.exact_p50:>7.1f}")
     best = tuning.recommended
     if best is None:
-        advice = f"no setting reached {tuning.target}; search with exact=True"
+        advice = f"no setting reached {tuning.target}; search with --exact"
     else:
         advice = f"for recall@{tuning.k} >= {tuning.target}: nprobe={best.nprobe}, candidates={best.candidates}"
     return "\n".join([*lines, f"{advice} ({tuning.n_queries} queries)"])
 
 
 class _Warnings(logging.Handler):
-    """The library's warnings, on stderr as it is at the time."""
+    """Prints the library's warnings to the current stderr, which tests replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line."""
+        """Print one line."""
         click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
 
 
 def show_warnings() -> None:
-    """From now on the library's warnings appear on stderr."""
+    """Print the library's warnings on stderr."""
     log = logging.getLogger("refcolbert")
     if not any(isinstance(handler, _Warnings) for handler in log.handlers):
         log.addHandler(_Warnings(logging.WARNING))

@@ -1,7 +1,7 @@
-"""The group that every verb hangs from: where verbs come from, and how the program ends.
+"""The group of all verbs, and how the program ends.
 
-Answers go to stdout; progress, notes and errors to stderr. Exit codes: 0 done, 1 a refcolbert error, 2 wrong usage,
-130 interrupted, 141 whoever read stdout has gone.
+Answers go to stdout; progress, notes and errors go to stderr. Exit codes: 0 done, 1 an error, 2 wrong usage,
+130 interrupted, 141 the reader of stdout has closed it.
 """
 
 import os
@@ -17,15 +17,18 @@ from .printing import show_warnings
 
 __all__ = ["Commands", "main"]
 
-EXTRA_COMMANDS = "refcolbert.commands"  # the entry point group through which other packages add verbs
-INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell makes of SIGINT and SIGPIPE
+# The entry point group through which other packages add verbs.
+EXTRA_COMMANDS = "refcolbert.commands"
+INTERRUPTED, PIPE_CLOSED = 130, 141  # the exit codes that shells use for SIGINT and SIGPIPE
+# The library's errors give advice for Python; here it names verbs and options.
+ADVICE = {"Index.create": "`refcolbert index`", "Encoder.load(path)": "--model PATH", "use upsert": "use --upsert"}
 
 
 class Commands(click.Group):
-    """Our verbs and those of the entry point group; a verb's module is imported when it is asked for."""
+    """Our verbs and those of the entry point group, which are imported when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every verb, alphabetically."""
+        """The names of all verbs, in alphabetical order."""
         return sorted({*super().list_commands(ctx), *(point.name for point in entry_points(group=EXTRA_COMMANDS))})
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -36,15 +39,20 @@ class Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb; what goes wrong outside of us becomes a message and an exit code, never a traceback."""
+        """Run the verb. Errors, interruptions and closed pipes become a message and an exit code, not a traceback."""
         try:
             return super().invoke(ctx)
         except RefColbertError as error:
-            raise click.ClickException(f"{type(error).__name__}: {error}") from error
+            message = str(error)
+            for for_python, for_shell in ADVICE.items():
+                message = message.replace(for_python, for_shell)
+            raise click.ClickException(f"{type(error).__name__}: {message}") from error
         except BrokenPipeError:
-            _let_go_of_stdout()
+            # The interpreter flushes stdout when it ends, and would fail on it once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(PIPE_CLOSED)
-        except OSError as error:  # a file that is not ours: no permission, no such folder, no space
+        # A file of the user: no permission, no such folder, no space.
+        except OSError as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt as error:
             click.echo(str(error) or "Interrupted.", err=True)
@@ -56,9 +64,3 @@ class Commands(click.Group):
 def main() -> None:
     """ColBERT retrieval in process, without torch."""
     show_warnings()
-
-
-def _let_go_of_stdout() -> None:
-    """What is still to be written goes nowhere; else the interpreter would fail on it once more when it ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())

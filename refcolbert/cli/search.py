@@ -2,19 +2,19 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
-from ..rerank import rerank as rerank_texts
-from .options import CANDIDATES, EXACT, GROUP, HIT, INDEX, MODEL, NPROBE, WHERE, K, json_option, open_index, parsed_json
+from ..rerank import rerank
+from .options import CANDIDATES, EXACT, GROUP, HIT, INDEX, MODEL, NPROBE, WHERE, K, json_option, open_index
 from .printing import colors, dump, printable, show_explanation, show_hits
 
-__all__ = ["explain", "rerank", "search"]
+__all__: list[str] = []  # the package registers every click command of this module
 
 
-@click.command()
+@click.command("search")
 @INDEX
 @click.argument("query")
 @K
@@ -24,69 +24,51 @@ __all__ = ["explain", "rerank", "search"]
 @CANDIDATES
 @EXACT
 @MODEL
-@json_option(f"an object a line: {HIT}")
-def search(
-    index: Path,
-    query: str,
-    k: int,
-    where: str | None,
-    group: bool,
-    nprobe: int | None,
-    candidates: int | None,
-    exact: bool,
-    model: str | None,
-    as_json: bool,
-) -> None:
+@json_option(f"one object per line: {HIT}")
+def search_command(index: Path, query: str, model: str | None, as_json: bool, **options: Any) -> None:
     """The K best documents of INDEX for QUERY."""
     with open_index(index, model) as opened:
-        hits = opened.search(
-            query,
-            k,
-            where=parsed_json(where),
-            group_by=PASSAGE_OF if group else None,
-            nprobe=nprobe,
-            candidates=candidates,
-            exact=exact,
-        )
-    show_hits(hits, as_json)
+        show_hits(opened.search(query, **options), as_json)
 
 
-@click.command()
+@click.command("rerank")
 @click.argument("query")
 @click.argument("texts", nargs=-1, required=True)
 @K
 @MODEL
-@json_option(f"an object a line: {HIT}; id is the number of a text")
-def rerank(query: str, texts: tuple[str, ...], k: int, model: str | None, as_json: bool) -> None:
-    """Sort TEXTS by how well they answer QUERY; no index involved."""
-    show_hits(rerank_texts(query, texts, Encoder.load(model), k), as_json)
+@json_option(f"one object per line: {HIT}; id is the number of a text, from 0")
+def rerank_command(query: str, texts: tuple[str, ...], k: int, model: str | None, as_json: bool) -> None:
+    """Sort TEXTS by relevance to QUERY, without an index."""
+    show_hits(rerank(query, texts, Encoder.load(model), k), as_json)
 
 
-@click.command()
+@click.command("explain")
 @INDEX
 @click.argument("query")
-@click.option("--id", "document_id", help="Which document; default: the best one.")
+@click.option("--id", "document_id", help="The document to explain; default: the best one.")
 @MODEL
 @click.option(
     "--color",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    help="Color the document's words by what they answered; auto: on a terminal without NO_COLOR.",
+    help="Color the document's words like the query words that they matched; auto: on a terminal without NO_COLOR.",
 )
 @json_option("one object: id, score, matches")
-def explain(index: Path, query: str, document_id: str | None, model: str | None, color: str, as_json: bool) -> None:
-    """Which word of a document of INDEX answered which word of QUERY."""
+def explain_command(
+    index: Path, query: str, document_id: str | None, model: str | None, color: str, as_json: bool
+) -> None:
+    """Show which words of QUERY a document matched. The document is the best one of INDEX, or that of --id."""
     with open_index(index, model) as opened:
         if document_id is not None:
-            opened.get([document_id])  # an id that is not there is an error, not an empty answer
+            # Raises UnknownId: the search would return nothing.
+            opened.get([document_id])
         hits = opened.search(query, 1, ids=None if document_id is None else [document_id])
         for hit in hits:
             explanation = hit.explain()
             if as_json:
-                click.echo(
-                    dump({"id": hit.id, "score": hit.score, "matches": [asdict(m) for m in explanation.matches]})
-                )
+                matches = [asdict(match) for match in explanation.matches]
+                click.echo(dump({"id": hit.id, "score": hit.score, "matches": matches}))
             else:
                 click.echo(printable(hit.id))
                 show_explanation(explanation, colors(color))

@@ -1,14 +1,27 @@
-"""The HTTP service: `refcolbert serve INDEX`, or `server.bind(Live(path)).run()` from Python. Needs the extra `serve`.
+"""The HTTP service: `refcolbert serve INDEX`, or `server.bind(Live(path)).run()` from Python.
 
-`app.create_app` is the ASGI application; `server` puts it behind a socket with the clocks that HTTP needs.
+Read in this order:
+
+    limits       every limit of a service, with its default and its help
+    reload       Live: the newest generation of an index
+    schemas      JSON Schemas of requests and answers, and the check against them
+    requests     strict JSON -> checked fields
+    endpoints    the table of endpoints, and the functions that answer
+    workers      the threads in which they run, and the queue
+    http_errors  the table of error codes
+    metrics      counters for Prometheus
+    middleware   checks of a request's head: size, token, Host, method
+    openapi      the OpenAPI document, from the same tables
+    app          the ASGI application
+    timeouts     uvicorn's protocol with time limits
+    server       the socket
+
+May import: everything of the package but the command line and the adapters. Needs the extra `serve`. The names below,
+`server.bind`, `server.Bound` and `app.create_app` are public. Modules that need starlette or uvicorn are imported by
+their users, so that `refcolbert serve --help` works without the extra.
 """
 
 from .limits import LIMITS, ServiceLimits
 from .reload import Live
 
-__all__ = [
-    "CORES",
-    "LIMITS",
-    "Live",
-    "ServiceLimits",
-]  # what needs starlette or uvicorn is imported from its own module
+__all__ = ["LIMITS", "Live", "ServiceLimits"]

@@ -1,9 +1,10 @@
-"""The service as an ASGI application: the closed list of routes, and how a request becomes an answer."""
+"""The service as an ASGI application: its routes, and the way from a request to an answer."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .metrics import Metrics
 from .middleware import Access, Guard
 from .openapi import openapi
 from .reload import Live
-from .requests import from_json, from_query, obey, to_json
+from .requests import check_fields, from_json, from_query, to_json
 from .workers import Workers
 
 __all__ = ["Service", "create_app"]
@@ -29,12 +30,11 @@ log = logging.getLogger("refcolbert.service")
 
 PAGE = Path(__file__).parent / "page"
 JSON = "application/json"
-
-Handler = Callable[[Request], Awaitable[Response]]
+NO_CACHE = {"cache-control": "no-cache"}  # a browser asks for the page again after an update
 
 
 class Service:
-    """What requests share: the index, the threads, the counters."""
+    """The state that all requests share: the index, the worker threads, the counters."""
 
     def __init__(self, live: Live, limits: ServiceLimits) -> None:
         self.live, self.limits = live, limits
@@ -46,8 +46,8 @@ class Service:
         )
 
     @asynccontextmanager
-    async def life(self, app: object) -> AsyncIterator[None]:
-        """From the first request to the last."""
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """Run the workers and watch the index between the first request and the last."""
         self.workers = Workers(self.limits)
         watcher = asyncio.create_task(self._watch())
         yield
@@ -57,71 +57,90 @@ class Service:
         await asyncio.to_thread(self.workers.close)
         self.workers = None
 
-    async def answer(self, endpoint: Endpoint, asked: dict[str, Any]) -> bytes:
-        """The answer of the newest generation, as JSON."""
+    def running(self) -> Workers:
+        """The workers. Raises `Refusal` before they have started and after they have ended."""
         if self.workers is None:
             raise Refusal("not_ready", headers={"retry-after": "1"})
-        return await self.workers.answer(endpoint, Call(self.live.now, asked))
+        return self.workers
+
+    def ready(self) -> dict[str, str]:
+        """The answer to a probe. Raises `Refusal` if requests cannot be answered."""
+        self.running()
+        return {"status": "ok"}
+
+    async def handle(self, endpoint: Endpoint, request: Request) -> Response:
+        """The answer of the newest generation."""
+        try:
+            body = await request.body()
+            if request.method == "POST":
+                parsed = from_json(body)
+            else:
+                parsed = from_query(request.scope["query_string"], endpoint.request, endpoint.names or {})
+            call = Call(self.live.now, check_fields(parsed, endpoint.request))
+            answer = await _unless_disconnected(request, self.running().answer(endpoint, call))
+        except RefColbertError as error:
+            raise refusal_of(error) from error
+        return Response(answer, media_type=JSON)
 
     async def _watch(self) -> None:
-        """Look for a new generation, for ever. One that cannot be loaded is tried again; the last one is served on."""
-        said = ""
+        """Load each new generation. One that cannot be loaded is tried again, and the last one stays in use."""
+        logged = ""
         while True:
             await asyncio.sleep(self.limits.reload_seconds)
             try:
                 if await asyncio.to_thread(self.live.refresh):
                     self.metrics.reloads.labels("loaded").inc()
                     log.info("generation %d is served", self.live.now.index.generation)
-                said = ""
+                logged = ""
             except Exception as error:
                 self.metrics.reloads.labels("failed").inc()
-                if said != str(error):
-                    log.exception("the newest generation cannot be loaded; the last one is served on")
-                said = str(error)
+                if logged != str(error):
+                    log.exception("the newest generation cannot be loaded; the last one stays in use")
+                logged = str(error)
 
 
 def create_app(live: Live, limits: ServiceLimits | None = None, access: Access | None = None) -> Guard:
-    """The application that answers from `live`: for a server that keeps to HTTP itself, as `serve` does."""
+    """The ASGI application of the index `live`, for a server that limits the time of connections, as `bind` does."""
     limits, access = limits or ServiceLimits(), access or Access()
     service = Service(live, limits)
-    asked = endpoints(limits)
-    document = to_json(openapi(asked, token=access.token is not None))
-    routes = [_route(service, path, endpoint) for endpoint in asked for path in endpoint.paths]
+    table = endpoints(limits)
+    document = openapi(table, token=access.token is not None)
+    routes = [_endpoint(service, path, endpoint) for endpoint in table for path in endpoint.paths]
     routes += [
-        _get("/info", lambda: to_json(_info(live))),
-        _get("/health", lambda: to_json({"status": "ok"})),
-        _get("/ready", lambda: to_json(_ready(service))),
-        _get("/openapi.json", lambda: document),
-        _get("/metrics", service.metrics.text, CONTENT_TYPE_LATEST),
+        _get("/info", lambda: _json(_info(live))),
+        _get("/health", lambda: _json({"status": "ok"})),
+        _get("/ready", lambda: _json(service.ready())),
+        _get("/openapi.json", lambda: _json(document)),
+        _get("/metrics", lambda: Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)),
     ]
     pages = {"/": PAGE / "index.html", **{f"/static/{file.name}": file for file in sorted(PAGE.glob("*.*"))}}
-    routes += [_page(path, file) for path, file in pages.items()]
+    routes += [_get(path, partial(FileResponse, file, headers=NO_CACHE)) for path, file in pages.items()]
     methods = {route.path: frozenset(route.methods or ()) for route in routes}
-    app = Router(routes, redirect_slashes=False, lifespan=service.life)
-    return Guard(app, limits, access, service.metrics, methods, frozenset(pages))
+    router = Router(routes, redirect_slashes=False, lifespan=service.lifespan)
+    return Guard(router, limits, access, service.metrics, methods, frozenset(pages))
 
 
-def _route(service: Service, path: str, endpoint: Endpoint) -> Route:
+def _endpoint(service: Service, path: str, endpoint: Endpoint) -> Route:
     async def handle(request: Request) -> Response:
-        try:
-            asked = obey(await _asked(request, endpoint), endpoint.fields)
-            return Response(await _unless_gone(request, service.answer(endpoint, asked)), media_type=JSON)
-        except RefColbertError as error:
-            raise refusal_of(error) from error
+        return await service.handle(endpoint, request)
 
     return Route(path, handle, methods=["POST"] if endpoint.names is None else ["POST", "GET"])
 
 
-async def _asked(request: Request, endpoint: Endpoint) -> Any:
-    body = await request.body()
-    if request.method == "POST":
-        return from_json(body)
-    return from_query(request.scope["query_string"], endpoint.fields, endpoint.names or {})
+def _get(path: str, answer: Callable[[], Response]) -> Route:
+    async def handle(request: Request) -> Response:
+        return answer()
+
+    return Route(path, handle, methods=["GET"])
 
 
-async def _unless_gone(request: Request, answer: Awaitable[bytes]) -> bytes:
-    """The answer; given up, and if no thread has begun with it never computed, when the client goes away."""
-    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(_gone(request))
+def _json(value: Any) -> Response:
+    return Response(to_json(value), media_type=JSON)
+
+
+async def _unless_disconnected(request: Request, answer: Awaitable[bytes]) -> bytes:
+    """The answer. When the client disconnects it is cancelled, and never computed if no thread has begun with it."""
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
@@ -132,34 +151,13 @@ async def _unless_gone(request: Request, answer: Awaitable[bytes]) -> bytes:
         answering.cancel()
 
 
-async def _gone(request: Request) -> None:
-    """Until the client has gone."""
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _get(path: str, answer: Callable[[], bytes], media_type: str = JSON) -> Route:
-    async def handle(request: Request) -> Response:
-        return Response(answer(), media_type=media_type)
-
-    return Route(path, handle, methods=["GET"])
-
-
-def _page(path: str, file: Path) -> Route:
-    async def handle(request: Request) -> Response:
-        return FileResponse(file, headers={"cache-control": "no-cache"})
-
-    return Route(path, handle, methods=["GET"])
-
-
-def _info(live: Live) -> Mapping[str, Any]:
-    """`Index.info` without places on this machine."""
-    found = live.now.index.info()
-    encoder = found["encoder"] and {"hash": found["encoder"]["hash"]}
-    return {**found, "path": live.now.index.path.name, "encoder": encoder}
-
-
-def _ready(service: Service) -> Mapping[str, str]:
-    if service.workers is None:
-        raise Refusal("not_ready")
-    return {"status": "ok"}
+def _info(live: Live) -> dict[str, Any]:
+    """`Index.info` without the paths of this machine."""
+    info = live.now.index.info()
+    encoder = info["encoder"] and {"hash": info["encoder"]["hash"]}
+    return {**info, "path": live.now.index.path.name, "encoder": encoder}

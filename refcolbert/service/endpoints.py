@@ -1,6 +1,6 @@
-"""What the service answers from its index and its model: one table of endpoints.
+"""The endpoints that the index and its model answer: one table, from which routes and OpenAPI are made.
 
-Functions run in worker threads; each sees the generation that was the newest when its request arrived.
+The functions run in worker threads. Each sees the generation that was the newest when its request arrived.
 """
 
 import base64
@@ -17,7 +17,7 @@ from ..rerank import rerank
 from . import schemas
 from .limits import ServiceLimits
 from .reload import Served
-from .requests import Field, choice, document, document_text, flag, listed, mapping, query, text, whole
+from .schemas import Schema, array, boolean, enum, integer, obj, one_of, string
 
 __all__ = ["Call", "Endpoint", "encode_together", "endpoints"]
 
@@ -26,120 +26,130 @@ Json = dict[str, Any]
 
 @dataclass(slots=True)
 class Call:
-    """One request: what it asks, and the generation that answers it."""
+    """One request: its fields, and the generation that answers it."""
 
     served: Served
-    asked: Json
-    encoded: Floats | None = None  # [n_q, dim] the query, where it was encoded together with others
-    encode_ms: float = 0.0  # how long that took
+    fields: Json
+    encoded: Floats | None = None  # [n_q, dim] set if the query was encoded in a batch with others
+    encode_ms: float = 0.0
 
     @property
     def model(self) -> Encoder:
-        """The encoder. Raises `EncoderMismatch` where there is none."""
+        """The encoder. Raises `EncoderMismatch` if the index has none."""
         if self.served.encoder is None:
-            raise EncoderMismatch("this index was made for ready-made vectors: there is no model for texts")
+            raise EncoderMismatch("expected an index with a model, found one of ready-made vectors; send vectors")
         return self.served.encoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One thing that can be asked by POST and, where `names` is given, by GET with those other names in the URL."""
+    """One endpoint, by POST and, if it has `names`, by GET with these names for fields in the URL."""
 
     paths: tuple[str, ...]
     summary: str
-    fields: Mapping[str, Field]
+    request: Schema
     answer: Callable[[Call], Json]
-    response: Json  # JSON Schema
+    response: Schema
     names: Mapping[str, str] | None = None
-    together: bool = False  # whether text queries of several calls may be encoded together
+    batched: bool = False  # text queries of several calls may be encoded together
 
 
 def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
-    """The closed list of what a service with these limits answers."""
-    question = query(limits.characters, limits.vectors, "A question: text, or its token vectors [n_q, dim].")
-    words = text(limits.characters, "A question.")
-    options = _options(limits)
+    """All endpoints of a service with these limits."""
+    text = string("A question.", maxLength=limits.characters)
+    rows = array(
+        array({"type": "number"}, minItems=1), "Token vectors [n_q, dim].", minItems=1, maxItems=limits.vectors
+    )
+    query = one_of(text, rows, about="A question: text, or its token vectors [n_q, dim].")
+    plain = string("A text.", maxLength=limits.body_bytes)
+    document = one_of(plain, obj(text=plain), about="A text, or an object with one.")
+    options = _search_options(limits)
     return (
         Endpoint(
             paths=("/search",),
             summary="The k best documents for a query",
-            fields={"query": question, **options},
+            request=obj("", tuple(options), query=query, **options),
             answer=_search,
             response=schemas.SEARCH,
             names={"q": "query"},
-            together=True,
+            batched=True,
         ),
         Endpoint(
             paths=("/search_many",),
             summary="The k best documents for each query, all from one generation of the index",
-            fields={"queries": listed(question, limits.batch, "Questions."), **options},
+            request=obj("", tuple(options), queries=array(query, "Questions.", maxItems=limits.batch), **options),
             answer=_search_many,
             response=schemas.SEARCH_MANY,
         ),
         Endpoint(
             paths=("/explain",),
-            summary="Which words of a document answered which words of a query",
-            fields={
-                "query": words,
-                "id": text(limits.characters, "The document's id."),
-                "matrix": flag("Also every similarity, [query tokens, document tokens]; default: false."),
-            },
+            summary="Which words of a document matched which words of a query",
+            request=obj(
+                "",
+                ("matrix",),
+                query=text,
+                id=string("The document's id.", maxLength=limits.characters),
+                matrix=boolean("Also return all similarities, [query tokens, document tokens]; default: false."),
+            ),
             answer=_explain,
             response=schemas.EXPLAIN,
         ),
         Endpoint(
             paths=("/rerank", "/v1/rerank", "/v2/rerank"),
-            summary="Texts sorted by how well they answer a query, as clients of Cohere and Jina ask it",
-            fields={
-                "query": words,
-                "documents": listed(document(limits.body_bytes), limits.documents, "What to sort."),
-                "top_n": whole(limits.documents, "How many to return; default: all."),
-                "return_documents": flag("Also their texts; default: false."),
-                "model": text(limits.characters, "Ignored: the index's own model answers.", required=False),
-            },
+            summary="Texts sorted by relevance to a query, in the format of Cohere and Jina",
+            request=obj(
+                "",
+                ("top_n", "return_documents", "model"),
+                query=text,
+                documents=array(document, "The texts to sort.", maxItems=limits.documents),
+                top_n=integer("How many to return; default: all.", 1, maximum=limits.documents),
+                return_documents=boolean("Also return the texts; default: false."),
+                model=string("Ignored: the index's own model is used.", maxLength=limits.characters),
+            ),
             answer=_rerank,
             response=schemas.RERANK,
         ),
         Endpoint(
             paths=("/encode",),
             summary="Token vectors of texts",
-            fields={
-                "texts": listed(text(limits.body_bytes, "A text."), limits.batch, "What to encode."),
-                "kind": choice(("document", "query"), "What the texts are; default: document."),
-                "encoding_format": choice(("float", "base64"), "base64: little-endian float32, row by row."),
-            },
+            request=obj(
+                "",
+                ("kind", "encoding_format"),
+                texts=array(plain, "The texts to encode.", maxItems=limits.batch),
+                kind=enum(("document", "query"), "The kind of the texts; default: document."),
+                encoding_format=enum(("float", "base64"), "base64: little-endian float32, row by row."),
+            ),
             answer=_encode,
             response=schemas.ENCODE,
         ),
     )
 
 
-def encode_together(calls: Sequence[Call]) -> list[Floats]:
-    """Give each call, all of one generation, its query's vectors. Raises as `Index.search` does."""
-    start = time.perf_counter()
-    vectors = calls[0].served.index.query_vectors([call.asked["query"] for call in calls])
-    took = 1e3 * (time.perf_counter() - start)
-    for call, mine in zip(calls, vectors, strict=True):
-        call.encoded, call.encode_ms = mine, took
-    return vectors
-
-
-def _options(limits: ServiceLimits) -> dict[str, Field]:
+def _search_options(limits: ServiceLimits) -> dict[str, Schema]:
+    text = limits.characters
     return {
-        "k": whole(limits.k, "How many hits; default: 10."),
-        "where": mapping('A metadata filter: {"year": {"$gte": 2020}}.'),
-        "ids": listed(text(limits.characters, "An id."), limits.documents, "Search among these.", required=False),
-        "group_by": text(
-            limits.characters, "A metadata key: the best hit of each group of documents that share it.", required=False
-        ),
-        "nprobe": whole(limits.nprobe, "Cells probed for each query token."),
-        "candidates": whole(limits.candidates, "Documents whose vectors are looked at."),
-        "exact": flag("Rank every document; default: false."),
+        "k": integer("Number of hits; default: 10.", 1, maximum=limits.k),
+        "where": {"type": "object", "description": 'A metadata filter: {"year": {"$gte": 2020}}.'},
+        "ids": array(string("An id.", maxLength=text), "Search only these documents.", maxItems=limits.documents),
+        "group_by": string("A metadata key: only the best hit of the documents that share its value.", maxLength=text),
+        "nprobe": integer("Cells that are probed per query token.", 1, maximum=limits.nprobe),
+        "candidates": integer("Documents whose vectors are scored.", 1, maximum=limits.candidates),
+        "exact": boolean("Rank every document; default: false."),
     }
 
 
+def encode_together(calls: Sequence[Call]) -> list[Floats]:
+    """Set the query vectors of each call, all of one generation. Raises as `Index.search` does."""
+    start = time.perf_counter()
+    vectors = calls[0].served.index.query_vectors([call.fields["query"] for call in calls])
+    milliseconds = 1e3 * (time.perf_counter() - start)
+    for call, encoded in zip(calls, vectors, strict=True):
+        call.encoded, call.encode_ms = encoded, milliseconds
+    return vectors
+
+
 def _search(call: Call) -> Json:
-    index, options = call.served.index, _without(call.asked, "query")
+    index, options = call.served.index, _without(call.fields, "query")
     vectors = encode_together([call])[0] if call.encoded is None else call.encoded
     start = time.perf_counter()
     hits = index.search(vectors, **options)
@@ -148,60 +158,54 @@ def _search(call: Call) -> Json:
 
 
 def _search_many(call: Call) -> Json:
-    index, options = call.served.index, _without(call.asked, "queries")
+    index, options = call.served.index, _without(call.fields, "queries")
     start = time.perf_counter()
-    vectors = index.query_vectors(call.asked["queries"])
+    vectors = index.query_vectors(call.fields["queries"])
     encoded = time.perf_counter()
-    found = index.search_many(vectors, **options)
+    results = index.search_many(vectors, **options)
     took = {"encode": 1e3 * (encoded - start), "search": 1e3 * (time.perf_counter() - encoded)}
-    return {"results": [{"hits": _hits(hits)} for hits in found], "generation": index.generation, "took_ms": took}
+    return {"results": [{"hits": _hits(hits)} for hits in results], "generation": index.generation, "took_ms": took}
 
 
 def _explain(call: Call) -> Json:
-    index = call.served.index
-    (found,) = index.get([call.asked["id"]])
-    (hit,) = index.search(call.asked["query"], 1, ids=[found.id])
-    explanation = hit.explain().to_dict(matrix=call.asked.get("matrix", False))
-    return {
-        "id": hit.id,
-        "text": hit.text,
-        "metadata": hit.metadata,
-        "generation": index.generation,
-        **explanation,
-    }
+    index, document_id = call.served.index, call.fields["id"]
+    # Raises UnknownId: the search would return nothing.
+    index.get([document_id])
+    (hit,) = index.search(call.fields["query"], 1, ids=[document_id])
+    explanation = hit.explain().to_dict(matrix=call.fields.get("matrix", False))
+    shown = {"id": hit.id, "text": hit.text, "metadata": hit.metadata, "generation": index.generation}
+    return {**shown, **explanation}
 
 
 def _rerank(call: Call) -> Json:
-    texts = [document_text(given) for given in call.asked["documents"]]
-    hits = rerank(call.asked["query"], texts, call.model, call.asked.get("top_n"))
-    n_q = len(call.model.query_labels(call.asked["query"]))
+    query, documents = call.fields["query"], call.fields["documents"]
+    texts = [document if isinstance(document, str) else document["text"] for document in documents]
+    hits = rerank(query, texts, call.model, call.fields.get("top_n"))
+    n_q = len(call.model.query_labels(query))
     results: list[Json] = [{"index": int(hit.id), "relevance_score": hit.score / n_q} for hit in hits]
-    if call.asked.get("return_documents", False):
+    if call.fields.get("return_documents", False):
         for result, hit in zip(results, hits, strict=True):
             result["document"] = {"text": hit.text}
     return {"model": call.model.hash, "results": results}
 
 
 def _encode(call: Call) -> Json:
-    if call.asked.get("kind") == "query":
-        vectors = call.model.encode_queries(call.asked["texts"])
+    if call.fields.get("kind") == "query":
+        vectors = call.model.encode_queries(call.fields["texts"])
     else:
-        ragged = call.model.encode_documents(call.asked["texts"])
+        ragged = call.model.encode_documents(call.fields["texts"])
         vectors = [ragged[i] for i in range(len(ragged))]
-    write = _base64 if call.asked.get("encoding_format") == "base64" else _floats
-    return {"model": call.model.hash, "dim": call.model.dim, "vectors": [write(rows) for rows in vectors]}
+    packed = call.fields.get("encoding_format") == "base64"
+    written = [_base64(rows) if packed else rows.tolist() for rows in vectors]
+    return {"model": call.model.hash, "dim": call.model.dim, "vectors": written}
 
 
 def _hits(hits: Sequence[Hit]) -> list[Json]:
     return [{"rank": h.rank, "score": h.score, "id": h.id, "text": h.text, "metadata": h.metadata} for h in hits]
 
 
-def _without(asked: Json, name: str) -> Json:
-    return {key: value for key, value in asked.items() if key != name}
-
-
-def _floats(rows: Floats) -> list[list[float]]:
-    return rows.tolist()  # type: ignore[no-any-return]  # [n, dim]
+def _without(fields: Json, name: str) -> Json:
+    return {key: value for key, value in fields.items() if key != name}
 
 
 def _base64(rows: Floats) -> str:

@@ -1,4 +1,4 @@
-"""How the service says no: a closed table of codes, one shape for all, and which error of the library is which."""
+"""Error answers: the closed table of codes, their JSON, and the code of each error that the library raises."""
 
 import json
 
@@ -6,33 +6,33 @@ from ..errors import EncoderMismatch, InvalidInput, RefColbertError, UnknownId
 
 __all__ = ["CODES", "Refusal", "error_body", "refusal_of"]
 
-# code -> (status, what it means)
+# code -> (status, meaning)
 CODES = {
-    "invalid_input": (400, "A field, a parameter or the body is not what it must be."),
-    "invalid_request": (400, "The request is no HTTP request that is understood."),
-    "wrong_host": (400, "The Host header names another server."),
+    "invalid_input": (400, "A field, a parameter or the body has a value that is not allowed."),
+    "invalid_request": (400, "This is not a valid HTTP/1.1 request."),
+    "wrong_host": (400, "The Host header names another server; start the service with --allow-host to allow it."),
     "unauthorized": (401, "The bearer token is missing or wrong."),
-    "not_found": (404, "There is nothing at this path."),
-    "unknown_id": (404, "The index holds no such document."),
-    "method_not_allowed": (405, "This path does not take this method."),
-    "too_slow": (408, "The request did not arrive whole in time."),
-    "length_required": (411, "A body must come with its Content-Length."),
-    "too_large": (413, "The body is longer than the service takes."),
-    "not_json": (415, "A body must be application/json."),
-    "head_too_large": (431, "The request line and the headers are longer than the service takes."),
-    "internal": (500, "The service failed; its log has the request id."),
-    "not_implemented": (501, "Transfer-Encoding is not taken; send a Content-Length."),
-    "busy": (503, "Too many requests wait; try again later."),
+    "not_found": (404, "Nothing is served at this path."),
+    "unknown_id": (404, "The index holds no document with this id."),
+    "method_not_allowed": (405, "This path does not take this method; the header Allow lists those that it takes."),
+    "too_slow": (408, "The request did not arrive completely in time."),
+    "length_required": (411, "A request with a body needs a Content-Length."),
+    "too_large": (413, "The body is longer than the service allows."),
+    "not_json": (415, "The Content-Type of a body must be application/json."),
+    "head_too_large": (431, "The request line and the headers are longer than the service allows."),
+    "internal": (500, "The service failed; its log has the details beside the request id."),
+    "not_implemented": (501, "Transfer-Encoding is not supported; send a Content-Length."),
+    "busy": (503, "Too many requests are waiting; try again later."),
     "timeout": (503, "The answer took too long."),
-    "not_ready": (503, "The service is ending."),
+    "not_ready": (503, "The service is starting or shutting down."),
 }
 
-# After these nobody knows where the next request begins.
-UNSURE = frozenset({"invalid_request", "not_implemented", "internal"})
+# After these errors it is unknown where the next request on the connection begins.
+CLOSING = frozenset({"invalid_request", "not_implemented", "internal"})
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not an accident
-    """A request that is not answered: a code of the table, a message for the client, headers."""
+class Refusal(Exception):  # noqa: N818 - an answer to the client, not a failure
+    """An error answer: a code of the table, a message for the client, headers."""
 
     def __init__(self, code: str, message: str | None = None, headers: dict[str, str] | None = None) -> None:
         self.status, meaning = CODES[code]
@@ -41,8 +41,8 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an accident
 
     @property
     def closes(self) -> bool:
-        """Whether the connection ends with this answer; else the server reads a body to its end and drops it."""
-        return self.code in UNSURE
+        """True if the connection ends with this answer; otherwise the server reads the body and drops it."""
+        return self.code in CLOSING
 
 
 def error_body(code: str, message: str, request_id: str | None = None) -> bytes:
@@ -52,7 +52,7 @@ def error_body(code: str, message: str, request_id: str | None = None) -> bytes:
 
 
 def refusal_of(error: RefColbertError) -> Refusal:
-    """What a client is told about an error of the library: the message where it is about what was asked."""
+    """The answer to an error of the library. Its message is shown only if it is about the request."""
     if isinstance(error, UnknownId):
         return Refusal("unknown_id", str(error))
     if isinstance(error, InvalidInput | EncoderMismatch):

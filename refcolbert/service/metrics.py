@@ -1,4 +1,4 @@
-"""What the service counts, in Prometheus' form."""
+"""The service's counters, in the format of Prometheus."""
 
 from collections.abc import Callable
 
@@ -6,16 +6,18 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 __all__ = ["Metrics"]
 
-METHODS = frozenset({"GET", "HEAD", "POST"})  # any other is counted as one: labels are a closed list
+# All other methods are counted as "other": a client must not be able to add labels.
+METHODS = frozenset({"GET", "HEAD", "POST"})
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Metrics:
-    """Counters of one service, in a registry of its own."""
+    """Counters of one service, in their own registry."""
 
     def __init__(
         self, waiting: Callable[[], float], documents: Callable[[], float], generation: Callable[[], float]
     ) -> None:
+        """The arguments return the current values of three gauges."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         labels = ("route", "method", "status")
@@ -26,7 +28,7 @@ class Metrics:
         self.running = Gauge("refcolbert_requests_running", "Requests not yet answered.", registry=self.registry)
         self.reloads = Counter(
             "refcolbert_reloads",
-            "New generations loaded, or found and not loadable.",
+            "New generations that were loaded, or could not be.",
             ("result",),
             registry=self.registry,
         )
@@ -35,13 +37,13 @@ class Metrics:
         self._gauge("refcolbert_generation", "Generation of the index that is served.", generation)
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
-        """One request more."""
+        """Count one request."""
         known = method if method in METHODS else "other"
         self._requests.labels(route, known, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """All counters, as Prometheus reads them."""
         return generate_latest(self.registry)
 
     def _gauge(self, name: str, about: str, value: Callable[[], float]) -> None:

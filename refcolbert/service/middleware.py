@@ -1,4 +1,4 @@
-"""What stands before the routes: every request is named, looked at before its body is read, counted and logged."""
+"""ASGI middleware before the routes: checks the head of every request before its body is read, counts and logs."""
 
 import hmac
 import logging
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .http_errors import Refusal, error_body
@@ -19,10 +20,10 @@ __all__ = ["Access", "Guard"]
 
 log = logging.getLogger("refcolbert.service")
 
-OPEN = frozenset({"/health", "/ready"})  # and the page: what answers without a token
+PROBES = frozenset({"/health", "/ready"})  # they need no token
 VERSIONS = ("1.0", "1.1")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-SAFE = (
+SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (
@@ -35,9 +36,9 @@ SAFE = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may ask: `token`, None for everybody; `hosts`, names in the Host header, None for any.
+    """The bearer token that requests need (None: no token), and the Host names that they may have (None: any).
 
-    A page in a browser that resolves its own name to this machine (DNS rebinding) sends that name as Host.
+    The names stop DNS rebinding: a web page whose own name resolves to this machine sends that name as Host.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -45,7 +46,7 @@ class Access:
 
 
 class Guard:
-    """An ASGI application around another one, whose paths and methods are `routes`; `pages` need no token."""
+    """An ASGI application around `app`, whose paths and methods are `routes`; `pages` need no token."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Guard:
         pages: frozenset[str],
     ) -> None:
         self._app, self._limits, self._access, self._metrics = app, limits, access, metrics
-        self._routes, self._open = routes, OPEN | pages
+        self._routes, self._without_token = routes, PROBES | pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -65,36 +66,41 @@ class Guard:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
-        reply = _Reply(send, _request_id(scope))
+        reply = _Reply(scope, send)
         with self._metrics.running.track_inprogress():
             await self._answer(scope, receive, reply)
-        self._note(scope, reply, time.perf_counter() - start)
+        route = scope["path"] if scope["path"] in self._routes else "other"
+        seconds = time.perf_counter() - start
+        self._metrics.count(route, scope["method"], reply.status, seconds)
+        log.info("%s %s %s %d %.1f ms", reply.request_id, scope["method"], route, reply.status, 1e3 * seconds)
 
     async def _answer(self, scope: Scope, receive: Receive, reply: "_Reply") -> None:
         try:
-            self._look_at(scope)
+            self._check_head(scope)
             await self._app(scope, receive, reply.send)
         except Refusal as refusal:
             if refusal.code == "internal":
                 log.error("request %s failed", reply.request_id, exc_info=refusal)
-            await reply.refuse(refusal)
+            await reply.refuse(refusal, receive)
         except ClientDisconnect:
-            log.debug("request %s was given up by its client", reply.request_id)
+            log.debug("the client of request %s has disconnected", reply.request_id)
         except Exception:
             log.exception("request %s failed", reply.request_id)
-            await reply.refuse(Refusal("internal"))
+            await reply.refuse(Refusal("internal"), receive)
 
-    def _look_at(self, scope: Scope) -> None:
-        """Raise `Refusal` for what the headers alone forbid."""
+    def _check_head(self, scope: Scope) -> None:
+        """Raise `Refusal` for a request whose head is enough to refuse it."""
         headers = scope["headers"]
         if scope["http_version"] not in VERSIONS:
             raise Refusal("invalid_request")
-        if _head_bytes(scope) > self._limits.head_bytes:  # the server bounds only a head that comes in pieces
+        # The server limits only a head that arrives in several pieces.
+        head_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+        if head_bytes + sum(len(name) + len(value) + 4 for name, value in headers) > self._limits.head_bytes:
             raise Refusal("head_too_large")
         hosts, access = _values(headers, b"host"), self._access
         if access.hosts is not None and (len(hosts) != 1 or _host_name(hosts[0]) not in access.hosts):
             raise Refusal("wrong_host")
-        if access.token is not None and scope["path"] not in self._open:
+        if access.token is not None and scope["path"] not in self._without_token:
             _check_token(_values(headers, b"authorization"), access.token)
         if (methods := self._routes.get(scope["path"])) is None:
             raise Refusal("not_found")
@@ -104,53 +110,35 @@ class Guard:
             raise Refusal("not_implemented")
         _check_body(scope["method"], headers, self._limits.body_bytes)
 
-    def _note(self, scope: Scope, reply: "_Reply", seconds: float) -> None:
-        route = scope["path"] if scope["path"] in self._routes else "other"
-        self._metrics.count(route, scope["method"], reply.status, seconds)
-        log.info("%s %s %s %d %.1f ms", reply.request_id, scope["method"], route, reply.status, 1e3 * seconds)
-
 
 class _Reply:
-    """What is sent back: the request's id and safe headers are added, the status is remembered."""
+    """Sends an answer: adds the request id and the safe headers, and keeps the status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self.request_id = send, request_id
-        self.status = 0  # 0: nothing was sent, the client has gone
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._scope, self._send = scope, send
+        # The client's own id is kept only if it is safe to log.
+        ids = _values(scope["headers"], b"x-request-id")
+        self.request_id = ids[0].decode() if len(ids) == 1 and REQUEST_ID.fullmatch(ids[0]) else uuid.uuid4().hex
+        self.status = 0  # stays 0 if the client disconnects before an answer
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode()), *SAFE]
+            request_id = (b"x-request-id", self.request_id.encode())
+            message["headers"] = [*message.get("headers", ()), request_id, *SAFE_HEADERS]
         await self._send(message)
 
-    async def refuse(self, refusal: Refusal) -> None:
-        """Say no."""
-        if self.status:
-            return  # the answer has begun: the server ends it by closing the connection
-        body = error_body(refusal.code, refusal.message, self.request_id)
-        headers = {"content-type": "application/json", "content-length": str(len(body)), **refusal.headers}
-        if refusal.closes:
-            headers["connection"] = "close"
-        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-        await self.send({"type": "http.response.start", "status": refusal.status, "headers": pairs})
-        await self.send({"type": "http.response.body", "body": body})
-
-
-def _request_id(scope: Scope) -> str:
-    """The client's own, if it is a harmless one, else a new one."""
-    given = _values(scope["headers"], b"x-request-id")
-    if len(given) == 1 and REQUEST_ID.fullmatch(given[0]):
-        return given[0].decode()
-    return uuid.uuid4().hex
+    async def refuse(self, refusal: Refusal, receive: Receive) -> None:
+        """Send an error, unless an answer has begun: the server then closes the connection."""
+        if not self.status:
+            body = error_body(refusal.code, refusal.message, self.request_id)
+            headers = refusal.headers | ({"connection": "close"} if refusal.closes else {})
+            answer = Response(body, refusal.status, headers, "application/json")
+            await answer(self._scope, receive, self.send)
 
 
 def _values(headers: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
     return [value for key, value in headers if key == name]
-
-
-def _head_bytes(scope: Scope) -> int:
-    target = len(scope["raw_path"]) + len(scope["query_string"])
-    return target + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
 
 
 def _host_name(host: bytes) -> str:
@@ -159,21 +147,21 @@ def _host_name(host: bytes) -> str:
     return name[: name.index("]") + 1] if name.startswith("[") and "]" in name else name.partition(":")[0]
 
 
-def _check_token(given: list[bytes], token: str) -> None:
-    """Compare in a time that does not tell how much was right."""
-    scheme, _, value = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+def _check_token(authorization: list[bytes], token: str) -> None:
+    """Raise `Refusal` for a wrong token. The time of the comparison does not depend on the correct part of it."""
+    scheme, _, value = authorization[0].partition(b" ") if len(authorization) == 1 else (b"", b"", b"")
     if scheme.lower() != b"bearer" or not hmac.compare_digest(value.strip(), token.encode()):
         raise Refusal("unauthorized", headers={"www-authenticate": "Bearer"})
 
 
 def _check_body(method: str, headers: list[tuple[bytes, bytes]], most: int) -> None:
-    """Whether a body is announced as it must be; it has not been read."""
+    """Raise `Refusal` for wrong headers of a body, before it is read."""
     lengths = _values(headers, b"content-length")
     if method == "POST":
         if not lengths:
             raise Refusal("length_required")
-        kinds = _values(headers, b"content-type")
-        if len(kinds) != 1 or kinds[0].partition(b";")[0].strip().lower() != b"application/json":
+        types = _values(headers, b"content-type")
+        if len(types) != 1 or types[0].partition(b";")[0].strip().lower() != b"application/json":
             raise Refusal("not_json")
     if lengths and int(lengths[0]) > (most if method == "POST" else 0):
         raise Refusal("too_large")

@@ -1,33 +1,35 @@
 """The service's OpenAPI document, made from the tables that its routes are made from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from .._version import __version__
 from . import schemas
 from .endpoints import Endpoint
 from .http_errors import CODES
-from .requests import Field
+from .schemas import Schema
 
-__all__ = ["openapi"]
+__all__ = ["STATES", "openapi"]
 
 Json = dict[str, Any]
 
+# GET paths about the service itself: summary and schema of the answer
 STATES = {
     "/info": ("What the index holds and how", schemas.INFO),
-    "/health": ("Whether the process answers", schemas.STATUS),
-    "/ready": ("Whether it takes requests", schemas.STATUS),
+    "/health": ("Whether the process runs", schemas.STATUS),
+    "/ready": ("Whether the service takes requests", schemas.STATUS),
     "/openapi.json": ("This document", {"type": "object"}),
 }
-EVERYWHERE = (400, 401, 405, 408, 413, 431, 500, 501, 503)  # refusals that any path may give; with a body also:
-BODY = (404, 411, 415)
+ANY_PATH = (400, 401, 405, 408, 413, 431, 500, 501, 503)  # statuses of errors
+WITH_BODY = (*ANY_PATH, 404, 411, 415)
 
 
 def openapi(endpoints: Sequence[Endpoint], *, token: bool) -> Json:
-    """OpenAPI 3.1 of a service with these endpoints; `token`: whether it asks for one."""
-    paths: Json = {path: _asked(endpoint, path) for endpoint in endpoints for path in endpoint.paths}
+    """OpenAPI 3.1 of a service with these endpoints; `token` is true if it needs a bearer token."""
+    paths: Json = {path: _methods(endpoint, path) for endpoint in endpoints for path in endpoint.paths}
     paths |= {path: {"get": _operation(path, "get", *state)} for path, state in STATES.items()}
-    paths["/metrics"] = {"get": _metrics()}
+    counters = "Counters in the format of Prometheus"
+    paths["/metrics"] = {"get": _operation("/metrics", "get", counters, {"type": "string"}, media="text/plain")}
     document: Json = {
         "openapi": "3.1.0",
         "info": {"title": "refcolbert", "version": __version__, "description": "ColBERT retrieval over HTTP."},
@@ -42,44 +44,49 @@ def openapi(endpoints: Sequence[Endpoint], *, token: bool) -> Json:
     return document
 
 
-def _asked(endpoint: Endpoint, path: str) -> Json:
-    """The operations of one endpoint's path."""
-    required = [name for name, entry in endpoint.fields.items() if entry.required]
-    properties = {name: entry.schema for name, entry in endpoint.fields.items()}
-    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    post = _operation(path, "post", endpoint.summary, endpoint.response, BODY)
-    post["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+def _methods(endpoint: Endpoint, path: str) -> Json:
+    """The operations of one endpoint at one of its paths."""
+    post = _operation(path, "post", endpoint.summary, endpoint.response, WITH_BODY)
+    post["requestBody"] = {"required": True, "content": {"application/json": {"schema": endpoint.request}}}
     if endpoint.names is None:
         return {"post": post}
     get = _operation(path, "get", endpoint.summary, endpoint.response)
-    other = {name: given for given, name in endpoint.names.items()}
-    get["parameters"] = [_parameter(other.get(name, name), entry) for name, entry in endpoint.fields.items()]
+    in_url = {field: name for name, field in endpoint.names.items()}
+    required = endpoint.request["required"]
+    get["parameters"] = [
+        _parameter(in_url.get(field, field), schema, field in required)
+        for field, schema in endpoint.request["properties"].items()
+    ]
     return {"get": get, "post": post}
 
 
-def _parameter(name: str, entry: Field) -> Json:
+def _parameter(name: str, schema: Schema, required: bool) -> Json:
     """A field in the URL: a list or an object is written as JSON."""
-    place: Json = {"name": name, "in": "query", "required": entry.required, "description": entry.about}
-    if entry.schema.get("type") in ("object", "array"):
-        return {**place, "content": {"application/json": {"schema": entry.schema}}}
-    first: Mapping[str, Any] = entry.schema["oneOf"][0] if "oneOf" in entry.schema else entry.schema
-    return {**place, "schema": first}
+    parameter: Json = {"name": name, "in": "query", "required": required, "description": schema["description"]}
+    if schema.get("type") in ("object", "array"):
+        return {**parameter, "content": {"application/json": {"schema": schema}}}
+    return {**parameter, "schema": schema["oneOf"][0] if "oneOf" in schema else schema}
 
 
-def _operation(path: str, method: str, summary: str, response: Json, more: tuple[int, ...] = ()) -> Json:
+def _operation(
+    path: str,
+    method: str,
+    summary: str,
+    response: Schema,
+    statuses: tuple[int, ...] = ANY_PATH,
+    media: str = "application/json",
+) -> Json:
+    """One operation with the schema of its answer and all errors that it may return."""
     name = f"{method}_{path.strip('/').replace('/', '_').replace('.', '_')}"
-    refusals = {str(status): _refusal(status) for status in sorted({*EVERYWHERE, *more})}
-    answer = {"description": "Done.", "content": {"application/json": {"schema": response}}}
-    return {"operationId": name, "summary": summary, "responses": {"200": answer, **refusals}}
+    answer = {"description": "Done.", "content": {media: {"schema": response}}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "responses": {"200": answer, **{str(status): _error(status) for status in sorted(statuses)}},
+    }
 
 
-def _metrics() -> Json:
-    found = _operation("/metrics", "get", "Counters in Prometheus' form", {"type": "string"})
-    found["responses"]["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
-    return found
-
-
-def _refusal(status: int) -> Json:
-    meanings = [f"`{code}`: {meaning}" for code, (its, meaning) in CODES.items() if its == status]
+def _error(status: int) -> Json:
+    meanings = [f"`{code}`: {meaning}" for code, (of_code, meaning) in CODES.items() if of_code == status]
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {"description": " ".join(meanings), "content": content}

@@ -1,4 +1,4 @@
-"""The index that is served: always one whole generation, exchanged for the next one when a writer has committed it."""
+"""The index that is served: one whole generation, replaced by the next one after a writer has committed it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +12,31 @@ __all__ = ["Live", "Served"]
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One generation with its encoder, None where the index takes ready-made vectors only."""
+    """One generation with its encoder, which is None for an index of ready-made vectors."""
 
     index: Index
     encoder: Encoder | None
 
 
 class Live:
-    """The newest generation of an index. A request takes `now` once and keeps it to its end.
+    """The newest generation of an index. A request reads `now` once and uses it to its end.
 
-    `model` overrides the index's own; `threads` are those of ONNX Runtime inside one operator: 1 where as many
-    searches run at a time as there are cores. Raises what `Index.open` raises, and `EncoderMismatch`.
+    path     the index
+    model    a model folder or hub id instead of the index's own
+    threads  threads of ONNX Runtime inside one operator: 1 if as many searches run in parallel as there are cores
+
+    Raises the errors of `Index.open`, and `EncoderMismatch`.
     """
 
     def __init__(self, path: Path, model: str | None = None, *, threads: int = 1) -> None:
         self._model, self._threads = model, threads
-        with Index.open(path, verify="fast") as first:  # the model is loaded before bytes are verified
-            encoder = self._encoder_of(first, None)
+        # The model is loaded first: verifying all bytes of the index takes longer.
+        with Index.open(path, verify="fast") as unverified:
+            encoder = self._encoder_of(unverified, None)
         self.now = self._served(Index.open(path, encoder), encoder)
 
     def refresh(self) -> bool:
-        """Move to the newest generation, loaded whole before it is shown; True if that is another one."""
+        """Load the newest generation, then replace `now` by it. Returns False if `now` is the newest."""
         newest = self.now.index.newest()
         if newest is self.now.index:
             return False
@@ -40,9 +44,9 @@ class Live:
         return True
 
     def _served(self, index: Index, encoder: Encoder | None) -> Served:
-        """The generation with its encoder: `encoder` unless a writer has encoded the index anew with another one."""
-        mine = self._encoder_of(index, encoder)
-        return Served(index if mine is encoder else Index.open(index.path, mine), mine)
+        """The generation with its encoder: `encoder`, unless a writer has reencoded the index with another one."""
+        own = self._encoder_of(index, encoder)
+        return Served(index if own is encoder else Index.open(index.path, own), own)
 
     def _encoder_of(self, index: Index, encoder: Encoder | None) -> Encoder | None:
         entry = index.info()["encoder"]
@@ -51,14 +55,14 @@ class Live:
         return self._load(index, entry)
 
     def _load(self, index: Index, entry: dict[str, str]) -> Encoder:
-        """The encoder whose vectors the index holds. Raises `EncoderMismatch` when it is not at hand."""
+        """The encoder that made the index's vectors. Raises `EncoderMismatch` if it cannot be loaded."""
         try:
             encoder = Encoder.load(self._model or entry["source"], threads=self._threads)
         except ModelError as error:
             raise EncoderMismatch(f"{index.path} needs the model {entry['source'] or 'default'}: {error}") from error
         if encoder.hash != entry["hash"]:
             raise EncoderMismatch(
-                f"{index.path} holds vectors of the model {entry['hash'][:12]}, found {encoder.hash[:12]} in "
-                f"{encoder.folder}; name the right one with --model"
+                f"expected the model {entry['hash'][:12]}, which made the vectors of {index.path}, found "
+                f"{encoder.hash[:12]} in {encoder.folder}; name the right one with --model"
             )
         return encoder

@@ -1,39 +1,114 @@
-"""JSON Schemas of what the service returns."""
+"""JSON Schemas: functions that build them, the check of a request against one, and the schemas of all answers."""
 
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["ENCODE", "ERROR", "EXPLAIN", "INFO", "RERANK", "SEARCH", "SEARCH_MANY", "STATUS"]
+__all__ = [
+    "ENCODE",
+    "ERROR",
+    "EXPLAIN",
+    "INFO",
+    "RERANK",
+    "SEARCH",
+    "SEARCH_MANY",
+    "STATUS",
+    "Schema",
+    "array",
+    "boolean",
+    "enum",
+    "integer",
+    "matches",
+    "obj",
+    "one_of",
+    "string",
+]
 
 Schema = dict[str, Any]
 
+# ---- builders: `about` is the description in the OpenAPI document
 
-def _object(about: str = "", *, optional: tuple[str, ...] = (), **properties: Schema) -> Schema:
-    """An object that has these properties, all but the optional ones always, and no other."""
+
+def obj(about: str = "", optional: Sequence[str] = (), /, **properties: Schema) -> Schema:
+    """An object with these properties and no others; all but the `optional` ones are required."""
     required = [name for name in properties if name not in optional]
-    found: Schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return {**found, "description": about} if about else found
+    schema: Schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {**schema, "description": about} if about else schema
 
 
-def _list(items: Schema, about: str = "") -> Schema:
-    return {"type": "array", "items": items, **({"description": about} if about else {})}
+def array(items: Schema, about: str = "", **bounds: int) -> Schema:
+    """A list; `bounds` are minItems and maxItems."""
+    return {"type": "array", "items": items, **bounds, **({"description": about} if about else {})}
+
+
+def integer(about: str, least: int = 0, **bounds: int) -> Schema:
+    """An integer >= `least`; `bounds` is maximum."""
+    return {"type": "integer", "minimum": least, **bounds, "description": about}
+
+
+def string(about: str, **bounds: int) -> Schema:
+    """A text; `bounds` is maxLength."""
+    return {"type": "string", **bounds, "description": about}
+
+
+def boolean(about: str) -> Schema:
+    """True or false."""
+    return {"type": "boolean", "description": about}
+
+
+def enum(values: Sequence[str], about: str) -> Schema:
+    """One of these words."""
+    return {"type": "string", "enum": list(values), "description": about}
+
+
+def one_of(*schemas: Schema, about: str) -> Schema:
+    """A value of one of these schemas."""
+    return {"oneOf": list(schemas), "description": about}
 
 
 def _number(about: str) -> Schema:
     return {"type": "number", "description": about}
 
 
-def _whole(about: str) -> Schema:
-    return {"type": "integer", "minimum": 0, "description": about}
+# ---- the check
 
 
-def _text(about: str) -> Schema:
-    return {"type": "string", "description": about}
+def matches(value: Any, schema: Schema) -> bool:
+    """True if a value that came from JSON matches a schema of the kinds that requests have."""
+    match schema:
+        case {"oneOf": schemas}:
+            return any(matches(value, one) for one in schemas)
+        case {"enum": words}:
+            return isinstance(value, str) and value in words
+        case {"type": "boolean"}:
+            return type(value) is bool
+        case {"type": "integer", "minimum": least, "maximum": most}:
+            return type(value) is int and least <= value <= most
+        case {"type": "string", "maxLength": most}:
+            return isinstance(value, str) and len(value) <= most
+        # One pass without recursion: a query may hold tens of thousands of numbers.
+        case {"type": "array", "items": {"type": "number"}}:
+            return isinstance(value, list) and all(type(number) in (int, float) for number in value)
+        case {"type": "array", "items": items, "maxItems": most}:
+            least = schema.get("minItems", 0)
+            return isinstance(value, list) and least <= len(value) <= most and all(matches(v, items) for v in value)
+        case {"type": "object", "properties": properties}:
+            return (
+                isinstance(value, dict)
+                and value.keys() == properties.keys()
+                and all(matches(value[name], properties[name]) for name in properties)
+            )
+    return isinstance(value, dict)
 
 
-TEXT = {"type": ["string", "null"], "description": "The document's text, null where the index holds none."}
+# ---- answers
+
+TEXT = {"type": ["string", "null"], "description": "The document's text; null if the index holds none."}
 METADATA = {"type": "object", "description": "The document's metadata."}
-GENERATION = _whole("The generation of the index that answered: each write makes the next one.")
-KIND = {"enum": ["text", "marker", "expansion"], "description": "What the user wrote, what frames it, or [MASK]."}
+GENERATION = integer("The generation of the index that answered. Each write makes the next generation.")
+KIND = {
+    "enum": ["text", "marker", "expansion"],
+    "description": "text: from the text. marker: added by the model. expansion: a [MASK] token of the query.",
+}
 SPAN = {
     "type": ["array", "null"],
     "items": {"type": "integer"},
@@ -41,87 +116,85 @@ SPAN = {
     "maxItems": 2,
     "description": "Start and end in the text, in Unicode code points; null for a marker.",
 }
-ROWS = _list({"type": "integer"}, "Which tokens.")
+ROWS = array({"type": "integer"}, "The numbers of its tokens.")
 
-HIT = _object(
-    rank=_whole("1 is the best."),
-    score=_number("MaxSim of the query with the vectors that are held."),
-    id=_text("The document's id."),
+HIT = obj(
+    rank=integer("1 is the best."),
+    score=_number("MaxSim of the query and the stored vectors."),
+    id=string("The document's id."),
     text=TEXT,
     metadata=METADATA,
 )
-HITS = _list(HIT, "Best first: score descending, then age.")
-TOOK = _object(encode=_number("Milliseconds."), search=_number("Milliseconds."))
-SEARCH = _object(hits=HITS, generation=GENERATION, took_ms=TOOK)
-SEARCH_MANY = _object(results=_list(_object(hits=HITS), "One a query."), generation=GENERATION, took_ms=TOOK)
+HITS = array(HIT, "Best first: by descending score, then oldest first.")
+TOOK = obj(encode=_number("Milliseconds."), search=_number("Milliseconds."))
+SEARCH = obj(hits=HITS, generation=GENERATION, took_ms=TOOK)
+SEARCH_MANY = obj(results=array(obj(hits=HITS), "One per query."), generation=GENERATION, took_ms=TOOK)
 
-MATCH = _object(
-    "A query token and the document token that answered it best.",
-    query_token=_text("As the vocabulary spells it."),
+MATCH = obj(
+    "A query token and its most similar document token.",
+    query_token=string("As in the vocabulary."),
     kind=KIND,
-    document_token=_text("As the vocabulary spells it."),
-    document_row=_whole("Which document token."),
-    similarity=_number("Of the two."),
+    document_token=string("As in the vocabulary."),
+    document_row=integer("The number of the document token."),
+    similarity=_number("The similarity of the two tokens."),
     span=SPAN,
-    text=_text("What stands there in the document."),
+    text=string("The document's text at that place."),
 )
-WORD = _object(
+WORD = obj(
     "A word of the query, a marker, or all expansion tokens together.",
-    text=_text("As the user wrote it."),
+    text=string("As the user wrote it."),
     kind=KIND,
     rows=ROWS,
-    similarity=_number("What it adds to the score."),
-    found={"type": "array", "description": "Words of the document, each with how many of the tokens it answered."},
+    similarity=_number("Its share of the score."),
+    found={"type": "array", "description": "Words of the document, each with the number of tokens that it matched."},
 )
-SEGMENT = _object(
-    "A piece of the document; their texts joined are its text.",
-    text=_text("Empty for a marker that answered something."),
-    token=_text("That marker, else empty."),
+SEGMENT = obj(
+    "A piece of the document. The texts of all pieces joined are the document's text.",
+    text=string("Empty for a marker that matched a query token."),
+    token=string("That marker, else empty."),
     rows=ROWS,
-    answers=_list(
-        _object(word=_whole("Which word of the query."), similarity=_number("The greatest.")),
-        "The words of the query that it answered, the closest first.",
+    answers=array(
+        obj(word=integer("The number of the query word."), similarity=_number("The highest similarity.")),
+        "The query words that it matched, the most similar first.",
     ),
 )
-EXPLAIN = _object(
-    "Why a document matched; the similarities of the matches add up to the score.",
-    id=_text("The document's id."),
+EXPLAIN = obj(
+    "Why a document matched. The similarities of the matches add up to the score.",
+    ("document_tokens", "similarities"),
+    id=string("The document's id."),
     text=TEXT,
     metadata=METADATA,
     generation=GENERATION,
     score=_number("MaxSim."),
-    matches=_list(MATCH, "One a query token."),
-    words=_list(WORD, "The query."),
-    segments=_list(SEGMENT, "The document."),
-    document_tokens=_list({"type": "string"}, "With `matrix`: the document's tokens."),
-    similarities=_list(_list({"type": "number"}), "With `matrix`: [query tokens, document tokens]."),
-    optional=("document_tokens", "similarities"),
+    matches=array(MATCH, "One per query token."),
+    words=array(WORD, "The query."),
+    segments=array(SEGMENT, "The document."),
+    document_tokens=array({"type": "string"}, "With `matrix`: the document's tokens."),
+    similarities=array(array({"type": "number"}), "With `matrix`: [query tokens, document tokens]."),
 )
 
-RESULT = _object(
-    index=_whole("Which of the documents."),
-    relevance_score=_number("MaxSim over the number of query tokens: at most 1."),
-    document=_object(text=_text("Its text.")),
-    optional=("document",),
+RESULT = obj(
+    "",
+    ("document",),
+    index=integer("The document's place in the request, from 0."),
+    relevance_score=_number("MaxSim divided by the number of query tokens: at most 1."),
+    document=obj(text=string("The document's text.")),
 )
-RERANK = _object(model=_text("The model's content hash."), results=_list(RESULT, "Best first."))
-ENCODE = _object(
-    model=_text("The model's content hash."),
-    dim=_whole("Columns of a vector."),
-    vectors={
-        "type": "array",
-        "description": "One a text: rows of numbers, or base64.",
-        "items": {"oneOf": [{"type": "string"}, _list(_list({"type": "number"}))]},
-    },
+RERANK = obj(model=string("The model's content hash."), results=array(RESULT, "Best first."))
+ENCODE = obj(
+    model=string("The model's content hash."),
+    dim=integer("Numbers per vector."),
+    vectors=array({"oneOf": [{"type": "string"}, array(array({"type": "number"}))]}, "One per text: rows, or base64."),
 )
 
-INFO = {"type": "object", "description": "What the index holds and how, as `Index.info` says it."}
-STATUS = _object(status=_text("ok"))
-ERROR = _object(
-    error=_object(
-        code=_text("One of a closed list."),
-        message=_text("What was expected, what was found."),
-        request_id=_text("Also in the header X-Request-ID, and in the service's log."),
-        optional=("request_id",),
+INFO = {"type": "object", "description": "What the index holds and how, as `Index.info` returns it."}
+STATUS = obj(status=string("ok"))
+ERROR = obj(
+    error=obj(
+        "",
+        ("request_id",),
+        code=string("One of a closed list."),
+        message=string("What was expected and what was found."),
+        request_id=string("Also in the header X-Request-ID, and in the service's log."),
     )
 )

@@ -1,14 +1,9 @@
-"""The service behind a socket: uvicorn, made careful."""
+"""The service at a socket: who may use which address, and uvicorn's settings."""
 
 import ipaddress
-import os
-import signal
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import uvicorn
 from threadpoolctl import threadpool_limits
@@ -22,20 +17,19 @@ from .timeouts import protocol_for
 
 try:
     import resource
-except ImportError:  # not on Windows, where sockets are no files
+except ImportError:  # Windows, where sockets are not files
     resource = None  # type: ignore[assignment]
 
 __all__ = ["Bound", "bind"]
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
-SHORTEST_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 BACKLOG = 1024
-FILES = 1024  # that may be open besides connections: an index has three a segment
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A service that listens and does not answer yet."""
+    """A service whose socket listens, and that does not answer before `run`."""
 
     server: uvicorn.Server
     socket: socket.socket
@@ -43,8 +37,11 @@ class Bound:
     limits: ServiceLimits
 
     def run(self) -> None:
-        """Answer until SIGTERM or SIGINT, or until `server.should_exit` is set; then finish what runs."""
-        with _signals_end_it(), threadpool_limits(self.limits.inner_threads, user_api="blas"):
+        """Answer until SIGTERM, SIGINT or `server.should_exit`, then finish the running requests.
+
+        After that the signal is raised again, as `uvicorn.Server.run` does it.
+        """
+        with threadpool_limits(self.limits.inner_threads, user_api="blas"):
             self.server.run(sockets=[self.socket])
 
 
@@ -57,98 +54,69 @@ def bind(
     token: str | None = None,
     hosts: frozenset[str] = frozenset(),
 ) -> Bound:
-    """A service at an address; `port` 0 takes a free one.
+    """A service of the index `live` at an address.
 
-    An address other than this machine's own needs a `token`, which every request then brings as a bearer token.
-    `hosts` are further names by which the service may be called; with a token and none of them, any name will do.
-    Raises `InvalidInput`, and `OSError` where the address cannot be had.
+    host    an address of another kind than loopback needs a token
+    port    0 takes a free one
+    limits  the default limits if None
+    token   every request must then bring it as a bearer token
+    hosts   more names that requests may have in their Host header; with a token and no names, any name is allowed
+
+    Raises `InvalidInput`, and `OSError` if the address cannot be used.
     """
     limits = limits or ServiceLimits()
-    family, address = _resolve(host, port)
-    access = _access(address[0], token, hosts)
-    _allow_connections(limits.connections)
-    server = uvicorn.Server(_config(create_app(live, limits, access), limits))
-    listening = _listen(family, address)
-    name, taken = listening.getsockname()[:2]
-    url = f"http://{f'[{name}]' if ':' in name else name}:{taken}/"
-    return Bound(server, listening, url, limits)
-
-
-def _check_token(token: str) -> str:
-    """The token, if it is long enough and fits into a header. Raises `InvalidInput`."""
-    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise InvalidInput(f"a token has at least {SHORTEST_TOKEN} printable ASCII characters without spaces")
-    return token
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    access = _access(str(address[0]), token, hosts)
+    _allow_open_files()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(live, limits, access),
+            http=protocol_for(limits),
+            ws="none",
+            lifespan="on",
+            loop="asyncio",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            h11_max_incomplete_event_size=limits.head_bytes,
+            timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # call_later takes floats
+            timeout_graceful_shutdown=limits.drain_seconds,  # type: ignore[arg-type]  # and wait_for too
+        )
+    )
+    listening = socket.create_server(
+        (str(address[0]), int(address[1])),
+        family=family,
+        backlog=BACKLOG,
+        dualstack_ipv6=family == socket.AF_INET6 and socket.has_dualstack_ipv6(),
+    )
+    # Accepted connections inherit this. asyncio sets it only where the socket names its protocol, as this one does not.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    name, number = listening.getsockname()[:2]
+    return Bound(server, listening, f"http://{f'[{name}]' if ':' in name else name}:{number}/", limits)
 
 
 def _access(address: str, token: str | None, hosts: frozenset[str]) -> Access:
-    """Who may ask a service at this address. Raises `InvalidInput` for one that is open to others without a token."""
-    if token is not None:
-        return Access(_check_token(token), frozenset(hosts) | LOCAL_NAMES if hosts else None)
-    if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+    """The access rules at this address. Raises `InvalidInput` for a weak token, or if other machines need none."""
+    if token is None:
+        if not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+            raise InvalidInput(
+                f"expected a token, as other machines can reach {address}, found none; "
+                "give a token (--token-file or REFCOLBERT_TOKEN), or listen at 127.0.0.1"
+            )
+    elif len(token) < MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidInput(
-            f"{address} can be reached by other machines: give a token (--token-file or REFCOLBERT_TOKEN), "
-            "or listen at 127.0.0.1"
+            f"expected a token of at least {MIN_TOKEN_LENGTH} printable ASCII characters without spaces, found one of "
+            f"{len(token)} characters; choose another one"
         )
-    return Access(None, frozenset(hosts) | LOCAL_NAMES)
+    return Access(token, None if token and not hosts else hosts | LOCAL_NAMES)
 
 
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, address = found[0]
-    return family, (str(address[0]), int(address[1]))
-
-
-def _listen(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
-    """A listening socket. It names its protocol: else asyncio would not know TCP, and leave small packets to wait."""
-    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
-        listening.bind(address)
-        listening.listen(BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    return listening
-
-
-def _config(app: Any, limits: ServiceLimits) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http=protocol_for(limits),
-        ws="none",
-        lifespan="on",
-        loop="asyncio",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        h11_max_incomplete_event_size=limits.head_bytes,
-        timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]  # it goes to call_later, which takes both
-        timeout_graceful_shutdown=limits.drain_seconds,  # type: ignore[arg-type]  # and this one to wait_for
-    )
-
-
-def _allow_connections(connections: int) -> None:
-    """Raise the number of files that may be open, where it is too low for so many connections."""
-    if resource is None:
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + FILES if hard == resource.RLIM_INFINITY else min(connections + FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@contextmanager
-def _signals_end_it() -> Iterator[None]:
-    """Uvicorn drains at SIGTERM and SIGINT, then raises the signal once more: that one ends nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # where no signal is handled
-        return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _allow_open_files() -> None:
+    """Open as many files as the system allows, as Go does: the usual default of 1,024 is below our connections."""
+    if resource is not None:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        # macOS refuses its own hard limit.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,6 +1,13 @@
-"""HTTP/1.1 by uvicorn and h11, with a clock on everything that a client may draw out.
+"""uvicorn's HTTP/1.1 protocol with the time limits that it lacks.
 
-uvicorn alone waits for ever for the rest of a head or a body, and for a client that does not read its answer.
+uvicorn has a limit only on the idle time after an answer. It has no setting, and gives ASGI middleware no chance, for
+these cases, in which a client would keep a connection for ever:
+
+- a new connection that sends nothing, or a request head that never ends: the application is called after the head;
+- a body that never ends, after the application has refused the request without reading it;
+- a client that does not read its answer: the answer waits in the transport, after the application has returned.
+
+It also closes no connection above a number of them, and answers a malformed request with plain text.
 """
 
 import asyncio
@@ -13,82 +20,82 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from .http_errors import CODES, error_body
 from .limits import ServiceLimits
 
-__all__ = ["ClockedProtocol", "protocol_for"]
+__all__ = ["TimedProtocol", "protocol_for"]
 
-ARRIVING = (h11.IDLE, h11.SEND_BODY)  # states of a client whose request is not here whole
-SILENT = (h11.IDLE, h11.SEND_RESPONSE)  # states in which we have not begun an answer
-HINTS = {431: "head_too_large", 501: "not_implemented"}
+ARRIVING = (h11.IDLE, h11.SEND_BODY)  # the client's state while its request is not complete
+UNANSWERED = (h11.IDLE, h11.SEND_RESPONSE)  # our state before an answer has begun
+HINTS = {431: "head_too_large", 501: "not_implemented"}  # h11's statuses other than 400
 
 
-class ClockedProtocol(H11Protocol):
-    """One connection. A request must arrive whole in time, and an answer must be taken in time."""
+class TimedProtocol(H11Protocol):
+    """One connection. A head, a body and the reading of an answer each have a limited time."""
 
-    limits = ServiceLimits()
+    limits: ServiceLimits
+    _reading: asyncio.TimerHandle | None = None
+    _writing: asyncio.TimerHandle | None = None
+    _timed_state: Any = None  # the client's state that `_reading` limits
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn does so too
-        """Begin; the first request is on the clock at once."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Accept a connection, and limit the time until its first request."""
         super().connection_made(transport)
-        self._reading: asyncio.TimerHandle | None = None
-        self._writing: asyncio.TimerHandle | None = None
-        self._awaited: Any = None  # the client's state for which the clock of reading runs
-        transport.set_write_buffer_limits(high=0)  # so that every byte that is not taken stops the clock's wait
+        # pause_writing is then called for every byte that the client has not taken.
+        transport.set_write_buffer_limits(high=0)
         if len(self.connections) > self.limits.connections:
             transport.abort()
         else:
-            self._watch()
+            self._limit_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End; no clock runs on."""
-        self._stop_reading()
-        self._stop_writing()
+        """Stop both timers."""
+        _cancel(self._reading)
+        _cancel(self._writing)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take some bytes. The clock of a request that is not whole runs on from its first byte."""
+        """Take some bytes of a request."""
         super().data_received(data)
-        self._watch()
+        self._limit_reading()
 
     def on_response_complete(self) -> None:
-        """Go on with what was sent ahead: the clock of idle connections is not that of a request."""
+        """Begin with a request that was sent before the answer to the one before it."""
         super().on_response_complete()
+        # An idle connection has uvicorn's own limit.
         if self.conn.their_state is not h11.IDLE:
             self._unset_keepalive_if_required()
-            self._watch()
+            self._limit_reading()
 
     def pause_writing(self) -> None:
-        """Some of the answer was not taken at once: give it its time."""
+        """Limit the time until the client has taken all that was written."""
         super().pause_writing()
         self._writing = self.loop.call_later(self.limits.answer_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """All was taken."""
-        self._stop_writing()
+        """The client has taken everything."""
+        _cancel(self._writing)
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no request. Called by uvicorn while it handles h11's error, which has the better status."""
-        hint = getattr(sys.exc_info()[1], "error_status_hint", 400)
-        self._refuse(HINTS.get(hint, "invalid_request"))
+        """Answer a malformed request. uvicorn calls this in its `except`: h11's error has the better status."""
+        self._refuse(HINTS.get(getattr(sys.exc_info()[1], "error_status_hint", 400), "invalid_request"))
 
-    def _watch(self) -> None:
-        """Have a clock run while something is to arrive: one for a head, one for a body."""
+    def _limit_reading(self) -> None:
+        """Start the timer anew when the client goes on to the head or the body of a request."""
         state = self.conn.their_state
-        if self._reading is not None and (self.transport.is_closing() or state is not self._awaited):
-            self._stop_reading()
-        if self._reading is None and state in ARRIVING and not self.transport.is_closing():
-            self._awaited = state
-            self._reading = self.loop.call_later(self.limits.read_seconds, self._too_slow)
+        if state is not self._timed_state:
+            self._timed_state = state
+            _cancel(self._reading)
+            if state in ARRIVING:
+                self._reading = self.loop.call_later(self.limits.read_seconds, self._too_slow)
 
     def _too_slow(self) -> None:
-        self._reading = None
-        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]:
-            self.transport.close()  # nothing was begun
-        elif not self.transport.is_closing():
+        begun = self.conn.their_state is not h11.IDLE or self.conn.trailing_data[0]
+        if begun and not self.transport.is_closing():
             self._refuse("too_slow")
+        self.transport.close()
 
     def _refuse(self, code: str) -> None:
-        """Say no, unless an answer has begun, and close."""
-        if self.conn.our_state in SILENT:
+        """Send an error, unless an answer has begun, and close."""
+        if self.conn.our_state in UNANSWERED:
             status, message = CODES[code]
             body = error_body(code, message)
             headers = {"content-type": "application/json", "content-length": str(len(body)), "connection": "close"}
@@ -97,17 +104,12 @@ class ClockedProtocol(H11Protocol):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
 
-    def _stop_reading(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            self._reading = None
 
-    def _stop_writing(self) -> None:
-        if self._writing is not None:
-            self._writing.cancel()
-            self._writing = None
+def protocol_for(limits: ServiceLimits) -> type[TimedProtocol]:
+    """The protocol with these limits: uvicorn takes a class, and creates one object per connection."""
+    return type("Protocol", (TimedProtocol,), {"limits": limits})
 
 
-def protocol_for(limits: ServiceLimits) -> type[ClockedProtocol]:
-    """The protocol with these limits: uvicorn makes one object a connection."""
-    return type("Protocol", (ClockedProtocol,), {"limits": limits})
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()

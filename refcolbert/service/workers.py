@@ -1,8 +1,7 @@
-"""Threads that answer, and the bounded queue before them.
+"""Threads that answer requests, and their bounded queue.
 
-NumPy and ONNX Runtime release the interpreter's lock, so a few threads use all cores. A thread that becomes free takes
-its share of the queries that wait and encodes them together: a matrix product of many rows costs less for each. Nobody
-waits for a batch to fill.
+NumPy and ONNX Runtime release the GIL, so a few threads use all cores. A free thread takes its share of the waiting
+queries and encodes them in one batch, which costs less per query. No query waits for a batch to fill.
 """
 
 import asyncio
@@ -29,24 +28,22 @@ class _Job:
     call: Call
     answer: "Future[bytes]" = field(default_factory=Future)
 
-    def goes_with(self, other: "_Job") -> bool:
-        """Whether the queries of both may be encoded together."""
-        return self._has_words and other._has_words and self.call.served is other.call.served
-
-    @property
-    def _has_words(self) -> bool:
-        return self.endpoint.together and isinstance(self.call.asked["query"], str)
+    def batches_with(self, other: "_Job") -> bool:
+        """True if the queries of both may be encoded together: both are texts for the same generation."""
+        texts = all(job.endpoint.batched and isinstance(job.call.fields["query"], str) for job in (self, other))
+        return texts and self.call.served is other.call.served
 
 
 class Workers:
-    """`limits.threads` threads. Made and closed in one event loop."""
+    """`limits.threads` threads. They start and are closed in one event loop."""
 
     def __init__(self, limits: ServiceLimits) -> None:
         self._limits = limits
         self._waiting: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._open = True
-        self._threads = [  # daemons: a second SIGINT ends the process though they still work
+        # Daemons, so that a second SIGINT ends the process while they work.
+        self._threads = [
             threading.Thread(target=self._work, name=f"answer-{i}", daemon=True) for i in range(limits.threads)
         ]
         for thread in self._threads:
@@ -54,13 +51,13 @@ class Workers:
 
     @property
     def waiting(self) -> int:
-        """Requests that no thread has taken yet."""
+        """The number of requests that no thread has taken yet."""
         return len(self._waiting)
 
     async def answer(self, endpoint: Endpoint, call: Call) -> bytes:
-        """The answer as JSON. Raises `Refusal` when too many wait or it takes too long, and what the endpoint raises.
+        """The answer as JSON. It is never computed if this is cancelled before a thread has taken the job.
 
-        Cancelled before a thread has taken it, it is never computed.
+        Raises `Refusal` if too many requests wait or the answer takes too long, and the errors of the endpoint.
         """
         job = _Job(endpoint, call)
         with self._changed:
@@ -73,16 +70,13 @@ class Workers:
         except TimeoutError:
             raise Refusal("timeout", headers={"retry-after": "1"}) from None
         finally:
-            self._forget(job)
-
-    def _forget(self, job: _Job) -> None:
-        """Let what was given up no longer take a place in the queue."""
-        if job.answer.cancelled():
-            with self._changed, suppress(ValueError):
-                self._waiting.remove(job)
+            # A cancelled job must not keep its place in the queue.
+            if job.answer.cancelled():
+                with self._changed, suppress(ValueError):
+                    self._waiting.remove(job)
 
     def close(self) -> None:
-        """Answer what waits, then end the threads."""
+        """Answer the waiting requests, then end the threads."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
@@ -93,35 +87,35 @@ class Workers:
         while jobs := self._take():
             started = [job for job in jobs if job.answer.set_running_or_notify_cancel()]
             if len(started) > 1:
-                _prepare([job.call for job in started])
+                _encode([job.call for job in started])
             for job in started:
                 _run(job)
 
     def _take(self) -> list[_Job]:
-        """The job that waits longest and those behind it that go with it, a fair share; none when all is done."""
+        """The oldest job and those behind it that batch with it, at most a fair share; none after `close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or not self._open)
             share = min(-(-len(self._waiting) // len(self._threads)), self._limits.together)
             jobs: list[_Job] = []
             while self._waiting and len(jobs) < max(share, 1):
-                if jobs and not jobs[0].goes_with(self._waiting[0]):
+                if jobs and not jobs[0].batches_with(self._waiting[0]):
                     break
                 jobs.append(self._waiting.popleft())
             return jobs
 
 
-def _prepare(calls: list[Call]) -> None:
-    """Encode the queries of several calls together. What cannot be encoded is left to fail alone."""
+def _encode(calls: list[Call]) -> None:
+    """Encode the queries of several calls together. After an error each call encodes its own query."""
     try:
         encode_together(calls)
     except Exception:
-        log.debug("queries that cannot be encoded together are encoded one by one", exc_info=True)
+        log.debug("the queries of a batch are encoded one by one", exc_info=True)
 
 
 def _run(job: _Job) -> None:
     try:
         answer = to_json(job.endpoint.answer(job.call))
-    except BaseException as error:  # noqa: BLE001 - it belongs to whoever awaits the answer
+    except BaseException as error:  # noqa: BLE001 - it is raised where the answer is awaited
         job.answer.set_exception(error)
     else:
         job.answer.set_result(answer)

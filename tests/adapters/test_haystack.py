@@ -83,7 +83,7 @@ def test_a_model_is_named_where_the_index_cannot_find_its_own(index, encoder):
 
 
 def test_reranking_is_rerank(encoder):
-    """Order and scores are those of `rerank`, and what was passed in is unchanged, when documents are ranked."""
+    """Documents are ranked as by `rerank`, and the documents that were passed in stay unchanged."""
     texts = ["the cat sat", "a date is parsed from a text", "strptime", "files in a folder"]
     documents = [Document(id=f"d{i}", content=text, meta={"n": i}) for i, text in enumerate(texts)]
     ranker = ColBERTRanker(encoder)
@@ -104,7 +104,7 @@ def test_a_ranker_loads_its_model_by_name(encoder):
 
 def test_a_document_without_content_is_refused(encoder):
     """A ranker reads text: a document that has none is a typed error."""
-    with pytest.raises(InvalidInput, match="'x' has no text"):
+    with pytest.raises(InvalidInput, match="none in 'x'"):
         ColBERTRanker(encoder).run(QUERY, [Document(id="x")])
 
 
@@ -155,8 +155,8 @@ def test_dates_may_be_dates():
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        ({"field": "content", "operator": "==", "value": "x"}, "metadata alone"),
-        ({"field": "meta.t", "operator": ">", "value": "b"}, "ISO dates"),
+        ({"field": "content", "operator": "==", "value": "x"}, "filter on metadata"),
+        ({"field": "meta.t", "operator": ">", "value": "b"}, "ISO date"),
         ({"field": "meta.t", "operator": "in", "value": "b"}, "list of values"),
         ({"field": "meta.t", "operator": "~", "value": "b"}, "unknown operator '~'"),
         ({"field": "meta.t", "value": "b"}, "field, operator and value"),
@@ -166,6 +166,6 @@ def test_dates_may_be_dates():
     ],
 )
 def test_what_is_no_filter_is_refused(filters, message):
-    """Anything that cannot be said in refcolbert's filters is a typed error."""
+    """A filter that refcolbert cannot express raises InvalidInput."""
     with pytest.raises(InvalidInput, match=message):
         where_of(filters)

@@ -40,7 +40,7 @@ def test_filters_and_arguments_pass_through(index):
 
 
 def test_async_and_batches_answer_alike(index):
-    """`ainvoke`, with arguments, and `batch` give what `invoke` gives."""
+    """`ainvoke`, with arguments, and `batch` return the same as `invoke`."""
     retriever = ColBERTRetriever(index=index)
     assert asyncio.run(retriever.ainvoke(QUERY, k=2)) == retriever.invoke(QUERY, k=2)
     assert retriever.batch([QUERY, "rows of a table"]) == [retriever.invoke(QUERY), retriever.invoke("rows of a table")]
@@ -60,12 +60,12 @@ def test_a_pickled_retriever_opens_the_index_again(index):
 
 def test_a_document_without_text_is_refused(textless):
     """There is no empty page content when the index was given vectors alone."""
-    with pytest.raises(InvalidInput, match="'a' has no text"):
+    with pytest.raises(InvalidInput, match="none in 'a'"):
         ColBERTRetriever(index=textless).invoke(QUERY)
 
 
 def test_reranking_is_rerank(encoder):
-    """Order and scores are those of `rerank`, and what was passed in is unchanged, when documents are compressed."""
+    """Documents are ranked as by `rerank`, and the documents that were passed in stay unchanged."""
     texts = ["the cat sat", "a date is parsed from a text", "strptime", "files in a folder"]
     documents = [Document(id=f"d{i}", page_content=text, metadata={"n": i}) for i, text in enumerate(texts)]
     found = ColBERTReranker(encoder=encoder, top_n=3).compress_documents(documents, QUERY)

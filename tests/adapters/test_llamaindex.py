@@ -37,7 +37,7 @@ def test_filters_pass_through(index):
 
 def test_a_document_without_text_is_refused(textless):
     """There is no empty node when the index was given vectors alone."""
-    with pytest.raises(InvalidInput, match="'a' has no text"):
+    with pytest.raises(InvalidInput, match="none in 'a'"):
         ColBERTRetriever(textless).retrieve(QUERY)
 
 
@@ -52,7 +52,7 @@ def nodes():
 
 @pytest.mark.parametrize("mode", [MetadataMode.NONE, MetadataMode.EMBED])
 def test_reranking_is_rerank(encoder, mode):
-    """Order and scores are those of `rerank` on what a node shows in the chosen mode."""
+    """Order and scores are the same as of `rerank` on the nodes' content in the chosen mode."""
     given = nodes()
     texts = [n.node.get_content(metadata_mode=mode) for n in given]
     found = ColBERTReranker(encoder, top_n=2, metadata_mode=mode).postprocess_nodes(given, query_str=QUERY)
@@ -74,7 +74,7 @@ def test_a_reranker_comes_back_from_its_dictionary(encoder):
 
 def test_reranking_needs_a_query(encoder):
     """Nodes without a query are a typed error."""
-    with pytest.raises(InvalidInput, match="needs a query"):
+    with pytest.raises(InvalidInput, match="expected a query"):
         ColBERTReranker(encoder).postprocess_nodes(nodes())
 
 
@@ -124,7 +124,7 @@ def test_filters_nest(index):
 
 @pytest.mark.parametrize("operator", ["any", "all", "contains", "text_match", "text_match_insensitive", "is_empty"])
 def test_what_no_filter_says_is_refused(operator):
-    """Operators on lists and on parts of texts are typed errors that name what there is."""
+    """Operators on lists and on parts of texts raise InvalidInput, which names the supported operators."""
     with pytest.raises(InvalidInput, match=f"'{operator}' on 'tags'.*expected one of ==, !="):
         where_of(MetadataFilters.from_dicts([{"key": "tags", "value": ["x"], "operator": operator}]))
 

@@ -1,4 +1,4 @@
-"""What holds of the adapters where no framework is installed; tests/adapters has the rest."""
+"""Adapters without their framework; this runs in every environment."""
 
 import subprocess
 import sys

@@ -22,7 +22,7 @@ def no_default_model(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(encoder):
-    """Run the command line; "MODEL" among the arguments stands for the tiny model's folder."""
+    """Run the command line; "MODEL" among the arguments is replaced by the tiny model's folder."""
     from refcolbert.cli import main
 
     def invoke(*args, exit_code=0, stdin=None):

@@ -108,7 +108,7 @@ def test_an_unknown_metric_is_refused(evaluate, metric):
 
 
 def test_files_of_another_kind_are_refused(run, index, beir):
-    """What is no judgement, and what is no run, is named by file and line."""
+    """A line that is not a judgement, or not of a run, is named by file and number."""
     corpus = beir / "corpus.jsonl"
     options = ["--queries", beir / "queries.jsonl", "--qrels", corpus]
     assert "corpus.jsonl:1" in run("eval", index, *options, exit_code=1).stderr
@@ -118,13 +118,13 @@ def test_files_of_another_kind_are_refused(run, index, beir):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "give one of the two"),
-        (["index", "--run", "QRELS"], "give one of the two"),
-        (["index"], "--queries"),
+        ([], "found neither"),
+        (["index", "--run", "QRELS"], "found both"),
+        (["index"], "requires --queries"),
     ],
     ids=["neither", "both", "no queries"],
 )
 def test_answers_come_from_an_index_or_a_file(run, index, beir, args, message):
-    """Wrong usage says which of the two is missing or too many."""
+    """The error names the option that is missing or one too many."""
     args = [str(beir / "qrels" / "test.tsv") if arg == "QRELS" else arg for arg in args]
     assert message in run("eval", *args, "--qrels", beir, exit_code=2).stderr

@@ -27,7 +27,7 @@ def index(tmp_path_factory, encoder):
 
 
 def in_a_terminal(*args, **environment):
-    """What `refcolbert` writes to a terminal of its own."""
+    """The output of `refcolbert` in a terminal of its own."""
     main_end, other_end = pty.openpty()
     clean = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     command = [sys.executable, "-c", "from refcolbert.cli import main; main()", *map(str, args)]
@@ -50,7 +50,7 @@ def _read(end):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pty")
 def test_a_terminal_gets_colors(index):
-    """On a terminal words are colored as the query's, and only what colors sends an escape sequence."""
+    """On a terminal words have the colors of the query's words, and only colors are escape sequences."""
     shown = in_a_terminal("explain", index, "parse a date")
     plain = ANSI.sub("", shown)
     assert "\x1b" in shown
@@ -71,7 +71,7 @@ def test_a_terminal_without_colors_gets_none(index, environment):
 
 
 def test_colors_can_be_forced_and_forbidden(index, monkeypatch):
-    """--color says it whatever stdout is, also against NO_COLOR."""
+    """--color overrides both the kind of stdout and NO_COLOR."""
     monkeypatch.setenv("NO_COLOR", "1")
     forced = CliRunner().invoke(main, ["explain", str(index), "parse a date", "--color", "always"]).stdout
     never = CliRunner().invoke(main, ["explain", str(index), "parse a date", "--color", "never"]).stdout
@@ -81,7 +81,7 @@ def test_colors_can_be_forced_and_forbidden(index, monkeypatch):
 
 
 def test_the_table_adds_up(encoder):
-    """Each query word has a line whose number is what it adds; expansion tokens share one; the last line is the sum."""
+    """Each query word has a line with its share of the score; expansion tokens share one; the last line is the sum."""
     (hit,) = rerank("parse a date", ["a date from a string"], encoder)
     *lines, last = printing.table(hit.explain()).splitlines()
     parts = [float(re.search(r" (-?\d+\.\d{3}) ", line)[1]) for line in lines]
@@ -100,7 +100,7 @@ def test_the_table_adds_up(encoder):
     ],
 )
 def test_control_characters_are_not_printed(text, shown):
-    """A text keeps tabs, newlines and every visible character; what commands a terminal is replaced."""
+    """A text keeps tabs, newlines and every visible character; other control characters are replaced."""
     assert printing.printable(text) == shown
 
 

@@ -33,7 +33,7 @@ def start(*args, **options):
 
 
 def complete(shell, words):
-    """What the program answers to a shell that completes the last of `words`."""
+    """The program's answer to a shell that completes the last of `words`."""
     asked = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
     if shell == "fish":
         asked["COMP_CWORD"] = words[-1]
@@ -61,7 +61,7 @@ def test_the_exit_code_says_how_it_ended(index, run, tmp_path, args, code):
 
 
 def test_a_closed_pipe_ends_quietly(index):
-    """Whoever reads may stop: exit code 141, nothing on stderr."""
+    """A reader that closes the pipe ends the program with exit code 141 and nothing on stderr."""
     process = start("search", index, "a date", stdin=subprocess.DEVNULL)
     process.stdout.close()
     assert process.stderr.read() == ""
@@ -80,7 +80,7 @@ def test_an_interrupted_build_goes_on_where_it_stopped(tmp_path, encoder):
         assert time.monotonic() < until
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    assert process.stderr.read() == "Interrupted; the same command goes on from here.\n"
+    assert process.stderr.read() == "Interrupted. The same command continues from here.\n"
     assert process.wait(timeout=120) == 130
     assert not (tmp_path / "new").exists()
     for name in ("new", "whole"):
@@ -132,7 +132,7 @@ def test_a_terminal_sees_progress_with_rate_and_time_left(tmp_path, beir, encode
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_verbs_and_options_are_completed(shell):
-    """Each shell is told verbs that begin so, with a word on each where it shows one, and a verb's options."""
+    """Each shell completes the beginning of a verb, of an option and of a value."""
     found = set(re.findall(r"^plain[,\n](\w+)", complete(shell, ["refcolbert", "s"]), re.MULTILINE))
     assert found == {"search", "serve", "snapshot"}
     assert "--passages" in complete(shell, ["refcolbert", "add", "--pa"])
@@ -181,7 +181,7 @@ def test_zsh_completes():
 
 # ---- JSON
 
-SAID = re.compile(r"Print JSON: (?:one|an) object(?: a line)?: (.*?)[.;]")
+SHAPE = re.compile(r"Print JSON: one object(?: per line)?: (.*?)[.;]")
 CALLS = {
     "add": ["INDEX", "TEXT", "--upsert"],
     "check": ["INDEX"],
@@ -204,11 +204,11 @@ CALLS = {
 
 
 def said(run, verb):
-    """The names that the help of a verb says its JSON has."""
+    """The names that a verb's JSON has according to its help."""
     text = " ".join(run(verb, "--help").stdout.split())
-    if "Print JSON: what `info --json` prints" in text:
+    if "Print JSON: the object that `info --json` prints" in text:
         return said(run, "info")
-    found = SAID.search(text)
+    found = SHAPE.search(text)
     return found[1].split(", ") if found else None
 
 

@@ -108,7 +108,7 @@ def test_many_queries_share_a_generation(client, index):
 
 
 def test_concurrent_queries_are_answered_each_with_its_own(client, index):
-    """Queries that are encoded together come back to whoever asked, with the scores of a query alone."""
+    """Each client gets the answer to its own query when queries are encoded together."""
     from concurrent.futures import ThreadPoolExecutor
 
     queries = [f"{word} number {i}" for i in range(40) for word in ("date", "wing", "file")]
@@ -232,7 +232,7 @@ def test_encode_is_the_encoders(client, encoder):
     ],
 )
 def test_a_mistake_is_named(client, path, body):
-    """A field that is not what it must be is 400, with a message, and nothing of the machine in it."""
+    """A wrong field is 400, with a message that shows nothing of the machine."""
     reply = client.ask("POST", path, json.dumps(body).encode())
     assert (reply.status, reply.code) == (400, "invalid_input")
     message = reply.json["error"]["message"]
@@ -263,7 +263,7 @@ def test_a_mistake_is_named(client, path, body):
     ],
 )
 def test_a_mistake_in_a_url_is_named(client, target):
-    """So is one in the parameters of GET."""
+    """A wrong parameter of GET is 400."""
     assert (client.get(target).status, client.get(target).code) == (400, "invalid_input")
 
 
@@ -324,7 +324,7 @@ def test_the_page_is_served_with_safe_headers(client):
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
 def test_other_methods_are_refused(client, method):
-    """405 says which are taken."""
+    """405 lists the allowed methods."""
     reply = client.ask(method, "/search")
     assert (reply.status, reply.code) == (405, "method_not_allowed")
     assert reply.headers["allow"] == "GET, HEAD, POST"

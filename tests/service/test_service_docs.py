@@ -37,7 +37,7 @@ def test_requests_of_the_guide_are_answered(client, line):
 
 
 def test_every_endpoint_has_a_request_and_a_line():
-    """Each path of the service stands in the table of the guide, and each endpoint is asked once."""
+    """The guide's table has each path of the service, and the guide has a request for each endpoint."""
     paths = [path for endpoint in endpoints(ServiceLimits()) for path in endpoint.paths]
     assert not [path for path in [*paths, *STATES, "/metrics"] if f"`{path}`" not in GUIDE]
     assert not [

@@ -1,4 +1,4 @@
-"""What the service refuses before it works: who may ask, how much, how long."""
+"""Access rules and limits of the service."""
 
 import json
 import socket
@@ -8,12 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import pytest
-from click.testing import CliRunner
 from servers import make_index, post_head, received, running, statuses
 
-from refcolbert.cli import main
 from refcolbert.errors import InvalidInput
-from refcolbert.service import LIMITS, Live, ServiceLimits
+from refcolbert.service import Live, ServiceLimits
 from refcolbert.service.server import bind
 
 TOKEN = "a-token-of-some-length"  # noqa: S105 - of this test
@@ -28,7 +26,7 @@ def folder(encoder, tmp_path_factory):
 
 
 class Slow:
-    """Makes searches wait until they are let go, as searches of a large index would."""
+    """Makes searches wait until `free` is set, as searches of a large index would."""
 
     def __init__(self, live, monkeypatch) -> None:
         self.free, self.begun = threading.Event(), threading.Semaphore(0)
@@ -47,7 +45,7 @@ class Slow:
 
 
 def test_other_addresses_need_a_token(folder):
-    """Without a token only this machine's own addresses are listened at; the error says what to do."""
+    """Without a token the service refuses addresses that other machines can reach, and says what to do."""
     for host in ("0.0.0.0", "::"):  # noqa: S104
         with pytest.raises(InvalidInput, match=r"--token-file or REFCOLBERT_TOKEN"):
             bind(Live(folder), host=host, port=0)
@@ -55,8 +53,8 @@ def test_other_addresses_need_a_token(folder):
 
 @pytest.mark.parametrize("token", ["", "short", "with a space in the token", "caf\u00e9" * 8, "line\nbreak" * 4])
 def test_a_weak_token_is_refused(folder, token):
-    """A token is long, printable ASCII, without spaces."""
-    with pytest.raises(InvalidInput, match="a token has at least 16"):
+    """A token that is short or not printable ASCII is refused."""
+    with pytest.raises(InvalidInput, match="expected a token of at least 16"):
         bind(Live(folder), port=0, token=token)
 
 
@@ -103,7 +101,7 @@ def test_two_tokens_are_none(folder):
     ],
 )
 def test_a_foreign_host_is_refused(folder, host, status):
-    """A page elsewhere that has its own name resolve to this machine is told no: its name is not ours."""
+    """A Host header with a foreign name is refused, which stops DNS rebinding."""
     with running(folder, hosts=frozenset({"search.internal"})) as client:
         reply = client.get("/search?q=a", Host=host)
         assert reply.status == status
@@ -111,15 +109,6 @@ def test_a_foreign_host_is_refused(folder, host, status):
 
 
 # ---- how much
-
-
-def test_every_limit_is_a_flag():
-    """Each limit has an option of `serve` with its default and its help."""
-    text = " ".join(CliRunner().invoke(main, ["serve", "--help"], terminal_width=200).output.split())
-    assert list(LIMITS) == FIELD_NAMES
-    for entry in fields(ServiceLimits):
-        assert LIMITS[entry.name].split(";")[0] in text, entry.name
-        assert f"-{entry.name.replace('_', '-')} " in text
 
 
 @pytest.mark.parametrize("name", FIELD_NAMES)
@@ -131,7 +120,7 @@ def test_a_limit_that_is_none_is_refused(name, value):
 
 
 def test_limits_of_a_request_hold(folder):
-    """Each limit on what may be asked is exact: at it 200, one more 400."""
+    """Each limit of a request is exact: 200 at the limit, 400 one above it."""
     limits = {"characters": 20, "batch": 2, "documents": 3, "k": 4, "nprobe": 5, "candidates": 6, "vectors": 7}
     cases = [
         ("/search", lambda n: {"query": "x" * n}, 20),
@@ -169,7 +158,7 @@ def test_the_head_is_bounded(folder):
 
 
 def test_a_full_queue_is_503_at_once(folder, monkeypatch):
-    """When threads and queue are full the next request is told to come back; those before it are answered."""
+    """The next request gets 503 when threads and queue are full; the requests before it are answered."""
     with running(folder, limits={"threads": 1, "queue": 2, "together": 1}) as client, ThreadPoolExecutor(3) as pool:
         slow = Slow(client.live, monkeypatch)
         first = pool.submit(client.get, "/search?q=a")
@@ -216,7 +205,7 @@ def test_what_nobody_waits_for_is_not_computed(folder, monkeypatch):
 
 
 def test_an_idle_connection_is_closed(folder):
-    """A connection that was used and then says nothing is closed after its time."""
+    """A connection that was used is closed after it was idle for too long."""
     with running(folder, limits={"idle_seconds": 0.3}) as client, client.connect() as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer, closed = received(connection)
@@ -224,7 +213,7 @@ def test_an_idle_connection_is_closed(folder):
 
 
 def test_a_client_that_does_not_read_is_let_go(folder):
-    """Answers that nobody takes hold a connection no longer than an answer may take."""
+    """A connection is closed when the client does not read its answers."""
     with running(folder, limits={"answer_seconds": 3, "drain_seconds": 1}) as client:
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)

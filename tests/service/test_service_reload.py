@@ -1,4 +1,4 @@
-"""A service that lives: it follows what writers commit without dropping a request, and ends gently."""
+"""The running service: it follows writers without dropping a request, and shuts down gracefully."""
 
 import json
 import logging
@@ -85,7 +85,7 @@ def test_writers_and_requests_do_not_meet(folder, encoder):
 
 
 def test_new_documents_are_found_and_explained(folder, encoder):
-    """What a writer adds is served soon, and counted."""
+    """A document that a writer adds is soon served and counted."""
     with running(folder, limits=SOON) as client, Index.open(folder, encoder) as writer:
         writer.add([{"id": "zebra", "text": "a zebra crosses the road"}])
         wait_for(lambda: client.post("/explain", {"query": "zebra", "id": "zebra"}).status == 200)
@@ -108,7 +108,7 @@ def test_an_index_encoded_anew_brings_its_model(folder, other_model):
 
 
 def test_a_generation_that_cannot_be_loaded_is_not_served(folder, caplog):
-    """The last whole one is served on, the log says so once, and the next whole one is taken."""
+    """The last good generation stays in use, the error is logged once, and the next good one is loaded."""
     with running(folder, limits=SOON) as client:
         manifest = (folder / "manifest.json").read_bytes()
         (folder / "manifest.json").write_bytes(manifest.replace(b'"generation"', b'"generatiom"'))
@@ -201,7 +201,7 @@ def test_the_verb_says_what_is_wrong(folder, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         cases = [
             ([tmp_path / "nothing"], "IndexNotFound"),
-            ([folder, "--token-file", tmp_path / "token"], "a token has at least 16"),
+            ([folder, "--token-file", tmp_path / "token"], "expected a token of at least 16"),
             ([folder, "--host", "0.0.0.0"], "give a token"),  # noqa: S104 - it is refused
             ([folder, "--port", taken.getsockname()[1]], "in use"),
             ([folder, "--max-k", 0], "the limit k must be"),
@@ -214,7 +214,7 @@ def test_the_verb_says_what_is_wrong(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("package", ["uvicorn", "starlette", "h11", "prometheus_client", "threadpoolctl"])
 def test_the_verb_names_the_extra(folder, package):
-    """Without one of the extra's packages it says which extra to install."""
+    """The error names the extra to install when one of its packages is missing."""
     program = f"import sys; sys.modules[{package!r}] = None; from refcolbert.cli import main; main()"
     command = [sys.executable, "-c", program, "serve", str(folder)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -223,7 +223,7 @@ def test_the_verb_names_the_extra(folder, package):
 
 
 def test_the_log_has_requests_without_their_words(process):
-    """A line a request, with its id and route; neither queries nor made-up paths stand there."""
+    """The log has one line per request with id and route, and shows neither queries nor unknown paths."""
     _, client, log = process
     client.get("/search?q=secret", **{"X-Request-ID": "mine"})
     client.get("/%0aforged%20line")

@@ -97,18 +97,18 @@ function notice(title, text, ...more) {
 
 async function nothing(asked) {
   const info = asked.where ? null : await ask("info").catch(() => null);
-  if (asked.where) notice("Nothing matches the filter", "No document has what the filter asks for.",
+  if (asked.where) notice("Nothing matches the filter", "Change the filter, or remove it.",
     element("button", { type: "button", on: { click: () => (filters.set(null), search({ keep: true })) } }, "Search without the filter"));
   else if (info?.documents === 0) empty();
-  else notice("No results", "No document can answer this.");
+  else notice("No results", "Try another query.");
 }
 
 function empty() {
-  notice("This index is empty", "Add documents, and they can be found here at once:",
+  notice("This index is empty", "Add documents, and search them here:",
     element("pre", {}, "refcolbert add INDEX documents.jsonl"));
 }
 
-const TITLES = { 0: "No connection", 400: "This cannot be searched", 503: "The service is busy" };
+const TITLES = { 0: "No connection", 400: "This query is not valid", 503: "The service is busy" };
 
 function fail(error, signal) {
   $("results").removeAttribute("aria-busy");
@@ -129,7 +129,7 @@ function askForToken(error) {
     search();
     introduce();
   };
-  notice("This service asks for a token", error.message,
+  notice("This service requires a token", error.message,
     element("form", { class: "secret", on: { submit: enter } }, field, element("button", {}, "Continue")));
 }
 

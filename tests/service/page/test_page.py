@@ -420,7 +420,7 @@ def test_what_the_service_refuses_is_said_in_its_words(visit, service):
     page = visit(service, '?q=date&where={"year":{"$near":3}}')
     page.errors_expected = True  # the browser notes a 400
     page.wait("document.querySelector('#problem:not([hidden])')")
-    assert "This cannot be searched" in page.texts("#problem h2")
+    assert "This query is not valid" in page.texts("#problem h2")
     assert "unknown filter operator" in page.texts("#problem")[0]
 
 
