@@ -1,4 +1,12 @@
-"""ColBERT retrieval in process, without torch: encode, index, update, search and explain in NumPy and ONNX Runtime."""
+"""ColBERT retrieval in one process, without torch: NumPy and ONNX Runtime alone.
+
+    Index      documents in a folder on disk: add, delete, search
+    Encoder    texts -> token vectors
+    rerank     sort texts by their score for a query, without an index
+    maxsim     the score itself
+
+`__all__` lists the public names. ARCHITECTURE.md describes the folders and the order in which to read them.
+"""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Hits: documents as answers to a query, best first, each explained on demand."""
+"""Hits: the documents that a search returns, best first. Each can explain its score."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import Query
+from .arguments import EncoderFor, Query
 from .arrays import Floats
 from .encoding.encoder import Encoder
 from .encoding.tokens import Span
@@ -17,56 +17,67 @@ from .engine.search import Result
 from .errors import RefColbertError
 from .explanation.explanation import Explanation, LabelledVectors, explain
 from .explanation.html import hit_html
-from .storage.format import Manifest
 from .storage.generation import Generation
 from .storage.groups import check_key, group_of
 
 __all__ = ["Hit", "best_of_groups", "explain_texts", "hits_of"]
 
-EncoderFor = Callable[[Manifest], Encoder]  # the encoder whose vectors an index holds
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """One document, as it answered one query."""
+    """One document that a search returned."""
 
     rank: int  # 1 is the best
-    score: float  # MaxSim of the query with the vectors that are held
+    score: float  # MaxSim of the query with the stored vectors
     id: str
     text: str | None
     metadata: dict[str, Any]
     _explain: Callable[[], Explanation] = field(repr=False, compare=False)
 
     def explain(self) -> Explanation:
-        """Which document token answered which query token. Computed when asked, from the same vectors as the score."""
+        """Return which document token is nearest to each query token, and how much each pair adds to the score.
+
+        It is computed at each call, from the same vectors as the score.
+        """
         return self._explain()
 
     def _repr_html_(self) -> str:
         try:
             explained = self.explain()._repr_html_()
-        except RefColbertError:  # the model is not here: a notebook still shows the hit
+        except RefColbertError:
+            # The model cannot be loaded here. The notebook shows the hit without its explanation.
             explained = None
         return hit_html(self.rank, self.score, self.id, self.text or "", explained)
 
 
 def best_of_groups(find: Callable[[int], list[Hit]], k: int, key: str) -> list[Hit]:
-    """The best hit of each of the k best groups: ask for more hits until there are so many groups, or no more hits."""
+    """Return the best hit of each of the k best groups, renumbered from rank 1. Raises `InvalidInput` for the key.
+
+    - `find`: returns the n best hits.
+    - `key`: the metadata key that names groups.
+
+    The number of hits that contain k groups is not known, so four times as many are fetched until there are k groups.
+    """
     check_key(key)
-    ask = k
+    n = k
     while True:
-        hits = find(ask)
+        hits = find(n)
         best: dict[str, Hit] = {}
         for hit in hits:
             best.setdefault(group_of(hit.id, hit.metadata, key), hit)
-        if len(best) >= k or len(hits) < ask:
+        if len(best) >= k or len(hits) < n:
             return [replace(hit, rank=rank) for rank, hit in enumerate(islice(best.values(), k), start=1)]
-        ask *= 4
+        n *= 4
 
 
-def hits_of(generation: Generation, encoder_for: EncoderFor, query: Query, q: Floats, found: Result) -> list[Hit]:
-    """The hits of one query [n_q, dim], best first. They keep their generation, so that they can be explained."""
-    documents = generation.documents(found.documents)
-    rows = zip(documents, found.documents, found.scores, strict=True)
+def hits_of(generation: Generation, encoder_for: EncoderFor, query: Query, q: Floats, result: Result) -> list[Hit]:
+    """Return the hits of one query, best first. They keep `generation` on disk, so that they can be explained.
+
+    - `query`: as the caller passed it: a text, or vectors.
+    - `q`: its vectors [n_q, dim].
+    """
+    documents = generation.documents(result.documents)
+    rows = zip(documents, result.documents, result.scores, strict=True)
     return [
         Hit(
             rank=rank,

@@ -1,7 +1,10 @@
-"""Index: documents that can be searched, on disk. It introduces the rooms to each other and does little itself.
+"""Index: searchable documents in a folder on disk.
 
-An `Index` object sees one generation. Its own writes and `refresh()` move it to the newest; searches that run meanwhile
-in other threads keep the generation they began with.
+An `Index` object sees one generation: one complete, immutable state of the index. Its own writes and `refresh()` move
+it to the newest generation. Searches that run meanwhile in other threads keep the generation that they began with.
+
+This module connects the others: `arguments` checks what callers pass, `encoding` makes vectors, `engine` searches,
+`storage` reads and writes files, `hits` makes the answer.
 """
 
 import itertools
@@ -18,30 +21,31 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from .arguments import Documents, Query, Vectors, batches, first_manifest, id_list, ragged_of
+from .arguments import (
+    Documents,
+    Query,
+    Vectors,
+    batches,
+    document_vectors,
+    first_manifest,
+    id_list,
+    matching_encoder,
+    query_arrays,
+)
 from .arrays import Floats
-from .checks import check_vectors
 from .documents import Document, as_documents
 from .encoding.encoder import Encoder, Progress
 from .engine.ragged import Ragged
 from .engine.search import SearchOptions, search, search_many
 from .engine.segments import SegmentedIndex
-from .errors import (
-    CorruptIndexError,
-    DuplicateId,
-    EncoderMismatch,
-    IndexExists,
-    IndexLocked,
-    InvalidInput,
-    ModelError,
-)
+from .errors import DuplicateId, IndexExists, IndexLocked, InvalidInput
 from .hits import Hit, best_of_groups, hits_of
 from .storage import segment_files
 from .storage.bulk_build import Building
 from .storage.format import EncoderEntry, Manifest
-from .storage.generation import Generation, publish, warn_of_drift
+from .storage.generation import Generation, warn_of_drift
 from .storage.groups import group_of, group_places, members
-from .storage.segment_files import NewSegment, StoredSegment
+from .storage.publish import publish
 from .storage.store import Store, Writer
 
 __all__ = ["Index"]
@@ -49,51 +53,36 @@ __all__ = ["Index"]
 NBITS = 4
 TRAIN_AT = 1 << 17  # tokens: below, scanning every raw vector takes a few hundredths of a second
 FULL_VERIFY_BYTES = 256 << 20  # up to this size, verify="auto" checks every byte when opening
-BUILD_BATCH = 2048  # documents encoded and published at once by `build`
+BUILD_BATCH = 2048  # documents that `build` encodes and stages at a time
 
 
 class Index:
-    """A searchable collection of documents in a folder. Make one with `Index.create` or `Index.open`.
+    """A searchable collection of documents in a folder. Make one with `Index.create`, `Index.build` or `Index.open`.
 
-    One object may be shared by threads; one that was opened before a fork may be used in the child. Reading never
-    blocks; a second writer, in whatever process, gets `IndexLocked` at once. What an object sees stays on disk as long
-    as the object or one of its hits lives, whatever writers do. It is a context manager; `close` lets go of the files,
-    and nothing is lost without it.
+    Several threads may share one object. A forked child may use an object that its parent opened. Reading never blocks.
+    A second writer, in any process, gets `IndexLocked` without waiting. The files that an object needs stay on disk as
+    long as the object or one of its hits exists, whatever other writers do. An index is a context manager; leaving it
+    closes the files. Nothing is lost without that.
+
+        >>> from refcolbert import Index
+        >>> index = Index.create("notes")
+        >>> index.add(["The cat sat on the mat.", "Stocks fell on Monday."])
+        ['0', '1']
+        >>> index.search("The cat sat on the mat.", k=1)[0].text
+        'The cat sat on the mat.'
+
+    The examples below pass ready-made vectors with two columns, so that scores can be computed by hand.
     """
 
-    def __init__(self, store: Store, encoder: Encoder | None, *, verify: str) -> None:
+    def __init__(self, store: Store, encoder: Encoder | None, *, verify: str, known: Generation | None = None) -> None:
+        """See the newest generation in `store`. `known` is an earlier one that is loaded already."""
         if verify not in ("auto", "full", "fast"):
             raise InvalidInput(f"verify must be 'auto', 'full' or 'fast', found {verify!r}")
         self._store, self._encoder, self._verify = store, encoder, verify
         self._write_lock = threading.Lock()
-        self._current: Generation | None = self._load()
+        self._current: Generation | None = self._load(known)
 
-    @property
-    def _generation(self) -> Generation:
-        if self._current is None:
-            raise InvalidInput(f"{self.path} has been closed; open it again with Index.open")
-        return self._current
-
-    @property
-    def path(self) -> Path:
-        """The folder of the index."""
-        return self._store.path
-
-    @property
-    def generation(self) -> int:
-        """The number of the generation that this object sees: each write makes the next one."""
-        return self._generation.manifest.generation
-
-    @property
-    def segmented(self) -> SegmentedIndex:
-        """The token vectors that this object sees: what `search.search` takes. Immutable."""
-        return self._generation.segmented
-
-    def query_vectors(self, queries: Sequence[Query]) -> list[Floats]:
-        """Queries as arrays [n_q, dim]: texts encoded together, arrays checked. Raises as `search` does."""
-        return self._vectors_of(queries, self._generation.manifest)
-
-    # ---- life
+    # ---- Opening and closing
 
     @classmethod
     def create(
@@ -109,12 +98,22 @@ class Index:
     ) -> Self:
         """Make an empty index in a new folder.
 
-        With neither `encoder` nor `dim` the default model is loaded; with `dim` alone the index takes ready-made
-        vectors and array queries only. `nbits` is 1, 2, 4 or 8 bits for each component of a residual, or "float16" or
-        "float32" to keep vectors raw. Vectors stay float16 until the index holds `train_at` tokens; the add that
-        crosses it fits the codec, with `seed`, and converts what is there. `pool_factor` f keeps one vector for every
-        f tokens of a document (`pooling`): f times smaller and faster, and less exact.
-        Raises `IndexExists`, `InvalidInput`, and `ModelNotFound` when there is no default model.
+        - `path`: the folder. It must not exist, or be empty.
+        - `encoder`: the model for texts and queries. With neither `encoder` nor `dim`, the default model is loaded.
+        - `dim`: columns of a vector. With `dim` alone, the index takes ready-made vectors and array queries only.
+        - `nbits`: 1, 2, 4 or 8 bits per component of a residual, or "float16" or "float32" to keep vectors raw. Fewer
+          bits take less disk and memory, and decoded vectors are less exact.
+        - `train_at`: number of tokens at which the codec is fitted. Until then vectors stay float16. The `add` that
+          reaches it fits the codec and encodes all earlier documents.
+        - `seed`: of the codec's random choices.
+        - `pool_factor`: f tokens of a document are pooled to one vector, which makes the index f times smaller and
+          faster to search, but less exact. 1 keeps all vectors.
+
+        Raises `IndexExists`, `InvalidInput`, `ModelNotFound` when there is no default model.
+
+            >>> from refcolbert import Index
+            >>> len(Index.create("vectors", dim=128))
+            0
         """
         if encoder is None and dim is None:
             encoder = Encoder.load()
@@ -127,10 +126,14 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> Self:
-        """Open an index. `encoder` is needed only if the index's own model is not where it was.
+        """Open an index.
 
-        `verify="full"` checks every byte before use; "fast" checks the manifest, sizes, headers and the small arrays,
-        so damage may go unseen until `check`; "auto" is full up to 256 MiB.
+        - `path`: its folder.
+        - `encoder`: its model. By default the model is loaded at the first text, from the path or name
+          that the index has on record.
+        - `verify`: "full" checks every byte. "fast" checks the manifest, sizes, headers and the small arrays, so damage
+          may go unseen until `check`. "auto" is full up to 256 MiB.
+
         Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`.
         """
         return cls(Store(Path(path)), encoder, verify=verify)
@@ -150,37 +153,53 @@ class Index:
         pool_factor: int = 1,
         progress: bool = False,
     ) -> Self:
-        """Index a large collection in bounded memory and publish it once, complete.
+        """Index a large collection in bounded memory, and publish it in one step when it is complete.
 
-        Documents are encoded and staged by the thousand beside `path`; after an interruption the same call goes on
-        where it stopped, provided `documents` yields the same ones in the same order. `vectors` are ready-made ones,
-        an array [n_d, dim] for each document; the other options are those of `create`. `building` says how much memory
-        and disk it takes.
+        Documents are encoded and staged in batches beside `path`. After an interruption, the same call continues where
+        it stopped, provided that `documents` yields the same documents in the same order. `bulk_build` says how much
+        memory and disk it takes.
+
+        - `documents`: as in `add`. They are read once, so a generator is fine.
+        - `vectors`: ready-made vectors, one array [n_d, dim] per document. They are read once, too.
+        - `progress`: show a progress bar.
+
+        The other parameters are those of `create`. Raises `IndexExists`, `DuplicateId`, `InvalidInput`.
+
+            >>> from refcolbert import Index
+            >>> documents = ({"id": f"d{i}"} for i in range(1000))
+            >>> vectors = ([[i / 1000, 0]] for i in range(1000))
+            >>> len(Index.build("large", documents, vectors=vectors, dim=2))
+            1000
         """
         target = Path(path)
-        if target.exists():
+        if target.exists() or target.is_symlink():
             raise IndexExists(f"{target} exists already; choose another path or remove it first")
         if encoder is None and dim is None:
             encoder = Encoder.load()
-        given = None if vectors is None else iter(vectors)
         manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor)
-        building = Building(Store(target.with_name(target.name + ".building")), manifest)
+        building = Building(target, manifest)
+        arrays = None if vectors is None else iter(vectors)
         total = len(documents) if isinstance(documents, Sized) else None
-        with tqdm(desc="index", unit="doc", initial=building.done, total=total, disable=not progress) as bar:
-            for first, some in batches(documents, BUILD_BATCH):
-                batch = as_documents(some, first, need_text=given is None)
-                mine = None if given is None else list(itertools.islice(given, len(batch)))
+        with tqdm(desc="index", unit="doc", initial=building.n_staged, total=total, disable=not progress) as bar:
+            for first, items in batches(documents, BUILD_BATCH):
+                batch = as_documents(items, first, need_text=arrays is None)
+                batch_arrays = None if arrays is None else list(itertools.islice(arrays, len(batch)))
                 if not building.holds(first, batch):
-                    building.stage(batch, ragged_of(batch, mine, encoder, manifest, bar.update))
-        if given is not None and next(given, None) is not None:
-            raise InvalidInput(f"expected vectors for {building.done} documents, found more")
-        building.finish(target)
+                    building.stage(batch, document_vectors(batch, batch_arrays, encoder, manifest, bar.update))
+        if arrays is not None and next(arrays, None) is not None:
+            raise InvalidInput(
+                f"expected vectors for {building.n_staged} documents, found more; pass one array for each"
+            )
+        building.finish()
         return cls.open(target, encoder)
 
     def snapshot(self, path: str | Path) -> None:
-        """Copy the generation this object sees to a new folder: an index of its own, consistent while others write."""
+        """Copy the generation that this object sees to a new folder, an index of its own.
+
+        The copy is consistent while others write. Raises `IndexExists`, `IndexWriteError`.
+        """
         target = Store(Path(path))
-        manifest = self._generation.manifest
+        manifest = self.view.manifest
         target.create()
         with target.writing(new=True) as writer:
             for file in manifest.files():
@@ -188,30 +207,29 @@ class Index:
             writer.commit(manifest)
 
     def close(self) -> None:
-        """Let go of the files. Hits of earlier searches keep what they need; any other use is an error."""
-        self._current = None  # connections, maps and the pin go with the last search that still uses them
+        """Close the files. Hits of earlier searches keep what they need; any other use raises `InvalidInput`."""
+        # Connections, maps and the pin end with the last search that still uses them.
+        self._current = None
 
     def refresh(self) -> bool:
-        """Move to the newest generation; True if that was another one."""
-        if self._store.read() == self._generation.manifest:
+        """Move to the newest generation. Returns True if there was a newer one."""
+        if self._store.read() == self.view.manifest:
             return False
-        self._current = self._load(self._generation)
+        self._current = self._load(self.view)
         return True
 
     def newest(self) -> Self:
-        """Itself, or when another generation was committed since, a second object that sees it; this one stays."""
-        if self._store.read() == self._generation.manifest:
+        """Return an object that sees the newest generation. This object keeps the one that it sees.
+
+        That is this object itself if no other generation was committed since.
+        """
+        if self._store.read() == self.view.manifest:
             return self
-        other = object.__new__(type(self))
-        other.__dict__ = {**self.__dict__, "_current": self._load(self._generation)}
-        return other
+        return type(self)(self._store, self._encoder, verify=self._verify, known=self.view)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickling keeps the place, not the content: the other process opens the newest generation."""
-        return {"path": self.path, "encoder": self._encoder, "verify": self._verify}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        Index.__init__(self, Store(state["path"].absolute()), state["encoder"], verify=state["verify"])
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path, not the content: another process opens the newest generation."""
+        return partial(type(self).open, verify=self._verify), (self.path, self._encoder)
 
     def __enter__(self) -> Self:
         return self
@@ -221,54 +239,86 @@ class Index:
     ) -> None:
         self.close()
 
-    # ---- reading
+    # ---- Reading
+
+    @property
+    def path(self) -> Path:
+        """The folder of the index."""
+        return self._store.path
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that this object sees. Each write makes the next one."""
+        return self.view.manifest.generation
+
+    @property
+    def segmented(self) -> SegmentedIndex:
+        """The token vectors that this object sees, as `engine.search.search` takes them. They are immutable."""
+        return self.view.segmented
+
+    @property
+    def view(self) -> Generation:
+        """The generation that this object sees: documents and vectors that belong together. It is immutable.
+
+        Raises `InvalidInput` after `close`.
+        """
+        if self._current is None:
+            raise InvalidInput(f"expected an open index, found {self.path} closed; open it again with Index.open")
+        return self._current
 
     def __len__(self) -> int:
-        """Live documents."""
-        return int(self._generation.segmented.live.sum())
+        """Return the number of live documents."""
+        return len(self.view)
 
     def __contains__(self, document_id: object) -> bool:
-        return isinstance(document_id, str) and document_id in self._generation.find([document_id])
+        """Return True if a live document has this id."""
+        return isinstance(document_id, str) and document_id in self.view.find([document_id])
 
     def ids(self) -> list[str]:
-        """Ids of the live documents, by position."""
-        return list(self._generation.ids())
+        """Return the ids of the live documents, by position: in the order in which they were added."""
+        return list(self.view.ids())
 
     def get(self, ids: Iterable[str]) -> list[Document]:
-        """The documents with these ids, in that order. Raises `UnknownId` naming those that are not here."""
-        generation = self._generation
-        places = generation.places(id_list(ids))
-        return [generation.stored[i].documents.get([row])[0] for i, row in places]
+        """Return the documents with these ids, in that order.
+
+        Raises `UnknownId` for an id that is not in the index.
+
+            >>> from refcolbert import Index
+            >>> index = Index.create("texts", dim=2)
+            >>> index.add([{"id": "a", "text": "east"}, {"id": "b", "text": "north"}], vectors=[[[1, 0]], [[0, 1]]])
+            ['a', 'b']
+            >>> [document.text for document in index.get(["b", "a"])]
+            ['north', 'east']
+        """
+        generation = self.view
+        return [generation.stored[i].documents.get([row])[0] for i, row in generation.places(id_list(ids))]
 
     def vectors(self, ids: Iterable[str]) -> Ragged:
-        """The vectors that are held of the documents with these ids, decoded, in that order. Raises `UnknownId`."""
-        generation = self._generation
+        """Return the stored vectors of the documents with these ids, decoded, in that order.
+
+        Raises `UnknownId` for an id that is not in the index.
+        """
+        generation = self.view
         starts = generation.segmented.starts
         numbers = np.array([starts[i] + row for i, row in generation.places(id_list(ids))], np.int64)
         order = np.argsort(numbers)
         return generation.segmented.vectors(numbers[order]).take(np.argsort(order))
 
+    def query_vectors(self, queries: Sequence[Query]) -> list[Floats]:
+        """Return each query as an array [n_q, dim]: texts encoded together, arrays checked. Raises as `search` does."""
+        return query_arrays(queries, self._encoder_for, self.view.manifest)
+
     def info(self) -> dict[str, Any]:
-        """What the index holds and how."""
-        manifest, collection = self._generation.manifest, self._generation.segmented
-        entry = manifest.encoder
-        return {
-            "path": str(self.path),
-            "documents": len(self),
-            "tokens": int(collection.lengths[collection.live].sum()),
-            "dim": manifest.dim,
-            "nbits": manifest.nbits,
-            "pool_factor": manifest.pool_factor,
-            "centroids": len(collection.codec.centroids) if collection.codec else None,
-            "quantization_error": self._generation.quantization_error(),
-            "segments": len(manifest.segments),
-            "deleted": int((~collection.live).sum()),
-            "generation": manifest.generation,
-            "bytes": sum(file.bytes for file in manifest.files()),
-            "bytes_of": manifest.bytes_of(),
-            "format_version": manifest.format_version,
-            "encoder": {"hash": entry.hash, "source": entry.source} if entry else None,
-        }
+        """Return what the index holds: counts, sizes in bytes, settings, and the quantization error.
+
+        For example:
+
+            >>> from refcolbert import Index
+            >>> info = Index.create("empty", dim=128, nbits=2).info()
+            >>> info["documents"], info["dim"], info["nbits"], info["generation"]
+            (0, 128, 2, 1)
+        """
+        return {"path": str(self.path), **self.view.info()}
 
     def search(
         self,
@@ -283,15 +333,36 @@ class Index:
         exact: bool = False,
         threads: int = 1,
     ) -> list[Hit]:
-        """The k best documents for a text or for query vectors [n_q, dim]: score descending, then position ascending.
+        """Return the k best documents for a query, by score descending, then position ascending.
 
-        `where` is a metadata filter (`filters`), `ids` a list of ids to search among (unknown ones match nothing);
-        both are applied before candidates are chosen, and an empty choice gives an empty answer. `nprobe` cells are
-        probed for each query token, `candidates` documents looked at and 2 k + 12 of them ranked; `exact=True` ranks
-        all. `threads` share the work of one query; they gain most where BLAS has one thread itself
-        (OPENBLAS_NUM_THREADS=1). `group_by` a metadata key, the answer is the best document of each of the k best
-        groups (`grouping`): with "passage_of" that is one passage of each text that was split.
-        Scores are exact for the stored vectors whatever the parameters. Raises `InvalidInput`, `EncoderMismatch`.
+        - `query`: a text, or query vectors [n_q, dim].
+        - `k`: number of hits. There are fewer only if the index, or the choice of `where` and `ids`, has fewer.
+        - `where`: a metadata filter (`filters`), applied before candidates are chosen.
+        - `ids`: ids to search among, likewise. Ids that are not in the index match nothing.
+        - `group_by`: a metadata key. The answer is the best document of each of the k best groups. With "passage_of",
+          that is one passage of each text that was split.
+        - `nprobe`: cells that are probed per query token; default 16. More cells find more of the true best documents
+          and take longer.
+        - `candidates`: documents that are kept after the inverted lists are read; default 1024. The best 2 k + 12 of
+          them are ranked.
+        - `exact`: rank every document instead.
+        - `threads`: threads that share the work of one query. They help most where BLAS itself has one thread
+          (OPENBLAS_NUM_THREADS=1). The answer does not depend on them.
+
+        Every returned score is the exact MaxSim with the stored vectors, whatever the parameters. Raises
+        `InvalidInput`, and `EncoderMismatch` for a text when the index's model is not available.
+
+            >>> from refcolbert import Index
+            >>> index = Index.create("compass", dim=2)
+            >>> east = {"id": "east", "metadata": {"axis": "x"}}
+            >>> north = {"id": "north", "metadata": {"axis": "y"}}
+            >>> index.add([east, north], vectors=[[[1, 0]], [[0, 1], [0.6, 0.8]]])
+            ['east', 'north']
+            >>> query = [[1, 0], [0, 1]]  # two query tokens
+            >>> [(hit.id, round(hit.score, 2)) for hit in index.search(query)]  # 1 + 0 and .6 + 1
+            [('north', 1.6), ('east', 1.0)]
+            >>> [hit.id for hit in index.search(query, where={"axis": "x"})]
+            ['east']
         """
         return self.search_many(
             [query],
@@ -318,15 +389,18 @@ class Index:
         exact: bool = False,
         threads: int = 1,
     ) -> list[list[Hit]]:
-        """Return the hits of each query, all from the same generation; the options are those of `search`.
+        """Return the hits of each query, all from the same generation.
 
-        Texts are encoded together and filters applied once. `threads` queries are searched at a time; for one query, or
-        with `group_by`, the threads share the work of each query.
+        - `queries`: texts, which are encoded together, and query vectors [n_q, dim], in any mixture.
+        - `threads`: queries that are searched at a time. For one query, or with `group_by`, the threads share the work
+          of each query instead.
+
+        The other parameters are those of `search`; filters are applied once for all queries. Raises as `search` does.
         """
-        generation = self._generation
+        generation = self.view
         options = SearchOptions.of(nprobe=nprobe, candidates=candidates, exact=exact, threads=threads)
         allowed = generation.allowed(where, ids)
-        arrays = self._vectors_of(queries, generation.manifest)
+        arrays = query_arrays(queries, self._encoder_for, generation.manifest)
         if group_by is None:
             results = search_many(arrays, generation.segmented, k, options, allowed=allowed)
             answers = zip(queries, arrays, results, strict=True)
@@ -341,31 +415,34 @@ class Index:
         ]
 
     def check(self) -> dict[str, Any]:
-        """Verify every byte of the newest generation and everything that can be derived again; returns `info()`.
+        """Verify every byte of the newest generation, and everything that can be computed again. Returns `info()`.
 
         Raises `CorruptIndexError` naming the file and what is wrong with it.
         """
         manifest, pin = self._store.pin()
-        generation = Generation(self._store, manifest, verify=True, pin=pin)
-        generation.check_norms()
-        positions = generation.segmented.positions
-        if (np.diff(positions) <= 0).any():
-            raise CorruptIndexError("segments: expected positions that ascend from one to the next; restore the index")
-        names = [document.id for document in generation.live_documents()]
-        if len(set(names)) != len(names):
-            raise CorruptIndexError("documents: an id occurs twice among the live documents; restore the index")
+        Generation(self._store, manifest, verify=True, pin=pin).check()
         return self.info()
 
-    # ---- writing: each call is one transaction, which has either happened or not
+    # ---- Writing: each call is one transaction. It is committed in full, or nothing has changed.
 
     def add(
         self, documents: Documents, *, vectors: Vectors | None = None, progress: bool | Progress = False
     ) -> list[str]:
-        """Add documents and return their ids; strings get their decimal position as id.
+        """Add documents and return their ids.
 
-        `vectors` are ready-made token vectors, one array [n_d, dim] a document; without them the texts are encoded,
-        with `progress` as in `Encoder.encode_documents`.
-        Raises `DuplicateId` when an id is in the index already, and leaves the index as it was on any error.
+        - `documents`: texts, mappings with "id", "text" and "metadata", or `Document`s. One without an id gets its
+          decimal position as id.
+        - `vectors`: ready-made token vectors, one array [n_d, dim] per document, or a `Ragged`. By default the texts
+          are encoded.
+        - `progress`: show a progress bar, or call a function, as in `Encoder.encode_documents`.
+
+        Raises `DuplicateId` when an id is in the index already, `InvalidInput`, `IndexLocked`, `IndexWriteError`. The
+        index is unchanged after any error.
+
+            >>> from refcolbert import Index
+            >>> index = Index.create("mixed")
+            >>> index.add(["a text alone", {"id": "b", "text": "with metadata", "metadata": {"year": 2020}}])
+            ['0', 'b']
         """
         return self._put(documents, vectors, progress, replacing=False)
 
@@ -377,51 +454,77 @@ class Index:
         progress: bool | Progress = False,
         group_by: str | None = None,
     ) -> list[str]:
-        """`add`, but a document whose id is in the index replaces that one, at a new position.
+        """Add documents and return their ids. A document whose id is in the index replaces that one, at a new position.
 
-        With `group_by`, a metadata key, whatever else is in the groups of the new documents goes, too (`grouping`): the
-        passages of a text replace all passages of its former state.
+        - `group_by`: a metadata key. All documents in the groups of the new ones are replaced as well. With
+          "passage_of", the passages of a text replace all its earlier passages.
+
+        The other parameters and errors are those of `add`, except that a known id is no error.
+
+            >>> from refcolbert import Index
+            >>> index = Index.create("replaced", dim=2)
+            >>> index.add([{"id": "a"}, {"id": "b"}], vectors=[[[1, 0]], [[0, 1]]])
+            ['a', 'b']
+            >>> index.upsert([{"id": "a"}], vectors=[[[0.6, 0.8]]])
+            ['a']
+            >>> index.ids()
+            ['b', 'a']
         """
         return self._put(documents, vectors, progress, replacing=True, group_by=group_by)
 
     def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
-        """Delete documents, or with `group_by`, a metadata key, all documents of these groups.
+        """Delete documents.
 
-        Raises `UnknownId` naming those that are not here, and then deletes none.
+        - `ids`: their ids, or with `group_by` the names of groups.
+        - `group_by`: a metadata key. All documents of the groups are deleted.
+
+        Raises `UnknownId` naming one that is not in the index, and then deletes nothing.
         """
-        wanted = id_list(ids)
+        names = id_list(ids)
         with self._writing() as (writer, generation):
-            places = generation.places(wanted) if group_by is None else group_places(generation, wanted, group_by)
-            self._publish(writer, generation, generation.without(places), [])
+            places = generation.places(names) if group_by is None else group_places(generation, names, group_by)
+            publish(writer, generation, generation.without(places), [])
 
     def compact(self, refit: bool = False) -> None:
-        """Merge all segments into one and drop deleted documents; `refit` fits the codec anew on what is there."""
+        """Merge all segments into one without deleted documents.
+
+        - `refit`: also fit the codec again to the stored vectors, after documents have drifted from it (`info`).
+        """
         with self._writing() as (writer, generation):
-            self._publish(writer, generation, generation.stored, [], merge_all=True, refit=refit)
+            publish(writer, generation, generation.stored, [], merge_all=True, refit=refit)
 
     def reencode(self, encoder: Encoder, progress: bool = False) -> None:
-        """Encode every text again with another model, in one generation. Documents without text are an error."""
+        """Encode every text again with another model, in one generation.
+
+        - `encoder`: the new model of the index.
+        - `progress`: show a progress bar.
+
+        Raises `InvalidInput` when a document has no text.
+        """
         with self._writing() as (writer, generation):
-            missing = [d.id for d in generation.live_documents() if d.text is None]
+            missing = [document.id for document in generation.live_documents() if document.text is None]
             if missing:
-                raise InvalidInput(f"{len(missing)} documents have no text to encode, the first is {missing[0]!r}")
+                raise InvalidInput(
+                    f"expected a text in every document, found {len(missing)} without, the first is {missing[0]!r}; "
+                    "delete or replace them first"
+                )
             entry = EncoderEntry(encoder.hash, encoder.source)
             manifest = replace(generation.manifest, dim=encoder.dim, encoder=entry, codec=None, segments=())
             positions = generation.segmented.positions[generation.segmented.live]
             staged = []
             with tqdm(desc="reencode", unit="doc", total=len(positions), disable=not progress) as bar:
                 for first, batch in batches(generation.live_documents(), BUILD_BATCH):
-                    vectors = ragged_of(batch, None, encoder, manifest, bar.update)
-                    made = segment_files.encode(
-                        vectors, batch, positions[first : first + len(batch)], None, manifest.nbits
+                    vectors = document_vectors(batch, None, encoder, manifest, bar.update)
+                    new = segment_files.encode(
+                        vectors, batch, positions[first : first + len(batch)], None, manifest.vector_format
                     )
-                    written = segment_files.write(writer, [made], manifest.nbits, None, None)
+                    written = segment_files.write(writer, [new], manifest, None, None)
                     staged.append(segment_files.load(self._store, manifest, written, verify=False))
-            fresh = Generation(self._store, manifest, verify=False)
-            self._publish(writer, fresh, staged, [], merge_all=True)
-            self._encoder = encoder
+            empty = Generation(self._store, manifest, verify=False)
+            publish(writer, empty, staged, [], merge_all=True)
+        self._encoder = encoder
 
-    # ---- inside
+    # ---- Private
 
     def _put(
         self,
@@ -432,85 +535,54 @@ class Index:
         replacing: bool,
         group_by: str | None = None,
     ) -> list[str]:
+        """Add a batch in one transaction and return its ids; see `add` and `upsert` for the parameters.
+
+        The batch is checked and encoded before anything is written. Documents that it replaces are marked as deleted in
+        their segments, and the batch becomes a new segment. Both are committed together.
+        """
         with self._writing() as (writer, generation):
             manifest = generation.manifest
             batch = as_documents(documents, manifest.next_position, need_text=vectors is None)
             if not batch:
                 return []
             names = [document.id for document in batch]
-            found = generation.find(names)
-            if found and not replacing:
-                raise DuplicateId(f"id {next(iter(found))!r} is in the index already; use upsert to replace it")
-            gone = set(found.values())
+            known = generation.find(names)
+            if known and not replacing:
+                raise DuplicateId(f"id {next(iter(known))!r} is in the index already; use upsert to replace it")
+            replaced = set(known.values())
             if group_by is not None:
                 groups = {group_of(document.id, document.metadata, group_by) for document in batch}
-                gone.update(place for places in members(generation, groups, group_by).values() for place in places)
+                replaced.update(*members(generation, groups, group_by).values())
             encoder = self._encoder_for(manifest) if vectors is None else None
-            ragged = ragged_of(batch, vectors, encoder, manifest, progress)
+            ragged = document_vectors(batch, vectors, encoder, manifest, progress)
             positions = manifest.next_position + np.arange(len(batch))
-            made = segment_files.encode(ragged, batch, positions, generation.segmented.codec, manifest.nbits)
-            self._publish(writer, generation, generation.without(gone), [made])
-            warn_of_drift(self.path, manifest, made)
+            new = segment_files.encode(ragged, batch, positions, generation.segmented.codec, manifest.vector_format)
+            publish(writer, generation, generation.without(replaced), [new])
+            warn_of_drift(self.path, manifest, new)
             return names
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Writer, Generation]]:
-        """One write operation on the newest generation."""
+        """Hold the lock of writers for one operation on the newest generation, and see its result afterwards."""
         if not self._write_lock.acquire(blocking=False):
             raise IndexLocked(f"{self.path} is being written by another thread; try again later")
         try:
             with self._store.writing() as writer:
-                if writer.manifest is not None and writer.manifest != self._generation.manifest:
-                    self._current = self._load(self._generation)
-                yield writer, self._generation
+                self.refresh()
+                generation = self.view
+                yield writer, generation
+                self._current = self._load(generation)
         finally:
             self._write_lock.release()
 
-    def _publish(
-        self,
-        writer: Writer,
-        generation: Generation,
-        kept: Sequence[StoredSegment],
-        made: Sequence[NewSegment],
-        **how: bool,
-    ) -> None:
-        publish(writer, generation, kept, made, **how)
-        self._current = self._load(generation)
-
     def _load(self, known: Generation | None = None) -> Generation:
-        """The newest generation, pinned; what a known one shares with it is not read and verified again."""
+        """Return the newest generation, pinned. Segments that `known` has loaded are not read again."""
         manifest, pin = self._store.pin()
         size = sum(file.bytes for file in manifest.files())
         full = self._verify == "full" or (self._verify == "auto" and size <= FULL_VERIFY_BYTES)
         return Generation(self._store, manifest, verify=full, pin=pin, known=known)
 
     def _encoder_for(self, manifest: Manifest) -> Encoder:
-        """The encoder whose vectors the index holds. Raises `EncoderMismatch` naming it when it is not at hand."""
-        entry = manifest.encoder
-        if entry is None:
-            raise EncoderMismatch(
-                f"{self.path} was made for ready-made vectors of dim {manifest.dim}: pass vectors, not texts"
-            )
-        if self._encoder is None:
-            try:
-                self._encoder = Encoder.load(entry.source)
-            except ModelError as error:
-                raise EncoderMismatch(f"{self.path} needs the model {_name(entry)}: {error}") from error
-        if self._encoder.hash != entry.hash:
-            raise EncoderMismatch(
-                f"{self.path} holds vectors of the model {_name(entry)}, found {self._encoder.hash[:12]} from "
-                f"{self._encoder.folder}; open it with that model, or call reencode(encoder) to change it"
-            )
+        """Return the encoder whose vectors the index holds, loaded at the first use. Raises `EncoderMismatch`."""
+        self._encoder = matching_encoder(self._encoder, manifest, self.path)
         return self._encoder
-
-    def _vectors_of(self, queries: Sequence[Query], manifest: Manifest) -> list[Floats]:
-        """Query vectors, texts encoded in one go: one array [n_q, dim] a query."""
-        if isinstance(queries, str):
-            raise InvalidInput("queries must be a list, found one string; use search, or pass [query]")
-        texts = [query for query in queries if isinstance(query, str)]
-        encoded = iter(self._encoder_for(manifest).encode_queries(texts) if texts else [])
-        return [next(encoded) if isinstance(q, str) else check_vectors(q, "query", manifest.dim) for q in queries]
-
-
-def _name(entry: EncoderEntry) -> str:
-    return f"{entry.hash[:12]} ({entry.source or 'the default model'})"

@@ -1,4 +1,4 @@
-"""Rerank texts that another system found: encode, score with exact MaxSim, sort. No index is involved."""
+"""Rerank texts that another system retrieved: encode, score with exact MaxSim, sort. No index is needed."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -15,10 +15,20 @@ __all__ = ["rerank"]
 
 
 def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: int | None = None) -> list[Hit]:
-    """The k best (default all) of `texts` for `query`; a hit's id is the decimal position of its text.
+    """Return the k best of `texts` for `query`, by score descending, then position ascending.
 
-    Score descending, then position ascending. `encoder` defaults to the default model, which is loaded at each call:
-    pass one to keep it. Raises `InvalidInput`, and what `Encoder.load` raises.
+    - `query`: one text.
+    - `texts`: the texts to sort, in any order. A hit's id is the decimal position of its text.
+    - `encoder`: the model; default: the default model. That one is loaded at each call, so pass an encoder to call this
+      more than once.
+    - `k`: number of hits; default: all texts.
+
+    Raises `InvalidInput` for arguments of another type, `ModelNotFound` when there is no default model.
+
+        >>> from refcolbert import rerank
+        >>> hits = rerank("how to read a file", ["write a letter", "how to read a file"])
+        >>> [hit.id for hit in hits]
+        ['1', '0']
     """
     texts = check_texts(texts)
     k = max(len(texts), 1) if k is None else check_count(k, "k")

@@ -30,6 +30,7 @@ from refcolbert.errors import (
     UnknownId,
 )
 from refcolbert.storage.format import Manifest
+from refcolbert.storage.store import Store
 
 DIM = 8
 TEXTS = ["the cat sat on the mat", "a dog ran in the park", "stocks fell on monday", "rain is expected at noon"]
@@ -128,7 +129,7 @@ def test_upsert_replaces_at_a_new_position(vectors_index):
     assert tied[0][1] == tied[1][1]
 
 
-def test_adding_in_parts_equals_adding_at_once(vectors_index, tmp_path):
+def test_adding_in_parts_equals_adding_together(vectors_index, tmp_path):
     """At a frozen codec add(A); add(B) answers like add(A + B) to the bit, however many segments there are (31)."""
     index, _ = vectors_index
     more = topical(np.random.default_rng(5), 30, DIM)
@@ -237,7 +238,7 @@ def test_build_publishes_once_and_resumes(tmp_path, encoder, monkeypatch):
 
 
 def test_build_takes_vectors_and_fits_one_codec_in_the_end(tmp_path, monkeypatch):
-    """Staged batches stay raw, many or few at once, and the codec is fitted to a sample of all of them."""
+    """Staged batches stay raw, however many there are, and the codec is fitted to a sample of all of them."""
     rng = np.random.default_rng(0)
     vectors = [unit(rng, int(n), 8) for n in rng.integers(2, 9, 60)]
     names = [{"id": f"d{i}"} for i in range(60)]
@@ -246,7 +247,7 @@ def test_build_takes_vectors_and_fits_one_codec_in_the_end(tmp_path, monkeypatch
         expected = index.vectors(index.ids()).vectors
     monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 4)
     for staged in (1000, 3):
-        monkeypatch.setattr("refcolbert.storage.generation.STAGED", staged)
+        monkeypatch.setattr("refcolbert.storage.publish.MAX_STAGED_SEGMENTS", staged)
         built = Index.build(tmp_path / f"{staged}", iter(names), dim=8, train_at=100, vectors=iter(vectors))
         assert built.ids() == [f"d{i}" for i in range(60)]
         assert built.info()["segments"] == 1
@@ -267,8 +268,16 @@ def test_build_wants_as_many_vectors_as_documents(tmp_path, n_vectors):
     assert not (tmp_path / "b").exists()
 
 
+def test_a_build_does_not_follow_a_link(tmp_path):
+    """A link that leads nowhere is in the way of a build as of a create."""
+    (tmp_path / "b").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(IndexExists):
+        Index.build(tmp_path / "b", [], dim=4)
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
 def test_build_refuses_an_id_that_comes_again(tmp_path, encoder, monkeypatch):
-    """An id of an earlier batch is found at once, in a resumed build too."""
+    """An id of an earlier batch is refused, in a resumed build too."""
     monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 2)
     documents = [{"id": name, "text": "t"} for name in ("a", "b", "c", "a")]
     for _ in range(2):
@@ -409,19 +418,32 @@ def test_creating_where_something_is(tmp_path, index):
 
 
 @pytest.mark.parametrize(
-    "options", [{"nbits": 3}, {"nbits": "int8"}, {"nbits": True}, {"dim": 0}, {"train_at": 0}, {"seed": -1}]
+    "options",
+    [
+        {"nbits": 3},
+        {"nbits": "int8"},
+        {"nbits": True},
+        {"nbits": 4.0},
+        {"dim": 0},
+        {"train_at": 0},
+        {"seed": -1},
+        {"seed": "x"},
+        {"seed": True},
+        {"pool_factor": 65},
+    ],
+    ids=str,
 )
 def test_bad_options_make_no_index(tmp_path, options):
-    """create refuses them before anything is on disk."""
-    with pytest.raises(InvalidInput):
+    """create refuses them by name before anything is on disk."""
+    with pytest.raises(InvalidInput, match=f"{next(iter(options))} must be"):
         Index.create(tmp_path / "i", **{"dim": 4, **options})
     assert not (tmp_path / "i").exists()
 
 
-def test_second_writer_is_refused_at_once(index):
+def test_a_second_writer_is_refused_without_waiting(index):
     """While one object writes, another gets IndexLocked, and the first one's write goes through."""
     other = Index.open(index.path)
-    with index._writing(), pytest.raises(IndexLocked):
+    with Store(index.path).writing(), pytest.raises(IndexLocked):
         other.add(["blocked"])
     assert other.add(["now"]) == ["4"]
 
@@ -651,11 +673,11 @@ def test_check_finds_a_wrong_largest_norm(tmp_path, nbits):
 
 
 @pytest.mark.parametrize("nbits", [2, "float16"])
-def test_merging_in_runs_equals_merging_at_once(tmp_path, monkeypatch, nbits):
+def test_merging_in_runs_equals_merging_together(tmp_path, monkeypatch, nbits):
     """However few tokens are merged at a time, the files are the same."""
     contents = []
     for run in (1 << 17, 40):
-        monkeypatch.setattr("refcolbert.storage.segment_files.RUN", run)
+        monkeypatch.setattr("refcolbert.storage.segment_files.RUN_TOKENS", run)
         index = Index.create(tmp_path / str(run), dim=DIM, nbits=nbits, train_at=300)
         documents = topical(np.random.default_rng(4), 60, DIM)
         for first, last in ((0, 30), (30, 40), (40, 41), (41, 60)):
@@ -664,7 +686,7 @@ def test_merging_in_runs_equals_merging_at_once(tmp_path, monkeypatch, nbits):
         index.delete(["d3", "d33", "d59"])
         index.compact()
         index.check()
-        named = sorted(file.name for file in index._generation.manifest.files())
+        named = sorted(file.name for file in index.view.manifest.files())
         contents.append([(index.path / "data" / name).read_bytes() for name in named])
     assert contents[0] == contents[1]
 

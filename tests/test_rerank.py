@@ -70,7 +70,7 @@ def test_no_texts_no_hits(encoder):
 @pytest.mark.parametrize("k", [0, -1, 1.0, "1", True, np.float32(2)])
 @pytest.mark.parametrize("texts", [["a", "b"], []], ids=["texts", "none"])
 def test_k_must_be_a_count(encoder, k, texts):
-    """Any k that is no integer >= 1 is refused, also when there is nothing to sort."""
+    """A k that is not an integer >= 1 is refused, also when there is nothing to sort."""
     with pytest.raises(InvalidInput, match="k must be an integer >= 1"):
         rerank(QUERY, texts, encoder, k=k)
 
@@ -90,8 +90,8 @@ def test_k_must_be_a_count(encoder, k, texts):
     ],
     ids=range(9),
 )
-def test_what_is_no_text_is_refused(encoder, query, texts):
-    """A bare string instead of a list, and items that are no strings, are an InvalidInput."""
+def test_other_values_than_texts_are_refused(encoder, query, texts):
+    """A bare string instead of a list, and items that are not strings, are an InvalidInput."""
     with pytest.raises(InvalidInput):
         rerank(query, texts, encoder)
 

@@ -1,68 +1,82 @@
 """Import of indexes in PLAID's layout.
 
-fast-plaid, next-plaid and Stanford's ColBERT share one layout: metadata.json with "num_chunks" and "nbits" (Stanford's
-has that in "config"), the centroids [n_centroids, dim], the weights [2^nbits] of the buckets, and for each chunk i
-`i.codes` [n_tokens], `i.residuals` [n_tokens, dim * nbits / 8] uint8 and doclens.i.json. A vector is centroid + weight
-of each component's bucket, normalized; a bucket number takes nbits bits, the low one first, counted from the high bit
-of the first byte (our own `codec.pack` counts from the low bit).
+fast-plaid, next-plaid and Stanford's ColBERT share one layout:
 
-The first two keep arrays as `.npy`, which are read here, without pickle; `buffer.npy`, which fast-plaid pickles, is
-refused. Stanford keeps them as `.pt`, for which another package registers a reader (`PT_READER`).
+    metadata.json    "num_chunks" and "nbits"; Stanford's has these in "config"
+    centroids        [n_centroids, dim]
+    bucket_weights   [2^nbits]
+    i.codes          [n_tokens] of chunk i
+    i.residuals      [n_tokens, dim * nbits / 8] uint8
+    doclens.i.json   number of tokens of each document of chunk i
+
+A vector is its centroid plus the weight of each component's bucket, normalized. A bucket number takes nbits bits, the
+lowest bit first. These bits fill each byte from its highest bit down. (`codec.pack` of this package fills bytes from
+the lowest bit up.)
+
+fast-plaid and next-plaid keep arrays as `.npy`, which are read here, without pickle. `buffer.npy`, which fast-plaid
+pickles, is refused. Stanford's ColBERT keeps arrays as `.pt`. Another package registers a reader for these
+(`PT_READER`).
 """
 
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from itertools import islice
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arguments import Documents
+from ..arrays import Array, Bytes, Floats
 from ..encoding.encoder import Encoder
 from ..engine.ragged import Ragged, offsets_of
 from ..errors import IndexExists, InvalidInput, MissingDependency
 from ..index import NBITS, Index
+from ..storage.bulk_build import staging_store
 from ..storage.locks import open_regular_file
 
 __all__ = ["Plaid", "checked_array", "import_plaid", "open_plaid", "read_metadata"]
 
 PT_READER = ("refcolbert.importers", "plaid-pt")  # entry point group and name: folder -> Plaid
-LARGEST_JSON = 64 << 20
-LARGEST = 1e4  # component of a centroid or weight; those of unit vectors are below 1
+MAX_JSON_BYTES = 64 << 20
+MAX_COMPONENT = 1e4  # of a centroid or weight; components of unit vectors are below 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plaid:
-    """An index in PLAID's layout: its codec, and how to read an array of a chunk. Iterating decodes chunk by chunk."""
+    """An index in PLAID's layout: its codec, and how to read an array. Iterating decodes one chunk at a time."""
 
     folder: Path
     nbits: int
     n_chunks: int
-    centroids: NDArray[Any]  # [n_centroids, dim]
-    weights: NDArray[Any]  # [2^nbits]
-    read: Callable[[str, str, int], NDArray[Any]]  # (name without ending, kinds of dtype, dimensions) -> array
+    centroids: Array  # [n_centroids, dim]
+    weights: Array  # [2^nbits]
+    read: Callable[[str, str, int], Array]  # (name without ending, kinds of dtype, dimensions) -> array
 
     def check(self) -> int:
-        """How many documents there are. Raises `InvalidInput` naming the file that is not as it must be."""
+        """Check everything and return the number of documents. Raises `InvalidInput` naming the file that is wrong."""
         if self.nbits not in (1, 2, 4, 8):
             raise InvalidInput(f"{self.folder / 'metadata.json'}: nbits must be 1, 2, 4 or 8, found {self.nbits}")
-        small = all((np.abs(values) < LARGEST).all() for values in (self.weights, self.centroids))  # false for NaN
+        # A comparison with NaN is false, so this refuses NaN as well.
+        small = all((np.abs(values) < MAX_COMPONENT).all() for values in (self.weights, self.centroids))
         if len(self.weights) != 2**self.nbits or not small:
-            raise InvalidInput(f"{self.folder}: expected {2**self.nbits} bucket weights and centroids below {LARGEST}")
+            raise InvalidInput(
+                f"{self.folder}: expected {2**self.nbits} bucket weights, and centroids and weights below "
+                f"{MAX_COMPONENT}, found {len(self.weights)} weights or larger values; write that index again"
+            )
         return sum(len(self._chunk(i)[2]) for i in range(self.n_chunks))
 
     def __iter__(self) -> Iterator[Ragged]:
-        """The documents' decoded vectors, unit rows."""
+        """Yield the decoded vectors of each chunk, unit rows."""
         for i in range(self.n_chunks):
             codes, residuals, lengths = self._chunk(i)
             if lengths:
                 yield Ragged(self._decode(codes, residuals), offsets_of(lengths))
 
-    def _chunk(self, i: int) -> tuple[NDArray[Any], NDArray[np.uint8], list[int]]:
+    def _chunk(self, i: int) -> tuple[Array, Bytes, list[int]]:
+        """Return codes, residuals and document lengths of a chunk. Raises `InvalidInput` unless they fit together."""
         codes = self.read(f"{i}.codes", "iu", 1)  # [n_tokens]
         residuals = self.read(f"{i}.residuals", "u", 2)  # [n_tokens, dim * nbits / 8]
         lengths = _lengths(self.folder / f"doclens.{i}.json")  # [n_docs]
@@ -74,25 +88,25 @@ class Plaid:
         ):
             raise InvalidInput(
                 f"{self.folder}: chunk {i} has {len(codes)} codes, residuals {residuals.shape} and documents of "
-                f"{sum(lengths)} tokens; expected as many of each, with {width} bits a token"
+                f"{sum(lengths)} tokens; expected as many of each, with {width} bits per token"
             )
         if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < len(self.centroids):
             raise InvalidInput(f"{self.folder}: expected codes of chunk {i} below {len(self.centroids)}")
         return codes, residuals, lengths
 
-    def _decode(self, codes: NDArray[Any], residuals: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """[n], [n, dim * nbits / 8] -> [n, dim] unit rows."""
+    def _decode(self, codes: Array, residuals: Bytes) -> Floats:
+        """Return the vectors [n, dim], unit rows, of codes [n] and residuals [n, dim * nbits / 8]."""
         bits = np.unpackbits(residuals, axis=1).reshape(len(codes), -1, self.nbits)  # [n, dim, nbits], low bit first
         buckets = np.packbits(bits, axis=2, bitorder="little")[:, :, 0]  # [n, dim]
-        vectors: NDArray[np.float32] = self.centroids[codes].astype(np.float32)
+        vectors: Floats = self.centroids[codes].astype(np.float32)
         vectors += self.weights.astype(np.float32)[buckets]
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)  # [n, 1]
-        units: NDArray[np.float32] = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+        units: Floats = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
         return units
 
 
 def open_plaid(folder: Path) -> Plaid:
-    """An index folder of fast-plaid, next-plaid or Stanford's ColBERT, whose codec is read and nothing else yet.
+    """Open an index folder of fast-plaid, next-plaid or Stanford's ColBERT, and read its codec.
 
     Raises `InvalidInput` naming the wrong file, `MissingDependency` when `.pt` files cannot be read here.
     """
@@ -102,7 +116,7 @@ def open_plaid(folder: Path) -> Plaid:
         raise InvalidInput(f"{folder / 'buffer.npy'} is a pickle, which is never read; rebuild that index without it")
     metadata = read_metadata(folder)
 
-    def read(name: str, kinds: str, ndim: int) -> NDArray[Any]:
+    def read(name: str, kinds: str, ndim: int) -> Array:
         return _npy(folder / f"{name}.npy", kinds, ndim)
 
     return Plaid(
@@ -123,83 +137,99 @@ def import_plaid(
     documents: Documents | None = None,
     nbits: int | str = NBITS,
 ) -> Index:
-    """Make an index at `target` of what a PLAID folder holds, and publish it complete.
+    """Make an index of the documents in a PLAID folder, and publish it complete.
 
-    Such a folder keeps no texts: `documents` gives them, with ids and metadata if wanted, as many and in the same order
-    as they were indexed. `encoder` is the model that made the vectors; with it the new index takes text queries. The
-    decoded vectors are encoded anew; `nbits="float32"` keeps them as they are.
-    Raises `InvalidInput` for a folder that is not such an index, `MissingDependency`, `IndexExists`.
+    - `source`: the folder.
+    - `target`: the folder of the new index, as in `Index.create`.
+    - `encoder`: the model that made the vectors. With it the new index takes text queries.
+    - `documents`: the texts, as in `Index.add`, in the order in which they were indexed. A PLAID folder has no texts;
+      without `documents`, the ids are positions.
+    - `nbits`: as in `Index.create`. The decoded vectors are encoded again; "float32" keeps them as they are.
+
+    Raises `InvalidInput` for a folder that is not such an index, `MissingDependency`, `IndexExists`. Nothing is left at
+    `target` after an error.
     """
     plaid, target = open_plaid(Path(source)), Path(target)
-    n_docs = plaid.check()  # all of it, before anything is made
+    n_docs = plaid.check()
     if n_docs == 0:
-        raise InvalidInput(f"{source} holds no documents; expected at least one")
-    if target.exists() or target.is_symlink():
-        raise IndexExists(f"{target} exists already; choose another path or remove it first")
-    staging = target.with_name(target.name + ".importing")
-    index = Index.create(staging, encoder, dim=plaid.centroids.shape[1], nbits=nbits)
+        raise InvalidInput(f"expected at least one document in {source}, found none; import another folder")
+    staging = staging_store(target)
+    if staging.path.exists() or staging.path.is_symlink():
+        raise IndexExists(f"{staging.path} exists already, from an interrupted build; remove it first")
     try:
-        rest: Iterator[Any] = iter([{}] * n_docs if documents is None else documents)
-        for chunk in plaid:
-            batch = list(islice(rest, len(chunk)))
-            if len(batch) < len(chunk):
-                raise InvalidInput(f"{source} holds {n_docs} documents, found {len(index) + len(batch)} texts for them")
-            index.add(batch, vectors=chunk)
-        if next(rest, None) is not None:
-            raise InvalidInput(f"{source} holds {n_docs} documents, found more texts than that")
-        index.compact()
+        return Index.build(
+            target,
+            _exactly(n_docs, repeat({}, n_docs) if documents is None else documents, source),
+            encoder,
+            vectors=(vectors for chunk in plaid for vectors in chunk),
+            dim=plaid.centroids.shape[1],
+            nbits=nbits,
+        )
     except BaseException:
-        index.close()
-        index._store.discard()
+        staging.discard()
         raise
-    index.close()
-    return Index.open(index._store.move(target).path, encoder)
+
+
+def _exactly(n_docs: int, documents: Documents, source: str | Path) -> Iterator[Any]:
+    """Yield `documents`. Raises `InvalidInput` at the end unless there are `n_docs` of them."""
+    n = 0
+    for n, document in enumerate(documents, start=1):
+        if n > n_docs:
+            raise InvalidInput(f"expected texts for the {n_docs} documents in {source}, found more; pass one for each")
+        yield document
+    if n < n_docs:
+        raise InvalidInput(f"expected texts for the {n_docs} documents in {source}, found {n}; pass one for each")
 
 
 def read_metadata(folder: Path) -> dict[str, int]:
-    """The counts "num_chunks" and "nbits" of a metadata.json, wherever they stand in it."""
+    """Return the counts "num_chunks" and "nbits" of metadata.json, from its top level or from its "config"."""
     metadata = _json(folder / "metadata.json")
     config = metadata.get("config") if isinstance(metadata, dict) else None
-    found = {**(config if isinstance(config, dict) else {}), **(metadata if isinstance(metadata, dict) else {})}
-    return {name: _count(folder, name, found.get(name)) for name in ("num_chunks", "nbits")}
+    values = {**(config if isinstance(config, dict) else {}), **(metadata if isinstance(metadata, dict) else {})}
+    return {name: _count(folder, name, values.get(name)) for name in ("num_chunks", "nbits")}
 
 
-def checked_array(found: Any, path: Path, kinds: str, ndim: int) -> NDArray[Any]:
-    """`found`, if it is an array of so many dimensions whose dtype is of one of these kinds."""
-    if not isinstance(found, np.ndarray) or found.dtype.kind not in kinds or found.ndim != ndim:
-        what = (found.dtype, found.shape) if isinstance(found, np.ndarray) else type(found).__name__
-        raise InvalidInput(f"{path}: expected {ndim} dimensions of kind {kinds!r}, found {what}")
-    return found
+def checked_array(value: Any, path: Path, kinds: str, ndim: int) -> Array:
+    """Return `value` if it is an array with `ndim` dimensions and a dtype of one of these kinds.
+
+    Raises `InvalidInput` naming `path`, the file that it was read from.
+    """
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in kinds or value.ndim != ndim:
+        found = (value.dtype, value.shape) if isinstance(value, np.ndarray) else type(value).__name__
+        raise InvalidInput(f"{path}: expected {ndim} dimensions of kind {kinds!r}, found {found}")
+    return value
 
 
 def _pt_reader(folder: Path) -> Callable[[Path], Plaid]:
+    """Return the registered reader of `.pt` folders. Raises `MissingDependency` naming the extra that has one."""
     group, name = PT_READER
-    install = "is read with the torch side: pip install 'refcolbert[export]'"
+    install = "the extra that reads .pt files: pip install 'refcolbert[export]'"
     for point in entry_points(group=group, name=name):
         try:
             reader: Callable[[Path], Plaid] = point.load()
         except ModuleNotFoundError as error:
             raise MissingDependency(f"{folder} needs {error.name} and {install}") from error
         return reader
-    raise MissingDependency(f"{folder} {install}")
+    raise MissingDependency(f"{folder} needs {install}")
 
 
-def _npy(path: Path, kinds: str, ndim: int) -> NDArray[Any]:
-    """One `.npy` file, mapped."""
+def _npy(path: Path, kinds: str, ndim: int) -> Array:
+    """Map one `.npy` file. Raises `InvalidInput` unless it holds an array of these kinds and dimensions."""
     try:
         open_regular_file(path).close()
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # what NumPy's reader of headers raises is not said anywhere
-        raise InvalidInput(f"{path} cannot be read as a plain .npy array: {error}") from error
-    return checked_array(found, path, kinds, ndim)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:
+        # NumPy does not document what its reader of headers raises, so every exception counts.
+        raise InvalidInput(f"{path}: expected a plain .npy array, found {error}; write that index again") from error
+    return checked_array(array, path, kinds, ndim)
 
 
 def _json(path: Path) -> Any:
     try:
         with open_regular_file(path) as file:
-            return json.loads(file.read(LARGEST_JSON))
+            return json.loads(file.read(MAX_JSON_BYTES))
     except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{path} cannot be read as JSON: {error}") from error
+        raise InvalidInput(f"{path}: expected JSON, found {error}; write that index again") from error
 
 
 def _count(folder: Path, name: str, value: Any) -> int:
@@ -209,7 +239,7 @@ def _count(folder: Path, name: str, value: Any) -> int:
 
 
 def _lengths(path: Path) -> list[int]:
-    found = _json(path)
-    if not isinstance(found, list) or any(type(n) is not int or n < 1 for n in found):
-        raise InvalidInput(f"{path}: expected a list of document lengths, each at least 1")
-    return found
+    lengths = _json(path)
+    if not isinstance(lengths, list) or any(type(n) is not int or n < 1 for n in lengths):
+        raise InvalidInput(f"{path}: expected a list of document lengths, each an integer >= 1, found something else")
+    return lengths

@@ -1,11 +1,12 @@
-"""Building: a large collection, encoded and staged in bounded memory, and published once, complete.
+"""Building: index a large collection in bounded memory, and publish it in one step when it is complete.
 
-Batches are staged beside the target as raw segments of an index of their own, so an interruption loses one batch at
-most. In the end a codec is fitted to a sample of all vectors, and everything becomes one segment, encoded with it.
+Batches are staged beside the target, as raw segments of an index of their own. So an interruption loses at most one
+batch. In the end a codec is fitted to a sample of all vectors, and everything is encoded with it and becomes one
+segment.
 
-At once in memory: one batch of documents with their vectors; then the codec's sample (`codec.SAMPLE` vectors and a few
-copies of them), some 100 bytes a document and 6 a token for offsets and inverted lists. On disk: 2 dim bytes a token
-(4 for float32) until the index is published.
+Memory holds one batch of documents with their vectors at a time; after that, the codec's sample (`codec.SAMPLE` vectors
+and a few copies of them). It also holds some 100 bytes per document, and 6 bytes per token for offsets and inverted
+lists. The disk holds 2 dim bytes per token (4 dim for float32) until the index is published.
 """
 
 import itertools
@@ -20,52 +21,69 @@ from ..engine.ragged import Ragged
 from ..errors import DuplicateId, IndexNotFound, InvalidInput
 from . import segment_files
 from .format import Manifest
-from .generation import Generation, publish
+from .generation import Generation
+from .publish import publish, stage
 from .store import Store
 
-__all__ = ["Building"]
+__all__ = ["Building", "staging_store"]
+
+
+def staging_store(target: Path) -> Store:
+    """Return the store, beside `target`, in which the index is built before it is moved to `target`."""
+    return Store(target.with_name(target.name + ".building"))
 
 
 class Building:
-    """An index in the making; begins anew or goes on with what an interrupted one left."""
+    """An index that is being built. It continues what an interrupted build has staged, if there is any."""
 
-    def __init__(self, store: Store, manifest: Manifest) -> None:
-        """`manifest` is the empty generation to begin with. Raises `InvalidInput` when another is under way."""
-        self._store = store
+    def __init__(self, target: Path, manifest: Manifest) -> None:
+        """Begin or continue the build of an index at `target`.
+
+        `manifest` is the empty generation to begin with. Raises `InvalidInput` when an interrupted build had another.
+        """
+        self._target, self._store = target, staging_store(target)
         try:
-            found = store.read()
-        except IndexNotFound:  # nothing was begun, or it died before its first manifest
-            store.create()
-            with store.writing(new=True) as writer:
+            staged = self._store.read()
+        except IndexNotFound:
+            # Nothing was begun, or it was interrupted before its first manifest.
+            self._store.create()
+            with self._store.writing(new=True) as writer:
                 writer.commit(manifest)
         else:
-            empty = replace(found, generation=manifest.generation, next_position=0, codec=None, segments=())
+            empty = replace(staged, generation=manifest.generation, next_position=0, codec=None, segments=())
             if empty != manifest:
                 raise InvalidInput(
-                    f"{store.path} holds an interrupted build with another model or other options; remove it"
+                    f"expected the model and the options of the interrupted build in {self._store.path}, "
+                    "found others; use those, or remove that folder"
                 )
-        self._generation = Generation(store, store.read(), verify=False)
-        self._staged = self._generation.ids()  # of an earlier attempt, to be met again
-        self._seen = {hash(name) for name in self._generation.ids()}  # 64 bits each; what they say is checked
+        self._generation = Generation(self._store, self._store.read(), verify=False)
+        # Ids that an earlier attempt staged. The documents that come now must have the same, in the same order.
+        self._staged_ids = self._generation.ids()
+        # 64 bits per id instead of the id. A hash that occurs again is looked up, so equal hashes do no harm.
+        self._hashes = {hash(name) for name in self._generation.ids()}
 
     @property
-    def done(self) -> int:
-        """Documents that are staged."""
+    def n_staged(self) -> int:
+        """The number of documents that are staged."""
         return self._generation.manifest.next_position
 
     def holds(self, first: int, batch: Sequence[Document]) -> bool:
-        """Whether the documents from the first-th on were staged by an earlier attempt.
+        """Return True if an earlier attempt has staged this batch, whose first document has the number `first`.
 
-        Raises `InvalidInput` when that attempt had others there, `DuplicateId` when one has been staged under its id.
+        Raises `InvalidInput` when that attempt staged other documents there, `DuplicateId` when a document has the id
+        of an earlier one.
         """
         names = [document.id for document in batch]
-        if first < self.done:
-            if names != list(itertools.islice(self._staged, len(names))):
-                raise InvalidInput(f"{self._store.path} holds an interrupted build of other documents; remove it")
+        if first < self.n_staged:
+            if names != list(itertools.islice(self._staged_ids, len(names))):
+                raise InvalidInput(
+                    f"expected the documents of the interrupted build in {self._store.path}, found others; "
+                    "pass those, or remove that folder"
+                )
             return True
-        if any(hash(name) in self._seen for name in names):
+        if any(hash(name) in self._hashes for name in names):
             for name in self._generation.find(names):
-                raise DuplicateId(f"id {name!r} occurs twice among the documents")
+                raise DuplicateId(f"expected distinct ids, id {name!r} occurs twice among the documents; rename one")
         return False
 
     def stage(self, batch: list[Document], vectors: Ragged) -> None:
@@ -73,16 +91,17 @@ class Building:
         with self._store.writing() as writer:
             manifest = self._generation.manifest
             positions = manifest.next_position + np.arange(len(batch))
-            made = segment_files.encode(vectors, batch, positions, None, manifest.nbits)
-            manifest = publish(writer, self._generation, self._generation.stored, [made], staging=True)
+            new = segment_files.encode(vectors, batch, positions, None, manifest.vector_format)
+            manifest = stage(writer, self._generation, new)
         self._generation = Generation(self._store, manifest, verify=False, known=self._generation)
-        self._seen.update(hash(document.id) for document in batch)
+        self._hashes.update(hash(document.id) for document in batch)
 
-    def finish(self, target: Path) -> None:
-        """Fit the codec if there are tokens enough, make everything one segment, and move it to `target`."""
+    def finish(self) -> None:
+        """Fit the codec if there are enough tokens, make everything one segment, and move it to the target."""
         with self._store.writing() as writer:
             manifest = publish(writer, self._generation, self._generation.stored, [], merge_all=True)
-        del self._generation, self._staged
-        with self._store.writing() as writer:  # once more, or the staged vectors would stay as the previous generation
+        del self._generation, self._staged_ids
+        # One more commit, because the staged vectors would otherwise stay on disk as the previous generation.
+        with self._store.writing() as writer:
             writer.commit(replace(manifest, generation=writer.generation))
-        self._store.move(target)
+        self._store.move(self._target)

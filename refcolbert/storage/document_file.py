@@ -1,6 +1,6 @@
-"""A segment's documents on disk: one immutable SQLite database.
+"""The documents of a segment on disk: one immutable SQLite database.
 
-`pack` fills the file that the store has made for it, `DocumentFile` reads it without ever writing beside it. Row r of
+`pack` fills a new file that the store has created. `DocumentFile` reads it, and never writes a file beside it. Row r of
 the table is document r of the segment.
 """
 
@@ -24,18 +24,15 @@ from .filters import compile_filter
 
 __all__ = ["DocumentFile", "pack"]
 
-
 SCHEMA = (
     "CREATE TABLE documents "
     "(row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, text TEXT, metadata TEXT NOT NULL) STRICT"
 )
-
-
-CACHE_KIB = 16 << 10  # of a database that is being written; the rest of it is on disk already
+CACHE_KIB = 16 << 10  # of a database that is being written, in memory
 
 
 def pack(documents: Iterable[Document], path: Path) -> None:
-    """Write a database that holds `documents` in order into the empty file at `path`, in bounded memory.
+    """Write a database of `documents`, in order, into the empty file at `path`, in bounded memory.
 
     Equal documents give equal bytes. Raises `OSError` when SQLite cannot write.
     """
@@ -44,7 +41,7 @@ def pack(documents: Iterable[Document], path: Path) -> None:
     )
     try:
         with closing(sqlite3.connect(_uri(path, "mode=rw&nolock=1"), uri=True, isolation_level=None)) as connection:
-            # A crash leaves a file that no manifest names, so it needs no journal; and the store syncs it.
+            # A crash leaves a file that no manifest names, so no journal is needed. The store syncs the file.
             for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{CACHE_KIB}"):
                 connection.execute(f"PRAGMA {setting}")
             connection.execute("BEGIN")
@@ -56,55 +53,56 @@ def pack(documents: Iterable[Document], path: Path) -> None:
 
 
 class DocumentFile:
-    """Read access to one packed database. Safe to share between threads and to use in a forked child."""
+    """Read access to one packed database. Threads and forked children may share it."""
 
     def __init__(self, path: Path, n_docs: int) -> None:
         self.path, self.n_docs = path, n_docs
         self._identity = _identity(path)
-        self._local = threading.local()  # SQLite connections are not shared between threads
+        # One connection per thread.
+        self._local = threading.local()
 
     def in_place(self) -> bool:
-        """Whether the file that was there at first is still what the path leads to."""
+        """Return True if the path still leads to the file that was there at first."""
         return self._identity == _identity(self.path)
 
     def ids(self) -> list[str]:
-        """Every id, in row order."""
+        """Return every id, in row order."""
         names = [row[0] for row in self._read("SELECT id FROM documents ORDER BY row", ())]
         if len(names) != self.n_docs:
             raise self._corrupt(f"{self.n_docs} documents", len(names))
         return names
 
     def rows(self, ids: Sequence[str]) -> dict[str, int]:
-        """id -> row for those of `ids` that are here."""
-        found = self._read(
+        """Return id -> row for those of `ids` that are in this file."""
+        pairs = self._read(
             "SELECT id, row FROM documents WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
         )
-        self._check_rows([row for _, row in found])
-        return dict(found)
+        self._check_rows([row for _, row in pairs])
+        return dict(pairs)
 
     def get(self, rows: Sequence[int]) -> list[Document]:
-        """The documents at `rows`, in that order."""
+        """Return the documents at `rows`, in that order. Raises `CorruptIndexError` when one is missing."""
         sql = "SELECT row, id, text, metadata FROM documents WHERE row IN (SELECT value FROM json_each(?))"
-        found = {
+        documents = {
             row: Document(id=name, text=text, metadata=self._metadata(metadata))
             for row, name, text, metadata in self._read(sql, (json.dumps([int(r) for r in rows]),))
         }
-        missing = [row for row in rows if row not in found]
+        missing = [row for row in rows if row not in documents]
         if missing:
             raise self._corrupt(f"rows {missing}", "none of them")
-        return [found[row] for row in rows]
+        return [documents[row] for row in rows]
 
     def matching(self, where: Mapping[str, Any]) -> NDArray[np.int64]:
-        """[n] rows, ascending, whose metadata satisfy the filter (see `filters`)."""
+        """Return the rows [n], ascending, whose metadata match the filter (`filters`)."""
         condition, parameters = compile_filter(where)
-        # The condition is made of constants of this module; every value of the caller's is a bound parameter.
+        # The condition consists of constants of `filters`. Every value of the caller is a bound parameter.
         sql = f"SELECT row FROM documents WHERE {condition} ORDER BY row"  # noqa: S608
         rows = [row[0] for row in self._read(sql, parameters)]
         self._check_rows(rows)
         return np.array(rows, dtype=np.int64)
 
     def all(self) -> Iterator[Document]:
-        """Every document, in row order, one at a time. Raises `CorruptIndexError` where one cannot be read."""
+        """Yield every document, in row order. Raises `CorruptIndexError` where one cannot be read."""
         n_read = 0
         for row, name, text, metadata in self._execute(
             "SELECT row, id, text, metadata FROM documents ORDER BY row", ()
@@ -117,12 +115,12 @@ class DocumentFile:
             raise self._corrupt(f"{self.n_docs} documents", n_read)
 
     def check(self) -> None:
-        """Raise `CorruptIndexError` unless every document can be read, and rows are 0, 1, ... n_docs - 1."""
+        """Raise `CorruptIndexError` unless every document can be read and the rows are 0, 1, ... n_docs - 1."""
         for _ in self.all():
             pass
 
     def close(self) -> None:
-        """Close every thread's connection; another use opens a new one."""
+        """Close the connections of all threads. Another use opens a new one."""
         self._local = threading.local()
 
     def _read(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
@@ -131,17 +129,18 @@ class DocumentFile:
     def _execute(self, sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
         try:
             yield from self._connection().execute(sql, parameters)
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter for damaged bytes in a message
-            raise CorruptIndexError(f"{self.path}: {error}; restore the index from a copy") from error
+        # SQLite may quote damaged bytes in its message, which then cannot be decoded.
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise self._corrupt("a readable database", error) from error
 
     def _metadata(self, text: Any) -> dict[str, Any]:
         try:
-            found = json.loads(text)
+            metadata = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise self._corrupt("metadata in JSON", error) from error
-        if not isinstance(found, dict):
-            raise self._corrupt("metadata that is an object", found)
-        return found
+        if not isinstance(metadata, dict):
+            raise self._corrupt("metadata that are an object", metadata)
+        return metadata
 
     def _check_rows(self, rows: Sequence[int]) -> None:
         if any(not 0 <= row < self.n_docs for row in rows):
@@ -153,34 +152,35 @@ class DocumentFile:
         )
 
     def _connection(self) -> sqlite3.Connection:
-        found: _Connection | None = getattr(self._local, "connection", None)
-        if found is None or found.process != os.getpid():
-            found = _Connection(_uri(self.path, "mode=ro&immutable=1"))
-            schema = found.sqlite.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
+        """Return the connection of this thread and process. A new one is opened read-only and its schema checked."""
+        connection: _Connection | None = getattr(self._local, "connection", None)
+        if connection is None or connection.process != os.getpid():
+            connection = _Connection(_uri(self.path, "mode=ro&immutable=1"))
+            schema = connection.sqlite.execute("SELECT type, name, sql FROM sqlite_schema").fetchall()
             if not self.in_place():
                 raise IndexFileError(f"{self.path} was replaced after the index was opened; open the index again")
             if schema != [("table", "documents", SCHEMA), ("index", "sqlite_autoindex_documents_1", None)]:
                 raise self._corrupt("the one table of a document file", schema)
-            self._local.connection = found
-        return found.sqlite
+            self._local.connection = connection
+        return connection.sqlite
 
 
-def _uri(path: Path, how: str) -> str:
-    """What SQLite calls a file, whatever bytes its name is made of."""
-    return f"file:{quote(os.fsencode(path))}?{how}"
+def _uri(path: Path, options: str) -> str:
+    """Return the URI of a file for SQLite. The file's name may have any bytes."""
+    return f"file:{quote(os.fsencode(path))}?{options}"
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-    """What tells a file from another one of the same name; None if there is none."""
+    """Return device, inode, size and time of a file, which tell it from another at the same path; None if missing."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _Connection:
-    """A thread's connection; closed when the thread or the DocumentFile ends, in whichever thread that is."""
+    """The connection of one thread. It is closed when the thread or the `DocumentFile` ends, by any thread."""
 
     def __init__(self, uri: str) -> None:
         self.sqlite = sqlite3.connect(uri, uri=True, check_same_thread=False)
@@ -189,5 +189,6 @@ class _Connection:
         self.sqlite.execute("PRAGMA cell_size_check = ON")
 
     def __del__(self) -> None:
-        if hasattr(self, "sqlite"):  # connecting may have failed
+        # The attribute is missing if connecting failed.
+        if hasattr(self, "sqlite"):
             self.sqlite.close()

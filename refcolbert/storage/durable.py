@@ -1,7 +1,7 @@
-"""Changing a disk: the few operations that do it, and a file that is being written.
+"""The few operations that change a disk, and a file that is being written.
 
 Every change that the store makes goes through a `FileSystem`, so that a test can record, crash or fail any of them.
-Nothing else in the package changes an index folder, and only the store uses this.
+Nothing else in the package changes an index folder, and only the store uses this module.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from .locks import create_new, open_regular_file, overwrite_note
 
 __all__ = ["FileSystem", "NewFile"]
 
-BLOCK = 1 << 20  # bytes read at once
-PATIENCE = 50  # times that Windows is asked again, a few hundredths of a second apart
+READ_BYTES = 1 << 20  # at a time
+RENAME_ATTEMPTS, RENAME_WAIT_SECONDS = 50, 0.02  # on Windows
 Bytes = bytes | memoryview
 
 
@@ -46,14 +46,17 @@ class FileSystem:
         os.fsync(file.fileno())
 
     def replace(self, source: Path, target: Path) -> None:
-        """Rename over. Windows refuses while anyone has the target open, which readers do for a moment: asked again."""
-        for attempt in range(1, PATIENCE + 1):
+        """Rename `source` over `target`, in one step.
+
+        Windows refuses while another process has the target open. Readers have it open for a moment, so try again.
+        """
+        for attempt in range(1, RENAME_ATTEMPTS + 1):
             try:
-                os.replace(source, target)  # noqa: PTH105 - the one call whose atomicity everything rests on
+                os.replace(source, target)  # noqa: PTH105 - a commit rests on this one call
             except PermissionError:
-                if sys.platform != "win32" or attempt == PATIENCE:
+                if sys.platform != "win32" or attempt == RENAME_ATTEMPTS:
                     raise
-                time.sleep(0.02)
+                time.sleep(RENAME_WAIT_SECONDS)
             else:
                 return
 
@@ -68,7 +71,7 @@ class FileSystem:
             os.close(descriptor)
 
     def make_folder(self, path: Path) -> None:
-        """Create a folder; one that exists is fine."""
+        """Create a folder, unless it exists."""
         path.mkdir(exist_ok=True)
 
     def remove(self, path: Path) -> None:
@@ -76,16 +79,16 @@ class FileSystem:
         path.unlink()
 
     def remove_folder(self, path: Path) -> None:
-        """Delete a folder and all that is in it, as far as that can be done."""
+        """Delete a folder and everything in it, as far as possible."""
         shutil.rmtree(path, ignore_errors=True)
 
     def note(self, path: Path, text: bytes) -> None:
-        """Overwrite what a lock file says about its holder; not durable, and nothing depends on it."""
+        """Overwrite the note in a lock file about its holder. It is not made durable; nothing depends on it."""
         overwrite_note(path, text)
 
 
 class NewFile:
-    """A file that is being written; its size and SHA-256 grow with it."""
+    """A file that is being written. Its size and SHA-256 are computed on the way."""
 
     def __init__(self, files: FileSystem, path: Path, stack: ExitStack) -> None:
         self._files, self._path = files, path
@@ -98,14 +101,14 @@ class NewFile:
         self._count(data)
 
     def fill(self, write: Callable[[Path], None]) -> None:
-        """Let `write` make the content, and read it once."""
+        """Let `write` make the content, then read it once for its size and SHA-256."""
         self._files.fill(self._path, write)
         with open_regular_file(self._path) as file:
-            while block := file.read(BLOCK):
+            while block := file.read(READ_BYTES):
                 self._count(block)
 
     def finish(self) -> FileEntry:
-        """Make it durable."""
+        """Make the file durable and return its entry."""
         self._files.sync(self._file)
         return FileEntry(self._path.name, self._size, self._digest.hexdigest())
 

@@ -1,13 +1,13 @@
-"""Metadata filters in the form users know, compiled to SQL with bound parameters.
+"""Metadata filters, compiled to SQL with bound parameters. The operators are those of MongoDB and of vector databases.
 
     {"year": {"$gte": 2020}, "lang": "en"}          all fields must match
     {"$or": [{"lang": "en"}, {"lang": "de"}]}       also $and; {"$not": {...}}
     {"author.name": "Ada"}                          a path into nested objects
 
-A field's condition is a value (equality) or a mapping of operators: $eq $ne $gt $gte $lt $lte $in $nin $exists.
-At most 200 conditions, nested at most 20 deep; a long list of values belongs into one $in, which has no such limit. A
-comparison holds only between values of one kind (number, text, true/false, null), so {"year": {"$gt": 3}} never
-matches a text. $ne and $nin are the negations of $eq and $in: they also match where the field is missing.
+The condition on a field is a value, which means equality, or a mapping of operators: $eq $ne $gt $gte $lt $lte $in $nin
+$exists. A filter has at most 200 conditions, nested at most 20 deep. Put a long list of values into one $in, which has
+no limit. A comparison holds only between values of one kind (number, text, true/false, null), so {"year": {"$gt": 3}}
+never matches a text. $ne and $nin are the negations of $eq and $in: they also match where the field is missing.
 """
 
 import json
@@ -21,25 +21,31 @@ __all__ = ["compile_filter"]
 
 Condition = tuple[str, list[Any]]
 
-# kind of a JSON value -> the SQL that tests a field's kind; `?` is the field's path
+# Kind of a JSON value -> the SQL that tests a field's kind. `?` is the field's path.
 KINDS = {
     "number": "json_type(metadata, ?) IN ('integer', 'real')",
     "text": "json_type(metadata, ?) = 'text'",
     "bool": "json_type(metadata, ?) IN ('true', 'false')",
     "null": "json_type(metadata, ?) = 'null'",
 }
-MOST_CONDITIONS, DEEPEST = 200, 20  # what SQLite's parser takes without complaint, with room to spare
+# Well below the limits of SQLite's parser.
+MAX_CONDITIONS, MAX_FILTER_DEPTH = 200, 20
 COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 
 
 def compile_filter(where: Mapping[str, Any]) -> Condition:
-    """A filter -> an SQL condition over the column `metadata`, and its parameters. {} matches everything.
+    """Return an SQL condition over the column `metadata`, and its parameters. The filter {} matches everything.
 
-    Raises `InvalidInput` for an unknown operator, a path that cannot be addressed, or a value that is no JSON scalar.
+    Raises `InvalidInput` for an unknown operator, a path that cannot be addressed, a value that is not a JSON scalar.
+
+    >>> compile_filter({"lang": "en"})[1]
+    ['$."lang"', '$."lang"', 'en']
     """
-    condition = _filter(where, DEEPEST)
-    if condition[0].count("?") > 2 * MOST_CONDITIONS:
-        raise InvalidInput(f"a filter has at most {MOST_CONDITIONS} conditions; put values of one field into one $in")
+    condition = _filter(where, MAX_FILTER_DEPTH)
+    if condition[0].count("?") > 2 * MAX_CONDITIONS:
+        raise InvalidInput(
+            f"a filter must have at most {MAX_CONDITIONS} conditions, found more; put values of a field into one $in"
+        )
     return condition
 
 
@@ -47,14 +53,15 @@ def _filter(where: Any, depth: int) -> Condition:
     if not isinstance(where, Mapping):
         raise InvalidInput(f"a filter must be a mapping, found {where!r}")
     if depth == 0:
-        raise InvalidInput(f"a filter is nested at most {DEEPEST} deep")
+        raise InvalidInput(f"a filter must be nested at most {MAX_FILTER_DEPTH} deep, found more; flatten it")
     return _all([_clause(key, value, depth - 1) for key, value in where.items()])
 
 
 def _clause(key: str, value: Any, depth: int) -> Condition:
+    """Return the condition of one entry of a filter: $and, $or, $not, or a field with its value or operators."""
     if key in ("$and", "$or"):
         if not isinstance(value, list | tuple) or not value:
-            raise InvalidInput(f"{key} takes a list of filters, found {value!r}")
+            raise InvalidInput(f"{key} must have a list of filters, found {value!r}")
         return _all([_filter(part, depth) for part in value], "AND" if key == "$and" else "OR")
     if key == "$not":
         return _not(_filter(value, depth))
@@ -64,6 +71,7 @@ def _clause(key: str, value: Any, depth: int) -> Condition:
 
 
 def _operator(path: str, operator: str, operand: Any) -> Condition:
+    """Return the condition of one operator on the field at `path`."""
     table: dict[str, Callable[[], Condition]] = {
         "$eq": lambda: _equal(path, operand),
         "$ne": lambda: _not(_equal(path, operand)),
@@ -80,7 +88,7 @@ def _operator(path: str, operator: str, operand: Any) -> Condition:
 def _compare(path: str, sign: str, operand: Any) -> Condition:
     kind = _kind(operand)
     if kind == "null":
-        raise InvalidInput(f"null has no order: {sign} cannot be applied to it")
+        raise InvalidInput(f"{sign} must have a number, a text, true or false, found null; use $eq or $ne")
     return _leaf(f"{KINDS[kind]} AND json_extract(metadata, ?) {sign} ?", [path, path, operand])
 
 
@@ -91,8 +99,9 @@ def _equal(path: str, operand: Any) -> Condition:
 
 
 def _in(path: str, operand: Any) -> Condition:
+    """Return the condition that a field equals one of the values. Values of each kind are one bound parameter."""
     if not isinstance(operand, list | tuple | set | frozenset):
-        raise InvalidInput(f"$in and $nin take a list of values, found {operand!r}")
+        raise InvalidInput(f"$in and $nin must have a list of values, found {operand!r}")
     groups: dict[str, list[Any]] = {}
     for value in operand:
         groups.setdefault(_kind(value), []).append(value)
@@ -106,11 +115,12 @@ def _in(path: str, operand: Any) -> Condition:
 
 def _exists(path: str, operand: Any) -> Condition:
     if type(operand) is not bool:
-        raise InvalidInput(f"$exists takes true or false, found {operand!r}")
+        raise InvalidInput(f"$exists must have true or false, found {operand!r}")
     return f"json_type(metadata, ?) IS {'NOT ' if operand else ''}NULL", [path]
 
 
 def _kind(value: Any) -> str:
+    """Return the key of KINDS for a value. Raises `InvalidInput` for a value that no metadata can equal."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -122,26 +132,29 @@ def _kind(value: Any) -> str:
         return "number"
     if isinstance(value, float) and math.isfinite(value):
         return "number"
-    raise InvalidInput(f"a filter compares with text, finite 64-bit numbers, true, false and None, found {value!r}")
+    raise InvalidInput(f"a filter value must be text, a finite 64-bit number, true, false or None, found {value!r}")
 
 
 def _path(field: Any) -> str:
-    """The SQLite JSON path of a dotted field name."""
+    """Return the SQLite JSON path of a dotted field name."""
     if not isinstance(field, str) or not field or field.startswith("$"):
         raise InvalidInput(f"a filter field must be a name that does not start with '$', found {field!r}")
     if any(character in '"\\' or character < " " for character in field):
-        raise InvalidInput(f"a field whose name holds a quote, a backslash or a control character: {field!r}")
+        raise InvalidInput(
+            f"a filter field must be without quotes, backslashes and control characters, found {field!r}"
+        )
     _check(field)
     return "$" + "".join(f'."{part}"' for part in field.split("."))
 
 
 def _check(text: str) -> None:
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidInput(f"a filter holds a NUL or a lone surrogate, which no metadata can hold: {text!r}")
+        raise InvalidInput(f"a filter must be without NUL and lone surrogates, as metadata are, found {text!r}")
 
 
 def _leaf(sql: str, parameters: list[Any]) -> Condition:
-    return f"IFNULL({sql}, 0)", parameters  # a missing field is false, not NULL: NOT must turn it into true
+    # A condition on a missing field is false, not NULL, so that NOT makes it true.
+    return f"IFNULL({sql}, 0)", parameters
 
 
 def _not(condition: Condition) -> Condition:

@@ -1,35 +1,39 @@
-"""The index format, version 1: what the bytes on disk mean. No I/O happens here.
+"""The index format, version 1: the meaning of every byte on disk. This module does no I/O.
 
 An index is a folder:
 
     manifest.json      names every other file of the current generation
     data/              immutable files, each written once and never changed
     data/GENERATION-manifest.json   a copy, byte for byte, of that generation's manifest; at least 8 digits
-    writer.lock        held by the kernel for a writer while it writes; its content only tells others who that is
+    writer.lock        locked by a writer while it writes; its content only tells others who holds the lock
 
-A reader MUST take the manifest first and read no file it does not name. A writer MUST make every named file and the
-copy of the manifest durable before the manifest itself, and MUST publish that by renaming a complete temporary file
-over it: so a crash leaves the old generation or the new one, never a mixture.
+Reading. A reader MUST read the manifest first, and MUST NOT read a file that the manifest does not name. While it may
+open files of a generation, a reader MUST hold a shared kernel lock on that generation's copy of the manifest (flock; on
+Windows, the open file is the lock). If the copy is missing, or is unlinked once it is locked, the reader MUST begin
+again with manifest.json.
 
-A reader MUST hold a shared kernel lock (flock; on Windows: the file open) on the generation's copy of the manifest for
-as long as it may open a file of that generation, and MUST begin anew with manifest.json if the copy is gone, or is
-unlinked once it is locked. A writer MUST NOT remove a file that the new generation or the one before it names. It MAY
-remove the copy of an older generation after locking it exclusively, and then what no remaining copy names. Files of a
-generation above the current one were left by a writer that died; only a writer, holding writer.lock, removes them.
+Writing. A writer MUST hold writer.lock. It MUST make every named file and the copy of the manifest durable before the
+manifest itself. It MUST publish the manifest by renaming a complete temporary file over it. So a crash leaves the old
+generation or the new one, never a mixture.
 
-Manifest. UTF-8 JSON, one object, then a newline, the lower-case hex SHA-256 of all bytes before that newline, and a
-newline. At most 1 MiB. Every key is required, none may be added or repeated: a reader that meets an unknown key MUST
-refuse, because it cannot know what the key changes.
+Removing. A writer MUST NOT remove a file that the new generation or the one before it names. It MAY remove the copy of
+an older generation after locking that copy exclusively. It MAY then remove the files that no remaining copy names.
+Files of a generation above the current one were left by a writer that crashed. Only a writer that holds writer.lock
+removes them.
+
+The manifest is one JSON object in UTF-8, then a newline, then the SHA-256 in lower-case hex of all bytes before that
+newline, then a newline. It has at most 1 MiB. Every key is required, and no key may be added or repeated. A reader that
+meets an unknown key MUST refuse the index, because it cannot know what the key changes.
 
     format_version     1. A larger number MUST be refused: the index is too new.
     reader_features    [] names of features a reader must know; an unknown one MUST be refused
     writer_features    [] names of features a writer must know: it MUST refuse an unknown one, a reader need not
     generation         >= 1, one more than that of the manifest it replaced
     dim                1 to 4096, columns of a token vector
-    nbits              1, 2, 4 or 8: bits of a residual component; or "float16", "float32": vectors stay raw
-    train_at           tokens at which a raw index with 1, 2, 4 or 8 bits fits its codec
-    seed               of every random choice
-    pool_factor        1 to 64: a document's vectors are pooled to one in so many (`pooling`) before they are added
+    nbits              1, 2, 4 or 8: bits per residual component; or "float16", "float32": vectors stay raw
+    train_at           number of tokens at which an index with 1, 2, 4 or 8 bits fits its codec
+    seed               seed of every random choice
+    pool_factor        1 to 64: tokens per vector; a document's vectors are pooled (`pooling`) before they are added
     next_position      the position that the next document gets; larger than any in use
     encoder            null, or {"hash": content hash of the model, "source": null or where it was found}
     codec              null while vectors are raw, or {"n_centroids", "n_coarse", "error", "files"}; n_centroids is at
@@ -37,14 +41,16 @@ refuse, because it cannot know what the key changes.
     segments           list of {"n_docs", "n_tokens", "n_deleted", "n_lists", "n_entries", "largest_norm", "error",
                        "files"}
 
-`largest_norm` is at least the norm of every vector of the segment, but for their rounding to float16: no decoded one is
-longer than (1 + 2^-10) largest_norm + sqrt(dim) 2^-24. The error bound of a search on raw vectors rests on it.
+`largest_norm` is at least the norm of every vector of the segment before rounding to float16. No decoded vector is
+longer than (1 + 2^-10) largest_norm + sqrt(dim) 2^-24. The error bound of a search on raw vectors depends on it.
 
-`error` is the mean of |x - decoded x| / |x| over vectors x as they were given: in a codec those it was fitted to, in a
-segment its own, 0 while raw. It tells how far documents have drifted from the codec; no reader depends on it.
+`error` is the mean of |x - decoded x| / |x| over original vectors x: for a codec, the vectors it was fitted to; for a
+segment, its own vectors; 0 while vectors are raw. It shows how far documents have drifted from the codec. No reader
+depends on it.
 
-`files` maps a role to {"name", "bytes", "sha256"}. A name matches [0-9a-z-]{1,64} with the ending .npy or .sqlite and
-lies in data/; it is a plain file, no link. The roles, with n_coarse, n_lists and n_entries those of the same object:
+`files` maps a role to {"name", "bytes", "sha256"}. A name matches [0-9a-z-]{1,64} followed by .npy or .sqlite. It names
+a regular file in data/, never a link. These are the roles; n_coarse, n_lists and n_entries are those of the same
+object:
 
     codec       centroids [n_centroids, dim] float32    unit rows
                 coarse [n_coarse, dim] float32           unit rows
@@ -53,7 +59,8 @@ lies in data/; it is a plain file, no link. The roles, with n_coarse, n_lists an
     segment     positions [n_docs] int64                strictly ascending, below next_position
                 offsets [n_docs + 1] int64              strictly ascending from 0 to n_tokens
                 deleted [n_deleted] uint32              rows, strictly ascending; present only when n_deleted > 0
-                documents                               SQLite, one table: see `documents.SCHEMA`; row r is document r
+                documents                               SQLite, one table: see `document_file.SCHEMA`; row r is
+                                                        document r
       raw       vectors [n_tokens, dim]                 float32 if nbits is "float32", else float16
       encoded   codes [n_tokens] uint16                 below n_centroids
                 residuals [n_tokens, ceil(dim*nbits/8)] uint8, packed as `codec` says
@@ -64,11 +71,12 @@ lies in data/; it is a plain file, no link. The roles, with n_coarse, n_lists an
                 cell_documents [n_entries]              rows, strictly ascending within a list; uint16 if
                                                         n_docs <= 65536, else uint32
 
-All numbers are little-endian, arrays C-ordered. An array file is NumPy's .npy version 1.0, and its header MUST be byte
-for byte what `npy_header` gives for the dtype and shape above: a reader compares it and parses nothing.
+All numbers are little-endian, and arrays are C-ordered. An array file is NumPy's .npy version 1.0. Its header MUST
+equal, byte for byte, the result of `npy_header` for the dtype and shape above. A reader compares the header and parses
+nothing.
 
-A document's score is MaxSim against its decoded vectors (`codec`), ties are broken by position, deleted rows never
-appear, and the ids of all live documents are distinct.
+A document's score is MaxSim with its decoded vectors (`codec`). Ties are broken by position. Deleted rows never appear.
+The ids of all live documents are distinct.
 """
 
 import hashlib
@@ -96,10 +104,12 @@ __all__ = [
     "FileEntry",
     "Manifest",
     "SegmentEntry",
+    "VectorFormat",
     "array_types",
     "manifest_copy_name",
     "npy_header",
     "row_type",
+    "token_types",
 ]
 
 FORMAT_VERSION = 1
@@ -116,6 +126,33 @@ ArrayType = tuple[np.dtype[Any], tuple[int, ...]]  # dtype and shape
 
 
 @dataclass(frozen=True, slots=True)
+class VectorFormat:
+    """How an index stores its vectors, as `nbits` of the manifest says."""
+
+    nbits: int | str
+
+    @staticmethod
+    def allows(nbits: object) -> bool:
+        """Return True if `nbits` is 1, 2, 4, 8, "float16" or "float32"."""
+        return (type(nbits) is int and nbits in NBITS) or (isinstance(nbits, str) and nbits in RAW)
+
+    @property
+    def is_compressed(self) -> bool:
+        """True if vectors are encoded with a codec, as soon as one is fitted."""
+        return not isinstance(self.nbits, str)
+
+    @property
+    def bits(self) -> int:
+        """Bits per residual component, for a format that is compressed."""
+        return int(self.nbits)
+
+    @property
+    def raw_dtype(self) -> DType:
+        """The dtype of vectors that are not encoded. A compressed format has such vectors until its codec is fitted."""
+        return RAW[self.nbits] if isinstance(self.nbits, str) else F2
+
+
+@dataclass(frozen=True, slots=True)
 class FileEntry:
     """One immutable file."""
 
@@ -126,7 +163,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class EncoderEntry:
-    """The model whose vectors an index holds; source None is the default model."""
+    """The model whose vectors an index holds. A source of None is the default model."""
 
     hash: str
     source: str | None
@@ -144,7 +181,7 @@ class CodecEntry:
 
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """One segment; n_lists and n_entries are 0 while it is raw."""
+    """One segment. `n_lists` and `n_entries` are 0 while it is raw."""
 
     n_docs: int
     n_tokens: int
@@ -174,21 +211,29 @@ class Manifest:
     reader_features: tuple[str, ...] = ()
     writer_features: tuple[str, ...] = field(default=())
 
+    @property
+    def vector_format(self) -> VectorFormat:
+        """How vectors are stored."""
+        return VectorFormat(self.nbits)
+
+    @property
+    def owners(self) -> list[CodecEntry | SegmentEntry]:
+        """The entries that name files: the codec, if there is one, and the segments."""
+        return [*([self.codec] if self.codec else []), *self.segments]
+
     def files(self) -> list[FileEntry]:
-        """Every file this generation consists of, besides the manifest."""
-        owners = ([self.codec] if self.codec else []) + list(self.segments)
-        return [entry for owner in owners for entry in owner.files.values()]
+        """Return every file of this generation except the manifest."""
+        return [entry for owner in self.owners for entry in owner.files.values()]
 
     def bytes_of(self) -> dict[str, int]:
-        """Bytes of each role in all segments and the codec: what takes how much."""
-        owners = ([self.codec] if self.codec else []) + list(self.segments)
-        found: dict[str, int] = {}
-        for role, file in (item for owner in owners for item in owner.files.items()):
-            found[role] = found.get(role, 0) + file.bytes
-        return found
+        """Return role -> bytes, summed over all segments and the codec."""
+        sizes: dict[str, int] = {}
+        for role, file in (item for owner in self.owners for item in owner.files.items()):
+            sizes[role] = sizes.get(role, 0) + file.bytes
+        return sizes
 
     def to_bytes(self) -> bytes:
-        """The manifest file; equal manifests give equal bytes."""
+        """Return the content of the manifest file. Equal manifests give equal bytes."""
         body = json.dumps(asdict(self), sort_keys=True, indent=1, allow_nan=False).encode()
         return body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
 
@@ -196,11 +241,11 @@ class Manifest:
     def from_bytes(cls, data: bytes) -> "Manifest":
         """Parse a manifest file strictly. Raises `CorruptIndexError`, or `IndexTooNewError` for a newer format."""
         body, _, trailer = data.removesuffix(b"\n").rpartition(b"\n")
-        found, expected = hashlib.sha256(body).hexdigest().encode(), trailer
-        if len(data) > LARGEST_MANIFEST or not data.endswith(b"\n") or found != expected:
+        digest = hashlib.sha256(body).hexdigest()
+        if len(data) > LARGEST_MANIFEST or not data.endswith(b"\n") or trailer != digest.encode():
             raise CorruptIndexError(
-                f"manifest.json: its last line must be the SHA-256 of what precedes it ({found.decode()}), "
-                f"found {expected[:64]!r}; the index is damaged: restore it from a copy"
+                f"manifest.json: expected at most {LARGEST_MANIFEST} bytes with the SHA-256 {digest} as the last line, "
+                f"found {len(data)} bytes and {trailer[:64]!r}; the index is damaged: restore it from a copy"
             )
         parsed = parse(body, "manifest.json")
         _refuse_newer(parsed)
@@ -208,12 +253,12 @@ class Manifest:
 
 
 def manifest_copy_name(generation: int) -> str:
-    """The name in data/ of a generation's copy of its manifest, by which readers pin it."""
+    """Return the name, in data/, of a generation's copy of its manifest. Readers lock this file to pin it."""
     return f"{generation:08d}-manifest.json"
 
 
 def npy_header(array_type: ArrayType) -> bytes:
-    """The one header that an array file of this dtype and shape has."""
+    """Return the only header that an array file of this dtype and shape may have."""
     dtype, shape = array_type
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(
@@ -223,12 +268,24 @@ def npy_header(array_type: ArrayType) -> bytes:
 
 
 def row_type(n_docs: int) -> DType:
-    """The type of row numbers in the lists of a segment."""
+    """Return the dtype of row numbers in the inverted lists of a segment."""
     return U2 if n_docs <= 1 << 16 else U4
 
 
+def token_types(vector_format: VectorFormat, dim: int, n_tokens: int, *, encoded: bool) -> dict[str, ArrayType]:
+    """Return role -> dtype and shape of the arrays that hold the vectors of a segment."""
+    if not encoded:
+        return {"vectors": (vector_format.raw_dtype, (n_tokens, dim))}
+    return {
+        "codes": (U2, (n_tokens,)),
+        "residuals": (U1, (n_tokens, row_bytes(dim, vector_format.bits))),
+        "scales": (F2, (n_tokens,)),
+        "spreads": (U1, (n_tokens,)),
+    }
+
+
 def array_types(manifest: Manifest, owner: CodecEntry | SegmentEntry) -> dict[str, ArrayType]:
-    """Role -> dtype and shape of every array file of a codec or segment of `manifest`."""
+    """Return role -> dtype and shape of every array file of a codec or segment of `manifest`."""
     dim = manifest.dim
     if isinstance(owner, CodecEntry):
         return {
@@ -240,20 +297,16 @@ def array_types(manifest: Manifest, owner: CodecEntry | SegmentEntry) -> dict[st
     types: dict[str, ArrayType] = {"positions": (I8, (owner.n_docs,)), "offsets": (I8, (owner.n_docs + 1,))}
     if owner.n_deleted:
         types["deleted"] = (U4, (owner.n_deleted,))
-    if manifest.codec is None:
-        return types | {"vectors": (RAW.get(str(manifest.nbits), RAW["float16"]), (owner.n_tokens, dim))}
-    return types | {
-        "codes": (U2, (owner.n_tokens,)),
-        "residuals": (U1, (owner.n_tokens, row_bytes(dim, int(manifest.nbits)))),
-        "scales": (F2, (owner.n_tokens,)),
-        "spreads": (U1, (owner.n_tokens,)),
-        "cells": (U4, (owner.n_lists,)),
-        "cell_offsets": (I8, (owner.n_lists + 1,)),
-        "cell_documents": (row_type(owner.n_docs), (owner.n_entries,)),
-    }
+    encoded = manifest.codec is not None
+    types |= token_types(manifest.vector_format, dim, owner.n_tokens, encoded=encoded)
+    if encoded:
+        types["cells"] = (U4, (owner.n_lists,))
+        types["cell_offsets"] = (I8, (owner.n_lists + 1,))
+        types["cell_documents"] = (row_type(owner.n_docs), (owner.n_entries,))
+    return types
 
 
-# ---- strict parsing: every field has one rule, and an object has exactly the keys of its table
+# ---- Strict parsing: every field has one rule, and an object has exactly the keys of its table.
 
 MANIFEST_RULES: dict[str, Rule] = {
     "format_version": count(1, FORMAT_VERSION),
@@ -261,12 +314,13 @@ MANIFEST_RULES: dict[str, Rule] = {
     "writer_features": lambda value: isinstance(value, list) and len(value) <= 64 and all(map(is_text, value)),
     "generation": count(1),
     "dim": count(1, LARGEST_DIM),
-    "nbits": lambda value: (type(value) is int and value in NBITS) or (isinstance(value, str) and value in RAW),
+    "nbits": VectorFormat.allows,
     "train_at": count(1),
     "seed": count(0, 2**63 - 1),
     "pool_factor": count(1, LARGEST_POOL_FACTOR),
     "next_position": count(),
-    "encoder": anything,  # null, or an object with a table of its own
+    # The next two are null, or objects with tables of their own.
+    "encoder": anything,
     "codec": anything,
     "segments": lambda value: isinstance(value, list) and len(value) <= 4096,
 }
@@ -296,6 +350,7 @@ FILE_RULES: dict[str, Rule] = {
 
 
 def _manifest(parsed: Any) -> Manifest:
+    """Return the manifest that a JSON object describes. Raises `CorruptIndexError` naming the field that is wrong."""
     obey(parsed, MANIFEST_RULES, "manifest.json")
     encoder, codec = parsed["encoder"], parsed["codec"]
     if encoder is not None:
@@ -312,18 +367,17 @@ def _manifest(parsed: Any) -> Manifest:
 
 
 def _owner(parsed: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
-    """An object with `files`."""
+    """Return the fields of an object that has `files`, these as `FileEntry`."""
     obey(parsed, {**rules, "files": lambda value: isinstance(value, dict)}, where)
     files = {role: FileEntry(**obey(f, FILE_RULES, f"{where}.files.{role}")) for role, f in parsed["files"].items()}
     return {**parsed, "files": files}
 
 
 def _agree(manifest: Manifest) -> None:
-    """What the fields must say about each other."""
-    if manifest.codec and not isinstance(manifest.nbits, int):
+    """Raise `CorruptIndexError` unless the fields agree with each other."""
+    if manifest.codec and not manifest.vector_format.is_compressed:
         raise corrupt("codec", "null for raw vectors", "an object")
-    owners: list[CodecEntry | SegmentEntry] = [*([manifest.codec] if manifest.codec else []), *manifest.segments]
-    for owner in owners:
+    for owner in manifest.owners:
         types = array_types(manifest, owner)
         roles = set(types) | ({"documents"} if isinstance(owner, SegmentEntry) else set())
         if set(owner.files) != roles:
@@ -344,17 +398,19 @@ def _agree(manifest: Manifest) -> None:
 
 
 def _array_bytes(array_type: ArrayType) -> int:
-    return math.prod(array_type[1]) * array_type[0].itemsize  # Python integers: no overflow
+    # In Python's integers, which do not overflow.
+    return math.prod(array_type[1]) * array_type[0].itemsize
 
 
 def _refuse_newer(parsed: Any) -> None:
+    """Raise `IndexTooNewError` for a version or feature of a later refcolbert, whatever else the manifest holds."""
     if not isinstance(parsed, dict):
         raise corrupt("manifest.json", "one object", parsed)
     version = parsed.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise IndexTooNewError(
-            f"the index has format version {version}, this refcolbert reads up to {FORMAT_VERSION}; upgrade refcolbert"
+            f"expected format version {FORMAT_VERSION} or below, found version {version}; upgrade refcolbert"
         )
     names = parsed.get("reader_features")
     if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
-        raise IndexTooNewError(f"the index needs the features {names}, which this refcolbert does not know; upgrade it")
+        raise IndexTooNewError(f"expected an index without reader features, found {names}; upgrade refcolbert")

@@ -1,38 +1,36 @@
-"""Generation: one complete state of an index, mapped and immutable; and how the next one is made from it."""
+"""Generation: one complete state of an index, mapped into memory and immutable."""
 
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Bools, Ints
 from ..documents import Document
-from ..engine import codec as codecs
-from ..engine.codec import Codec
 from ..engine.segments import SegmentedIndex
 from ..errors import CorruptIndexError, InvalidInput, UnknownId
 from . import segment_files
-from .format import Manifest, SegmentEntry
+from .format import Manifest
 from .locks import Pin
-from .segment_files import NewSegment, OldSegment, StoredSegment
-from .store import Store, Writer
+from .segment_files import NewSegment, StoredSegment
+from .store import Store
 
-__all__ = ["Generation", "publish", "warn_of_drift"]
+__all__ = ["Generation", "Place", "warn_of_drift"]
 
 log = logging.getLogger("refcolbert")
 
-DRIFT = 1.25  # quantization error of new documents over that of those the codec was fitted to
-STAGED = 256  # segments of a build before they are merged: three open files each
-ENOUGH = 256  # tokens from which on their mean error means something
-REMEDY = "compact(refit=True) fits the codec to what is there; best is to index the texts anew"
+Place = tuple[int, int]  # segment, row
+
+DRIFT_FACTOR = 1.25  # quantization error of documents, over that of the codec when it was fitted, that is reported
+MIN_DRIFT_TOKENS = 256  # the mean error of fewer new tokens varies too much to be reported
+REMEDY = "compact(refit=True) fits the codec to the stored vectors; indexing the texts again is more exact"
 
 
 class Generation:
-    """One generation, mapped: immutable, so searches need no lock. It stays on disk as long as this object lives."""
+    """One generation of an index. It is immutable, so searches need no lock. Its files stay as long as it exists."""
 
     def __init__(
         self,
@@ -43,7 +41,12 @@ class Generation:
         pin: Pin | None = None,
         known: "Generation | None" = None,
     ) -> None:
-        """Load what `manifest` names; what a `known` generation shares with it is taken over, not read again."""
+        """Load the files that `manifest` names. Raises `CorruptIndexError`.
+
+        - `verify`: check every byte of them.
+        - `pin`: keeps other processes from removing them; held as long as this object exists.
+        - `known`: an earlier generation; segments that both share are taken from it, not read and checked again.
+        """
         self.manifest, self._pin = manifest, pin
         self.segmented: SegmentedIndex
         shared = _shared(known, manifest)
@@ -54,60 +57,80 @@ class Generation:
         ]
         self.segmented = SegmentedIndex(manifest.dim, codec, tuple(s.segment for s in self.stored))
 
+    def __len__(self) -> int:
+        """Return the number of live documents."""
+        return int(self.segmented.live.sum())
+
     def live_documents(self) -> Iterator[Document]:
-        """The documents that are not deleted, by position, read one at a time."""
+        """Yield the documents that are not deleted, by position, read one at a time."""
         return itertools.chain.from_iterable(stored.live_documents() for stored in self.stored)
 
     def ids(self) -> Iterator[str]:
-        """Ids of the live documents, by position."""
+        """Yield the ids of the live documents, by position."""
         for stored in self.stored:
-            for name, live in zip(stored.documents.ids(), stored.segment.live, strict=True):
-                if live:
-                    yield name
+            yield from itertools.compress(stored.documents.ids(), stored.segment.live)
+
+    def info(self) -> dict[str, Any]:
+        """Return counts, sizes and settings; see `Index.info`."""
+        manifest, segmented = self.manifest, self.segmented
+        encoder = manifest.encoder
+        return {
+            "documents": len(self),
+            "tokens": int(segmented.lengths[segmented.live].sum()),
+            "dim": manifest.dim,
+            "nbits": manifest.nbits,
+            "pool_factor": manifest.pool_factor,
+            "centroids": len(segmented.codec.centroids) if segmented.codec else None,
+            "quantization_error": self.quantization_error(),
+            "segments": len(manifest.segments),
+            "deleted": int((~segmented.live).sum()),
+            "generation": manifest.generation,
+            "bytes": sum(file.bytes for file in manifest.files()),
+            "bytes_of": manifest.bytes_of(),
+            "format_version": manifest.format_version,
+            "encoder": {"hash": encoder.hash, "source": encoder.source} if encoder else None,
+        }
 
     def quantization_error(self) -> dict[str, Any] | None:
-        """How well the codec fits: its error when it was fitted, that of what is held, what to do; None while raw."""
+        """Return how well the codec fits the stored vectors, or None while there is no codec.
+
+        "fitted" is the error of the vectors that the codec was fitted to, "now" that of all stored vectors. "remedy"
+        says what to do when "now" is clearly larger, else it is None.
+        """
         codec, entries = self.manifest.codec, self.manifest.segments
         if codec is None or not entries:
             return None
         now = sum(entry.error * entry.n_tokens for entry in entries) / sum(entry.n_tokens for entry in entries)
-        return {"fitted": codec.error, "now": now, "remedy": REMEDY if now > DRIFT * codec.error else None}
+        return {"fitted": codec.error, "now": now, "remedy": REMEDY if now > DRIFT_FACTOR * codec.error else None}
 
-    def check_norms(self) -> None:
-        """Raise `CorruptIndexError` when a vector is longer than its segment's `largest_norm` says.
+    def check(self) -> None:
+        """Raise `CorruptIndexError` where segments contradict each other or their manifest. Loading checks the rest."""
+        self._check_norms()
+        if (np.diff(self.segmented.positions) <= 0).any():
+            raise CorruptIndexError(
+                "segments: expected positions that ascend from one segment to the next, found others; restore the index"
+            )
+        ids = [document.id for document in self.live_documents()]
+        if len(set(ids)) != len(ids):
+            raise CorruptIndexError("documents: expected distinct ids, found a live one twice; restore the index")
 
-        Not when a shorter one is: `largest_norm` is a bound, and those that reached it may have been deleted.
+    def _check_norms(self) -> None:
+        """Raise `CorruptIndexError` when a vector is longer than its segment's `largest_norm`.
+
+        All vectors may be shorter: `largest_norm` is a bound, and the longest vector may have been deleted.
         """
-        slack = self.manifest.dim**0.5 * 2.0**-24  # float16 rounds scales and components by 2^-11 or, near 0, by 2^-25
+        # float16 rounds scales and components by a factor of 2^-11 or, near 0, by 2^-25.
+        rounding = self.manifest.dim**0.5 * 2.0**-24
         for number, stored in enumerate(self.stored):
-            found, expected = stored.segment.longest(self.segmented.codec), stored.segment.largest_norm
-            if found > expected * (1 + 2.0**-10) + slack:
+            longest, bound = stored.segment.longest(self.segmented.codec), stored.segment.largest_norm
+            if longest > bound * (1 + 2.0**-10) + rounding:
                 raise CorruptIndexError(
-                    f"manifest.json: segment {number}: expected no vector longer than largest_norm {expected:.6g}, "
-                    f"found one of norm {found:.6g}; restore the index from a copy"
+                    f"manifest.json: segment {number}: expected no vector longer than largest_norm {bound:.6g}, "
+                    f"found one of norm {longest:.6g}; restore the index from a copy"
                 )
 
-    def places(self, ids: Sequence[str]) -> list[tuple[int, int]]:
-        """(segment, row) of each id. Raises `UnknownId` when one is not here."""
-        found = self.find(ids)
-        missing = [name for name in ids if name not in found]
-        if missing:
-            raise UnknownId(f"{len(missing)} of {len(ids)} ids are not in the index, the first is {missing[0]!r}")
-        return [found[name] for name in ids]
-
-    def without(self, places: Iterable[tuple[int, int]]) -> list[StoredSegment]:
-        """The segments with these (segment, row) places deleted; one in which nothing lives is left out."""
-        live = [stored.segment.live.copy() for stored in self.stored]
-        for i, row in places:
-            live[i][row] = False
-        return [
-            stored if alive.sum() == stored.segment.live.sum() else stored.with_live(alive)
-            for stored, alive in zip(self.stored, live, strict=True)
-            if alive.any()
-        ]
-
-    def find(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """id -> (segment, row) of the live documents among `ids`."""
+    def find(self, ids: Sequence[str]) -> dict[str, Place]:
+        """Return id -> place of the live documents among `ids`."""
         return {
             name: (i, row)
             for i, stored in enumerate(self.stored)
@@ -115,16 +138,38 @@ class Generation:
             if stored.segment.live[row]
         }
 
-    def documents(self, numbers: NDArray[np.int64]) -> list[Document]:
-        """The documents with these numbers in the collection, in that order."""
-        found: dict[int, Document] = {}
-        for stored, start in zip(self.stored, self.segmented.starts, strict=False):
-            mine = numbers[(numbers >= start) & (numbers < start + len(stored.segment))]
-            found |= zip(mine.tolist(), stored.documents.get((mine - start).tolist()), strict=True)
-        return [found[number] for number in numbers.tolist()]
+    def places(self, ids: Sequence[str]) -> list[Place]:
+        """Return the place of each id. Raises `UnknownId` when one is not in the index."""
+        places = self.find(ids)
+        missing = [name for name in ids if name not in places]
+        if missing:
+            raise UnknownId(f"{len(missing)} of {len(ids)} ids are not in the index, the first is {missing[0]!r}")
+        return [places[name] for name in ids]
 
-    def allowed(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> NDArray[np.bool_] | None:
-        """[n_docs] documents that a filter and a list of ids leave; None when neither is given."""
+    def without(self, places: Iterable[Place]) -> list[StoredSegment]:
+        """Return the segments with these documents deleted. A segment without any live document is left out."""
+        live = [stored.segment.live.copy() for stored in self.stored]
+        for i, row in places:
+            live[i][row] = False
+        return [
+            stored if mask.sum() == stored.segment.live.sum() else stored.with_live(mask)
+            for stored, mask in zip(self.stored, live, strict=True)
+            if mask.any()
+        ]
+
+    def documents(self, numbers: Ints) -> list[Document]:
+        """Return the documents with these numbers [n] in `segmented`, in that order."""
+        documents: dict[int, Document] = {}
+        for stored, start in zip(self.stored, self.segmented.starts, strict=False):
+            inside = numbers[(numbers >= start) & (numbers < start + len(stored.segment))]
+            documents |= zip(inside.tolist(), stored.documents.get((inside - start).tolist()), strict=True)
+        return [documents[number] for number in numbers.tolist()]
+
+    def allowed(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Bools | None:
+        """Return which documents match the filter `where` and are among `ids`: [n_docs], or None when neither is given.
+
+        Raises `InvalidInput` for a filter that cannot be used, and for one string in place of a list of ids.
+        """
         if where is None and ids is None:
             return None
         allowed = np.ones(len(self.segmented.live), np.bool_)
@@ -134,96 +179,33 @@ class Generation:
             allowed &= np.isin(np.arange(len(allowed)), np.concatenate([np.empty(0, np.int64), *matching]))
         if ids is not None:
             if isinstance(ids, str):
-                raise InvalidInput("ids must be a list of ids, found one string; pass [id]")
+                raise InvalidInput("expected a list of ids, found one string; pass [id]")
             numbers = [int(starts[i]) + row for i, row in self.find(list(ids)).values()]
             allowed &= np.isin(np.arange(len(allowed)), np.array(numbers, np.int64))
         return allowed
 
 
 def _shared(known: Generation | None, manifest: Manifest) -> dict[int, StoredSegment]:
-    """Which segments of `manifest` a known generation has already loaded: number -> segment."""
+    """Return the segments of `manifest` that a known generation has already loaded: number -> segment."""
     if known is None or (known.manifest.dim, known.manifest.codec) != (manifest.dim, manifest.codec):
         return {}
     by_name = {stored.entry.files["documents"].name: stored for stored in known.stored}
-    found = ((i, by_name.get(entry.files["documents"].name)) for i, entry in enumerate(manifest.segments))
+    candidates = ((i, by_name.get(entry.files["documents"].name)) for i, entry in enumerate(manifest.segments))
     return {
         i: stored
-        for i, stored in found
+        for i, stored in candidates
         if stored is not None and stored.entry == manifest.segments[i] and stored.documents.in_place()
     }
 
 
-def warn_of_drift(path: Path, manifest: Manifest, made: NewSegment) -> None:
-    """Log a warning when new documents fit the codec clearly worse than those it was fitted to."""
-    if manifest.codec and made.segment.offsets[-1] >= ENOUGH and made.error > DRIFT * manifest.codec.error:
+def warn_of_drift(path: Path, manifest: Manifest, new: NewSegment) -> None:
+    """Log a warning when new documents fit the codec clearly worse than the vectors that it was fitted to."""
+    codec = manifest.codec
+    if codec and new.segment.offsets[-1] >= MIN_DRIFT_TOKENS and new.error > DRIFT_FACTOR * codec.error:
         log.warning(
             "%s: new documents have drifted from the codec: quantization error %.3f, fitted at %.3f; %s",
             path,
-            made.error,
-            manifest.codec.error,
+            new.error,
+            codec.error,
             REMEDY,
         )
-
-
-def publish(
-    writer: Writer,
-    generation: Generation,
-    kept: Sequence[StoredSegment],
-    made: Sequence[NewSegment],
-    *,
-    merge_all: bool = False,
-    refit: bool = False,
-    staging: bool = False,
-) -> Manifest:
-    """Commit the generation of `kept` segments, whose tombstones may be new, followed by `made` ones.
-
-    Vectors stay raw until `train_at` live tokens; then, or when `refit` asks for it, a codec is fitted and everything
-    becomes one segment encoded with it. Otherwise segments are merged from the end, see `_merge_small`. While `staging`
-    no codec is fitted, and segments are only merged when they become too many to be open at once.
-    """
-    manifest, old = generation.manifest, generation.segmented.codec
-    pieces: list[OldSegment] = [*kept, *made]
-    tokens = sum(int(segment_files.live_lengths(p.segment).sum()) for p in pieces)
-    new, groups = old, _merge_small(pieces, merge_all)
-    if staging:
-        groups = [pieces] if len(pieces) > STAGED else [[piece] for piece in pieces]
-    elif pieces and isinstance(manifest.nbits, int) and (refit or (old is None and tokens >= manifest.train_at)):
-        new, groups = (
-            codecs.fit(*segment_files.sample(pieces, old, manifest.seed), manifest.nbits, manifest.seed),
-            [pieces],
-        )
-    entries = [_entry(writer, group, manifest.nbits, old, new, drop=merge_all) for group in groups]
-    if new is not None and new is not old:
-        manifest = replace(manifest, codec=segment_files.write_codec(writer, new, entries[0].error))
-    added = sum(int((m.segment.positions >= manifest.next_position).sum()) for m in made)
-    manifest = replace(
-        manifest,
-        generation=writer.generation,
-        next_position=manifest.next_position + added,
-        segments=tuple(entries),
-    )
-    writer.commit(manifest)
-    return manifest
-
-
-def _entry(
-    writer: Writer, group: Sequence[OldSegment], nbits: int | str, old: Codec | None, new: Codec | None, *, drop: bool
-) -> SegmentEntry:
-    """How the manifest names the segment that a group of pieces becomes, its files staged where they are new."""
-    piece = group[0]
-    deleted = int((~piece.segment.live).sum())
-    if len(group) > 1 or isinstance(piece, NewSegment) or new is not old or (drop and deleted):
-        return segment_files.write(writer, group, nbits, old, new)
-    if deleted == piece.entry.n_deleted:
-        return piece.entry
-    return segment_files.write_deleted(writer, piece.entry, piece.segment.live)
-
-
-def _merge_small(pieces: list[OldSegment], merge_all: bool) -> list[list[OldSegment]]:
-    """Merge from the end while a segment is less than twice as large as all behind it: their number is logarithmic."""
-    first, behind = len(pieces), 0
-    while first > 0 and (merge_all or first == len(pieces) or len(pieces[first - 1].segment) < 2 * behind):
-        first -= 1
-        behind += len(pieces[first].segment)
-    alone = [[piece] for piece in pieces]
-    return [*alone[:first], pieces[first:]] if len(pieces) - first > 1 else alone

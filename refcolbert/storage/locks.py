@@ -1,8 +1,8 @@
 """Opening and locking files: the few calls in which operating systems differ.
 
-Every lock is the kernel's: it ends with the process that holds it, and no stale one can remain. POSIX has `flock`,
-which belongs to the open file, so a forked child shares its parent's. Windows keeps a file from being deleted while
-anyone has it open, and that alone is the shared lock there.
+Every lock is a kernel lock. It ends with the process that holds it, so a crash leaves no stale lock. POSIX has `flock`,
+which belongs to the open file, so a forked child shares the lock of its parent. Windows does not delete a file while a
+process has it open; there, the open file itself is the shared lock.
 """
 
 import errno
@@ -25,22 +25,22 @@ __all__ = ["Pin", "create_new", "is_link", "open_regular_file", "overwrite_note"
 
 BINARY = getattr(os, "O_BINARY", 0)
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # for a pipe
-REPARSE_POINT = 0x400  # FILE_ATTRIBUTE_REPARSE_POINT: symbolic links and junctions
-NOTE_AT = 1  # Windows locks the first byte against readers too
-LONGEST_NOTE = 1024
+NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # opening a pipe would wait for its other end
+REPARSE_POINT = 0x400  # FILE_ATTRIBUTE_REPARSE_POINT of Windows: symbolic links and junctions
+NOTE_OFFSET = 1  # the note of the holder comes after the first byte, which Windows locks against readers too
+MAX_NOTE_BYTES = 1024
 
 if sys.platform == "win32":
 
     def _lock(descriptor: int, *, shared: bool) -> bool:
-        """Having the file open is the lock; deleting it is refused meanwhile."""
+        """Return True: the open file is the lock, because Windows does not delete it."""
         return True
 
 else:
     import fcntl
 
     def _lock(descriptor: int, *, shared: bool) -> bool:
-        """Lock an open file without waiting; False if another has it."""
+        """Lock an open file without waiting. Returns False if another process has the lock."""
         try:
             fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -49,9 +49,10 @@ else:
 
 
 def open_regular_file(path: Path) -> BinaryIO:
-    """Open a file for reading if it is a plain one: no link is followed, no pipe waited for.
+    """Open a regular file for reading, without following a link or waiting for a pipe.
 
-    A hard link cannot be told from the file it links to and is read like it; nothing is ever written through one.
+    Raises `FileNotFoundError`, and `CorruptIndexError` for anything but a regular file. A hard link looks like the file
+    it links to, so it is read; nothing is ever written through one.
     """
     try:
         if sys.platform == "win32" and is_link(path):
@@ -60,27 +61,29 @@ def open_regular_file(path: Path) -> BinaryIO:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise CorruptIndexError(f"{path} cannot be opened as a plain file: {error.strerror}") from error
+        raise CorruptIndexError(
+            f"{path}: expected a plain file, found one that cannot be opened: {error.strerror}; restore the index"
+        ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise CorruptIndexError(f"{path} is not a plain file; restore the index from a copy")
+        raise CorruptIndexError(f"{path}: expected a plain file, found something else; restore the index from a copy")
     return os.fdopen(descriptor, "rb")
 
 
 def is_link(path: Path) -> bool:
-    """Whether a path leads elsewhere: a symbolic link, or what Windows has of that kind."""
-    found = path.lstat()
-    return stat.S_ISLNK(found.st_mode) or bool(getattr(found, "st_file_attributes", 0) & REPARSE_POINT)
+    """Return True if a path is a symbolic link, or on Windows a junction."""
+    status = path.lstat()
+    return stat.S_ISLNK(status.st_mode) or bool(getattr(status, "st_file_attributes", 0) & REPARSE_POINT)
 
 
 def create_new(path: Path) -> BinaryIO:
-    """Open a file for writing that must not exist: whatever stands there, a link too, is never written to."""
+    """Create a file and open it for writing. Raises `FileExistsError` if anything is there, also for a link."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK | BINARY
     return os.fdopen(os.open(path, flags, 0o666), "wb", buffering=0)
 
 
 class Pin:
-    """A shared lock on one file that `remove_unpinned` respects. It ends with the object, or with the process."""
+    """A shared lock on one file, which `remove_unpinned` respects. It ends with the object, or with the process."""
 
     __slots__ = ("_file", "content")
 
@@ -90,12 +93,16 @@ class Pin:
 
     @classmethod
     def take(cls, path: Path) -> "Pin | None":
-        """Pin the file at `path`; None if it is gone or going."""
+        """Pin the file at `path`. Returns None if it was removed, or is just being removed.
+
+        Raises `IndexFileError` where the file system has no kernel locks.
+        """
         try:
             file = open_regular_file(path)
         except FileNotFoundError:
             return None
         try:
+            # A file without links was removed between opening and locking it.
             if _lock(file.fileno(), shared=True) and os.fstat(file.fileno()).st_nlink:
                 return cls(file)
         except OSError as error:
@@ -107,7 +114,7 @@ class Pin:
         return None
 
     def release(self) -> None:
-        """End the lock of this object. The file is closed, not unlocked: a child forked meanwhile keeps its pin."""
+        """End the lock of this object. The file is closed, not unlocked: a child forked meanwhile keeps its lock."""
         self._file.close()
 
     def __del__(self) -> None:
@@ -115,11 +122,15 @@ class Pin:
 
 
 def remove_unpinned(path: Path, remove: Callable[[Path], None]) -> bytes | None:
-    """Remove a file that nobody has pinned, under a lock that keeps everybody from pinning it; else its content."""
+    """Remove a file, unless it is pinned; then return its content.
+
+    An exclusive lock keeps other processes from pinning the file while it is removed.
+    """
     with open_regular_file(path) as file:
         if _lock(file.fileno(), shared=False):
             if sys.platform == "win32":
-                file.close()  # our own handle, too, would keep the file from being deleted
+                # An open handle of this process, too, would keep the file from being deleted.
+                file.close()
             try:
                 remove(path)
             except PermissionError:
@@ -130,7 +141,11 @@ def remove_unpinned(path: Path, remove: Callable[[Path], None]) -> bytes | None:
 
 @contextmanager
 def writer_lock(path: Path, write_note: Callable[[Path, bytes], None]) -> Iterator[None]:
-    """Hold the lock file at `path`. Raises `IndexLocked` at once if another has it, naming it where it can be known."""
+    """Hold the lock file at `path`.
+
+    Raises `IndexLocked` without waiting if another writer has it, naming that one if possible, and `IndexFileError`
+    where the file cannot be locked. `write_note` writes who holds the lock; nothing depends on that.
+    """
     lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
     try:
         lock.acquire()
@@ -153,26 +168,27 @@ def writer_lock(path: Path, write_note: Callable[[Path, bytes], None]) -> Iterat
 
 
 def overwrite_note(path: Path, note: bytes) -> None:
-    """Replace the note in a lock file, which nothing depends on; never through a link."""
-    if is_link(path):  # for Windows, which has no O_NOFOLLOW
+    """Replace the note in a lock file, unless the file is a link. Nothing depends on the note."""
+    # Windows has no O_NOFOLLOW.
+    if is_link(path):
         return
     descriptor = os.open(path, os.O_WRONLY | NO_LINK | BINARY)
     try:
-        found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-            os.ftruncate(descriptor, NOTE_AT)
-            os.lseek(descriptor, NOTE_AT, os.SEEK_SET)
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            os.ftruncate(descriptor, NOTE_OFFSET)
+            os.lseek(descriptor, NOTE_OFFSET, os.SEEK_SET)
             os.write(descriptor, note)
     finally:
         os.close(descriptor)
 
 
 def _holder(path: Path) -> str:
-    """Who holds a lock file, as its note tells."""
+    """Return who holds a lock file, as its note says."""
     try:
         with open_regular_file(path) as file:
-            file.seek(NOTE_AT)
-            note = json.loads(file.read(LONGEST_NOTE))
+            file.seek(NOTE_OFFSET)
+            note = json.loads(file.read(MAX_NOTE_BYTES))
         return f"process {int(note['pid'])} on {str(note['host'])[:80]} since {str(note['since'])[:30]}"
     except (OSError, ValueError, KeyError, TypeError, CorruptIndexError):
         return "another process or thread"

@@ -1,27 +1,26 @@
-"""One segment between its two lives: arrays in memory while it is made, mapped files once it is written.
+"""One segment on its way to disk and back: arrays in memory, then staged files, then mapped files.
 
-A segment is made from new documents or from other segments; either way positions ascend and deleted documents are
-left out, so a merged segment equals one that had held its live documents from the start.
+A segment is made of new documents, or of the live documents of other segments. In both cases positions ascend and
+deleted documents are left out. So a merged segment equals a segment to which only its live documents were ever added.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array, Bools, Floats, Ints
 from ..documents import Document
 from ..engine import codec as codecs
 from ..engine import ivf, kmeans
-from ..engine.codec import Codec, Encoded, row_bytes
+from ..engine.codec import Codec, Encoded
 from ..engine.ragged import Ragged, offsets_of
 from ..engine.segments import Segment, largest_norm
 from ..errors import CorruptIndexError, InvalidInput
 from .document_file import DocumentFile
-from .format import F2, RAW, U1, U2, CodecEntry, FileEntry, Manifest, SegmentEntry, array_types, row_type
+from .format import CodecEntry, FileEntry, Manifest, SegmentEntry, VectorFormat, array_types, row_type, token_types
 from .store import Store, Writer
 
 __all__ = [
@@ -29,10 +28,12 @@ __all__ = [
     "OldSegment",
     "StoredSegment",
     "encode",
+    "fit_codec",
     "join_lists",
     "live_lengths",
     "load",
     "load_codec",
+    "n_live_tokens",
     "quantization_error",
     "sample",
     "write",
@@ -40,29 +41,29 @@ __all__ = [
     "write_deleted",
 ]
 
-RUN = 1 << 17  # tokens merged or encoded at once
+RUN_TOKENS = 1 << 17  # merged or encoded at a time
 ERROR_SAMPLE = 4096  # tokens whose quantization error is measured
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredSegment:
-    """A segment that is on disk: how the manifest names it, its mapped arrays, its documents."""
+    """A segment on disk: its entry in the manifest, its mapped arrays, its documents."""
 
     entry: SegmentEntry
     segment: Segment
     documents: DocumentFile
 
     def live_documents(self) -> Iterator[Document]:
-        """The documents that are not deleted, in row order, read one at a time."""
+        """Yield the documents that are not deleted, in row order, read one at a time."""
         return itertools.compress(self.documents.all(), self.segment.live)
 
     @property
     def error(self) -> float:
-        """Of quantization, when its documents were added."""
+        """The quantization error, measured when the documents were encoded."""
         return self.entry.error
 
-    def with_live(self, live: NDArray[np.bool_]) -> "StoredSegment":
-        """The same segment with other tombstones."""
+    def with_live(self, live: Bools) -> "StoredSegment":
+        """Return the same segment with `live` [n_docs] in place of its own: other documents are deleted."""
         return replace(self, segment=replace(self.segment, live=live))
 
 
@@ -72,25 +73,42 @@ class NewSegment:
 
     segment: Segment
     documents: list[Document]
-    error: float  # of quantization, see `quantization_error`
+    error: float  # see `quantization_error`
 
     def live_documents(self) -> Iterator[Document]:
-        """All of them: nothing is deleted before it is written."""
+        """Yield all documents: none of them can have been deleted yet."""
         return iter(self.documents)
 
 
 OldSegment = StoredSegment | NewSegment
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """Some neighbouring documents of a segment that is being written: what its entry needs to know of them."""
+
+    n_tokens: int
+    error: float  # the mean over these tokens
+    largest_norm: float
+    lists: ivf.InvertedLists | None  # document rows counted through the new segment; None for raw vectors
+
+
 def encode(
-    vectors: Ragged, documents: list[Document], positions: NDArray[np.int64], codec: Codec | None, nbits: int | str
+    vectors: Ragged, documents: list[Document], positions: Ints, codec: Codec | None, vector_format: VectorFormat
 ) -> NewSegment:
-    """New documents -> a segment, encoded if there is a codec, else raw; raw ones are rounded when they are written."""
-    held: type[np.floating[Any]] = np.float32 if codec is not None or nbits == "float32" else np.float16
+    """Return a segment of new documents at `positions` [n_docs], encoded if there is a codec, else raw.
+
+    Raw vectors are rounded to the dtype of the format only when they are written. Raises `InvalidInput` for vectors
+    that this dtype cannot hold.
+    """
+    # Only raw vectors are stored in this dtype. `Codec.encode` checks those that it encodes.
+    dtype = np.dtype(np.float32) if codec is not None else vector_format.raw_dtype
     largest = max(float(vectors.vectors.max()), -float(vectors.vectors.min()))
-    if largest > float(np.finfo(held).max):
-        raise InvalidInput(f"a component of {largest:.4g} does not fit float16; create the index with nbits='float32'")
-    norm = largest_norm(lambda part: vectors.vectors[part].astype(held).astype(np.float32), len(vectors.vectors))
+    if largest > float(np.finfo(dtype).max):
+        raise InvalidInput(
+            f"expected components that fit float16, found {largest:.4g}; create the index with nbits='float32'"
+        )
+    norm = largest_norm(lambda part: vectors.vectors[part].astype(dtype).astype(np.float32), len(vectors.vectors))
     live = np.ones(len(vectors), np.bool_)
     if codec is None:
         segment, error = Segment(positions, vectors.offsets, live, norm, vectors.vectors, None, None), 0.0
@@ -102,78 +120,86 @@ def encode(
     return NewSegment(segment, documents, error)
 
 
-def quantization_error(codec: Codec, vectors: NDArray[np.float32], encoded: Encoded) -> float:
-    """The mean of |x - decoded x| / |x| over a sample of the vectors [n, dim]; zero vectors count as exact."""
-    some = np.linspace(0, len(vectors) - 1, min(len(vectors), ERROR_SAMPLE)).astype(np.int64)  # [n_some]
-    distances = np.linalg.norm(vectors[some] - codec.decode(encoded.take(some)), axis=1)  # [n_some]
-    norms = np.linalg.norm(vectors[some], axis=1)  # [n_some]
-    return float(np.divide(distances, norms, out=np.zeros(len(some)), where=norms > 0).mean())
+def quantization_error(codec: Codec, vectors: Floats, encoded: Encoded) -> float:
+    """Return the mean of |x - decoded x| / |x| over a sample of the vectors [n, dim]. Zero vectors count as exact."""
+    rows = np.linspace(0, len(vectors) - 1, min(len(vectors), ERROR_SAMPLE)).astype(np.int64)  # [n_sample]
+    distances = np.linalg.norm(vectors[rows] - codec.decode(encoded.take(rows)), axis=1)  # [n_sample]
+    norms = np.linalg.norm(vectors[rows], axis=1)  # [n_sample]
+    return float(np.divide(distances, norms, out=np.zeros(len(rows)), where=norms > 0).mean())
 
 
-def live_lengths(s: Segment) -> NDArray[np.int64]:
-    """[n_live] tokens of each document that is not deleted."""
-    lengths: NDArray[np.int64] = np.diff(s.offsets)[s.live]
+def live_lengths(segment: Segment) -> Ints:
+    """Return the number of tokens of each document that is not deleted: [n_live]."""
+    lengths: Ints = np.diff(segment.offsets)[segment.live]
     return lengths
 
 
-def sample(pieces: Sequence[OldSegment], codec: Codec | None, seed: int) -> tuple[NDArray[np.float32], int]:
-    """Vectors [n_sample, dim] of live documents to fit a codec to, and how many centroids all of them call for."""
-    offsets = [offsets_of(live_lengths(piece.segment)) for piece in pieces]  # each [n_live + 1]
-    bounds = offsets_of([o[-1] for o in offsets])  # [n_pieces + 1]
-    n_tokens = int(bounds[-1])
+def n_live_tokens(pieces: Sequence[OldSegment]) -> int:
+    """Return the number of tokens of all documents that are not deleted."""
+    return sum(int(live_lengths(piece.segment).sum()) for piece in pieces)
+
+
+def fit_codec(pieces: Sequence[OldSegment], old: Codec | None, manifest: Manifest) -> Codec:
+    """Return a codec that is fitted to a random sample of the live vectors. `old` decodes those already encoded."""
+    n_tokens = n_live_tokens(pieces)
     n_centroids = kmeans.centroid_count(n_tokens)
     size = min(n_tokens, codecs.POINTS_PER_CENTROID * n_centroids, codecs.SAMPLE)
-    chosen = np.sort(np.random.default_rng([seed, 0]).choice(n_tokens, size, replace=False))
-    cuts = np.searchsorted(chosen, bounds)  # [n_pieces + 1] which of the chosen lie in each piece
-    vectors: NDArray[np.float32] | None = None
-    for piece, mine, begin, first, last in zip(pieces, offsets, bounds, cuts, cuts[1:], strict=False):
-        tokens = chosen[first:last] - begin  # numbered through the live documents
-        document = np.searchsorted(mine, tokens, side="right") - 1
-        starts = piece.segment.offsets[:-1][piece.segment.live]  # [n_live]
-        part = piece.segment.decode(starts[document] + tokens - mine[document], codec)
-        vectors = np.empty((size, part.shape[1]), np.float32) if vectors is None else vectors
-        vectors[first:last] = part
-    return np.empty((0, 0), np.float32) if vectors is None else vectors, n_centroids
+    vectors = sample(pieces, old, size, manifest)
+    return codecs.fit(vectors, n_centroids, manifest.vector_format.bits, manifest.seed)
+
+
+def sample(pieces: Sequence[OldSegment], codec: Codec | None, size: int, manifest: Manifest) -> Floats:
+    """Return the vectors of `size` random tokens of live documents, in their order: [size, dim]."""
+    bounds = offsets_of([n_live_tokens([piece]) for piece in pieces])  # [n_pieces + 1]
+    rng = np.random.default_rng([manifest.seed, 0])
+    chosen = np.sort(rng.choice(int(bounds[-1]), size, replace=False))  # [size] live tokens, counted through the pieces
+    cuts = np.searchsorted(chosen, bounds)  # [n_pieces + 1] the first chosen token of each piece
+    vectors = np.empty((size, manifest.dim), np.float32)
+    for piece, bound, first, last in zip(pieces, bounds, cuts, cuts[1:], strict=False):
+        rows = _live_token_rows(piece.segment, chosen[first:last] - bound)
+        vectors[first:last] = piece.segment.decode(rows, codec)
+    return vectors
+
+
+def _live_token_rows(segment: Segment, tokens: Ints) -> Ints:
+    """Return the rows of these tokens [n] in the arrays of the segment. `tokens` counts through live documents only."""
+    offsets = offsets_of(live_lengths(segment))  # [n_live + 1]
+    documents = np.searchsorted(offsets, tokens, side="right") - 1  # [n] counted among live documents
+    starts = segment.offsets[:-1][segment.live]  # [n_live]
+    rows: Ints = starts[documents] + tokens - offsets[documents]
+    return rows
 
 
 def write(
-    writer: Writer, pieces: Sequence[OldSegment], nbits: int | str, old: Codec | None, new: Codec | None
+    writer: Writer, pieces: Sequence[OldSegment], manifest: Manifest, old: Codec | None, new: Codec | None
 ) -> SegmentEntry:
-    """Stage one segment of the live documents of `pieces`, in order, at their positions.
+    """Stage one segment of the live documents of `pieces`, in order, at their positions, and return its entry.
 
-    Codes are kept where `new` is the codec they were made by (`old`), otherwise vectors are decoded and encoded anew.
-    One run of documents is in memory at a time, besides what is counted in documents, and 10 bytes a token for lists.
+    - `manifest`: says how vectors are stored.
+    - `old`: the codec of the pieces that are encoded.
+    - `new`: the codec of the new segment; None keeps vectors raw.
+
+    Codes are copied where `new` is `old`; otherwise vectors are decoded and encoded again. In memory are one run of
+    documents at a time, some bytes per document, and 10 bytes per token for the inverted lists.
     """
-    all_live = [piece.segment.live for piece in pieces]
-    positions = np.concatenate([p.segment.positions[live] for p, live in zip(pieces, all_live, strict=True)])
-    lengths = [live_lengths(piece.segment) for piece in pieces]
-    offsets = offsets_of(np.concatenate(lengths))
+    positions = np.concatenate([piece.segment.positions[piece.segment.live] for piece in pieces])  # [n_docs]
+    offsets = offsets_of(np.concatenate([live_lengths(piece.segment) for piece in pieces]))  # [n_docs + 1]
     n_tokens = int(offsets[-1])
     files = {"positions": writer.array("positions", positions), "offsets": writer.array("offsets", offsets)}
-    lists, error = ivf.build(np.empty(0, np.uint16), np.zeros(1, np.int64)), 0.0
-    largest_norm = max(piece.segment.largest_norm for piece in pieces)
-    if new is None:
-        dtype = RAW.get(str(nbits), RAW["float16"])
-        first = pieces[0].segment.raw
-        dim = 0 if first is None else first.shape[1]
-        files["vectors"] = writer.stream("vectors", (dtype, (n_tokens, dim)), _raw_runs(pieces))
-    else:
-        runs = _Runs(pieces, old, new)
-        width = (n_tokens, row_bytes(new.dim, new.nbits))
-        types = {
-            "codes": (U2, (n_tokens,)),
-            "residuals": (U1, width),
-            "scales": (F2, (n_tokens,)),
-            "spreads": (U1, (n_tokens,)),
-        }
-        files |= writer.streams(types, runs)
-        lists, error, largest_norm = join_lists(runs.lists), runs.error, max(runs.norms)
-        for role, values in (
-            ("cells", lists.cells),
-            ("cell_offsets", lists.offsets),
-            ("cell_documents", lists.documents.astype(row_type(len(positions)))),
-        ):
-            files[role] = writer.array(role, values)
+    runs: list[_Run] = []
+    with writer.arrays(token_types(manifest.vector_format, manifest.dim, n_tokens, encoded=new is not None)) as arrays:
+        first_row = 0
+        for piece, rows in _runs(pieces):
+            content, run = _convert(piece, rows, first_row, old, new)
+            arrays.append(content)
+            runs.append(run)
+            first_row += len(rows)
+        files |= arrays.finish()
+    lists = join_lists([run.lists for run in runs if run.lists is not None])
+    if new is not None:
+        files["cells"] = writer.array("cells", lists.cells)
+        files["cell_offsets"] = writer.array("cell_offsets", lists.offsets)
+        files["cell_documents"] = writer.array("cell_documents", lists.documents.astype(row_type(len(positions))))
     files["documents"] = writer.documents(d for piece in pieces for d in piece.live_documents())
     return SegmentEntry(
         n_docs=len(positions),
@@ -181,134 +207,122 @@ def write(
         n_deleted=0,
         n_lists=len(lists.cells),
         n_entries=len(lists.documents),
-        largest_norm=largest_norm,
-        error=error,
+        largest_norm=max(run.largest_norm for run in runs),
+        error=sum(run.error * run.n_tokens for run in runs) / n_tokens,
         files=files,
     )
 
 
-def _runs(pieces: Sequence[OldSegment]) -> Iterator[tuple[OldSegment, NDArray[np.int64]]]:
-    """Live rows of each piece, in runs of about RUN tokens."""
+def _runs(pieces: Sequence[OldSegment]) -> Iterator[tuple[OldSegment, Ints]]:
+    """Yield each piece with rows of its live documents, about RUN_TOKENS tokens at a time."""
     for piece in pieces:
-        for run in _cut(np.flatnonzero(piece.segment.live), np.cumsum(live_lengths(piece.segment))):
-            yield piece, run
+        for rows in _cut(np.flatnonzero(piece.segment.live), np.cumsum(live_lengths(piece.segment))):
+            yield piece, rows
 
 
-def _raw_runs(pieces: Sequence[OldSegment]) -> Iterator[NDArray[Any]]:
-    for piece, rows in _runs(pieces):
-        if piece.segment.raw is not None:
-            yield piece.segment.raw[piece.segment.tokens(rows)]
+def _convert(
+    piece: OldSegment, rows: Ints, first_row: int, old: Codec | None, new: Codec | None
+) -> tuple[dict[str, Array], _Run]:
+    """Return the token arrays of some documents as the new segment stores them, by role, and their `_Run`.
 
-
-class _Runs:
-    """Encoded runs, one after the other; gathers their inverted lists, quantization error and largest norms."""
-
-    def __init__(self, pieces: Sequence[OldSegment], old: Codec | None, new: Codec) -> None:
-        self._pieces, self._old, self._new = pieces, old, new
-        self.lists: list[ivf.InvertedLists] = []
-        self.norms: list[float] = []
-        self._errors: list[tuple[float, int]] = []  # (mean, tokens)
-
-    @property
-    def error(self) -> float:
-        """The mean over all tokens."""
-        n_tokens = sum(n for _, n in self._errors)
-        return sum(error * n for error, n in self._errors) / n_tokens
-
-    def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
-        first = 0  # row in the new segment
-        for piece, rows in _runs(self._pieces):
-            encoded, error = self._encode(piece, rows)
-            offsets = offsets_of(np.diff(piece.segment.offsets)[rows])
-            lists = ivf.build(encoded.codes, offsets)
-            self.lists.append(replace(lists, documents=lists.documents + np.uint32(first)))
-            self._errors.append((error, len(encoded.codes)))
-            first += len(rows)
-            yield {name: getattr(encoded, name) for name in Encoded.__slots__}
-
-    def _encode(self, piece: OldSegment, rows: NDArray[np.int64]) -> tuple[Encoded, float]:
-        s = piece.segment
-        tokens = s.tokens(rows)
-        if s.encoded is not None and self._new is self._old:
-            self.norms.append(s.largest_norm)
-            return s.encoded.take(tokens), piece.error
-        vectors = s.decode(tokens, self._old)
-        self.norms.append(float(np.linalg.norm(vectors, axis=1).max()))
-        encoded = self._new.encode(vectors)
-        return encoded, quantization_error(self._new, vectors, encoded)
+    - `rows`: the documents' rows in `piece`, ascending.
+    - `first_row`: the row of the first one in the new segment.
+    """
+    segment = piece.segment
+    tokens = segment.tokens(rows)
+    if new is None:
+        # There is no codec at all, so every piece is raw. Not `decode`, which would make a float32 copy of float16.
+        vectors = np.asarray(segment.raw)[tokens]
+        return {"vectors": vectors}, _Run(len(vectors), piece.error, segment.largest_norm, None)
+    if segment.encoded is not None and new is old:
+        encoded, error, norm = segment.encoded.take(tokens), piece.error, segment.largest_norm
+    else:
+        vectors = segment.decode(tokens, old)
+        encoded, norm = new.encode(vectors), float(np.linalg.norm(vectors, axis=1).max())
+        error = quantization_error(new, vectors, encoded)
+    lists = ivf.build(encoded.codes, offsets_of(segment.lengths(rows)))
+    lists = replace(lists, documents=lists.documents + np.uint32(first_row))
+    return {name: getattr(encoded, name) for name in Encoded.__slots__}, _Run(len(encoded.codes), error, norm, lists)
 
 
 def join_lists(parts: Sequence[ivf.InvertedLists]) -> ivf.InvertedLists:
-    """The lists of runs of documents, numbered through already -> the lists of all of them."""
-    cells = np.concatenate([part.cells for part in parts])  # [n_lists] one for each list of each part
+    """Return the inverted lists of all documents, from the lists of consecutive runs of them.
+
+    Rows count through all runs already, so they ascend from one run to the next. Two runs, for example:
+
+        cell 2: rows 0 1    cell 5: row 1        and        cell 5: rows 2 3
+        joined:  cells [2, 5]    offsets [0, 2, 5]    documents [0, 1, 1, 2, 3]
+    """
+    if not parts:
+        return ivf.build(np.empty(0, np.uint16), np.zeros(1, np.int64))
+    cells = np.concatenate([part.cells for part in parts])  # [n_lists] one per list of each part
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])  # [n_lists]
-    order = np.argsort(cells, kind="stable")  # by cell, then by part: documents ascend within a cell
+    # By cell, then by part: the sort is stable, so documents ascend within a cell.
+    order = np.argsort(cells, kind="stable")
     ends = offsets_of(lengths[order])  # [n_lists + 1]
-    starts = np.empty(len(cells), np.int64)  # [n_lists] where each list goes
+    starts = np.empty(len(cells), np.int64)  # [n_lists] first place of each list in `documents`
     starts[order] = ends[:-1]
     documents = np.empty(int(ends[-1]), np.uint32)
-    for part, mine in zip(parts, np.split(starts, np.cumsum([len(p.cells) for p in parts])[:-1]), strict=True):
-        shift = np.repeat(mine - part.offsets[:-1], np.diff(part.offsets))
+    bounds = np.cumsum([len(part.cells) for part in parts])[:-1]
+    for part, part_starts in zip(parts, np.split(starts, bounds), strict=True):
+        shift = np.repeat(part_starts - part.offsets[:-1], np.diff(part.offsets))  # from place in part to place in all
         documents[shift + np.arange(len(shift))] = part.documents
     unique, first = np.unique(cells[order], return_index=True)
     return ivf.InvertedLists(unique, np.concatenate([ends[first], ends[-1:]]), documents)
 
 
-def write_deleted(writer: Writer, entry: SegmentEntry, live: NDArray[np.bool_]) -> SegmentEntry:
-    """The same segment with other tombstones: only the list of deleted rows is staged anew."""
+def write_deleted(writer: Writer, entry: SegmentEntry, live: Bools) -> SegmentEntry:
+    """Stage the list of deleted rows anew, and return the entry of the same segment with it."""
     deleted = np.flatnonzero(~live).astype(np.uint32)
     files = {**entry.files, "deleted": writer.array("deleted", deleted)}
-    values = {name: getattr(entry, name) for name in SegmentEntry.__slots__}
-    return SegmentEntry(**values | {"n_deleted": len(deleted), "files": files})
+    return replace(entry, n_deleted=len(deleted), files=files)
 
 
 def write_codec(writer: Writer, codec: Codec, error: float) -> CodecEntry:
-    """Stage a codec's files."""
-    arrays: dict[str, NDArray[Any]] = {
-        "centroids": codec.centroids,
-        "coarse": codec.coarse,
-        "starts": codec.starts,
-        "steps": codec.steps,
-    }
-    files = {role: writer.array(role, array) for role, array in arrays.items()}
+    """Stage a codec's files and return its entry. `error` is the quantization error of what it was fitted to."""
+    roles = ("centroids", "coarse", "starts", "steps")
+    files = {role: writer.array(role, getattr(codec, role)) for role in roles}
     return CodecEntry(len(codec.centroids), len(codec.coarse), error, files)
 
 
 def load_codec(store: Store, manifest: Manifest, *, verify: bool) -> Codec | None:
-    """The codec of a generation, checked."""
+    """Return the codec of a generation, checked, or None if it has none. Raises `CorruptIndexError`."""
     if manifest.codec is None:
         return None
     types = array_types(manifest, manifest.codec)
-    a = {role: store.array(manifest.codec.files[role], t, verify=verify) for role, t in types.items()}
+    arrays = {role: store.array(manifest.codec.files[role], t, verify=verify) for role, t in types.items()}
     expect = partial(_expect, manifest.codec.files)
     for role in ("centroids", "coarse", "steps"):
-        expect(role, bool(np.isfinite(a[role]).all()), "finite values")
-    expect("starts", _rises(a["starts"], manifest.codec.n_centroids), "a strict rise from 0 to n_centroids")
-    expect("steps", bool((a["steps"] >= 0).all()), "values >= 0")
-    return Codec(**a, nbits=int(manifest.nbits))
+        expect(role, bool(np.isfinite(arrays[role]).all()), "finite values")
+    expect("starts", _rises(arrays["starts"], manifest.codec.n_centroids), "a strict rise from 0 to n_centroids")
+    expect("steps", bool((arrays["steps"] >= 0).all()), "values >= 0")
+    return Codec(**arrays, nbits=manifest.vector_format.bits)
 
 
 def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool) -> StoredSegment:
-    """Map a segment's files; checks everything that a search relies on without touching every token."""
+    """Map the files of a segment. Raises `CorruptIndexError` naming a file that is not as the format says.
+
+    Everything that a search relies on is checked, except the values of each token: these only if `verify`.
+    """
     types = array_types(manifest, entry)
-    a = {role: store.array(entry.files[role], t, verify=verify) for role, t in types.items()}
+    arrays = {role: store.array(entry.files[role], t, verify=verify) for role, t in types.items()}
     expect = partial(_expect, entry.files)
-    expect("offsets", _rises(a["offsets"], entry.n_tokens), "a strict rise from 0 to n_tokens")
-    positions = a["positions"]
+    expect("offsets", _rises(arrays["offsets"], entry.n_tokens), "a strict rise from 0 to n_tokens")
+    positions = arrays["positions"]
     ordered = positions[0] >= 0 and positions[-1] < manifest.next_position and (np.diff(positions) > 0).all()
     expect("positions", bool(ordered), "a strict rise below next_position")
     live = np.ones(entry.n_docs, np.bool_)
-    if "deleted" in a:
-        deleted = a["deleted"].astype(np.int64)
+    if "deleted" in arrays:
+        deleted = arrays["deleted"].astype(np.int64)
         expect("deleted", bool((np.diff(deleted) > 0).all() and deleted[-1] < entry.n_docs), "ascending rows")
         live[deleted] = False
     encoded = lists = None
     if manifest.codec is not None:
-        encoded = Encoded(**{name: a[name] for name in Encoded.__slots__})
-        lists = ivf.InvertedLists(a["cells"], a["cell_offsets"], a["cell_documents"])
+        encoded = Encoded(**{name: arrays[name] for name in Encoded.__slots__})
+        lists = ivf.InvertedLists(arrays["cells"], arrays["cell_offsets"], arrays["cell_documents"])
         expect("cell_offsets", _rises(lists.offsets, entry.n_entries), "a strict rise from 0 to n_entries")
         expect("cells", bool((np.diff(lists.cells.astype(np.int64)) > 0).all()), "strictly ascending cells")
-    segment = Segment(positions, a["offsets"], live, entry.largest_norm, a.get("vectors"), encoded, lists)
+    segment = Segment(positions, arrays["offsets"], live, entry.largest_norm, arrays.get("vectors"), encoded, lists)
     if verify:
         _check_tokens(segment, entry, manifest)
     documents = DocumentFile(store.document_path(entry.files["documents"], verify=verify), entry.n_docs)
@@ -318,7 +332,7 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
 
 
 def _check_tokens(s: Segment, entry: SegmentEntry, manifest: Manifest) -> None:
-    """What only a pass over every token shows: finite values, codes in range, lists equal to those made anew."""
+    """Check every token: values are finite, codes in range, and inverted lists equal to those built again."""
     expect = partial(_expect, entry.files)
     if s.raw is not None:
         expect("vectors", bool(np.isfinite(s.raw).all()), "finite values")
@@ -326,13 +340,13 @@ def _check_tokens(s: Segment, entry: SegmentEntry, manifest: Manifest) -> None:
         n_centroids = manifest.codec.n_centroids
         expect("codes", int(s.encoded.codes.max()) < n_centroids, f"values below {n_centroids}")
         expect("scales", bool((np.isfinite(s.encoded.scales) & (s.encoded.scales >= 0)).all()), "finite values >= 0")
-        again = _lists_of(s.encoded.codes, s.offsets)
+        rebuilt = _lists_of(s.encoded.codes, s.offsets)
         for role, name in (("cells", "cells"), ("cell_offsets", "offsets"), ("cell_documents", "documents")):
-            expect(role, np.array_equal(getattr(again, name), getattr(s.lists, name)), "what the codes give")
+            expect(role, np.array_equal(getattr(rebuilt, name), getattr(s.lists, name)), "the lists of its codes")
 
 
-def _lists_of(codes: NDArray[Any], offsets: NDArray[np.int64]) -> ivf.InvertedLists:
-    """`ivf.build`, a run of documents at a time."""
+def _lists_of(codes: Array, offsets: Ints) -> ivf.InvertedLists:
+    """Return `ivf.build` of the same arguments, computed for some documents at a time."""
     parts = []
     for rows in _cut(np.arange(len(offsets) - 1), offsets[1:]):
         first, last = int(rows[0]), int(rows[-1]) + 1
@@ -341,15 +355,17 @@ def _lists_of(codes: NDArray[Any], offsets: NDArray[np.int64]) -> ivf.InvertedLi
     return join_lists(parts)
 
 
-def _cut(rows: NDArray[np.int64], ends: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Document rows, the last token of each given -> runs of about RUN tokens."""
-    return np.split(rows, np.flatnonzero(np.diff(ends // RUN)) + 1)
+def _cut(rows: Ints, ends: Ints) -> list[Ints]:
+    """Split document rows [n], whose tokens end at `ends` [n], into runs of about RUN_TOKENS tokens."""
+    return np.split(rows, np.flatnonzero(np.diff(ends // RUN_TOKENS)) + 1)
 
 
-def _rises(values: NDArray[Any], last: int) -> bool:
+def _rises(values: Array, last: int) -> bool:
     return bool(values[0] == 0 and values[-1] == last and (np.diff(values) > 0).all())
 
 
 def _expect(files: Mapping[str, FileEntry], role: str, holds: bool, expected: str) -> None:
     if not holds:
-        raise CorruptIndexError(f"data/{files[role].name}: expected {expected}; restore the index from a copy")
+        raise CorruptIndexError(
+            f"data/{files[role].name}: expected {expected}, found other values; restore the index from a copy"
+        )

@@ -1,14 +1,21 @@
 """The only writer of index files: one folder, immutable files, one manifest published by rename.
 
-Commit order (`format` says why): data files written and synced, the generation's own copy of the manifest likewise,
-data/ synced, temporary manifest written and synced, renamed over manifest.json, folder synced. Only then are files
-removed that neither the new generation nor the one before it names, nor any that a reader has pinned. Every change of
-the disk goes through a `FileSystem`, so that a test can crash or fail any of them.
+A commit takes these steps, in this order. `format` gives the reason.
 
-A failed sync is never tried again: the kernel may have dropped the data and report success the second time. That
-generation is abandoned, and the next writer removes what is left of it.
+    1. Write and sync each data file.
+    2. Write and sync the generation's own copy of the manifest.
+    3. Sync data/.
+    4. Write and sync the manifest under a temporary name.
+    5. Rename it over manifest.json.
+    6. Sync the folder of the index.
+    7. Remove the files that no generation needs any more: not the new one, not the one before it, not a pinned one.
 
-Network file systems and hardware that acknowledge a sync without doing it get no promise.
+Every change of the disk goes through a `FileSystem`, so that a test can crash or fail any of them.
+
+A failed sync is never repeated. The kernel may have dropped the data, and would report success the second time. That
+generation is abandoned, and the next writer removes its files.
+
+There is no guarantee on network file systems, or on hardware that acknowledges a sync without doing it.
 """
 
 import hashlib
@@ -32,14 +39,32 @@ from .durable import Bytes, FileSystem, NewFile
 from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, manifest_copy_name, npy_header
 from .locks import Pin, is_link, open_regular_file, remove_unpinned, writer_lock
 
-__all__ = ["Store", "Writer"]
+__all__ = ["NewArrays", "Store", "Writer"]
 
 log = logging.getLogger("refcolbert")
 
 MANIFEST, TEMPORARY, DATA, LOCK = "manifest.json", "manifest.json.tmp", "data", "writer.lock"
-OURS = re.compile(r"([0-9]{8,})-[0-9a-z-]+\.(npy|sqlite|json)")  # a file in data/: its generation comes first
-ATTEMPTS = 16  # to pin the newest generation; each failure takes two commits between two lines of `Store.pin`
+DATA_FILE = re.compile(r"([0-9]{8,})-[0-9a-z-]+\.(npy|sqlite|json)")  # in data/; the generation comes first
+PIN_ATTEMPTS = 16  # each failure takes two commits by others between two lines of `Store.pin`
 ABANDONED = "nothing was published and the index is as it was"
+
+
+class NewArrays:
+    """Array files that are being written together, one per role."""
+
+    def __init__(self, files: Mapping[str, NewFile], types: Mapping[str, ArrayType]) -> None:
+        self._files, self._types = files, types
+        for role, file in files.items():
+            file.append(npy_header(types[role]))
+
+    def append(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write the next rows of each role."""
+        for role, rows in arrays.items():
+            self._files[role].append(_content(rows, self._types[role][0]))
+
+    def finish(self) -> dict[str, FileEntry]:
+        """Make the files durable and return them by role."""
+        return {role: file.finish() for role, file in self._files.items()}
 
 
 class Writer:
@@ -47,40 +72,32 @@ class Writer:
 
     def __init__(self, store: "Store", manifest: Manifest | None) -> None:
         self._store, self._files = store, store.file_system
-        self.manifest = manifest  # the generation this one starts from
+        self.manifest = manifest  # of the generation before this one
         self.generation = manifest.generation + 1 if manifest else 1
         self._count = 0
 
-    def array(self, role: str, array: NDArray[Any]) -> FileEntry:
-        """Stage one array as a .npy file."""
-        return self.stream(role, (array.dtype.newbyteorder("<"), array.shape), [array])
-
-    def stream(self, role: str, array_type: ArrayType, chunks: Iterable[NDArray[Any]]) -> FileEntry:
-        """Stage an array that comes in chunks of rows, of which only one is held at a time."""
-        return self.streams({role: array_type}, ({role: chunk} for chunk in chunks))[role]
-
-    def streams(
-        self, types: Mapping[str, ArrayType], chunks: Iterable[Mapping[str, NDArray[Any]]]
-    ) -> dict[str, FileEntry]:
-        """Stage several arrays that come in chunks together: role -> file."""
+    @contextmanager
+    def arrays(self, types: Mapping[str, ArrayType]) -> Iterator[NewArrays]:
+        """Stage one .npy file per role, to which the caller appends rows. So only some rows are in memory at a time."""
         with self._store.as_write_errors(ABANDONED), ExitStack() as stack:
             files = {role: self._open(f"{role.replace('_', '-')}.npy", stack) for role in types}
-            for role, file in files.items():
-                file.append(npy_header(types[role]))
-            for chunk in chunks:
-                for role, rows in chunk.items():
-                    files[role].append(_content(rows, types[role][0]))
-            return {role: file.finish() for role, file in files.items()}
+            yield NewArrays(files, types)
+
+    def array(self, role: str, array: NDArray[Any]) -> FileEntry:
+        """Stage one array as a .npy file."""
+        with self.arrays({role: (array.dtype.newbyteorder("<"), array.shape)}) as new:
+            new.append({role: array})
+            return new.finish()[role]
 
     def documents(self, documents: Iterable[Document]) -> FileEntry:
-        """Stage a document database, of which little is in memory at a time."""
+        """Stage a document database. `documents` are consumed one at a time."""
         with self._store.as_write_errors(ABANDONED), ExitStack() as stack:
             file = self._open("documents.sqlite", stack)
             file.fill(partial(pack, documents))
             return file.finish()
 
     def copy(self, entry: FileEntry, source: "Store") -> None:
-        """Stage a file of another index under the same name, checked against its SHA-256 on the way."""
+        """Stage a file of another index under the same name, after checking its SHA-256."""
         with (
             source.opened(entry) as file,
             _map(file, entry) as mapped,
@@ -90,18 +107,21 @@ class Writer:
             self._write(self._store.path / DATA / entry.name, view)
 
     def commit(self, manifest: Manifest) -> None:
-        """Publish `manifest`. When this returns, the new generation is the one that any reader finds."""
+        """Publish `manifest`. When this returns, every reader finds the new generation.
+
+        Raises `InvalidInput` for a manifest that no reader accepts, `IndexWriteError` when a write fails.
+        """
         store, files = self._store, self._files
         content = manifest.to_bytes()
         try:
             Manifest.from_bytes(content)
         except CorruptIndexError as error:
-            raise InvalidInput(f"{store.path}: no reader would take this manifest: {error}") from error
+            raise InvalidInput(f"{store.path}: no reader would accept this manifest: {error}") from error
         self._write(store.path / DATA / manifest_copy_name(manifest.generation), content)
         with store.as_write_errors(ABANDONED):
             files.sync_folder(store.path / DATA)
         self._write(store.path / TEMPORARY, content)
-        with store.as_write_errors("the index is as it was, or complete with this change: refresh() tells"):
+        with store.as_write_errors("the index is unchanged, or has this change in full; call refresh() to see which"):
             files.replace(store.path / TEMPORARY, store.path / MANIFEST)
             files.sync_folder(store.path)
         store.collect([m for m in (manifest, self.manifest) if m])
@@ -112,7 +132,7 @@ class Writer:
         return NewFile(self._files, self._store.path / DATA / name, stack)
 
     def _write(self, path: Path, content: Bytes) -> None:
-        """Make a new file, durably."""
+        """Write a new file and make it durable."""
         with self._store.as_write_errors(ABANDONED), ExitStack() as stack:
             file = NewFile(self._files, path, stack)
             file.append(content)
@@ -123,59 +143,68 @@ class Store:
     """An index folder."""
 
     def __init__(self, path: Path, file_system: FileSystem | None = None) -> None:
-        self.path = path.absolute()  # a process may change its folder while it has an index open
+        # Absolute, because a process may change its current folder while it has an index open.
+        self.path = path.absolute()
         self.file_system = file_system or FileSystem()
 
     def create(self) -> None:
         """Make an empty folder for an index. Raises `IndexExists` if something is there already.
 
-        What a crash during an earlier `create` left is nothing: a folder without a manifest and without foreign files.
+        A folder that a crashed `create` left counts as empty: it has no manifest and no foreign files.
         """
         if self.path.exists() or self.path.is_symlink():
             foreign = not self.path.is_dir() or {p.name for p in self.path.iterdir()} - {DATA, LOCK, TEMPORARY}
             if foreign:
-                raise IndexExists(f"{self.path} exists already; choose another path or remove it first")
+                raise self._exists()
         folder = (self.path / DATA).absolute()
         new = [f for f in (folder, *folder.parents) if f == folder or f == self.path.absolute() or not f.exists()]
         with self.as_write_errors("there is no index yet"):
-            for made in reversed(new):
-                self.file_system.make_folder(made)
-                self.file_system.sync_folder(made.parent)
+            for parent in reversed(new):
+                self.file_system.make_folder(parent)
+                self.file_system.sync_folder(parent.parent)
 
     def move(self, target: Path) -> "Store":
-        """Rename the whole folder, durably: an index that was made beside its place is published at once."""
-        with self.as_write_errors(f"nothing is at {target}, or the whole index"):
+        """Rename the whole folder, durably, and return the store at its new path.
+
+        That publishes, in one step, an index that was built beside its place.
+        """
+        with self.as_write_errors(f"{target} does not exist, or is the complete index"):
             self.file_system.replace(self.path, target)
             self.file_system.sync_folder(target.absolute().parent)
         return Store(target, self.file_system)
 
     def discard(self) -> None:
-        """Remove the whole folder, of which nothing was published."""
+        """Remove the whole folder. For an index that was never published."""
         self.file_system.remove_folder(self.path)
 
     def read(self) -> Manifest:
-        """The current generation. Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`."""
+        """Return the manifest of the current generation.
+
+        Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`.
+        """
         return Manifest.from_bytes(self._published())
 
     def pin(self) -> tuple[Manifest, Pin]:
-        """The current generation, none of whose files any writer removes while the pin lives.
+        """Return the manifest of the current generation, and a pin: no writer removes its files while the pin exists.
 
         A generation is pinned by a lock on its own copy of its manifest. Between reading manifest.json and pinning, a
-        writer may have committed twice and removed that copy; then there is a newer generation to pin.
+        writer may have committed twice and removed that copy. Then there is a newer generation, and that one is pinned.
         """
-        for _ in range(ATTEMPTS):
+        for _ in range(PIN_ATTEMPTS):
             content = self._published()
             manifest = Manifest.from_bytes(content)
             name = manifest_copy_name(manifest.generation)
             pin = Pin.take(self.path / DATA / name)
             if pin is not None:
                 if pin.content != content:
-                    raise CorruptIndexError(f"{DATA}/{name}: expected the bytes of {MANIFEST}; restore it from a copy")
+                    raise CorruptIndexError(
+                        f"{DATA}/{name}: expected the bytes of {MANIFEST}, found others; restore the index from a copy"
+                    )
                 return manifest, pin
-        raise CorruptIndexError(f"{DATA}/{name}, which pins the generation, is missing; restore the index from a copy")
+        raise CorruptIndexError(f"{DATA}/{name}: expected the copy of {MANIFEST}, found it missing; restore the index")
 
     def array(self, entry: FileEntry, array_type: ArrayType, *, verify: bool) -> NDArray[Any]:
-        """Map one array, read-only. Its header and size are always checked, its SHA-256 if `verify`."""
+        """Map one array, read-only. Header and size are always checked, the SHA-256 only if `verify`."""
         dtype, shape = array_type
         header = npy_header(array_type)
         with self.opened(entry) as file:
@@ -183,11 +212,13 @@ class Store:
         if verify:
             _check_hash(entry, memoryview(mapped))
         if mapped[: len(header)] != header:
-            raise CorruptIndexError(f"{DATA}/{entry.name}: expected the header of {dtype} {shape}; restore the index")
+            raise CorruptIndexError(
+                f"{DATA}/{entry.name}: expected the header of {dtype} {shape}, found another; restore the index"
+            )
         return np.frombuffer(mapped, dtype, offset=len(header)).reshape(shape)
 
     def document_path(self, entry: FileEntry, *, verify: bool) -> Path:
-        """The path of a document database whose size, and SHA-256 if `verify`, are as committed."""
+        """Return the path of a document database, after checking its size and, if `verify`, its SHA-256."""
         with self.opened(entry) as file:
             if verify:
                 with _map(file, entry) as mapped, memoryview(mapped) as view:
@@ -196,33 +227,39 @@ class Store:
 
     @contextmanager
     def writing(self, *, new: bool = False) -> Iterator[Writer]:
-        """Hold the writer lock for one operation. Raises `IndexLocked` at once if another writer has it."""
+        """Hold the writer lock for one operation, and yield its `Writer`.
+
+        `new` is for a folder that has no manifest yet. Raises `IndexLocked` without waiting if another writer has the
+        lock, `IndexNotFound`, `IndexExists`, `IndexTooNewError` when writing needs a feature that is unknown here.
+        """
         if not self.path.is_dir():
-            raise IndexNotFound(f"there is no index at {self.path}; make one with Index.create")
+            raise self._not_found()
         with writer_lock(self.path / LOCK, self.file_system.note):
             if new and (self.path / MANIFEST).exists():
-                raise IndexExists(f"{self.path} exists already; choose another path or remove it first")
+                raise self._exists()
             writer = Writer(self, None if new else self.read())
             if writer.manifest and writer.manifest.writer_features:
                 names = ", ".join(writer.manifest.writer_features)
-                raise IndexTooNewError(f"writing to {self.path} needs {names}, unknown here: upgrade; it can be read")
+                raise IndexTooNewError(
+                    f"{self.path}: expected no writer features, found {names}; upgrade refcolbert to write to it"
+                )
             with self.as_write_errors("nothing was changed"):
                 self._remove_orphans(writer.manifest)
             yield writer
 
     def collect(self, reachable: Iterable[Manifest]) -> None:
-        """Remove the files of generations that neither stand in `reachable` nor are pinned by a reader.
+        """Remove the files of generations that are neither `reachable` nor pinned by a reader.
 
-        The new generation is durable by now, so whatever cannot be removed only stays for a later write.
+        The new generation is durable by now. So a file that cannot be removed is left for a later write.
         """
         keep = {name for manifest in reachable for name in _names(manifest)}
-        found = [path for path in sorted((self.path / DATA).iterdir()) if OURS.fullmatch(path.name)]
+        paths = [path for path in sorted((self.path / DATA).iterdir()) if DATA_FILE.fullmatch(path.name)]
         try:
-            for path in found:
+            for path in paths:
                 if path.suffix == ".json" and path.name not in keep:
                     pinned = remove_unpinned(path, self.file_system.remove)
                     keep |= _names(Manifest.from_bytes(pinned)) if pinned else {path.name}
-            for path in found:
+            for path in paths:
                 if path.name not in keep:
                     self.file_system.remove(path)
         except (OSError, CorruptIndexError) as error:
@@ -230,7 +267,7 @@ class Store:
 
     @contextmanager
     def opened(self, entry: FileEntry) -> Iterator[BinaryIO]:
-        """A file of the index, open for reading, of the size that was committed."""
+        """Open a file of the index for reading, after checking its size. Raises `CorruptIndexError`."""
         try:
             with open_regular_file(self.path / DATA / entry.name) as file:
                 size = os.fstat(file.fileno()).st_size
@@ -240,11 +277,13 @@ class Store:
                     )
                 yield file
         except FileNotFoundError:
-            raise CorruptIndexError(f"{DATA}/{entry.name} is missing; restore the index from a copy") from None
+            raise CorruptIndexError(
+                f"{DATA}/{entry.name}: expected {entry.bytes} bytes, found it missing; restore the index from a copy"
+            ) from None
 
     @contextmanager
     def as_write_errors(self, consequence: str) -> Iterator[None]:
-        """What the operating system refuses becomes `IndexWriteError`."""
+        """Turn an `OSError` into `IndexWriteError`, whose message ends with `consequence`."""
         try:
             yield
         except OSError as error:
@@ -253,22 +292,30 @@ class Store:
             ) from error
 
     def _published(self) -> bytes:
-        """The bytes of manifest.json; data/ is a folder of its own, not a link to another."""
+        """Return the bytes of manifest.json. Raises `CorruptIndexError` if data/ is not a folder, or a link to one."""
         try:
             with open_regular_file(self.path / MANIFEST) as file:
                 content = file.read(LARGEST_MANIFEST + 1)
             if is_link(self.path / DATA) or not (self.path / DATA).is_dir():
-                raise CorruptIndexError(f"{self.path / DATA} is not a folder; restore the index from a copy")
+                raise CorruptIndexError(
+                    f"{self.path / DATA}: expected a folder, found something else; restore the index from a copy"
+                )
         except FileNotFoundError:
-            raise IndexNotFound(f"there is no index at {self.path}; make one with Index.create") from None
+            raise self._not_found() from None
         return content
 
+    def _exists(self) -> IndexExists:
+        return IndexExists(f"{self.path} exists already; choose another path or remove it first")
+
+    def _not_found(self) -> IndexNotFound:
+        return IndexNotFound(f"there is no index at {self.path}; make one with Index.create")
+
     def _remove_orphans(self, manifest: Manifest | None) -> None:
-        """Files of a generation that never came to be, left by a writer that died."""
+        """Remove files above the current generation: a writer that crashed before its commit left them."""
         generation = manifest.generation if manifest else 0
         for path in sorted((self.path / DATA).iterdir()):
-            ours = OURS.fullmatch(path.name)
-            if ours and int(ours[1]) > generation:
+            match = DATA_FILE.fullmatch(path.name)
+            if match and int(match[1]) > generation:
                 self.file_system.remove(path)
         if (self.path / TEMPORARY).exists() or (self.path / TEMPORARY).is_symlink():
             self.file_system.remove(self.path / TEMPORARY)
@@ -276,30 +323,31 @@ class Store:
 
 def _check_hash(entry: FileEntry, data: memoryview) -> None:
     """Raise `CorruptIndexError` unless the bytes are those that were committed."""
-    found = hashlib.sha256(data).hexdigest()
-    if found != entry.sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != entry.sha256:
         raise CorruptIndexError(
-            f"{DATA}/{entry.name}: expected SHA-256 {entry.sha256}, found {found}; "
+            f"{DATA}/{entry.name}: expected SHA-256 {entry.sha256}, found {digest}; "
             "the index is damaged: restore it from a copy"
         )
 
 
 def _map(file: BinaryIO, entry: FileEntry) -> mmap.mmap:
-    """A file as read-only memory."""
+    """Map a file as read-only memory."""
     try:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise CorruptIndexError(
-            f"{DATA}/{entry.name}: {entry.bytes} bytes cannot be mapped into memory ({error}); "
+            f"{DATA}/{entry.name}: expected to map {entry.bytes} bytes into memory, found {error}; "
             "restore the index, or open it on a machine with more address space"
         ) from error
 
 
 def _names(manifest: Manifest) -> set[str]:
+    """Return the names in data/ of all files of a generation, its copy of the manifest included."""
     return {manifest_copy_name(manifest.generation), *(file.name for file in manifest.files())}
 
 
 def _content(array: NDArray[Any], dtype: np.dtype[Any]) -> memoryview:
-    """The bytes of an array, C-ordered."""
+    """Return the bytes of an array, C-ordered."""
     array = np.ascontiguousarray(array, dtype=dtype)
     return array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")

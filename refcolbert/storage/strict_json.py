@@ -1,7 +1,7 @@
-"""Strict JSON: a file is read only if it holds exactly what a table of rules allows. No I/O happens here.
+"""Strict JSON: only what a table of rules allows is accepted. This module does no I/O.
 
-An object has the keys of its table, no other and none twice, and each value obeys its rule. Whatever else it is, is
-refused as a `CorruptIndexError` that says where, what was expected and what was found.
+An object must have the keys of its table, no other key, and no key twice, and each value must obey its rule. Anything
+else raises `CorruptIndexError`, which says where, what was expected and what was found.
 """
 
 import json
@@ -14,12 +14,13 @@ from ..errors import CorruptIndexError
 __all__ = ["Rule", "anything", "corrupt", "count", "is_size", "is_text", "obey", "parse"]
 
 Rule = Callable[[Any], bool]
-ROOM = 2**62  # above any count, below what int64 arithmetic could overflow
-LONGEST_TEXT = 4096
+MAX_COUNT = 2**62  # more than any real count, and int64 arithmetic cannot overflow below it
+MAX_TEXT_LENGTH = 4096
+SHOWN_CHARACTERS = 200  # of a wrong value, in an error message
 
 
 def parse(data: bytes, where: str) -> Any:
-    """JSON in UTF-8 without repeated keys, NaN or infinity, of bounded depth."""
+    """Parse JSON in UTF-8. Raises `CorruptIndexError` for repeated keys, NaN, infinity and too deep nesting."""
     try:
         return json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants)
     except (ValueError, RecursionError) as error:
@@ -27,7 +28,7 @@ def parse(data: bytes, where: str) -> Any:
 
 
 def obey(parsed: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
-    """`parsed`, an object that obeys `rules`."""
+    """Return `parsed` if it is an object that obeys `rules`. Raises `CorruptIndexError` naming the wrong key."""
     if not isinstance(parsed, dict) or set(parsed) != set(rules):
         raise corrupt(where, f"an object with exactly the keys {sorted(rules)}", parsed)
     for key, rule in rules.items():
@@ -36,39 +37,41 @@ def obey(parsed: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
     return parsed
 
 
-def count(least: int = 0, most: int = ROOM) -> Rule:
-    """An integer between two others, which true and 1.0 are not."""
+def count(least: int = 0, most: int = MAX_COUNT) -> Rule:
+    """Return the rule for integers from `least` to `most`. It refuses true and 1.0."""
     return lambda value: type(value) is int and least <= value <= most
 
 
 def anything(value: Any) -> bool:
-    """For a value that is looked at elsewhere."""
+    """Accept any value: the rule for values that are checked elsewhere."""
     return True
 
 
 def is_text(value: Any) -> bool:
-    """Text of bounded length that UTF-8 can hold."""
-    return isinstance(value, str) and len(value) <= LONGEST_TEXT and not any("\ud800" <= c <= "\udfff" for c in value)
+    """Return True for a text of at most 4096 characters that UTF-8 can encode."""
+    return (
+        isinstance(value, str) and len(value) <= MAX_TEXT_LENGTH and not any("\ud800" <= c <= "\udfff" for c in value)
+    )
 
 
 def is_size(value: Any) -> bool:
-    """A finite number, not negative."""
+    """Return True for a finite number >= 0."""
     return type(value) in (int, float) and 0 <= value <= sys.float_info.max
 
 
 def corrupt(where: str, expected: str, found: Any) -> CorruptIndexError:
-    """The error, with no more than a little of what was found."""
+    """Return the error for a wrong value, with the beginning of that value."""
     shown = repr(found)
-    shown = shown if len(shown) <= 200 else shown[:200] + "..."
+    shown = shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "..."
     return CorruptIndexError(f"{where}: expected {expected}, found {shown}; restore the index from a copy")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    parsed = dict(pairs)
+    if len(parsed) != len(pairs):
         raise ValueError("a key is repeated")
-    return found
+    return parsed
 
 
 def _no_constants(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not a JSON value")

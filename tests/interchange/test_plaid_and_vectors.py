@@ -95,7 +95,7 @@ def test_an_import_with_its_model_takes_text_queries(tmp_path, encoder):
 def test_texts_must_be_as_many_as_documents(tmp_path, names):
     """One too few, one too many and an id that comes twice are refused, and nothing is left."""
     write_folder(tmp_path / "p", 4)
-    with pytest.raises(InvalidInput):
+    with pytest.raises(InvalidInput, match=r"expected texts for the 5 documents|'a' occurs twice"):
         import_plaid(tmp_path / "p", tmp_path / "i", documents=records(names))
     assert [p.name for p in tmp_path.iterdir()] == ["p"]
 
@@ -110,6 +110,15 @@ def test_an_import_is_published_complete(tmp_path):
             yield record
 
     assert len(import_plaid(tmp_path / "p", tmp_path / "i", documents=watching())) == 5
+
+
+def test_an_import_does_not_continue_another_build(tmp_path):
+    """What an interrupted build or import left at the same target is not mixed in, and not removed."""
+    write_folder(tmp_path / "p", 4)
+    (tmp_path / "i.building").mkdir()
+    with pytest.raises(IndexExists, match=r"i\.building"):
+        import_plaid(tmp_path / "p", tmp_path / "i")
+    assert (tmp_path / "i.building").exists()
 
 
 HIDDEN = """
@@ -160,7 +169,7 @@ WRONG = {
     "narrow residuals": lambda f: resave(f, "0.residuals.npy", np.zeros((9, 3), np.uint8)),
     "wide residuals": lambda f: resave(f, "0.residuals.npy", np.zeros((9, 4), np.uint16)),
     "an empty document": lambda f: (f / "doclens.0.json").write_text("[4, 0, 5]"),
-    "lengths that are no list": lambda f: (f / "doclens.0.json").write_text('{"a": 9}'),
+    "lengths that are not a list": lambda f: (f / "doclens.0.json").write_text('{"a": 9}'),
     "cut residuals": lambda f: (f / "0.residuals.npy").write_bytes((f / "0.residuals.npy").read_bytes()[:-1]),
     "an archive": lambda f: np.savez((f / "0.codes.npy").open("wb"), a=np.zeros(9)),
     "no chunks": lambda f: (f / "metadata.json").write_text('{"num_chunks": 0, "nbits": 4}'),
@@ -169,7 +178,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_folder_that_is_no_such_index_is_refused(tmp_path, name):
+def test_a_folder_without_such_an_index_is_refused(tmp_path, name):
     """Each is a typed error, nothing is unpickled, and no index is made."""
     write_folder(tmp_path / "p", 4)
     WRONG[name](tmp_path / "p")

@@ -342,7 +342,7 @@ SQL = f"CREATE TABLE documents ({COLUMNS}) STRICT"
 @pytest.mark.parametrize(
     "use", [lambda f: f.ids(), lambda f: f.get([0]), lambda f: f.rows(["a"]), lambda f: f.matching({"n": 1})]
 )
-def test_what_is_no_document_file_is_refused(path, data, use):
+def test_another_file_is_not_a_document_file(path, data, use):
     """Damaged bytes and a database of another schema, views and triggers included, are a CorruptIndexError."""
     path.write_bytes(data(path) if callable(data) else data)
     with pytest.raises(CorruptIndexError, match=r"documents\.sqlite"):

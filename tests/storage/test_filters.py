@@ -266,7 +266,7 @@ def test_the_forms_of_a_filter(file_of, where, rows):
     ],
     ids=repr,
 )
-def test_what_is_no_filter_is_refused(where):
+def test_another_value_is_not_a_filter(where):
     """An unknown operator, an ill-typed operand or field is an InvalidInput before any row is read."""
     with pytest.raises(InvalidInput):
         compile_filter(where)

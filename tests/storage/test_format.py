@@ -15,6 +15,7 @@ from refcolbert.storage.format import (
     LARGEST_MANIFEST,
     EncoderEntry,
     Manifest,
+    VectorFormat,
     array_types,
     manifest_copy_name,
     npy_header,
@@ -126,7 +127,7 @@ def test_fewer_tokens_than_documents_are_refused():
     ],
     ids=range(14),
 )
-def test_what_is_no_strict_json_is_refused(body):
+def test_json_that_is_not_strict_is_refused(body):
     """Deep nesting, repeated keys, NaN, huge numbers, other encodings: a CorruptIndexError, also when re-signed."""
     with pytest.raises(CorruptIndexError):
         Manifest.from_bytes(sign(body))
@@ -230,6 +231,23 @@ def test_array_types_are_those_of_the_specification(nbits, row, encoded):
         "starts": (I8, (9,)),
         "steps": (F4, (16,)),
     }
+
+
+@pytest.mark.parametrize(
+    ("nbits", "compressed", "raw_dtype"), [(1, True, F2), (8, True, F2), ("float16", False, F2), ("float32", False, F4)]
+)
+def test_a_vector_format_says_how_vectors_are_stored(nbits, compressed, raw_dtype):
+    """Numbers of bits are compressed and float16 until there is a codec; names of dtypes stay raw."""
+    vector_format = VectorFormat(nbits)
+    assert VectorFormat.allows(nbits)
+    assert (vector_format.is_compressed, vector_format.raw_dtype) == (compressed, raw_dtype)
+    assert not compressed or vector_format.bits == nbits
+
+
+@pytest.mark.parametrize("nbits", [0, 3, 16, 4.0, True, "4", "int8", None, np.float32, [4]])
+def test_other_vector_formats_are_not_allowed(nbits):
+    """Neither other numbers, nor numbers of another type, nor other names."""
+    assert not VectorFormat.allows(nbits)
 
 
 def test_wide_lists_and_float32_vectors():

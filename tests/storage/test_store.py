@@ -27,7 +27,7 @@ from refcolbert.errors import (
 from refcolbert.storage.durable import FileSystem
 from refcolbert.storage.format import EncoderEntry, FileEntry, Manifest
 from refcolbert.storage.locks import Pin, create_new, open_regular_file
-from refcolbert.storage.store import DATA, Store, _map
+from refcolbert.storage.store import DATA, Store
 
 FORK = multiprocessing.get_context("fork")
 EMPTY = Manifest(generation=1, dim=2, nbits="float16", train_at=10, seed=0)
@@ -102,7 +102,7 @@ def step(store):
 
 
 def names(store):
-    """What lies in data/."""
+    """The names of the files in data/ of a store or an index."""
     return sorted(p.name for p in (store.path / DATA).iterdir())
 
 
@@ -183,7 +183,7 @@ def test_orphans_are_removed_by_the_next_writer(store):
 
 
 def test_only_two_generations_stay(store):
-    """What neither the current nor the previous generation names is removed at once."""
+    """A commit removes the files that neither its generation nor the previous one names."""
     for generation in range(2, 6):
         step(store)
         assert names(store) == [f"{g:08d}-manifest.json" for g in (generation - 1, generation)]
@@ -192,11 +192,11 @@ def test_only_two_generations_stay(store):
 def test_a_pinned_generation_stays(index):
     """A reader's files outlive any number of commits, and go once it is gone, with the next commit."""
     reader = Index.open(index.path)
-    pinned = {f.name for f in reader._generation.manifest.files()} | {"00000002-manifest.json"}
+    pinned = {f.name for f in reader.view.manifest.files()} | {"00000002-manifest.json"}
     index.upsert([{"id": str(i)} for i in range(3)], vectors=[np.eye(2)] * 3)
     for _ in range(4):
         index.compact()
-        assert pinned <= set(names(index._store))
+        assert pinned <= set(names(index))
     thread = threading.Thread(target=lambda: results.append(reader.ids()))  # opens the database only now
     results = []
     thread.start()
@@ -204,7 +204,7 @@ def test_a_pinned_generation_stays(index):
     assert results == [["0", "1", "2"]]
     reader.close()
     index.compact()
-    assert not pinned & set(names(index._store))
+    assert not pinned & set(names(index))
 
 
 def test_hits_keep_their_generation(index):
@@ -227,8 +227,8 @@ def test_refresh_moves_the_pin(index):
     assert reader.refresh()
     index.compact()
     index.compact()
-    assert "00000002-manifest.json" not in names(index._store)
-    assert "00000003-manifest.json" in names(index._store)
+    assert "00000002-manifest.json" not in names(index)
+    assert "00000003-manifest.json" in names(index)
 
 
 def hold(reader, ready, go):
@@ -253,7 +253,7 @@ def test_a_forked_child_keeps_the_pin(index):
     assert ready.recv() == ["0", "1", "2"]
     child.join()
     index.compact()
-    assert "00000002-manifest.json" not in names(index._store)
+    assert "00000002-manifest.json" not in names(index)
 
 
 def test_a_killed_reader_leaves_nothing_to_clean_up(index):
@@ -264,11 +264,11 @@ def test_a_killed_reader_leaves_nothing_to_clean_up(index):
     receive.recv()
     for _ in range(3):
         index.compact()
-    assert "00000002-manifest.json" in names(index._store)
+    assert "00000002-manifest.json" in names(index)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     index.compact()
-    assert "00000002-manifest.json" not in names(index._store)
+    assert "00000002-manifest.json" not in names(index)
 
 
 def test_opening_retries_when_collection_wins(store, monkeypatch):
@@ -316,7 +316,7 @@ def test_a_damaged_copy_stops_collection_and_opening(store):
 
 
 def test_the_second_writer_learns_who_is_writing(store):
-    """IndexLocked comes at once and names process, host and time; afterwards the lock file names nobody."""
+    """IndexLocked comes without waiting and names process, host and time; afterwards the lock file is empty."""
     lock = store.path / "writer.lock"
     with store.writing():
         with pytest.raises(IndexLocked, match=rf"process {os.getpid()} on \S+ since \d{{4}}-\d\d-\d\dT"):
@@ -332,7 +332,7 @@ def test_the_second_writer_learns_who_is_writing(store):
 
 
 def compete(path, barrier, results):
-    """One of many writers that start at once; the winner stays until all have tried."""
+    """One of many writers that start together; the winner stays until all have tried."""
     barrier.wait()
     try:
         with Store(path).writing():
@@ -344,7 +344,7 @@ def compete(path, barrier, results):
 
 
 def test_of_sixteen_writers_one_wins(store):
-    """However many start at once, exactly one writes and the others are told at once."""
+    """Of many writers that start together, exactly one writes and the others are refused without waiting."""
     for _ in range(3):
         barrier, results = FORK.Barrier(16), FORK.Queue()
         children = [FORK.Process(target=compete, args=(store.path, barrier, results)) for _ in range(16)]
@@ -406,7 +406,7 @@ DAMAGE = {
 @pytest.mark.parametrize("role", ["vectors", "positions", "documents"])
 def test_a_file_that_is_not_what_was_committed(index, damage, role):
     """Each damage to each kind of file is a CorruptIndexError that names the file and what is wrong."""
-    entry = index._generation.manifest.segments[0].files[role]
+    entry = index.view.manifest.segments[0].files[role]
     path = index.path / DATA / entry.name
     change, message = DAMAGE[damage]
     change(path)
@@ -420,7 +420,7 @@ def test_a_file_of_another_index(index, tmp_path):
     """The same name, size and header do not help: the hash tells."""
     other = Index.create(tmp_path / "other", dim=2, nbits="float16")
     other.add([{"id": str(i)} for i in range(3)], vectors=[np.eye(2)[::-1]] * 3)
-    name = index._generation.manifest.segments[0].files["vectors"].name
+    name = index.view.manifest.segments[0].files["vectors"].name
     (index.path / DATA / name).write_bytes((other.path / DATA / name).read_bytes())
     with pytest.raises(CorruptIndexError, match="SHA-256"):
         Index.open(index.path, verify="full")
@@ -457,12 +457,15 @@ def test_arrays_are_read_only_and_little_endian(store):
         found[0] = 1
 
 
-def test_a_stream_equals_an_array(store):
+def test_an_array_in_chunks_equals_an_array(store):
     """Chunks of rows give the file that the whole array gives."""
     rows = np.arange(30).reshape(10, 3)
     with store.writing() as writer:
         whole = writer.array("positions", rows)
-        parts = writer.stream("positions", (I8, (10, 3)), (rows[i : i + 4] for i in range(0, 10, 4)))
+        with writer.arrays({"positions": (I8, (10, 3))}) as arrays:
+            for i in range(0, 10, 4):
+                arrays.append({"positions": rows[i : i + 4]})
+            parts = arrays.finish()["positions"]
     assert (whole.bytes, whole.sha256) == (parts.bytes, parts.sha256)
 
 
@@ -480,16 +483,16 @@ def test_nothing_is_written_over_or_through_what_is_there(tmp_path):
 def test_a_manifest_that_no_reader_would_take_is_not_published(store):
     """The writer reads its own manifest first."""
     wrong = replace(EMPTY, generation=2, encoder=EncoderEntry("e" * 64, "s" * 5000))
-    with store.writing() as writer, pytest.raises(InvalidInput, match="no reader would take"):
+    with store.writing() as writer, pytest.raises(InvalidInput, match="no reader would accept"):
         writer.commit(wrong)
     assert store.read() == EMPTY
 
 
 def test_an_unknown_feature_of_writers_lets_read_and_not_write(index):
     """Such an index answers and can be copied; every write is IndexTooNewError naming the feature."""
-    manifest = index._store.read()
+    manifest = Store(index.path).read()
     newer = replace(manifest, generation=3, writer_features=("journal",))
-    with index._store.writing() as writer:
+    with Store(index.path).writing() as writer:
         writer.commit(newer)
     reader = Index.open(index.path, verify="full")
     assert reader.search(np.eye(2), 1)[0].id == "0"
@@ -542,7 +545,7 @@ def test_a_copy_at_the_same_path_goes_on_after_refresh(index, tmp_path):
 
 
 def test_a_folder_of_any_name(tmp_path):
-    """Bytes that are no UTF-8, quotes and percent signs in a path are fine."""
+    """A path may hold bytes that are not UTF-8, quotes and percent signs."""
     path = tmp_path / os.fsdecode(b"\xff 100% a?b #c'")
     index = Index.create(path, dim=2)
     index.add([{"id": "0"}], vectors=[np.eye(2)])
@@ -598,14 +601,15 @@ def test_a_file_entry_of_another_index(store):
 
 def test_a_file_that_cannot_be_mapped_is_a_typed_error(store, monkeypatch):
     """Too little address space is an error that names the file and what to do."""
-    entry = FileEntry("positions-1.npy", 152, "0" * 64)
+    with store.writing() as writer:
+        entry = writer.array("positions", np.arange(3))
 
     def full(*_, **__):
         raise OSError(12, "Cannot allocate memory")
 
     monkeypatch.setattr("refcolbert.storage.store.mmap.mmap", full)
-    with (store.path / "manifest.json").open("rb") as file, pytest.raises(CorruptIndexError, match="cannot be mapped"):
-        _map(file, entry)
+    with pytest.raises(CorruptIndexError, match=f"{entry.name}: expected to map .*Cannot allocate.*address space"):
+        store.array(entry, (I8, (3,)), verify=False)
 
 
 def test_a_discarded_store_leaves_nothing(tmp_path):
