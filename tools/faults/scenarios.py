@@ -82,7 +82,7 @@ def proceed(path: Path) -> None:
         index.add([{"id": "next"}], vectors=vectors(1, seed=7))
         index.compact()
         index.check()
-        named = {file.name for file in index._generation.manifest.files()}
+        named = {file.name for file in index.view.manifest.files()}
     newest = max(p.name for p in (path / "data").glob("*-manifest.json"))[:8]
     orphans = [p for p in (path / "data").iterdir() if p.name[:8] > newest]
     if orphans or not named or (path / "manifest.json.tmp").exists():
