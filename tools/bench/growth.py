@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from refcolbert import Index
 from refcolbert.arrays import Floats
+from tools import ROOT
 from tools.bench.engines import POOLS
 from tools.bench.figures import recall
 from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
 from tools.bench.peers.protocol import Job, memory
 from tools.bench.vectors import WORK, corpus_in
-from tools.environments import ROOT
 
 __all__ = ["estimate"]
 

@@ -1,6 +1,6 @@
 """The invariants: what must hold, which test says so, and what wrong code that test has caught."""
 
-from tools.environments import ROOT
+from tools import ROOT
 
 from .tables import suite, table
 

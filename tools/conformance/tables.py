@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tools.environments import ROOT
+from tools import ROOT
 
 RESULTS = Path(__file__).with_name("results.json")
 MARKS = {"passed": "yes", "failed": "**no**", "not offered": "-"}

@@ -29,10 +29,11 @@ from refcolbert.errors import RefColbertError
 from refcolbert_export.conversion import colbert
 from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import Checkpoint, read_checkpoint
+from tools import ROOT
 
 __all__ = ["SPECS", "is_refused", "mutants"]
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
+GOLDEN = ROOT / "golden" / "encode"
 SPECS = (
     *("stanford-bert", "stanford-attended", "stanford-xlm-roberta", "pylate-bert", "pylate-attended", "pylate-roberta"),
     *("pylate-unexpanded", "pylate-lowercase", "pylate-prompted", "multivector-bert", "multivector-min"),

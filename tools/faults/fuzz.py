@@ -35,6 +35,7 @@ from refcolbert.interchange.plaid import open_plaid
 from refcolbert.storage.document_file import DocumentFile
 from refcolbert.storage.filters import compile_filter
 from refcolbert.storage.format import Manifest
+from tools import ROOT
 
 from .damage import small_index
 from .hostile import Folder
@@ -46,7 +47,7 @@ __all__ = ["TARGETS", "Found", "fuzz"]
 FORK = get_context("fork")
 ROOM, SECONDS = 1 << 30, 20
 MOST_SEEDS = 512
-GOLDEN = Path(__file__).parents[2] / "golden" / "plaid" / "2bits"
+GOLDEN = ROOT / "golden" / "plaid" / "2bits"
 NUMBERS = (0, 1, 2, 7, 127, 128, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, -1)
 TEXTS = ("", "x", "\0", "\ud800", "x" * 5000)
 SCALARS: tuple[Any, ...] = (None, True, False, -1, 0, 1, 1.5, 1e308, 2**62, 2**63, 10**400, *TEXTS, [], {})

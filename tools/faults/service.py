@@ -29,6 +29,7 @@ import click
 import numpy as np
 
 from refcolbert import Encoder, Index
+from tools import ROOT
 from tools.bench.serve import served
 
 from .fuzz import change_bytes, change_json
@@ -41,7 +42,7 @@ PATIENCE = 20.0  # seconds for an answer before it counts as a hang
 GROWTH = 0.05
 CLIENTS, ASKS = 8, 5
 OPTIONS = ("--read-seconds", "1", "--max-queue", "2000")
-MODEL = Path(__file__).parents[2] / "tests" / "models" / "tiny"
+MODEL = ROOT / "tests" / "models" / "tiny"
 Rng = np.random.Generator
 SOUND: tuple[tuple[str, dict[str, Any]], ...] = (
     (

@@ -25,7 +25,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..environments import ROOT
+from tools import ROOT
+
 from .bases import write_base
 from .provenance import commit, hashed, provenance
 

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+from tools import ROOT
+
+GOLDEN = ROOT / "golden"
 MANIFEST = GOLDEN / "MANIFEST.json"
 LARGEST = 5_000_000  # bytes of all goldens together
 KEYS = {

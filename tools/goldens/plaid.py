@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tools import ROOT
+
 from .bases import write_base
 from .provenance import commit, hashed, provenance
-
-ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:

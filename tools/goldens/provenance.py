@@ -5,14 +5,13 @@ import importlib.metadata
 import platform
 import subprocess
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
+
+from tools import ROOT
 
 from .cases import SEED
 
 __all__ = ["commit", "hashed", "provenance"]
-
-ROOT = Path(__file__).parents[2]
 
 
 def provenance(suite: str, case: str, more: dict[str, Any], tolerance: dict[str, float], reason: str) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from refcolbert import definition
+from tools import ROOT
 from tools.conformance.engines import ENGINES
-from tools.environments import ROOT, python_of
+from tools.environments import python_of
 
 from .cases import CASES, SEED
 

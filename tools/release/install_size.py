@@ -11,7 +11,8 @@ import time
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tools import ROOT
+
 TINY = ROOT / "tests" / "models" / "tiny"
 TRIES = 5
 FIRST = """
