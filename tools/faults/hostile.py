@@ -232,9 +232,7 @@ ANY: Attacks = {  # for raw and encoded indexes alike
     "2^32 documents": lambda f: f.manifest["segments"][0].update(n_docs=2**32),
     "a file of a terabyte": lambda f: sparse(f, "positions", 2**40),
     "a link to a file of others": lambda f: replaced(f, "positions", lambda p: p.symlink_to(f.victim)),
-    "a link to what belongs there": lambda f: f.file("positions").symlink_to(
-        f.file("positions").rename(f.path.parent / "moved")
-    ),
+    "a link to what belongs there": moved,
     "a link to a device": lambda f: replaced(f, "positions", lambda p: p.symlink_to("/dev/zero")),
     "a database that is a link": lambda f: replaced(f, "documents", lambda p: p.symlink_to(f.victim)),
     "a pipe": lambda f: replaced(f, "positions", os.mkfifo),
