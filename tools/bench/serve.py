@@ -1,4 +1,4 @@
-"""What the service costs: queries a second over HTTP beside those of the same searches in this process, in one run.
+"""The cost of the service: queries per second over HTTP and in process, for the same searches in one run.
 
     python -m tools.bench.serve INDEX [--queries FILE] [--seconds 10] [--connections 16] [--threads 2] [--rounds 3]
 
@@ -51,7 +51,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk measured: queries a second, milliseconds, and how many requests failed."""
+    """The measurements of wrk: queries per second, milliseconds, failed requests."""
 
     rate: float
     p50: float
@@ -75,7 +75,7 @@ def served(index: Path, *options: str) -> Iterator[tuple[str, int, Path]]:
 
 
 def _url(process: "subprocess.Popen[bytes]", said: Path) -> str:
-    """Where it listens, as soon as it does."""
+    """The URL of the service, once it listens."""
     while process.poll() is None:
         if found := re.search(r"is served at (\S+)/\s", said.read_text()):
             return found[1]
@@ -95,7 +95,7 @@ def load(url: str, queries: Sequence[str], connections: int, seconds: int) -> Lo
 
 
 def in_threads(live: Live, queries: Sequence[str], threads: int, seconds: int) -> float:
-    """Queries a second of so many threads that search one query at a time."""
+    """Queries per second of `threads` threads that each search one query at a time."""
     numbers, end = count(), time.perf_counter() + seconds
 
     def work(_: int) -> int:

@@ -138,7 +138,7 @@ class Comparison:
 
 
 def _terms(cost: Cost) -> str:
-    """As a polynomial of n."""
+    """A cost as a polynomial of n."""
     parts = [f"{cost.by_token:,} n", f"{cost.by_pair:,} n²", *([f"{cost.once:,}"] if cost.once else [])]
     return " + ".join(parts)
 

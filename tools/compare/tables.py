@@ -1,4 +1,4 @@
-"""The tables of the page, in Markdown, from the cells; and the page, in which they stand between markers.
+"""The tables of the page, in Markdown, from the cells; and the page with its markers.
 
 <!-- compare:NAME -->
 ... replaced ...

@@ -48,7 +48,7 @@ def with_new_cases(results: dict[str, Any], adapters: dict[str, str]) -> dict[st
 
 
 def offered(path: Path) -> set[str]:
-    """What a module defines or imports by name."""
+    """The names that a module defines or imports."""
     names: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

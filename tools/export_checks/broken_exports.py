@@ -3,10 +3,10 @@
     python -m tools.export_checks.broken_exports [--only WORD]
 
 Each mutant exports a golden checkpoint with one thing wrong: a switch of the spec, an id of a skiplist, a step of the
-tokenizer, a tensor, a layer of the head, a node of the graph. Prints a line for each that gets through, and how many
-were refused of how many. What cannot change a vector is not tried: a bias of attention keys (softmax cancels it), the
-padding id (nothing is padded), a skipped id that no text can spell; nor GELU by its tanh formula, which stays below the
-gate's 1e-4.
+tokenizer, a tensor, a layer of the head, a node of the graph. Prints each mutant that the gate accepts, and the
+number of refused ones. Changes without an effect on vectors are not tried: a bias of attention keys (softmax cancels
+it), the padding id (nothing is padded), a skipped id that no text can spell. GELU by its tanh formula is not tried
+either, because its differences stay below the gate's 1e-4.
 """
 
 import argparse
@@ -45,11 +45,11 @@ TOKENIZERS = ("stanford-bert", "pylate-bert", "multivector-lowercase", "stanford
 WITHOUT_EFFECT = ("pooler", "key.bias", "k_lin.bias", "attn.k.bias")
 
 Change = Callable[[Checkpoint], Checkpoint]
-Mutant = tuple[str, str, Change | None, Callable[[ModelProto], None] | None]  # case, what is wrong, how
+Mutant = tuple[str, str, Change | None, Callable[[ModelProto], None] | None]  # case, description, change, spoil
 
 
 def is_refused(case: str, change: Change | None, spoil: Callable[[ModelProto], None] | None = None) -> bool:
-    """Whether the gate refuses the case's export after `change` to what was read or `spoil` to the graph."""
+    """True if the gate refuses an export whose checkpoint went through `change` or whose graph through `spoil`."""
 
     def read(*given: Any) -> Checkpoint:
         found = read_checkpoint(*given)
@@ -74,7 +74,7 @@ def is_refused(case: str, change: Change | None, spoil: Callable[[ModelProto], N
 
 
 def mutants() -> Iterator[Mutant]:
-    """Every mutant: its case, what is wrong with it, and the change."""
+    """Every mutant: its case, a description and the change."""
     for case in SPECS:
         read = read_checkpoint(GOLDEN / case / "checkpoint")
         spec, tokenizer = read.spec, Tokenizer.from_str(read.tokenizer_json)
@@ -102,7 +102,7 @@ def mutants() -> Iterator[Mutant]:
 
 
 def _spells(tokenizer: Tokenizer, token: int) -> bool:
-    """Whether a text can have that token: BERT's [unused0] can never be written, it falls apart."""
+    """True if some text has that token. BERT's tokenizer splits a written [unused0], so no text has it."""
     return token in tokenizer.encode(tokenizer.id_to_token(token), add_special_tokens=False).ids
 
 
@@ -238,7 +238,7 @@ GRAPH_EDITS: dict[str, Callable[[ModelProto], None]] = {
 def main() -> None:
     """Run all, print the survivors."""
     parser = argparse.ArgumentParser(description="Break the export one thing at a time.")
-    parser.add_argument("--only", default="", help="a word of the case or of what is wrong")
+    parser.add_argument("--only", default="", help="a word of the case or the description")
     arguments = parser.parse_args()
     logging.getLogger("refcolbert").setLevel(logging.ERROR)
     torch.set_num_threads(1)

@@ -49,7 +49,7 @@ def _text(rng: Generator) -> str:
 
 
 def _alterations(rng: Generator) -> list[str]:
-    """What happens to the saved folder before the original loads it again."""
+    """Random changes of the saved folder, made before the original loads it again."""
     return [
         name
         for name, share in (("sharded", 0.25), ("float16", 0.15), ("bfloat16", 0.1), ("pickled", 0.15), ("inert", 0.3))
@@ -192,7 +192,7 @@ def draw(name: str, case: int, seed: int) -> dict[str, Any]:
 
 
 def differences(case: Path, out: Path) -> list[str]:
-    """What our export of a golden case, written to `out`, gives otherwise than the original; empty when nothing."""
+    """Differences between the original and our export of a golden case, which is written to `out`."""
     export_checkpoint(case / "checkpoint", out)
     encoder = Encoder.load(out)
     expected = json.loads((case / "expected.json").read_text())

@@ -126,7 +126,7 @@ def limits(scratch: Path, every: int) -> Row:
 
 
 def writers(scratch: Path, every: int) -> Row:
-    """Sixteen processes reach for the writer lock at once."""
+    """Sixteen processes take the writer lock at the same time."""
     path = small_index(scratch / "w")
     return _sum([races(path, 200 // every)], 200, "winners were killed while they wrote")
 
@@ -136,8 +136,8 @@ def full(scratch: Path, every: int) -> Row:
     with small_disk(scratch / "f", 1 << 20) as disk:
         if disk is None:
             return Row(0, 0, "this process may not mount a file system")
-        rooms = range(0, 90_000, 4_096 * every)
-        return _sum((full_disk(s, disk, rooms) for s in SCENARIOS[1:7]), 100 // every, "fitted")
+        free_bytes = range(0, 90_000, 4_096 * every)
+        return _sum((full_disk(s, disk, free_bytes) for s in SCENARIOS[1:7]), 100 // every, "fitted")
 
 
 def attacked(scratch: Path, every: int) -> Row:
@@ -226,7 +226,7 @@ def _rows(only: str | None, every: int, scratch: Path) -> Iterator[tuple[str, Ro
 
 
 @click.command()
-@click.option("--every", default=1, show_default=True, help="Run one case in so many: a short campaign.")
+@click.option("--every", default=1, show_default=True, help="Run every n-th case: a short campaign.")
 @click.option("--only", help="Rows whose name contains this.")
 def main(every: int, only: str | None) -> None:
     """Run the campaign and print its table."""

@@ -44,7 +44,7 @@ def visit(path: Path, verify: str, pipe: Any) -> None:
 
 
 def outcome(path: Path, verify: str) -> str:
-    """What a visitor reports."""
+    """The report of a visitor."""
     receive, send = FORK.Pipe(duplex=False)
     child = FORK.Process(target=visit, args=(path, verify, send))
     child.start()

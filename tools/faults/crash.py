@@ -61,7 +61,7 @@ class Recorder(FileSystem):
         self.operations.append(Operation("append", self._paths[id(file)], data=bytes(data)))
 
     def fill(self, path: Path, write: Callable[[Path], None]) -> None:
-        """All of the content at once."""
+        """All of the content in one call."""
         super().fill(path, write)
         self.operations.append(Operation("append", self._relative(path), data=path.read_bytes()))
 
@@ -179,7 +179,7 @@ def _apply(names: dict[str, File | None], change: tuple[str, str, str, File | No
         return
     if kind == "rename":
         names.pop(source, None)
-    if kind == "rename" and what is None:  # a folder goes with all that is in it
+    if kind == "rename" and what is None:  # a folder moves with its content
         for child in [n for n in names if n.startswith(f"{source}/")]:
             names[name + child[len(source) :]] = names.pop(child)
     if not (what is None and name in names):
@@ -187,7 +187,7 @@ def _apply(names: dict[str, File | None], change: tuple[str, str, str, File | No
 
 
 def _subsets(n: int, rng: np.random.Generator) -> Iterator[Sequence[bool]]:
-    """Which of n pending changes survive: all 2^n choices, or the telling ones and a random sample."""
+    """Choices of the pending changes that survive: all 2^n, or the extreme ones and a random sample."""
     if 2**n <= MOST_SUBSETS:
         yield from itertools.product((False, True), repeat=n)
         return
@@ -232,7 +232,7 @@ def _half_appended(disk: Disk, operation: Operation, rng: np.random.Generator) -
 
 
 def _read(folder: Path) -> dict[str, File | None]:
-    """What is there before, all of it durable; the lock file means nothing."""
+    """The files of a folder, all durable, without the lock file."""
     found: dict[str, File | None] = {}
     for path in sorted(folder.rglob("*")):
         content = path.read_bytes() if path.is_file() else b""
@@ -243,7 +243,7 @@ def _read(folder: Path) -> dict[str, File | None]:
 
 @dataclass(slots=True)
 class Findings:
-    """How many states there were, how many differed, what they answered, and which were wrong."""
+    """Counts of all and of different states, their verdicts, and the wrong ones."""
 
     states: int = 0
     opened: int = 0

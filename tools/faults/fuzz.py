@@ -155,7 +155,7 @@ class ManifestBytes(Target):
         return {"manifest": json.dumps(value).encode()}
 
     def read(self, names: Names) -> Any:
-        """What is accepted is written again as it was read."""
+        """An accepted manifest is written again as it was read."""
         found = Manifest.from_bytes(sign(names["manifest"]))
         if Manifest.from_bytes(found.to_bytes()) != found:
             raise ValueError("a manifest that does not read back as it was")
@@ -309,7 +309,7 @@ TARGETS: dict[str, type[Target]] = {
 
 @dataclass(slots=True)
 class Found:
-    """What came of a target."""
+    """Counts and findings of a target."""
 
     inputs: int = 0
     refused: int = 0

@@ -48,11 +48,11 @@ class Folder:
 
     @property
     def raw(self) -> bool:
-        """Whether vectors are raw."""
+        """True if vectors are raw."""
         return self.manifest["codec"] is None
 
     def entry(self, role: str) -> dict[str, Any]:
-        """Where the manifest speaks of a file."""
+        """The manifest's entry of a file."""
         codec = self.manifest["codec"]
         owner = codec if codec and role in codec["files"] else self.manifest["segments"][0]
         found: dict[str, Any] = owner["files"][role]
@@ -98,7 +98,7 @@ class Folder:
         connection.close()
 
     def documents(self) -> list[Document]:
-        """As many documents as the first segment holds."""
+        """Empty documents in the number of the first segment."""
         return [Document(id=f"d{i}") for i in range(self.manifest["segments"][0]["n_docs"])]
 
     def sign(self) -> None:
@@ -159,7 +159,7 @@ def listening(path: Path) -> None:
 
 
 def sparse(f: Folder, role: str, size: int) -> None:
-    """A file that is huge and takes no room."""
+    """A huge file that takes no space on disk."""
     with f.file(role).open("r+b") as file:
         file.truncate(size)
     f.entry(role)["bytes"] = size

@@ -34,7 +34,7 @@ FAULTS = ("ENOSPC", "EDQUOT", "EIO", "short write")
 
 @dataclass(slots=True)
 class Report:
-    """How many cases were run, how many ended as after the operation, and which were wrong."""
+    """Counts of all cases and of those that ended as after the operation, and the wrong ones."""
 
     cases: int = 0
     new: int = 0
@@ -49,12 +49,12 @@ class Stepping(FileSystem):
         self.paths: dict[int, Path] = {}
 
     def at(self, kind: str, path: Path) -> bool:
-        """What happens before an operation; True asks an append to write only half."""
+        """Called before an operation; True makes an append write only half."""
         self.step += 1
         return False
 
     def halfway(self) -> None:
-        """What happens after half of an append."""
+        """Called after half of an append."""
 
     def create(self, path: Path) -> BinaryIO:
         """One step."""
@@ -138,7 +138,7 @@ class Failing(Stepping):
         self.renamed = True
 
     def halfway(self) -> None:
-        """The rest of a short write finds no room."""
+        """The disk is full for the rest of a short write."""
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

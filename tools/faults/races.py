@@ -1,11 +1,11 @@
-"""Writers that start at once, and what the kernel itself refuses.
+"""Writers that start at the same time, and limits that the kernel enforces.
 
-`races`: of sixteen processes that reach for the lock together exactly one writes, the others are told at once; every
-third winner is killed while it writes, and the next one must win all the same.
+`races`: of sixteen processes that take the lock together exactly one writes, and the others get an error immediately.
+Every third winner is killed while it writes, and another process must win the next round.
 
 `real_limits`: the kernel refuses to make a file larger than a limit, for many limits, in a child.
 
-`full_disk`: a small file system of its own, filled up to so many bytes before each operation.
+`full_disk`: a small file system of its own, filled before each operation up to a number of free bytes.
 """
 
 import multiprocessing
@@ -90,10 +90,10 @@ def small_disk(folder: Path, size: int) -> Iterator[Path | None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def full_disk(scenario: Scenario, disk: Path, rooms: range) -> Report:
-    """Run a scenario on a disk on which so many bytes are free, for each number."""
+def full_disk(scenario: Scenario, disk: Path, free_bytes: range) -> Report:
+    """Run a scenario on a nearly full disk, for each number of free bytes."""
     report = Report()
-    for room in rooms:
+    for wanted in free_bytes:
         shutil.rmtree(disk / "work", ignore_errors=True)
         path = disk / "work" / "i"
         path.parent.mkdir()
@@ -101,8 +101,8 @@ def full_disk(scenario: Scenario, disk: Path, rooms: range) -> Report:
         old = answers(path)
         filler = disk / "filler"
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-        filler.write_bytes(bytes(max(free - room, 0)))
-        _judge(report, scenario, path, old, f"{room} bytes free")
+        filler.write_bytes(bytes(max(free - wanted, 0)))
+        _judge(report, scenario, path, old, f"{wanted} bytes free")
         filler.unlink()
         proceed(path)
     return report

@@ -31,7 +31,7 @@ CLAIM = 4  # answers a reader gives for each refresh
 
 @dataclass(slots=True)
 class Mixture:
-    """What the readers saw."""
+    """The observations of all readers."""
 
     queries: int = 0
     generations: int = 0  # different ones that readers saw
@@ -40,7 +40,7 @@ class Mixture:
 
 
 def digest(index: Index, query: int) -> str:
-    """What an index answers to one of a few queries, in short: ids, scores and texts."""
+    """A hash of an index's answer to one of a few queries: ids, scores and texts."""
     hits = index.search(vectors(1, seed=1000 + query)[0], 5)
     return hashlib.sha256(repr([(h.id, h.score, h.text) for h in hits]).encode()).hexdigest()
 

@@ -67,7 +67,7 @@ URLS = (
 
 @dataclass(slots=True)
 class Found:
-    """What came of it."""
+    """Statuses, findings, the slowest answer and the memory of a run."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Found:
 
     @property
     def growth(self) -> float:
-        """How much of what was held after a third was added by the end."""
+        """Growth of memory between the first third and the end, as a share."""
         return self.memory[-1] / self.memory[0] - 1
 
     def note(self, status: int, seconds: float, what: str) -> None:
@@ -139,7 +139,7 @@ def _ask(place: tuple[str, int], request: bytes) -> tuple[int, float]:
 
 
 def crowd(url: str, pid: int, connections: int) -> Found:
-    """Open so many connections, then let all of them ask at once, several times."""
+    """Open the connections, then let all of them ask at the same time, several times."""
     return asyncio.run(_crowd(urlsplit(url).hostname or "", urlsplit(url).port or 0, pid, connections))
 
 

@@ -1,4 +1,4 @@
-"""The tiny index that is kept for each released version of the format, and what it answers.
+"""The tiny index that is kept for each released version of the format, and its answers.
 
     python -m tools.goldens.index
 
@@ -40,7 +40,7 @@ def fill(index: Index) -> None:
 
 
 def answers(index: Index) -> dict[str, Any]:
-    """What the index says: ids, hits with scores, a filtered search, one document."""
+    """The answers of the index: ids, hits with scores, a filtered search, one document."""
     q = grid(100, 4)
     return {
         "ids": index.ids(),
@@ -51,7 +51,7 @@ def answers(index: Index) -> dict[str, Any]:
 
 
 def about(reason: str) -> dict[str, Any]:
-    """Where the folders come from. Ids, texts and metadata are exact, scores to a relative rounding of a sum."""
+    """Provenance of the folders. Ids, texts and metadata are exact, scores to a relative rounding of a sum."""
     more = {
         "generated_by": f"tools/goldens/index.py at {commit()}",
         "command": "python -m tools.goldens.index",

@@ -3,12 +3,12 @@
     python -m tools.training.blocks pairs.jsonl.gz --out blocks.jsonl.gz --work DIR
     refcolbert train ... --data blocks.jsonl.gz --block 8 --batch 32
 
-A step's time goes into encoding documents. Here eight queries of one topic stand side by side over the same sixteen
+A step's time goes into encoding documents. Here eight queries of one topic share the same sixteen
 documents: their positives, documents that the teacher ranks high for one of them, and two at random. A document is
 encoded once and learnt from eight times, and what answers one query is a hard negative of its neighbours (topic-aware
 sampling; Hofstätter et al. 2021). Nothing has to be denoised: no label says "negative", only the teacher's scores do.
 
-The teacher, its vectors in the work folder and the meaning of "scores" are those of `distil`.
+`distil` describes the teacher, its vectors in the work folder and the meaning of "scores".
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ HARD = 20  # a query's first documents, among which one is drawn
 
 
 class Topics:
-    """Which queries are related and not yet in a block."""
+    """Related queries that are not yet in a block."""
 
     def __init__(self, queries: Floats, positives: Floats) -> None:
         """Unit rows of the queries and of their positives, [n_pairs, dim] twice: a topic is both together."""
@@ -83,7 +83,7 @@ def blocks(pool: Pool, queries: Floats, documents: Floats, seed: int, counts: Co
 
 
 def _repeats(pool: Pool, pair: int, members: dict[int, Floats]) -> bool:
-    """Whether a block has this query or this positive already."""
+    """True if a block already has this query or this positive."""
     query, positive = pool.pairs[pair].query, pool.positives[pair]
     return any(pool.pairs[i].query == query or pool.positives[i] == positive for i in members)
 

@@ -35,7 +35,7 @@ from tools.training.sources import read_gzip
 __all__ = ["MARGIN", "SCALE", "SCORES", "WEIGHT", "Pool", "distil", "embed_pool", "read_pool", "write_distilled"]
 
 
-# How many documents of each source stand in the pool: as many as an hour of two cores embeds, mines and trains on.
+# Documents of each source in the pool: as many as two cores embed, mine and train on in an hour.
 DOCUMENTS = {
     "acl_title_abstract": 9000,
     "medquad": 6000,
@@ -51,7 +51,7 @@ SCORES = f"{SCALE} * (cosine + {WEIGHT} * BM25 / the query's largest)"
 DEPTH = 50  # candidates from each ranking
 FOUND = 20  # a positive further down is no answer that can be taught
 MARGIN = 0.05  # of the ensemble, below the positive
-BLOCK = 256  # queries whose scores are held at once
+BLOCK = 256  # queries whose scores are in memory at a time
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,8 @@
     python -m tools.training.pairs --train DIR --data DIR --out pairs.jsonl.gz
 
 A document has up to two queries: the one its source gives (a title, a question, a synopsis; some of them cut down to
-keywords), and one or two sentences taken out of the document itself, which then stands without them. A pair of which
-either text stands in a test collection is left out. Every text is kept once. Seeded; the same input gives the same
+keywords), and one or two sentences taken out of the document itself, which then lacks them. A pair is left out if
+either of its texts is in a test collection. Every text is kept once. Seeded; the same input gives the same
 bytes. Beside the file comes a .json with licences and counts.
 """
 
@@ -45,7 +45,7 @@ KEYWORD_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One training pair: what is asked, what answers, of which source, and how the query was made."""
+    """One training pair: query, answer, source, and the way in which the query was made."""
 
     query: str
     positive: str

@@ -46,7 +46,7 @@ LENGTH = 256  # tokens at which the bi-encoder's own settings cut
 
 @dataclass
 class Rankers:
-    """What ranks a collection: name -> all scores [n_queries, n_docs]; and where rankings are kept."""
+    """The rankers of a collection, name -> all scores [n_queries, n_docs], and the folder of their rankings."""
 
     cache: Path
     dtype: torch.dtype

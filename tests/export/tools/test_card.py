@@ -71,7 +71,7 @@ def test_models_and_bases_are_measured_in_one_run_and_remembered(tmp_path, data,
 
 @pytest.fixture
 def work(tmp_path):
-    """What a recipe's folder holds, with one line of training data."""
+    """A recipe's folder, with one line of training data."""
     folder = tmp_path / "work"
     (folder / "run").mkdir(parents=True)
     sources = {source.name: {"licence": source.licence} for source in card.SOURCES}

@@ -86,7 +86,7 @@ def test_a_second_run_computes_nothing(finished, folders):
 
 
 def test_a_new_cross_encoder_costs_its_own_cells_alone(finished, folders):
-    """What does not depend on the changed model is read; without one its systems are left out."""
+    """Cells of other models are read when one model changes; without a model its systems are left out."""
     work, page, _ = finished
     said = [line.split("tiny: ")[1] for line in run(folders, work, "--page", page, cross=1).splitlines()]
     assert said == [CROSS, DEEPER]
