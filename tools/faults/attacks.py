@@ -78,7 +78,9 @@ def attacks(scratch: Path, *, until_bad: bool = False) -> Report:
 
 
 MUTANTS: dict[str, Callable[[], Any]] = {
-    "links are followed": lambda: mock.patch("refcolbert.storage.store.open_regular_file", lambda path: path.open("rb")),
+    "links are followed": lambda: mock.patch(
+        "refcolbert.storage.store.open_regular_file", lambda path: path.open("rb")
+    ),
     "tokens are not checked": lambda: mock.patch("refcolbert.storage.segment_files._check_tokens"),
     "what must rise may fall": lambda: mock.patch("refcolbert.storage.segment_files._rises", return_value=True),
     "no array is checked": lambda: mock.patch("refcolbert.storage.segment_files._expect"),
