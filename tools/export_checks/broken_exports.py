@@ -51,9 +51,9 @@ Mutant = tuple[str, str, Change | None, Callable[[ModelProto], None] | None]  # 
 def is_refused(case: str, change: Change | None, spoil: Callable[[ModelProto], None] | None = None) -> bool:
     """True if the gate refuses an export whose checkpoint went through `change` or whose graph through `spoil`."""
 
-    def read(*given: Any) -> Checkpoint:
-        found = read_checkpoint(*given)
-        return change(found) if change else found
+    def read(*arguments: Any) -> Checkpoint:
+        checkpoint = read_checkpoint(*arguments)
+        return change(checkpoint) if change else checkpoint
 
     def write(model: Any) -> ModelProto:
         graph = to_onnx(model)
@@ -110,8 +110,8 @@ def _base(case: str) -> str:
     return str(json.loads((GOLDEN / case / "expected.json").read_text())["base"])
 
 
-def _with(found: Checkpoint, **values: Any) -> Checkpoint:
-    return replace(found, **values)
+def _with(checkpoint: Checkpoint, **values: Any) -> Checkpoint:
+    return replace(checkpoint, **values)
 
 
 def _edited(spec: EncodingSpec, **values: Any) -> EncodingSpec:
@@ -159,19 +159,22 @@ def _specs(spec: EncodingSpec, spelled: set[int], cased: bool) -> Iterator[tuple
         yield "lower-casing", _edited(spec, lowercase=not spec.lowercase)
 
 
-def _without_normalizer(found: dict[str, Any]) -> dict[str, Any] | None:
-    return {**found, "normalizer": None} if found["normalizer"] else None
+def _without_normalizer(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
+    return {**tokenizer, "normalizer": None} if tokenizer["normalizer"] else None
 
 
-def _without_added(found: dict[str, Any]) -> dict[str, Any] | None:
+def _without_added(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
     """The last added token is ordinary text."""
-    return {**found, "added_tokens": found["added_tokens"][:-1]} if found["added_tokens"] else None
+    return {**tokenizer, "added_tokens": tokenizer["added_tokens"][:-1]} if tokenizer["added_tokens"] else None
 
 
-def _other_casing(found: dict[str, Any]) -> dict[str, Any] | None:
-    if (found["normalizer"] or {}).get("type") != "BertNormalizer":
+def _other_casing(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
+    if (tokenizer["normalizer"] or {}).get("type") != "BertNormalizer":
         return None
-    return {**found, "normalizer": {**found["normalizer"], "lowercase": not found["normalizer"]["lowercase"]}}
+    return {
+        **tokenizer,
+        "normalizer": {**tokenizer["normalizer"], "lowercase": not tokenizer["normalizer"]["lowercase"]},
+    }
 
 
 TOKENIZER_EDITS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
@@ -196,10 +199,10 @@ def _heads(case: str) -> Iterator[Mutant]:
             yield case, f"Dense {i} without residual", partial(_set, layer=i, **none), None
 
 
-def _set(found: Checkpoint, layer: int, **values: Any) -> Checkpoint:
+def _set(checkpoint: Checkpoint, layer: int, **values: Any) -> Checkpoint:
     for name, value in values.items():
-        setattr(found.model.head[layer], name, value)
-    return found
+        setattr(checkpoint.model.head[layer], name, value)
+    return checkpoint
 
 
 def _zero(graph: ModelProto, name: str) -> None:

@@ -39,13 +39,13 @@ def races(path: Path, rounds: int) -> Report:
         children = [FORK.Process(target=_race, args=(path, barrier, results, number % 3 == 2)) for _ in range(WRITERS)]
         for child in children:
             child.start()
-        found = [results.get() for _ in children]
+        outcomes = [results.get() for _ in children]
         for child in children:
             child.join()
         report.cases += 1
         report.new += number % 3 == 2
-        if sorted(found) != ["locked"] * (WRITERS - 1) + ["won"]:
-            report.bad.append(f"round {number}: {sorted(found)}")
+        if sorted(outcomes) != ["locked"] * (WRITERS - 1) + ["won"]:
+            report.bad.append(f"round {number}: {sorted(outcomes)}")
     return report
 
 
@@ -114,11 +114,11 @@ def _judge(report: Report, scenario: Scenario, path: Path, old: Any, where: str,
     if child == 0:
         os._exit(_limited(scenario, path, limit))
     _, status = os.waitpid(child, 0)
-    code, found = os.waitstatus_to_exitcode(status), answers(path)
+    code, answer = os.waitstatus_to_exitcode(status), answers(path)
     report.cases += 1
-    report.new += found != old
-    if (code, found == old) not in ((0, False), (3, True)):
-        report.bad.append(f"{scenario.name}, {where}: ended with {code}, answers as before: {found == old}")
+    report.new += answer != old
+    if (code, answer == old) not in ((0, False), (3, True)):
+        report.bad.append(f"{scenario.name}, {where}: ended with {code}, answers as before: {answer == old}")
 
 
 def _limited(scenario: Scenario, path: Path, limit: int | None) -> int:

@@ -53,15 +53,15 @@ class TestTexts:
     @classmethod
     def read(cls, data: Path) -> "TestTexts":
         """Every query and document of every BEIR-layout folder under `data`."""
-        found = cls()
+        texts = cls()
         for folder in sorted(path.parent for path in data.glob("*/corpus.jsonl")):
             for name, text in read_queries(folder / "queries.jsonl").items():
-                found.add(text, f"{folder.name} query {name}")
+                texts.add(text, f"{folder.name} query {name}")
             for where, record in read_jsonl(folder / "corpus.jsonl"):
                 title, text = str(record.get("title") or ""), str(record.get("text") or "")
                 for part in (title, text, f"{title} {text}"):
-                    found.add(part, f"{folder.name} {where}")
-        return found
+                    texts.add(part, f"{folder.name} {where}")
+        return texts
 
     def add(self, text: str, where: str) -> None:
         """Watch for this text from now on."""
@@ -111,12 +111,12 @@ def report(files: Sequence[Path], test: TestTexts) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def main(files: tuple[Path, ...], data: Path, as_json: bool) -> None:
     """Look for test texts in training FILES."""
-    found = report(files, TestTexts.read(data))
-    equal, overlaps = found["equal"], found["overlaps"]
+    leaks = report(files, TestTexts.read(data))
+    equal, overlaps = leaks["equal"], leaks["overlaps"]
     click.echo(
-        json.dumps(found, indent=1)
+        json.dumps(leaks, indent=1)
         if as_json
-        else f"{found['training texts']:,} training texts, {found['test texts']:,} test texts: "
+        else f"{leaks['training texts']:,} training texts, {leaks['test texts']:,} test texts: "
         f"{len(equal)} equal, {len(overlaps)} share {SHINGLE} words"
     )
     if not as_json:
