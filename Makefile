@@ -90,9 +90,14 @@ fuzz: $(VENV)/.ready
 conformance: $(VENV)/.ready
 	$(BIN)/python -m tools.conformance
 
-#   make mutation  the numerical rooms broken in one place at a time: how many mutants their tests kill
+#   make mutation  break the numerical modules in one place at a time (mutmut): MODULES='refcolbert.engine.topk*'
+MODULES ?= refcolbert.engine.* refcolbert.encoding.tokens*
+mutation: export HYPOTHESIS_PROFILE = mutation
+mutation: export OPENBLAS_NUM_THREADS = 1
 mutation: $(VENV)/.ready
-	$(BIN)/python -m tools.mutation_testing
+	$(BIN)/python -m pip install --quiet mutmut==3.8.1
+	$(BIN)/python -m mutmut run $(MODULES:%='%')
+	$(BIN)/python -m mutmut results
 
 #   make coverage  branches of the numerical rooms, format and store that the tests reach
 coverage: $(VENV)/.ready
@@ -110,4 +115,4 @@ sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.release.code_size
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""Where the test collections are: `--data DIR` or $REFCOLBERT_DATA, one BEIR-layout folder each."""
+"""The test collections: folders in BEIR's layout under `--data DIR` or $REFCOLBERT_DATA."""
 
 import os
 from dataclasses import dataclass

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-__all__ = ["ENVIRONMENTS", "ROOT", "python_of"]
+from tools import ROOT
 
-ROOT = Path(__file__).parents[1]
+__all__ = ["ENVIRONMENTS", "python_of"]
+
 ENVIRONMENTS = {  # name of the folder behind .venv- -> what pip installs, call by call
     # Both engines bring the torch that they were compiled for, 2.11 with CUDA: on 2.13 they crash, a CPU build lacks a
     # library.

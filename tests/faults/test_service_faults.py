@@ -23,7 +23,7 @@ def client(encoder, tmp_path):
 
 
 def url(client):
-    """Where it listens."""
+    """The address of the service."""
     return f"http://{client.host}:{client.port}"
 
 

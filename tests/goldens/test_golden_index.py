@@ -5,23 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from refcolbert import Index
 from refcolbert.storage.format import FORMAT_VERSION
-from tools.goldens.index import DIM, ROOT, answers, grid
+from tools.goldens.index import DIM, INDEXES, answers, grid
 
-INDEXES = sorted(p.parent for p in ROOT.glob("v*/*/manifest.json"))
+FOLDERS = sorted(p.parent for p in INDEXES.glob("v*/*/manifest.json"))
 
 
 def test_every_version_has_its_index():
     """A new format version comes with an index of its own."""
-    assert {p.parent.name for p in INDEXES} == {f"v{n}" for n in range(1, FORMAT_VERSION + 1)}
+    assert {p.parent.name for p in FOLDERS} == {f"v{n}" for n in range(1, FORMAT_VERSION + 1)}
 
 
-@pytest.mark.parametrize("path", INDEXES, ids=lambda p: "-".join(p.parts[-2:]))
+@pytest.mark.parametrize("path", FOLDERS, ids=lambda p: "-".join(p.parts[-2:]))
 def test_an_index_of_a_released_version_answers_as_it_did(path):
     """Every byte verifies; ids, order, texts and metadata are those of then, scores to the rounding of a sum."""
     index = Index.open(path, verify="full")
@@ -34,7 +33,7 @@ def test_an_index_of_a_released_version_answers_as_it_did(path):
     assert index.check()["documents"] == 18
 
 
-@pytest.mark.parametrize("path", INDEXES, ids=lambda p: "-".join(p.parts[-2:]))
+@pytest.mark.parametrize("path", FOLDERS, ids=lambda p: "-".join(p.parts[-2:]))
 def test_an_index_of_a_released_version_can_be_written(path, tmp_path):
     """A copy takes new documents and compaction, and everything else stays in it."""
     shutil.copytree(path, tmp_path / "i")
@@ -57,7 +56,7 @@ for q in np.random.default_rng(0).standard_normal((20, 7, index.info()["dim"])).
 """
 
 
-@pytest.mark.parametrize("path", INDEXES, ids=lambda p: "-".join(p.parts[-2:]))
+@pytest.mark.parametrize("path", FOLDERS, ids=lambda p: "-".join(p.parts[-2:]))
 def test_scores_are_the_same_bits_whatever_multiplies(path):
     """OpenBLAS's kernels for old and new processors add in other orders; hits and the bits of scores are the same."""
     found = []
@@ -72,6 +71,6 @@ def test_scores_are_the_same_bits_whatever_multiplies(path):
 
 def test_reading_changes_nothing():
     """The committed folders hold what a snapshot writes, without a lock file."""
-    for path in INDEXES:
+    for path in FOLDERS:
         assert {p.name for p in path.iterdir()} == {"manifest.json", "data"}
-    assert sum(p.stat().st_size for p in Path(ROOT).rglob("*") if p.is_file()) < 200_000
+    assert sum(p.stat().st_size for p in INDEXES.rglob("*") if p.is_file()) < 200_000

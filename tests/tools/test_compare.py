@@ -1,32 +1,24 @@
-"""The parts of the comparison that need no torch: cells, page, figures over collections, rows of queries."""
+"""The parts of the comparison that need no torch: cells, figures over collections, FLOPs by hand."""
 
-import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from refcolbert import maxsim
 from refcolbert.documents import Document
-from refcolbert.errors import InvalidInput
 from refcolbert.evaluation.metrics import read_run
 from tools.collections import Collection
 from tools.compare.cells import Cells, digest_of
 from tools.compare.flops import Cost, by_hand
-from tools.compare.page import fill
-from tools.compare.published import PUBLISHED, SOURCES
 from tools.compare.results import METRICS, difference, line
-from tools.compare.rows import MOST, augmented, best_of, maxima, means, unit
 
 COLLECTION = Collection("c", [Document(id="d1", text="a"), Document(id="d2", text="b")], {"q": "a"}, {"q": {"d1": 1}})
-TEXTS = ["how to read a file", "parse the date", "wing"]
 
 
 class Making:
     """A computation that counts how often it is asked for."""
 
     def __init__(self, run=None) -> None:
-        self.calls, self.run = 0, run
+        self.calls, self.run = 0, run or {}
 
     def __call__(self) -> tuple:
         """Its number, and always the same run."""
@@ -92,17 +84,6 @@ def test_the_digest_is_of_the_whole_collection(changed):
     assert digest_of(replace(COLLECTION, **changed)) != digest_of(COLLECTION)
 
 
-def test_a_page_keeps_its_words_and_gets_its_sections():
-    r"""Everything between a section's markers is replaced, twice in a row too, and a backslash is no command."""
-    text = "before\n<!-- compare:a -->\nold\n<!-- /compare:a -->\nafter\n"
-    once = fill(text, {"a": "| 1 \\d |"})
-    assert once == "before\n<!-- compare:a -->\n| 1 \\d |\n<!-- /compare:a -->\nafter\n"
-    assert fill(once, {"a": "new"}) == fill(text, {"a": "new"})
-    for page in ("none", text + text):
-        with pytest.raises(InvalidInput, match="compare:a"):
-            fill(page, {"a": "x"})
-
-
 def test_a_line_is_a_mean_over_collections_of_the_queries_asked_about():
     """Values are found by query id whatever the order, times are percentiles of those queries, when counts differ."""
     first = cell("abcd", [1.0, 0.0, 0.5, 0.0])
@@ -135,46 +116,3 @@ def test_flops_by_hand_for_a_small_transformer():
     assert cost.flops([n]) == expected
     assert cost.flops([n, n]) == 2 * expected
     assert Cost(1, 0).flops([]) == 0
-
-
-def test_published_figures_name_their_source():
-    """Each figure stands in a source that the page lists, and is a share."""
-    assert {p.source for p in PUBLISHED} == set(SOURCES)
-    for p in PUBLISHED:
-        assert all(0 < value < 1 for value in (p.mrr, p.recall50, p.recall1000) if value is not None)
-
-
-def test_the_first_expansion_rows_are_what_fewer_rows_would_be(encoder):
-    """One encoding with all rows serves every smaller number: no row attends to another, and texts are cut alike."""
-    texts = [*TEXTS, "read the file and " * 20]
-    most = augmented(encoder, texts, MOST)
-    for n in (0, 5):
-        for rows, fewer in zip(most, augmented(encoder, texts, n), strict=True):
-            assert (len(fewer.vectors), fewer.n_words) == (rows.n_words + n, rows.n_words)
-            np.testing.assert_allclose(rows.vectors[: rows.n_words + n], fewer.vectors, atol=2e-6)
-
-
-def test_attended_rows_change_the_words(encoder):
-    """Words that may attend to the expansion have other rows, when there is any."""
-    plain, attended = (augmented(encoder, TEXTS[:1], 8, attended=how)[0] for how in (False, True))
-    assert np.abs(plain.vectors[: plain.n_words] - attended.vectors[: plain.n_words]).max() > 1e-3
-
-
-def test_as_many_rows_as_the_model_has_are_its_own_query(encoder):
-    """Filled up to the model's length, the rows are those of `encode_queries`; markers and words are told apart."""
-    for text, expected in zip(TEXTS, encoder.encode_queries(TEXTS), strict=True):
-        (words,) = augmented(encoder, [text], 0)
-        (rows,) = augmented(encoder, [text], encoder.spec.query_length - words.n_words)
-        np.testing.assert_allclose(rows.vectors, expected, atol=2e-6)
-        assert words.marked.tolist() == [True, True, *[False] * (words.n_words - 3), True]
-
-
-def test_maxima_add_up_to_maxsim(encoder):
-    """Row by row and document by document: sums are `maxsim`, means are means, a document's maximum is its own."""
-    documents = encoder.encode_documents([*TEXTS, "the heat of a layer"])
-    (q,) = encoder.encode_queries(TEXTS[:1])
-    np.testing.assert_allclose(maxima(q, documents).sum(1), [maxsim(q, d) for d in documents], rtol=1e-5)
-    for d, mean, best in zip(documents, means(documents), best_of(documents.vectors, documents), strict=True):
-        np.testing.assert_allclose(mean, d.mean(0) / np.linalg.norm(d.mean(0)), atol=1e-6)
-        assert (best == d.max(0)).all()
-    assert json.dumps(unit(np.zeros(3, np.float32)).tolist()) == "[0.0, 0.0, 0.0]"

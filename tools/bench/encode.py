@@ -26,8 +26,8 @@ from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.encoder import BATCH_TOKENS, Encoder
 from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.graph.to_onnx import OPSET
+from tools import ROOT
 
-ROOT = Path(__file__).parents[2]
 ROUNDS, IR_VERSION = 3, 9
 QUERIES = ["how do I parse a date", "remove a file", "parse command line arguments", "what color is amber urine"]
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from tools import ROOT
 from tools.bench.peers.protocol import Job
-from tools.environments import ROOT, python_of
+from tools.environments import python_of
 
 __all__ = ["ENGINES", "Engine", "run"]
 

@@ -11,7 +11,7 @@ from refcolbert.evaluation.metrics import evaluate
 
 __all__ = ["TOLERANCE", "Line", "lines_of", "matches", "ndcg", "recall"]
 
-TOLERANCE = 0.005  # of recall@10, below which a setting of ours does not stand against a peer's
+TOLERANCE = 0.005  # of recall@10: the most that a setting of ours may be below a peer's
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 
 Each document gets a random number 0 .. 9,999 as metadata; a filter lets through 50 %, 5 % or 0.5 % of them. Recall@10
 is the share of the ten best of an exact filtered scan that a search with default parameters also returns; beside it
-stand what filtering the unfiltered top 1,000 afterwards would have found, and the time of a query. CORPUS is a folder
+are the recall of filtering the unfiltered top 1,000 afterwards, and the time of a query. CORPUS is a folder
 that `tools.bench.vectors` wrote; without one the vectors are synthetic: documents around a few hundred topics, queries
 near a document.
 """

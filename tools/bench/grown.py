@@ -18,9 +18,12 @@ from tools.bench.vectors import Corpus
 
 __all__ = ["BLOCK", "TOKENS", "Grown", "Scan"]
 
-BLOCK, TOKENS = 1000, 80  # documents made at once, tokens of each
+BLOCK, TOKENS = 1000, 80  # documents made at a time, tokens of each
 SHARE = 0.75  # of the tokens that come from a document's first parent
-SHIFT, NOISE = 0.3, 0.2  # lengths of what is added to unit vectors: a cosine of about .94 with the real token
+SHIFT, NOISE = (
+    0.3,
+    0.2,
+)  # lengths of the vectors that are added to unit vectors: a cosine of about .94 with the real token
 DEPTH, SAVE_EVERY = 100, 20  # documents of the exact answer, blocks between two of its checkpoints
 
 
@@ -48,7 +51,7 @@ class Grown:
 
     @property
     def n_blocks(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return -(-self.n_docs // BLOCK)
 
     def vectors(self) -> Iterator[Floats]:

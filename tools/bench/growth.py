@@ -1,9 +1,9 @@
-"""How cost grows: a large synthetic corpus made from real token vectors, built in bounded memory, searched, compared.
+"""The growth of costs: a large synthetic corpus from real token vectors, built in bounded memory, searched, compared.
 
     python -m tools.bench.growth CORPUS --documents 100000 [--work DIR] [--nbits 4] [--queries 20]
 
-CORPUS is a folder that `tools.bench.vectors` wrote; `grown` says what is made of it. An interrupted run goes on where
-it stopped, and what is in the work folder is not done again.
+CORPUS is a folder that `tools.bench.vectors` wrote; `grown` makes the large corpus from it. An interrupted run
+continues where it stopped, and results in the work folder are not computed again.
 
 Opening and searching happen in a process of their own, once as it is and once with a memory limit of a quarter of the
 index, page cache included, where Linux lets us set one: cgroup v2 with a memory controller for new groups, or systemd.
@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 
 from refcolbert import Index
 from refcolbert.arrays import Floats
+from tools import ROOT
 from tools.bench.engines import POOLS
 from tools.bench.figures import recall
 from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
 from tools.bench.peers.protocol import Job, memory
 from tools.bench.vectors import WORK, corpus_in
-from tools.environments import ROOT
 
 __all__ = ["estimate"]
 
@@ -88,7 +88,7 @@ def _build(grown: Grown, path: Path, nbits: int) -> None:
 
 
 def _limit(size: int) -> list[str] | None:
-    """What to put before a command to limit its memory, page cache included; None where that cannot be done."""
+    """The words before a command that limit its memory, page cache included; None where that is impossible."""
     control = CGROUP / "cgroup.subtree_control"
     if control.is_file() and "memory" in control.read_text().split() and os.access(CGROUP, os.W_OK):
         group = CGROUP / "refcolbert-growth"
@@ -131,7 +131,7 @@ def _print(found: dict[str, Any], truth: NDArray[np.int64], size: int) -> None:
 
 
 def _built(grown: Grown, queries: Floats, nbits: int, folder: Path) -> dict[str, Any]:
-    """Build unless that is done; what it took."""
+    """Build unless that is done; the measurements."""
     done = folder / "build.json"
     if not done.is_file():
         building, scanning = estimate(grown, queries, nbits, folder / "pilot")
@@ -166,7 +166,7 @@ def _searched(folder: Path, corpus: Path, nbits: int, truth: NDArray[np.int64], 
 @click.option("--nbits", default=4, show_default=True)
 @click.option("--queries", "n_queries", default=20, show_default=True, help="Real ones of the corpus, seeded.")
 def main(corpus: Path, work: Path, documents: int, nbits: int, n_queries: int) -> None:
-    """Grow CORPUS to so many documents, build, search, compare with the exact scan."""
+    """Grow CORPUS to --documents, build, search, compare with the exact scan."""
     real = corpus_in(corpus)
     grown = Grown(real, documents)
     folder = work / f"grown-{documents}-{nbits}bits-{n_queries}queries"

@@ -9,12 +9,12 @@ Numbers are written with the decimals that the file has. Whoever measures a tabl
 import json
 import re
 import textwrap
-from pathlib import Path
 from typing import Any
+
+from tools import ROOT
 
 __all__ = ["PAGE", "load", "page", "section"]
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
 KEYS = ["title", "command", "date", "machine", "versions", "columns", "rows", "notes"]
 NUMBER = re.compile(r"[\d,.]+(?: (?:%|MB|s))?")

@@ -1,9 +1,9 @@
-"""Engines of late interaction on the same vectors: what building costs, and recall against latency over their grids.
+"""Engines of late interaction on the same vectors: cost of building, and recall against latency over their grids.
 
     python -m tools.bench.search [COLLECTIONS ...] --data DIR [--only ENGINE] [--work DIR]
 
-Each engine builds and searches in processes of its own with two threads on two cores, one engine after the other; what
-was measured lies as JSON in the work folder and is not measured again. `--only` measures engines afresh (its index
+Each engine builds and searches in processes of its own with two threads on two cores, one engine after the other. The
+work folder keeps every measurement as JSON, and it is not repeated. `--only` measures engines afresh (its index
 stays, unless --rebuild), `--show` only prints. Recall is against exact MaxSim on the float32 vectors.
 """
 
@@ -42,7 +42,7 @@ class Bench:
 
     @property
     def folder(self) -> Path:
-        """Where everything measured lies."""
+        """The folder of all measurements."""
         return self.corpus.folder / f"{self.nbits}bits-{self.n_queries}queries"
 
     @property
@@ -71,11 +71,11 @@ class Bench:
             run(engine, "search", self._job(engine, "search"))
 
     def built(self, engine: Engine) -> dict[str, Any] | None:
-        """What the build of an engine's index measured."""
+        """The measurements of building an engine's index."""
         return _read(self._file(engine.index, "build")) if engine.index else None
 
     def searched(self, engine: Engine) -> dict[str, Any] | None:
-        """What its searches measured."""
+        """The measurements of its searches."""
         return _read(self._file(engine.name, "search"))
 
     def lines(self, engine: Engine) -> list[Line]:

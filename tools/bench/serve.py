@@ -1,4 +1,4 @@
-"""What the service costs: queries a second over HTTP beside those of the same searches in this process, in one run.
+"""The cost of the service: queries per second over HTTP and in process, for the same searches in one run.
 
     python -m tools.bench.serve INDEX [--queries FILE] [--seconds 10] [--connections 16] [--threads 2] [--rounds 3]
 
@@ -51,7 +51,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk measured: queries a second, milliseconds, and how many requests failed."""
+    """The measurements of wrk: queries per second, milliseconds, failed requests."""
 
     rate: float
     p50: float
@@ -75,10 +75,10 @@ def served(index: Path, *options: str) -> Iterator[tuple[str, int, Path]]:
 
 
 def _url(process: "subprocess.Popen[bytes]", said: Path) -> str:
-    """Where it listens, as soon as it does."""
+    """The URL of the service, once it listens."""
     while process.poll() is None:
-        if found := re.search(r"is served at (\S+)/\s", said.read_text()):
-            return found[1]
+        if match := re.search(r"is served at (\S+)/\s", said.read_text()):
+            return match[1]
         time.sleep(0.05)
     raise RuntimeError(f"the service did not start: {said.read_text()}")
 
@@ -95,7 +95,7 @@ def load(url: str, queries: Sequence[str], connections: int, seconds: int) -> Lo
 
 
 def in_threads(live: Live, queries: Sequence[str], threads: int, seconds: int) -> float:
-    """Queries a second of so many threads that search one query at a time."""
+    """Queries per second of `threads` threads that each search one query at a time."""
     numbers, end = count(), time.perf_counter() + seconds
 
     def work(_: int) -> int:
@@ -174,21 +174,21 @@ def _print(
 ) -> None:
     info = index.info()
     print(f"{info['documents']:,} documents, {info['tokens']:,} tokens, {n_queries} queries, {threads} threads")
-    for name, found in rates.items():
-        print(f"{f'in process, {name}':28} {max(found):7.1f} queries/s of {[round(rate, 1) for rate in found]}")
-    best = {name: max(found, key=lambda one: one.rate) for name, found in loads.items()}
+    for name, measured in rates.items():
+        print(f"{f'in process, {name}':28} {max(measured):7.1f} queries/s of {[round(one, 1) for one in measured]}")
+    best = {name: max(measured, key=lambda one: one.rate) for name, measured in loads.items()}
     for name, one in best.items():
         print(_line(name, one), f"of {[round(each.rate, 1) for each in loads[name]]}")
-    in_pool, fastest = max(rates["threads"]), max(max(found) for found in rates.values())
-    mine = best["service"].rate
+    in_pool, fastest = max(rates["threads"]), max(max(measured) for measured in rates.values())
+    rate = best["service"].rate
     print(
-        f"{connections} connections / in process: {mine / fastest:.2f} of the faster, {mine / in_pool:.2f} of threads"
+        f"{connections} connections / in process: {rate / fastest:.2f} of the faster, {rate / in_pool:.2f} of threads"
     )
 
 
-def _line(name: str, found: Load) -> str:
-    times = f"p50 {found.p50:.1f} ms, p99 {found.p99:.1f} ms, slowest {found.most:.1f} ms"
-    return f"{name:28} {found.rate:7.1f} queries/s, {times}, {found.bad} failed"
+def _line(name: str, measured: Load) -> str:
+    times = f"p50 {measured.p50:.1f} ms, p99 {measured.p99:.1f} ms, slowest {measured.most:.1f} ms"
+    return f"{name:28} {measured.rate:7.1f} queries/s, {times}, {measured.bad} failed"
 
 
 if __name__ == "__main__":

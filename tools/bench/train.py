@@ -20,8 +20,8 @@ from typing import Any
 import click
 
 from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
+from tools import ROOT
 
-ROOT = Path(__file__).parents[2]
 NEGATIVES, SHORTEST = 2, 200  # characters of an answer
 
 

@@ -28,7 +28,7 @@ __all__ = ["NAMES", "WORK", "Corpus", "corpus_in", "encode", "folder_of", "gathe
 NAMES = ("adi", "cisi", "cranfield", "medline", "msmarco_dev_positives", "scifact", "xquad_en")
 
 QUERIES = "queries.npz"
-SHARD = 256  # documents encoded at once
+SHARD = 256  # documents encoded at a time
 POOL = 100  # queries encoded of each collection, at most
 WORK = click.option(
     "--work",
@@ -71,7 +71,7 @@ def write_corpus(folder: Path, documents: Ragged, queries: Floats, judgements: l
 
 
 def folder_of(names: Sequence[str], work: Path) -> Path:
-    """Where the corpus of these collections lies."""
+    """The folder of the corpus of these collections."""
     return work / ("all" if set(names) == set(NAMES) else "+".join(names))
 
 
@@ -87,7 +87,7 @@ def gather(names: Sequence[str], data: Path, work: Path, model: str | None = Non
 
 
 def encode(collection: Collection, folder: Path, model: str | None) -> None:
-    """Write the vectors of what is not yet there, some documents at a time: an interrupted run goes on there."""
+    """Write the missing vectors, some documents at a time: an interrupted run continues there."""
     folder.mkdir(parents=True, exist_ok=True)
     encoder: Encoder | None = None
     for name, texts in _shards(collection).items():

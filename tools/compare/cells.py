@@ -1,10 +1,10 @@
-"""Cells: what one computation over one collection found, kept in files and redone only when its inputs change.
+"""Cells: the results of one system on one collection, kept in files and computed again when their inputs change.
 
-    WORK/cells/COLLECTION/NAME.json   {"inputs": {...}, "found": {...}, "seconds": what it took}
-    WORK/runs/COLLECTION/NAME.trec    where the cell ranked documents
+    WORK/cells/COLLECTION/NAME.json   {"inputs": {...}, "found": {...}, "seconds": ...}
+    WORK/runs/COLLECTION/NAME.trec    the ranking
 
 "inputs" holds all that the result depends on: hashes of models and of the collection, settings, VERSION. The JSON is
-renamed into place last, so a cell that is there is complete; a killed command loses the cell it was in.
+renamed into place last, so an existing cell is complete. A killed command loses the cell that it was computing.
 """
 
 import hashlib
@@ -34,16 +34,14 @@ def digest_of(collection: Collection) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The cells of a work folder; `say` is told what is being computed."""
+    """The cells of a work folder; `say` is called with the name of each computation."""
 
     work: Path
     say: Callable[[str], object]
     seconds: dict[str, float] = field(default_factory=dict)  # of every cell that was asked for, when it was computed
 
-    def get(
-        self, group: str, name: str, inputs: Mapping[str, Any], make: Callable[[], tuple[Found, Run | None]]
-    ) -> Found:
-        """What the cell `group`/`name` holds, computed by `make` unless it is there with the same inputs."""
+    def get(self, group: str, name: str, inputs: Mapping[str, Any], make: Callable[[], tuple[Found, Run]]) -> Found:
+        """The content of the cell `group`/`name`, computed by `make` unless it is there with the same inputs."""
         path = self.path(group, name)
         wanted = json.loads(json.dumps({**inputs, "version": VERSION}))
         known = json.loads(path.read_text()) if path.is_file() else {}
@@ -54,10 +52,9 @@ class Cells:
         start = time.perf_counter()
         found, run = make()
         self.seconds[f"{group}/{name}"] = seconds = round(time.perf_counter() - start, 2)
-        if run is not None:
-            beside = self.work / "runs" / group / f"{name}.trec"
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            write_run(run, beside, tag=name)
+        ranking = self.work / "runs" / group / f"{name}.trec"
+        ranking.parent.mkdir(parents=True, exist_ok=True)
+        write_run(run, ranking, tag=name)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         part.write_text(json.dumps({"inputs": wanted, "found": found, "seconds": seconds}, indent=1) + "\n")
@@ -65,5 +62,5 @@ class Cells:
         return dict(json.loads(json.dumps(found)))
 
     def path(self, group: str, name: str) -> Path:
-        """Where a cell lies."""
+        """The file of a cell."""
         return self.work / "cells" / group / f"{name}.json"

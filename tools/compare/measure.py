@@ -1,4 +1,4 @@
-"""One system asked one collection's queries: metrics of each query, times, FLOPs, bytes; and the run."""
+"""Ask one system the queries of one collection: metrics of each query, times, FLOPs, bytes, and the run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,8 @@ import numpy as np
 from refcolbert.evaluation.metrics import Run, per_query
 from tools.compare.parts import Parts
 from tools.compare.results import DEEP, SHALLOW
-from tools.compare.systems import DEPTH, Answer, System
+from tools.compare.systems import System
+from tools.compare.systems.answers import DEPTH, Answer
 
 __all__ = ["TOP", "measure", "sample"]
 
@@ -23,19 +24,20 @@ def sample(queries: Mapping[str, str], n: int, seed: int) -> dict[str, str]:
 
 
 def measure(system: System, parts: Parts, queries: Mapping[str, str]) -> tuple[dict[str, Any], Run]:
-    """What a cell keeps of a system, and the run of its DEPTH best.
+    """The content of a system's cell, and the run of its DEPTH best documents.
 
-    A system for which fewer documents are another search is asked twice: times and metrics at 10 are those of asking
-    for TOP, "deep" and recall those of asking for DEPTH.
+    A system with `by_k` is asked twice. Times and metrics at 10 come from asking for TOP documents, "deep" and recall
+    from asking for DEPTH.
     """
-    ask = system.make(parts)
-    if system.sample != "deep":  # a thousand pairs for nothing, and the shallower reranker has used the model already
-        ask(next(iter(queries.values())), DEPTH)  # the first one pays for mapping files and filling caches
-    deep = {name: ask(text, DEPTH) for name, text in queries.items()}
-    shallow = {name: ask(text, TOP) for name, text in queries.items()} if system.by_k else deep
+    # The first query maps files and fills caches, so it is asked once more, untimed. The deep reranker would score a
+    # thousand pairs for that, and the shallow one has used the same model before it.
+    if system.sample != "deep":
+        system.ask(parts, next(iter(queries.values())), DEPTH)
+    deep = {name: system.ask(parts, text, DEPTH) for name, text in queries.items()}
+    shallow = {name: system.ask(parts, text, TOP) for name, text in queries.items()} if system.by_k else deep
     judged = {name: parts.collection.qrels[name] for name in queries}
     runs = {name: _run(answers, parts) for name, answers in (("shallow", shallow), ("deep", deep))}
-    found = {
+    cell = {
         "queries": list(queries),
         "documents": [len(answer.documents) for answer in deep.values()],
         "encode": [answer.encode for answer in shallow.values()],
@@ -45,7 +47,7 @@ def measure(system: System, parts: Parts, queries: Mapping[str, str]) -> tuple[d
         "bytes": system.size(parts) / len(parts.ids),
         "metrics": {**per_query(runs["shallow"], judged, SHALLOW), **per_query(runs["deep"], judged, DEEP)},
     }
-    return found, runs["deep"]
+    return cell, runs["deep"]
 
 
 def _run(answers: Mapping[str, Answer], parts: Parts) -> Run:

@@ -1,4 +1,4 @@
-"""What the systems of one collection share: texts, vectors, indexes; each made when first needed and kept in files."""
+"""The data that the systems of one collection share: texts, vectors, indexes. Each is made when it is first needed."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ __all__ = ["GRAPH", "RAW", "Cross", "Models", "Parts", "cross_encoder", "token_v
 
 RAW = "float16"  # how an index keeps raw vectors
 GRAPH = {"connectivity": 16, "expansion_add": 128, "expansion_search": 64}  # usearch's own defaults
-SHARD = 256  # documents encoded at once: an interrupted run loses no more
+SHARD = 256  # documents encoded at a time: an interrupted run loses no more
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def cross_encoder(folder: Path, threads: int | None = None) -> Cross:
 
 @dataclass(frozen=True)
 class Models:
-    """What encodes and scores."""
+    """The models of a run."""
 
     encoder: Encoder
     sentences: Sentences
@@ -57,14 +57,14 @@ class Models:
 
     @cached_property
     def costs(self) -> dict[str, Cost]:
-        """Of the encoders' graphs, by the name that `hashes` has."""
+        """Multiplications of the encoders' graphs, by the names of `hashes`."""
         return {"encoder": cost_of(self.encoder.folder), "sentences": cost_of(self.sentences.folder)}
 
     @property
     def hashes(self) -> dict[str, str]:
-        """What a cell depends on, by name."""
-        found = {"encoder": self.encoder.hash, "sentences": self.sentences.hash}
-        return found if self.cross is None else {**found, "cross": self.cross.hash}
+        """Content hash of each model, by name."""
+        hashes = {"encoder": self.encoder.hash, "sentences": self.sentences.hash}
+        return hashes if self.cross is None else {**hashes, "cross": self.cross.hash}
 
 
 def token_vectors(encoder: Encoder, texts: list[str], folder: Path, say: Callable[[str], object]) -> Iterator[Floats]:
@@ -76,9 +76,9 @@ def token_vectors(encoder: Encoder, texts: list[str], folder: Path, say: Callabl
         path = folder / f"{name}.npz"
         if not path.is_file():
             say(f"encoding texts {first} to {first + len(shard)} of {len(texts)}")
-            found = encoder.encode_documents(shard)
+            vectors = encoder.encode_documents(shard)
             part = path.with_suffix(".part.npz")
-            np.savez(part, vectors=found.vectors, offsets=found.offsets)
+            np.savez(part, vectors=vectors.vectors, offsets=vectors.offsets)
             part.replace(path)
         with np.load(path) as kept:
             yield from Ragged(kept["vectors"], kept["offsets"])
@@ -99,6 +99,16 @@ class Parts:
         """The inverted index."""
         return BM25(self.texts)
 
+    @property
+    def bm25_bytes(self) -> float:
+        """Bytes of the inverted index's arrays."""
+        return float(sum(a.nbytes for a in self.bm25._index.scores.values() if isinstance(a, np.ndarray)))
+
+    @property
+    def text_bytes(self) -> float:
+        """Bytes of the documents' texts in UTF-8."""
+        return float(sum(len(text.encode()) for text in self.texts))
+
     @cached_property
     def rows(self) -> Floats:
         """[n_docs, dim] the bi-encoder's vectors."""
@@ -109,15 +119,15 @@ class Parts:
     def graph(self) -> Graph:
         """The bi-encoder's vectors in a navigable small-world graph, added in order by one thread."""
         path = self.work / "indexes" / self._name("graph", self.models.sentences.hash)
-        found = Graph(ndim=self.rows.shape[1], metric="ip", dtype="f32", **GRAPH)
+        graph = Graph(ndim=self.rows.shape[1], metric="ip", dtype="f32", **GRAPH)
         if path.is_file():
-            found.load(str(path))
-            return found
+            graph.load(str(path))
+            return graph
         path.parent.mkdir(parents=True, exist_ok=True)
-        found.add(np.arange(len(self.rows)), self.rows, threads=1)
-        found.save(str(path.with_suffix(".part")))
+        graph.add(np.arange(len(self.rows)), self.rows, threads=1)
+        graph.save(str(path.with_suffix(".part")))
         path.with_suffix(".part").replace(path)
-        return found
+        return graph
 
     def index(self, nbits: int | str) -> Index:
         """An index of all documents, opened once."""
@@ -131,21 +141,15 @@ class Parts:
         path.parent.mkdir(parents=True, exist_ok=True)
         encoder = self.models.encoder
         vectors = token_vectors(encoder, self.texts, self.work / "tokens", self.say)
-        how = {"vectors": vectors, "dim": encoder.dim, "train_at": 1}
-        return Index.build(path, self.collection.documents, nbits=nbits, **how)  # type: ignore[arg-type]
+        return Index.build(path, self.collection.documents, nbits=nbits, vectors=vectors, dim=encoder.dim, train_at=1)
 
     def index_bytes(self, nbits: int | str, left_out: tuple[str, ...] = ("texts",)) -> int:
         """Bytes of the files of an index, some parts (`refcolbert.evaluation.plan.PARTS`) left out."""
         sizes = parts_of(self.index(nbits).info()["bytes_of"])
         return sum(size for part, size in sizes.items() if part not in left_out)
 
-    def vectors(self) -> Ragged:
-        """The raw token vectors of all documents, in memory as float32."""
-        collection = self.index(RAW).collection
-        return collection.vectors(np.arange(len(collection.live)))
-
     def close(self) -> None:
-        """Let go of the indexes."""
+        """Close the indexes."""
         for index in self._indexes.values():
             index.close()
         self._indexes = {}

@@ -1,7 +1,7 @@
 """From the cells of all collections to figures: means over queries, then over collections.
 
-The line of every system is over the same queries, the sample that the cross-encoder is asked: the others' answers to
-further queries stand in tables of their own. Latencies are medians and 95th percentiles over a collection's queries,
+The line of every system is over the same queries, the sample that the cross-encoder is asked. Other tables have
+the answers to further queries. Latencies are medians and 95th percentiles over a collection's queries,
 and of these the mean over the collections.
 """
 
@@ -70,7 +70,7 @@ def _of_collection(cell: Cell, names: Sequence[str]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far apart two systems are in a metric, and whether by chance."""
+    """The difference of two systems in a metric, and its significance."""
 
     mean: float  # over collections
     p: float  # of the randomization test over all queries together

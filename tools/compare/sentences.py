@@ -90,7 +90,7 @@ class Sentences:
         self.hash = hashlib.sha256(model + (folder / "tokenizer.json").read_bytes()).hexdigest()
 
     def lengths(self, texts: Sequence[str], length: int = LENGTH) -> list[int]:
-        """How many tokens of each text are read."""
+        """Tokens of each text, after the cut."""
         return [len(ids) for ids in self._ids(texts, length)]
 
     def encode(self, texts: Sequence[str], length: int = LENGTH) -> Floats:

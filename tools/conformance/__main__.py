@@ -15,7 +15,8 @@ from pathlib import Path
 
 import click
 
-from tools.environments import ROOT, python_of
+from tools import ROOT
+from tools.environments import python_of
 
 from .engines import ENGINES
 from .pages import write

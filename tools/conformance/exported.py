@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 import refcolbert
+from refcolbert.arrays import Floats
 from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.training import losses
 
 from .core import *  # noqa: F403 - all that the core offers
-from .core import Floats
 
 
 class encoder_of:  # noqa: N801 - offered as a function

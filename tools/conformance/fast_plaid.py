@@ -1,4 +1,4 @@
-"""fast-plaid: an index of 4 bits at its defaults, searched with every cell probed, beside what it says it holds."""
+"""fast-plaid: an index of 4 bits at its defaults, searched with every cell probed, and the vectors that it reports."""
 
 import tempfile
 from collections.abc import Sequence

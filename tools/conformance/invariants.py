@@ -1,6 +1,6 @@
-"""The invariants: what must hold, which test says so, and what wrong code that test has caught."""
+"""The invariants: statement, test, and the wrong implementations that the test has caught."""
 
-from tools.environments import ROOT
+from tools import ROOT
 
 from .tables import suite, table
 
@@ -45,7 +45,7 @@ STATEMENTS = {
     "37": "a damaged byte is an error or harmless",
     "38": "queries and documents are framed, filled and cut as the model was trained",
     "39": "a batch gives what each text gives alone, in order",
-    "40": "what is cut is the end",
+    "40": "cutting removes the end of a text",
     "41": "any text is encoded or refused",
     "42": "the filter drops exactly the skiplist, of documents alone",
     "43": "vectors have norm one, float32, finite",
@@ -53,10 +53,10 @@ STATEMENTS = {
     "45": "encoding again gives the same bits",
     "46": "exported models give the originals' vectors",
     "47": "losses and their gradients are torch's",
-    # what the code adds
+    # beyond the definition
     "48": "the order is that of exact scores, however close float32 brings them",
     "49": "a returned score has the same bits whatever else is searched",
-    "50": "similarities computed without decoding are those of the decoded vectors, within their bound",
+    "50": "similarities computed without decoding equal those of the decoded vectors, within their bound",
     "51": "a vector is stored in the same bits whatever is in its batch",
     "52": "threads that share an index get the answers they get one after the other",
     "53": "reading changes no file",
@@ -65,7 +65,7 @@ STATEMENTS = {
     "56": "a group answers with its best document",
     "57": "an upsert is a deletion and an addition",
 }
-# What is tested outside the conformance suite, or under another number: file, test, what it has caught.
+# Tests outside the conformance suite, or under another number: file, test, the fault that it has caught.
 ELSEWHERE = {
     "15b": ("tests/conformance/texts.py", "any_text_is_encoded", "blank_text_fails"),
 }

@@ -2,7 +2,7 @@
 
 import re
 
-from tools.environments import ROOT
+from tools import ROOT
 
 from .invariants import invariants
 from .tables import engines, summary

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tools.environments import ROOT
+from tools import ROOT
 
 RESULTS = Path(__file__).with_name("results.json")
 MARKS = {"passed": "yes", "failed": "**no**", "not offered": "-"}
@@ -36,19 +36,19 @@ def with_new_cases(results: dict[str, Any], adapters: dict[str, str]) -> dict[st
     That is read off the adapter's source, which needs no environment. Where the adapter has it, the engine has to run.
     """
     cases, _ = suite()
-    for engine, found in results.items():
+    for engine, run in results.items():
         names = offered(ROOT / Path(*adapters[engine].split(".")).with_suffix(".py"))
-        kept = {name: result for name, result in found["cases"].items() if name in cases}
+        kept = {name: outcome for name, outcome in run["cases"].items() if name in cases}
         for name, case in cases.items():
             missing = [need for need in case.needs if need.partition(".")[0] not in names]
             if missing:
                 kept.setdefault(name, ["not offered", ", ".join(missing)])
-        found["cases"] = {name: kept[name] for name in sorted(kept)}
+        run["cases"] = {name: kept[name] for name in sorted(kept)}
     return results
 
 
 def offered(path: Path) -> set[str]:
-    """What a module defines or imports by name."""
+    """The names that a module defines or imports."""
     names: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -71,11 +71,11 @@ def titles(cases: Iterable[str]) -> dict[str, list[str]]:
 def summary() -> str:
     """A line for each engine: how many cases it passes, fails and does not offer, and which it fails."""
     rows = []
-    for engine, found in json.loads(RESULTS.read_text()).items():
-        kinds = [kind for kind, _ in found["cases"].values()]
-        failed = titles(name for name in suite()[0] if found["cases"].get(name, [""])[0] == "failed")
+    for engine, run in json.loads(RESULTS.read_text()).items():
+        kinds = [kind for kind, _ in run["cases"].values()]
+        failed = titles(name for name in suite()[0] if run["cases"].get(name, [""])[0] == "failed")
         counts = [str(kinds.count(kind)) for kind in MARKS]
-        rows.append([f"{engine} {found['version']}".strip(), *counts, "; ".join(failed)])
+        rows.append([f"{engine} {run['version']}".strip(), *counts, "; ".join(failed)])
     return table(["engine", *MARKS, "fails"], rows)
 
 
@@ -85,13 +85,13 @@ def engines() -> str:
     others, merged = list(results)[2:], titles(cases)
     rows, rest = [], {name: [0, 0, 0] for name in results}
     for title, names in merged.items():
-        found = {e: [results[e]["cases"].get(n, ["not offered", ""])[0] for n in names] for e in results}
-        if all(kind == "not offered" for e in others for kind in found[e]):
+        outcomes = {e: [results[e]["cases"].get(n, ["not offered", ""])[0] for n in names] for e in results}
+        if all(kind == "not offered" for e in others for kind in outcomes[e]):
             for e in results:
                 for i, kind in enumerate(MARKS):
-                    rest[e][i] += found[e].count(kind)
+                    rest[e][i] += outcomes[e].count(kind)
         else:
-            rows.append([f"{title} ({cases[names[0]].invariant})", *(_mark(found[e]) for e in results)])
+            rows.append([f"{title} ({cases[names[0]].invariant})", *(_mark(outcomes[e]) for e in results)])
     rows.append(
         ["other cases: passed, failed, not offered", *(", ".join(map(str, counts)) for counts in rest.values())]
     )

@@ -3,10 +3,10 @@
     python -m tools.export_checks.broken_exports [--only WORD]
 
 Each mutant exports a golden checkpoint with one thing wrong: a switch of the spec, an id of a skiplist, a step of the
-tokenizer, a tensor, a layer of the head, a node of the graph. Prints a line for each that gets through, and how many
-were refused of how many. What cannot change a vector is not tried: a bias of attention keys (softmax cancels it), the
-padding id (nothing is padded), a skipped id that no text can spell; nor GELU by its tanh formula, which stays below the
-gate's 1e-4.
+tokenizer, a tensor, a layer of the head, a node of the graph. Prints each mutant that the gate accepts, and the
+number of refused ones. Changes without an effect on vectors are not tried: a bias of attention keys (softmax cancels
+it), the padding id (nothing is padded), a skipped id that no text can spell. GELU by its tanh formula is not tried
+either, because its differences stay below the gate's 1e-4.
 """
 
 import argparse
@@ -29,10 +29,11 @@ from refcolbert.errors import RefColbertError
 from refcolbert_export.conversion import colbert
 from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import Checkpoint, read_checkpoint
+from tools import ROOT
 
 __all__ = ["SPECS", "is_refused", "mutants"]
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
+GOLDEN = ROOT / "golden" / "encode"
 SPECS = (
     *("stanford-bert", "stanford-attended", "stanford-xlm-roberta", "pylate-bert", "pylate-attended", "pylate-roberta"),
     *("pylate-unexpanded", "pylate-lowercase", "pylate-prompted", "multivector-bert", "multivector-min"),
@@ -44,15 +45,15 @@ TOKENIZERS = ("stanford-bert", "pylate-bert", "multivector-lowercase", "stanford
 WITHOUT_EFFECT = ("pooler", "key.bias", "k_lin.bias", "attn.k.bias")
 
 Change = Callable[[Checkpoint], Checkpoint]
-Mutant = tuple[str, str, Change | None, Callable[[ModelProto], None] | None]  # case, what is wrong, how
+Mutant = tuple[str, str, Change | None, Callable[[ModelProto], None] | None]  # case, description, change, spoil
 
 
 def is_refused(case: str, change: Change | None, spoil: Callable[[ModelProto], None] | None = None) -> bool:
-    """Whether the gate refuses the case's export after `change` to what was read or `spoil` to the graph."""
+    """True if the gate refuses an export whose checkpoint went through `change` or whose graph through `spoil`."""
 
-    def read(*given: Any) -> Checkpoint:
-        found = read_checkpoint(*given)
-        return change(found) if change else found
+    def read(*arguments: Any) -> Checkpoint:
+        checkpoint = read_checkpoint(*arguments)
+        return change(checkpoint) if change else checkpoint
 
     def write(model: Any) -> ModelProto:
         graph = to_onnx(model)
@@ -73,7 +74,7 @@ def is_refused(case: str, change: Change | None, spoil: Callable[[ModelProto], N
 
 
 def mutants() -> Iterator[Mutant]:
-    """Every mutant: its case, what is wrong with it, and the change."""
+    """Every mutant: its case, a description and the change."""
     for case in SPECS:
         read = read_checkpoint(GOLDEN / case / "checkpoint")
         spec, tokenizer = read.spec, Tokenizer.from_str(read.tokenizer_json)
@@ -101,7 +102,7 @@ def mutants() -> Iterator[Mutant]:
 
 
 def _spells(tokenizer: Tokenizer, token: int) -> bool:
-    """Whether a text can have that token: BERT's [unused0] can never be written, it falls apart."""
+    """True if some text has that token. BERT's tokenizer splits a written [unused0], so no text has it."""
     return token in tokenizer.encode(tokenizer.id_to_token(token), add_special_tokens=False).ids
 
 
@@ -109,8 +110,8 @@ def _base(case: str) -> str:
     return str(json.loads((GOLDEN / case / "expected.json").read_text())["base"])
 
 
-def _with(found: Checkpoint, **values: Any) -> Checkpoint:
-    return replace(found, **values)
+def _with(checkpoint: Checkpoint, **values: Any) -> Checkpoint:
+    return replace(checkpoint, **values)
 
 
 def _edited(spec: EncodingSpec, **values: Any) -> EncodingSpec:
@@ -158,19 +159,22 @@ def _specs(spec: EncodingSpec, spelled: set[int], cased: bool) -> Iterator[tuple
         yield "lower-casing", _edited(spec, lowercase=not spec.lowercase)
 
 
-def _without_normalizer(found: dict[str, Any]) -> dict[str, Any] | None:
-    return {**found, "normalizer": None} if found["normalizer"] else None
+def _without_normalizer(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
+    return {**tokenizer, "normalizer": None} if tokenizer["normalizer"] else None
 
 
-def _without_added(found: dict[str, Any]) -> dict[str, Any] | None:
+def _without_added(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
     """The last added token is ordinary text."""
-    return {**found, "added_tokens": found["added_tokens"][:-1]} if found["added_tokens"] else None
+    return {**tokenizer, "added_tokens": tokenizer["added_tokens"][:-1]} if tokenizer["added_tokens"] else None
 
 
-def _other_casing(found: dict[str, Any]) -> dict[str, Any] | None:
-    if (found["normalizer"] or {}).get("type") != "BertNormalizer":
+def _other_casing(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
+    if (tokenizer["normalizer"] or {}).get("type") != "BertNormalizer":
         return None
-    return {**found, "normalizer": {**found["normalizer"], "lowercase": not found["normalizer"]["lowercase"]}}
+    return {
+        **tokenizer,
+        "normalizer": {**tokenizer["normalizer"], "lowercase": not tokenizer["normalizer"]["lowercase"]},
+    }
 
 
 TOKENIZER_EDITS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {
@@ -195,10 +199,10 @@ def _heads(case: str) -> Iterator[Mutant]:
             yield case, f"Dense {i} without residual", partial(_set, layer=i, **none), None
 
 
-def _set(found: Checkpoint, layer: int, **values: Any) -> Checkpoint:
+def _set(checkpoint: Checkpoint, layer: int, **values: Any) -> Checkpoint:
     for name, value in values.items():
-        setattr(found.model.head[layer], name, value)
-    return found
+        setattr(checkpoint.model.head[layer], name, value)
+    return checkpoint
 
 
 def _zero(graph: ModelProto, name: str) -> None:
@@ -237,7 +241,7 @@ GRAPH_EDITS: dict[str, Callable[[ModelProto], None]] = {
 def main() -> None:
     """Run all, print the survivors."""
     parser = argparse.ArgumentParser(description="Break the export one thing at a time.")
-    parser.add_argument("--only", default="", help="a word of the case or of what is wrong")
+    parser.add_argument("--only", default="", help="a word of the case or the description")
     arguments = parser.parse_args()
     logging.getLogger("refcolbert").setLevel(logging.ERROR)
     torch.set_num_threads(1)

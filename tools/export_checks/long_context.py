@@ -26,10 +26,11 @@ from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.graph.to_onnx import to_onnx, write_model
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.parity.origins import reference_for
+from tools import ROOT
 
 __all__ = ["write_checkpoint"]
 
-TEMPLATE = Path(__file__).parents[2] / "golden" / "encode" / "pylate-modernbert" / "checkpoint"
+TEMPLATE = ROOT / "golden" / "encode" / "pylate-modernbert" / "checkpoint"
 SEED, DIM, LEAST = 11, 64, 512
 LOCAL_ATTENTION, EVERY = 128, 3  # as ModernBERT was trained: every third layer sees everything
 
@@ -103,7 +104,7 @@ def _compare(checkpoint: Path, layout: str, out: Path, length: int) -> float:
 def _measure(out: Path, length: int) -> tuple[float, float]:
     """Seconds and peak MiB of a fresh process that encodes one document of `length` tokens."""
     command = [sys.executable, "-m", "tools.bench.encode_once", str(out), str(length)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     seconds, peak = done.stdout.split()
     return float(seconds), float(peak)
 

@@ -29,47 +29,13 @@ from ..goldens.__main__ import DOCUMENTS, PUNCTUATION, QUERIES, run_cases
 __all__ = ["differences"]
 
 TOLERANCE = 1e-5
-RANDOM_TEXTS = 8
+RANDOM_TEXTS = 8  # per side, besides those of the goldens
 WORDPIECE = ("bert-uncased", "bert-cased", "bert-uncased-unpunctuated")
 BERT_LIKE = (*WORDPIECE, "electra", "roberta", "xlm-roberta", "mpnet")
 PIECES = (
-    *(
-        "the",
-        "amber",
-        "Interaction",
-        "URINE",
-        "ß",
-        "İ",
-        "é",
-        "汉",
-        "👍🏽",
-        "##s",
-        "[MASK]",
-        "<mask>",
-        "[PAD]",
-        "<pad>",
-        "</s>",
-    ),
-    *(
-        "[SEP]",
-        "[Q]",
-        "[D]",
-        "[unused0]",
-        "[unused1]",
-        "[UNK]",
-        "<unk>",
-        ".",
-        ",",
-        "!",
-        "'",
-        "-",
-        "_",
-        "▁",
-        " ",
-        "\t",
-        "\n",
-    ),
-    *("query: ", "\x00", "\u200b", "\u00a0", "12", "x" * 30),
+    *("the", "amber", "Interaction", "URINE", "ß", "İ", "é", "汉", "👍🏽", "##s"),
+    *("[MASK]", "<mask>", "[PAD]", "<pad>", "</s>", "[SEP]", "[Q]", "[D]", "[unused0]", "[unused1]", "[UNK]", "<unk>"),
+    *(".", ",", "!", "'", "-", "_", "▁", " ", "\t", "\n", "query: ", "\x00", "\u200b", "\u00a0", "12", "x" * 30),
 )
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
 
@@ -83,7 +49,7 @@ def _text(rng: Generator) -> str:
 
 
 def _alterations(rng: Generator) -> list[str]:
-    """What happens to the saved folder before the original loads it again."""
+    """Random changes of the saved folder, made before the original loads it again."""
     return [
         name
         for name, share in (("sharded", 0.25), ("float16", 0.15), ("bfloat16", 0.1), ("pickled", 0.15), ("inert", 0.3))
@@ -211,8 +177,8 @@ def draw(name: str, case: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng([seed, case])
     (base, changes), options = DRAWS[name](rng)
     texts = {
-        "query": [*QUERIES, *(_text(rng) for _ in range(8))],
-        "document": [*DOCUMENTS, *(_text(rng) for _ in range(8))],
+        "query": [*QUERIES, *(_text(rng) for _ in range(RANDOM_TEXTS))],
+        "document": [*DOCUMENTS, *(_text(rng) for _ in range(RANDOM_TEXTS))],
     }
     options["alter"] = _alterations(rng)
     return {
@@ -226,7 +192,7 @@ def draw(name: str, case: int, seed: int) -> dict[str, Any]:
 
 
 def differences(case: Path, out: Path) -> list[str]:
-    """What our export of a golden case, written to `out`, gives otherwise than the original; empty when nothing."""
+    """Differences between the original and our export of a golden case, which is written to `out`."""
     export_checkpoint(case / "checkpoint", out)
     encoder = Encoder.load(out)
     expected = json.loads((case / "expected.json").read_text())

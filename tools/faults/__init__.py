@@ -1,1 +1,1 @@
-"""What can go wrong with an index on disk, made to go wrong on purpose. `python -m tools.faults` runs it all."""
+"""Crashes, full disks, damage and attacks on an index, made on purpose. `python -m tools.faults` runs all of them."""

@@ -45,10 +45,12 @@ class Row:
 
 def crashes(scratch: Path, every: int) -> Row:
     """Every crash state of every scenario."""
-    found = [crash.lab(s, scratch / "c", every=every) for s in SCENARIOS]
-    states, opened = sum(f.states for f in found), sum(f.opened for f in found)
-    new = sum(f.verdicts["new"] for f in found)
-    return Row(states, 7_000, f"{opened:,} differ, {new:,} show the new generation", [b for f in found for b in f.bad])
+    findings = [crash.lab(s, scratch / "c", every=every) for s in SCENARIOS]
+    states, opened = sum(f.states for f in findings), sum(f.opened for f in findings)
+    new = sum(f.verdicts["new"] for f in findings)
+    return Row(
+        states, 7_000, f"{opened:,} differ, {new:,} show the new generation", [b for f in findings for b in f.bad]
+    )
 
 
 def crash_mutants(scratch: Path, every: int) -> Row:
@@ -69,14 +71,14 @@ def kills(scratch: Path, every: int) -> Row:
 def random_kills(scratch: Path, every: int) -> Row:
     """SIGKILL at random moments; that children are sometimes done by then is why there are more."""
     n = max(90 // every, 1)
-    found = (inject.random_kills(s, scratch / "k", n, 0.02) for s in SCENARIOS)
-    return _sum(found, 200 // every, "show the new generation")
+    reports = (inject.random_kills(s, scratch / "k", n, 0.02) for s in SCENARIOS)
+    return _sum(reports, 200 // every, "show the new generation")
 
 
 def injections(scratch: Path, every: int) -> Row:
     """ENOSPC, EDQUOT, EIO and short writes at each operation, once and from then on."""
-    found = (inject.injections(s, scratch / "i", every=every) for s in SCENARIOS)
-    return _sum(found, 2_000, "failed after the rename")
+    reports = (inject.injections(s, scratch / "i", every=every) for s in SCENARIOS)
+    return _sum(reports, 2_000, "failed after the rename")
 
 
 def injection_mutants(scratch: Path, every: int) -> Row:
@@ -110,23 +112,23 @@ def swapped(scratch: Path, every: int) -> Row:
 
 def readers(scratch: Path, every: int) -> Row:
     """Eight reader processes beside a writer."""
-    found = read_while_writing(scratch / "r", commits=COMMITS // every, queries=50_000 // every)
-    note = f"{found.commits} commits, one reader saw {found.generations} generations"
-    return Row(found.queries, 50_000, note, found.bad)
+    mixture = read_while_writing(scratch / "r", commits=COMMITS // every, queries=50_000 // every)
+    note = f"{mixture.commits} commits, one reader saw {mixture.generations} generations"
+    return Row(mixture.queries, 50_000, note, mixture.bad)
 
 
 def limits(scratch: Path, every: int) -> Row:
     """A limit on file sizes that the kernel enforces, from nothing to more than the largest file."""
     sizes = range(0, 16_000, 160 * every)
-    found = []
+    reports = []
     for scenario in SCENARIOS[1:7]:
-        found.append(real_limits(scenario, scratch / "l", sizes))
+        reports.append(real_limits(scenario, scratch / "l", sizes))
         shutil.rmtree(scratch / "l")
-    return _sum(found, 100, "fitted")
+    return _sum(reports, 100, "fitted")
 
 
 def writers(scratch: Path, every: int) -> Row:
-    """Sixteen processes reach for the writer lock at once."""
+    """Sixteen processes take the writer lock at the same time."""
     path = small_index(scratch / "w")
     return _sum([races(path, 200 // every)], 200, "winners were killed while they wrote")
 
@@ -136,8 +138,8 @@ def full(scratch: Path, every: int) -> Row:
     with small_disk(scratch / "f", 1 << 20) as disk:
         if disk is None:
             return Row(0, 0, "this process may not mount a file system")
-        rooms = range(0, 90_000, 4_096 * every)
-        return _sum((full_disk(s, disk, rooms) for s in SCENARIOS[1:7]), 100 // every, "fitted")
+        free_bytes = range(0, 90_000, 4_096 * every)
+        return _sum((full_disk(s, disk, free_bytes) for s in SCENARIOS[1:7]), 100 // every, "fitted")
 
 
 def attacked(scratch: Path, every: int) -> Row:
@@ -183,9 +185,9 @@ def damage_mutants(scratch: Path, every: int) -> Row:
 def fuzzed(scratch: Path, every: int) -> Row:
     """Random damage to whatever is parsed."""
     names = [name for name in TARGETS if name != "PLAID .pt" or importlib.util.find_spec("torch")]
-    found = [fuzz(name, scratch / "z" / str(i), FUZZ_SECONDS / every / len(names)) for i, name in enumerate(names)]
-    note = f"of {len(names)} kinds, {sum(f.kinds for f in found):,} different answers"
-    return Row(sum(f.inputs for f in found), 0, note, [b for f in found for b in f.bad])
+    campaigns = [fuzz(name, scratch / "z" / str(i), FUZZ_SECONDS / every / len(names)) for i, name in enumerate(names)]
+    note = f"of {len(names)} kinds, {sum(f.kinds for f in campaigns):,} different answers"
+    return Row(sum(f.inputs for f in campaigns), 0, note, [b for f in campaigns for b in f.bad])
 
 
 CAMPAIGN: dict[str, Callable[[Path, int], Row]] = {
@@ -212,10 +214,9 @@ CAMPAIGN: dict[str, Callable[[Path, int], Row]] = {
 
 
 def _sum(reports: Iterable[Report], aim: int, what: str) -> Row:
-    found = list(reports)
-    return Row(
-        sum(r.cases for r in found), aim, f"{sum(r.new for r in found):,} {what}", [b for r in found for b in r.bad]
-    )
+    total = list(reports)
+    bad = [b for report in total for b in report.bad]
+    return Row(sum(r.cases for r in total), aim, f"{sum(r.new for r in total):,} {what}", bad)
 
 
 def _rows(only: str | None, every: int, scratch: Path) -> Iterator[tuple[str, Row, float]]:
@@ -226,7 +227,7 @@ def _rows(only: str | None, every: int, scratch: Path) -> Iterator[tuple[str, Ro
 
 
 @click.command()
-@click.option("--every", default=1, show_default=True, help="Run one case in so many: a short campaign.")
+@click.option("--every", default=1, show_default=True, help="Run every n-th case: a short campaign.")
 @click.option("--only", help="Rows whose name contains this.")
 def main(every: int, only: str | None) -> None:
     """Run the campaign and print its table."""

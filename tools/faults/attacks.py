@@ -44,7 +44,7 @@ def visit(path: Path, verify: str, pipe: Any) -> None:
 
 
 def outcome(path: Path, verify: str) -> str:
-    """What a visitor reports."""
+    """The report of a visitor."""
     receive, send = FORK.Pipe(duplex=False)
     child = FORK.Process(target=visit, args=(path, verify, send))
     child.start()
@@ -78,7 +78,9 @@ def attacks(scratch: Path, *, until_bad: bool = False) -> Report:
 
 
 MUTANTS: dict[str, Callable[[], Any]] = {
-    "links are followed": lambda: mock.patch("refcolbert.storage.store.open_regular_file", lambda path: path.open("rb")),
+    "links are followed": lambda: mock.patch(
+        "refcolbert.storage.store.open_regular_file", lambda path: path.open("rb")
+    ),
     "tokens are not checked": lambda: mock.patch("refcolbert.storage.segment_files._check_tokens"),
     "what must rise may fall": lambda: mock.patch("refcolbert.storage.segment_files._rises", return_value=True),
     "no array is checked": lambda: mock.patch("refcolbert.storage.segment_files._expect"),

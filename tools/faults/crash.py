@@ -61,7 +61,7 @@ class Recorder(FileSystem):
         self.operations.append(Operation("append", self._paths[id(file)], data=bytes(data)))
 
     def fill(self, path: Path, write: Callable[[Path], None]) -> None:
-        """All of the content at once."""
+        """All of the content in one call."""
         super().fill(path, write)
         self.operations.append(Operation("append", self._relative(path), data=path.read_bytes()))
 
@@ -105,14 +105,14 @@ class File:
     content: bytes = b""
     durable: bytes = b""
 
-    def after_crash(self, how: str) -> bytes:
+    def after_crash(self, fate: str) -> bytes:
         """Its content when the power comes back."""
         rest = self.content[len(self.durable) :]
-        if how == "whole" or not rest:
+        if fate == "whole" or not rest:
             return self.content
         garbage = hashlib.shake_128(rest).digest(len(rest))
         kept = {"cut": rest[: len(rest) // 2], "none": b"", "zero": bytes(len(rest)), "garbage": garbage}
-        return self.durable + kept[how]
+        return self.durable + kept[fate]
 
 
 @dataclass(slots=True)
@@ -131,9 +131,9 @@ class Disk:
         elif kind == "sync":
             self.file(name).durable = self.file(name).content
         elif kind == "sync_folder":
-            mine = [change for change in self.pending if _folder(change[1]) == name]
+            synced = [change for change in self.pending if _folder(change[1]) == name]
             self.pending = [change for change in self.pending if _folder(change[1]) != name]
-            for change in mine:
+            for change in synced:
                 _apply(self.durable, change)
         else:
             change = self._change(operation)
@@ -164,8 +164,8 @@ class Disk:
             for change in itertools.compress(self.pending, kept):
                 _apply(names, change)
             unsynced = any(f is not None and f.content != f.durable for f in names.values())
-            for how in CONTENTS if unsynced else CONTENTS[:1]:
-                yield _image(names, how)
+            for fate in CONTENTS if unsynced else CONTENTS[:1]:
+                yield _image(names, fate)
 
 
 def _folder(name: str) -> str:
@@ -179,7 +179,7 @@ def _apply(names: dict[str, File | None], change: tuple[str, str, str, File | No
         return
     if kind == "rename":
         names.pop(source, None)
-    if kind == "rename" and what is None:  # a folder goes with all that is in it
+    if kind == "rename" and what is None:  # a folder moves with its content
         for child in [n for n in names if n.startswith(f"{source}/")]:
             names[name + child[len(source) :]] = names.pop(child)
     if not (what is None and name in names):
@@ -187,7 +187,7 @@ def _apply(names: dict[str, File | None], change: tuple[str, str, str, File | No
 
 
 def _subsets(n: int, rng: np.random.Generator) -> Iterator[Sequence[bool]]:
-    """Which of n pending changes survive: all 2^n choices, or the telling ones and a random sample."""
+    """Choices of the pending changes that survive: all 2^n, or the extreme ones and a random sample."""
     if 2**n <= MOST_SUBSETS:
         yield from itertools.product((False, True), repeat=n)
         return
@@ -200,10 +200,10 @@ def _subsets(n: int, rng: np.random.Generator) -> Iterator[Sequence[bool]]:
         yield tuple((rng.random(n) < 0.5).tolist())
 
 
-def _image(names: dict[str, File | None], how: str) -> Image:
+def _image(names: dict[str, File | None], fate: str) -> Image:
     there = sorted(names)
     reachable = [n for n in there if _folder(n) == "." or _folder(n) in names]
-    return tuple((n, None if names[n] is None else names[n].after_crash(how)) for n in reachable)  # type: ignore[union-attr]
+    return tuple((n, None if names[n] is None else names[n].after_crash(fate)) for n in reachable)  # type: ignore[union-attr]
 
 
 def enumerate_states(start: Path, operations: Sequence[Operation], seed: int) -> Iterator[tuple[bool, Image]]:
@@ -232,18 +232,18 @@ def _half_appended(disk: Disk, operation: Operation, rng: np.random.Generator) -
 
 
 def _read(folder: Path) -> dict[str, File | None]:
-    """What is there before, all of it durable; the lock file means nothing."""
-    found: dict[str, File | None] = {}
+    """The files of a folder, all durable, without the lock file."""
+    files: dict[str, File | None] = {}
     for path in sorted(folder.rglob("*")):
         content = path.read_bytes() if path.is_file() else b""
         if path.name != "writer.lock":
-            found[path.relative_to(folder).as_posix()] = None if path.is_dir() else File(content, content)
-    return found
+            files[path.relative_to(folder).as_posix()] = None if path.is_dir() else File(content, content)
+    return files
 
 
 @dataclass(slots=True)
 class Findings:
-    """How many states there were, how many differed, what they answered, and which were wrong."""
+    """Counts of all and of different states, their verdicts, and the wrong ones."""
 
     states: int = 0
     opened: int = 0
@@ -270,26 +270,26 @@ def lab(
     with on(recorder):
         scenario.operate(work)
     new = answers(work)
-    found, seen = Findings(), dict[bytes, str]()
+    findings, seen = Findings(), dict[bytes, str]()
     record = mutate(recorder.operations)
     if until_bad and record == recorder.operations:
         record = []  # this operation has nothing that the mutant breaks
     for number, (returned, image) in enumerate(enumerate_states(prepared, record, seed)):
         if number % every and not returned:
             continue
-        found.states += 1
+        findings.states += 1
         key = hashlib.sha256(repr(image).encode()).digest()
         if key not in seen:
-            found.opened += 1
-            seen[key] = _judge(image, scratch / "state", old, new, then_write=found.opened % 5 == 0)
+            findings.opened += 1
+            seen[key] = _judge(image, scratch / "state", old, new, then_write=findings.opened % 5 == 0)
         verdict = seen[key]
-        found.verdicts[verdict] += 1
+        findings.verdicts[verdict] += 1
         if verdict not in ("old", "new") or (returned and verdict == "old" and old != new):
-            found.bad.append(f"{scenario.name}: {verdict}{' after it had returned' if returned else ''}")
+            findings.bad.append(f"{scenario.name}: {verdict}{' after it had returned' if returned else ''}")
             if until_bad:
                 break
     shutil.rmtree(scratch)
-    return found
+    return findings
 
 
 def _judge(image: Image, folder: Path, old: Answer, new: Answer, *, then_write: bool) -> str:

@@ -35,18 +35,19 @@ from refcolbert.interchange.plaid import open_plaid
 from refcolbert.storage.document_file import DocumentFile
 from refcolbert.storage.filters import compile_filter
 from refcolbert.storage.format import Manifest
+from tools import ROOT
 
 from .damage import small_index
 from .hostile import Folder
 from .manifests import PLAIN, sign
 from .scenarios import vectors
 
-__all__ = ["TARGETS", "Found", "fuzz"]
+__all__ = ["TARGETS", "Count", "fuzz"]
 
 FORK = get_context("fork")
 ROOM, SECONDS = 1 << 30, 20
 MOST_SEEDS = 512
-GOLDEN = Path(__file__).parents[2] / "golden" / "plaid" / "2bits"
+GOLDEN = ROOT / "golden" / "plaid" / "2bits"
 NUMBERS = (0, 1, 2, 7, 127, 128, 255, 256, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, -1)
 TEXTS = ("", "x", "\0", "\ud800", "x" * 5000)
 SCALARS: tuple[Any, ...] = (None, True, False, -1, 0, 1, 1.5, 1e308, 2**62, 2**63, 10**400, *TEXTS, [], {})
@@ -56,26 +57,26 @@ Names = dict[str, bytes]
 
 def change_bytes(data: bytes, rng: Rng) -> bytes:
     """One to four changes: a bit, a number, a piece gone, doubled, moved or random."""
-    found = bytearray(data)
+    changed = bytearray(data)
     for _ in range(int(rng.integers(1, 5))):
-        place = int(rng.integers(0, len(found) + 1))
+        place = int(rng.integers(0, len(changed) + 1))
         size = int(rng.integers(1, 9))
         kind = int(rng.integers(0, 6))
-        if kind == 0 and place < len(found):
-            found[place] ^= 1 << int(rng.integers(0, 8))
+        if kind == 0 and place < len(changed):
+            changed[place] ^= 1 << int(rng.integers(0, 8))
         elif kind == 1:
             number = NUMBERS[int(rng.integers(len(NUMBERS)))] % 2**64
-            found[place : place + size] = number.to_bytes(8, "little")[:size]
+            changed[place : place + size] = number.to_bytes(8, "little")[:size]
         elif kind == 2:
-            del found[place : place + int(rng.integers(1, 65))]
+            del changed[place : place + int(rng.integers(1, 65))]
         elif kind == 3:
-            found[place:place] = found[place : place + 4 * size]
+            changed[place:place] = changed[place : place + 4 * size]
         elif kind == 4:
-            found[place : place + size] = rng.bytes(size)
+            changed[place : place + size] = rng.bytes(size)
         else:
-            other = int(rng.integers(0, len(found) + 1))
-            found[place : place + size] = found[other : other + size]
-    return bytes(found)
+            other = int(rng.integers(0, len(changed) + 1))
+            changed[place : place + size] = changed[other : other + size]
+    return bytes(changed)
 
 
 def change_json(value: Any, rng: Rng) -> Any:
@@ -154,9 +155,9 @@ class ManifestBytes(Target):
         return {"manifest": json.dumps(value).encode()}
 
     def read(self, names: Names) -> Any:
-        """What is accepted is written again as it was read."""
-        found = Manifest.from_bytes(sign(names["manifest"]))
-        if Manifest.from_bytes(found.to_bytes()) != found:
+        """An accepted manifest is written again as it was read."""
+        manifest = Manifest.from_bytes(sign(names["manifest"]))
+        if Manifest.from_bytes(manifest.to_bytes()) != manifest:
             raise ValueError("a manifest that does not read back as it was")
         return "read"
 
@@ -208,9 +209,9 @@ class Database(Target):
         self.put(names)
         file = DocumentFile(self.folder / "documents.sqlite", 14)
         try:
-            found = [len(file.matching({"n": {"$gte": 3}, "a.b": {"$in": [1, "x"]}})), len(file.rows(["d1", "d2"]))]
+            counts = [len(file.matching({"n": {"$gte": 3}, "a.b": {"$in": [1, "x"]}})), len(file.rows(["d1", "d2"]))]
             file.check()
-            return [*found, len(file.ids()), len(file.get([0, 1]))]
+            return [*counts, len(file.ids()), len(file.get([0, 1]))]
         finally:
             file.close()
 
@@ -307,8 +308,8 @@ TARGETS: dict[str, type[Target]] = {
 
 
 @dataclass(slots=True)
-class Found:
-    """What came of a target."""
+class Count:
+    """Counts and findings of a target."""
 
     inputs: int = 0
     refused: int = 0
@@ -316,50 +317,50 @@ class Found:
     bad: list[str] = field(default_factory=list)
 
 
-def fuzz(name: str, folder: Path, seconds: float, seed: int = 0, most: int = sys.maxsize) -> Found:
+def fuzz(name: str, folder: Path, seconds: float, seed: int = 0, most: int = sys.maxsize) -> Count:
     """Fuzz a target in a child, whose findings are kept in `folder`.bad."""
     receive, send = FORK.Pipe(duplex=False)
     child = FORK.Process(target=_run, args=(name, folder, seconds, seed, most, send))
     child.start()
     send.close()
     try:
-        found: Found = receive.recv()
+        count: Count = receive.recv()
     except EOFError:
         child.join()
-        found = Found(bad=[f"{name}: the child ended with {child.exitcode}; its last input is in {folder}"])
+        count = Count(bad=[f"{name}: the child ended with {child.exitcode}; its last input is in {folder}"])
     child.join()
-    return found
+    return count
 
 
 def _run(name: str, folder: Path, seconds: float, seed: int, most: int, pipe: Any) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    target, rng, found = TARGETS[name](folder), np.random.default_rng(seed), Found()
+    target, rng, count = TARGETS[name](folder), np.random.default_rng(seed), Count()
     if name == "PLAID .pt":
         target.read(target.seeds[0])  # import torch before memory is limited
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, used + ROOM))
     kinds: set[str] = set()
     end = time.monotonic() + seconds
-    while time.monotonic() < end and found.inputs < most:
+    while time.monotonic() < end and count.inputs < most:
         seed_number = int(rng.integers(len(target.seeds))) if rng.random() < 0.5 else 0
         names = target.change(target.seeds[seed_number], rng)
-        found.inputs += 1
+        count.inputs += 1
         signal.alarm(SECONDS)
         try:
             kind = f"answer {target.read(names)}"
         except RefColbertError as error:
-            found.refused += 1
+            count.refused += 1
             kind = re.sub(r"[0-9a-f]*\d[0-9a-f]*|'[^']*'", "", f"{type(error).__name__} {error}")[:120]
         except Exception as error:  # noqa: BLE001 - that is what this looks for
             kind = f"{type(error).__name__}: {error}"[:300]
             if kind not in kinds:
-                found.bad.append(f"{name}: {kind}; {_keep(folder, names, len(found.bad))}")
+                count.bad.append(f"{name}: {kind}; {_keep(folder, names, len(count.bad))}")
         if kind not in kinds and len(target.seeds) < MOST_SEEDS:
             target.seeds.append(names)
         kinds.add(kind)
     signal.alarm(0)
-    found.kinds = len(kinds)
-    pipe.send(found)
+    count.kinds = len(kinds)
+    pipe.send(count)
 
 
 def _keep(folder: Path, names: Names, number: int) -> str:
@@ -382,9 +383,9 @@ def main(seconds: int, seed: int, only: str | None) -> None:
     bad: list[str] = []
     click.echo(f"{'':14} {'inputs':>9} {'refused':>9} {'kinds':>6} {'bad':>4}")
     for name in chosen:
-        found = fuzz(name, scratch / name.replace(" ", "-"), seconds / len(chosen), seed)
-        bad += found.bad
-        click.echo(f"{name:14} {found.inputs:9,} {found.refused:9,} {found.kinds:6,} {len(found.bad):4}")
+        count = fuzz(name, scratch / name.replace(" ", "-"), seconds / len(chosen), seed)
+        bad += count.bad
+        click.echo(f"{name:14} {count.inputs:9,} {count.refused:9,} {count.kinds:6,} {len(count.bad):4}")
     click.echo("\n".join(bad))
     if not bad:
         shutil.rmtree(scratch)

@@ -48,11 +48,11 @@ class Folder:
 
     @property
     def raw(self) -> bool:
-        """Whether vectors are raw."""
+        """True if vectors are raw."""
         return self.manifest["codec"] is None
 
     def entry(self, role: str) -> dict[str, Any]:
-        """Where the manifest speaks of a file."""
+        """The manifest's entry of a file."""
         codec = self.manifest["codec"]
         owner = codec if codec and role in codec["files"] else self.manifest["segments"][0]
         found: dict[str, Any] = owner["files"][role]
@@ -98,7 +98,7 @@ class Folder:
         connection.close()
 
     def documents(self) -> list[Document]:
-        """As many documents as the first segment holds."""
+        """Empty documents in the number of the first segment."""
         return [Document(id=f"d{i}") for i in range(self.manifest["segments"][0]["n_docs"])]
 
     def sign(self) -> None:
@@ -159,7 +159,7 @@ def listening(path: Path) -> None:
 
 
 def sparse(f: Folder, role: str, size: int) -> None:
-    """A file that is huge and takes no room."""
+    """A huge file that takes no space on disk."""
     with f.file(role).open("r+b") as file:
         file.truncate(size)
     f.entry(role)["bytes"] = size
@@ -232,9 +232,7 @@ ANY: Attacks = {  # for raw and encoded indexes alike
     "2^32 documents": lambda f: f.manifest["segments"][0].update(n_docs=2**32),
     "a file of a terabyte": lambda f: sparse(f, "positions", 2**40),
     "a link to a file of others": lambda f: replaced(f, "positions", lambda p: p.symlink_to(f.victim)),
-    "a link to what belongs there": lambda f: f.file("positions").symlink_to(
-        f.file("positions").rename(f.path.parent / "moved")
-    ),
+    "a link to what belongs there": moved,
     "a link to a device": lambda f: replaced(f, "positions", lambda p: p.symlink_to("/dev/zero")),
     "a database that is a link": lambda f: replaced(f, "documents", lambda p: p.symlink_to(f.victim)),
     "a pipe": lambda f: replaced(f, "positions", os.mkfifo),

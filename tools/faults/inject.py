@@ -34,7 +34,7 @@ FAULTS = ("ENOSPC", "EDQUOT", "EIO", "short write")
 
 @dataclass(slots=True)
 class Report:
-    """How many cases were run, how many ended as after the operation, and which were wrong."""
+    """Counts of all cases and of those that ended as after the operation, and the wrong ones."""
 
     cases: int = 0
     new: int = 0
@@ -49,12 +49,12 @@ class Stepping(FileSystem):
         self.paths: dict[int, Path] = {}
 
     def at(self, kind: str, path: Path) -> bool:
-        """What happens before an operation; True asks an append to write only half."""
+        """Called before an operation; True makes an append write only half."""
         self.step += 1
         return False
 
     def halfway(self) -> None:
-        """What happens after half of an append."""
+        """Called after half of an append."""
 
     def create(self, path: Path) -> BinaryIO:
         """One step."""
@@ -138,7 +138,7 @@ class Failing(Stepping):
         self.renamed = True
 
     def halfway(self) -> None:
-        """The rest of a short write finds no room."""
+        """The disk is full for the rest of a short write."""
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -248,10 +248,10 @@ def _fail(scenario: Scenario, path: Path, disk: Failing, old: object, new: objec
             yield f"an untyped {error!r}"
         if index and raised and answer_of(index) != before:
             yield "the object answers otherwise than before"
-    found = answers(path)
-    if found != new and (not raised or found != old):
+    answer = answers(path)
+    if answer != new and (not raised or answer != old):
         yield f"the folder answers {'neither as before nor as after' if raised else 'as before, without an error'}"
-    if found == new != old and not disk.renamed:
+    if answer == new != old and not disk.renamed:
         yield "the folder answers as after, without a rename"
     if disk.retried:
         yield "a failed sync was tried again"
@@ -313,11 +313,11 @@ def _after_death(
     report: Report, scenario: Scenario, path: Path, where: str, old: object, new: object, *, killed: bool
 ) -> None:
     report.cases += 1
-    found = answers(path)
-    report.new += found == new
+    answer = answers(path)
+    report.new += answer == new
     if not killed:
         report.bad.append(f"{scenario.name}, {where}: the child was not killed")
-    if found not in (old, new, NOTHING if old == NOTHING else old):
+    if answer not in (old, new, NOTHING if old == NOTHING else old):
         report.bad.append(f"{scenario.name}, {where}: a third answer")
     try:
         proceed(path)

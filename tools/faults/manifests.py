@@ -124,7 +124,7 @@ def changed(path: Path_, value: Any, plain: dict[str, Any] = PLAIN) -> Any:
 
 
 def mutations() -> Iterator[tuple[str, bytes, bool]]:
-    """(what is wrong, manifest file, whether the format allows it) for each field and value."""
+    """(description, manifest file, True if the format allows it) for each field and value."""
     for name, path in PATHS.items():
         for value in VALUES:
             allowed = any(value is a or (type(value) is type(a) and value == a) for a in ALLOWED.get(name, []))
@@ -146,7 +146,7 @@ def manifests() -> Report:
 
 
 def judged(data: bytes, allowed: bool) -> str:
-    """What is wrong with how a manifest is read, if anything."""
+    """The fault in reading a manifest, or an empty text."""
     try:
         Manifest.from_bytes(data)
         refused = False

@@ -1,11 +1,11 @@
-"""Writers that start at once, and what the kernel itself refuses.
+"""Writers that start at the same time, and limits that the kernel enforces.
 
-`races`: of sixteen processes that reach for the lock together exactly one writes, the others are told at once; every
-third winner is killed while it writes, and the next one must win all the same.
+`races`: of sixteen processes that take the lock together exactly one writes, and the others get an error immediately.
+Every third winner is killed while it writes, and another process must win the next round.
 
 `real_limits`: the kernel refuses to make a file larger than a limit, for many limits, in a child.
 
-`full_disk`: a small file system of its own, filled up to so many bytes before each operation.
+`full_disk`: a small file system of its own, filled before each operation up to a number of free bytes.
 """
 
 import multiprocessing
@@ -39,13 +39,13 @@ def races(path: Path, rounds: int) -> Report:
         children = [FORK.Process(target=_race, args=(path, barrier, results, number % 3 == 2)) for _ in range(WRITERS)]
         for child in children:
             child.start()
-        found = [results.get() for _ in children]
+        outcomes = [results.get() for _ in children]
         for child in children:
             child.join()
         report.cases += 1
         report.new += number % 3 == 2
-        if sorted(found) != ["locked"] * (WRITERS - 1) + ["won"]:
-            report.bad.append(f"round {number}: {sorted(found)}")
+        if sorted(outcomes) != ["locked"] * (WRITERS - 1) + ["won"]:
+            report.bad.append(f"round {number}: {sorted(outcomes)}")
     return report
 
 
@@ -90,10 +90,10 @@ def small_disk(folder: Path, size: int) -> Iterator[Path | None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def full_disk(scenario: Scenario, disk: Path, rooms: range) -> Report:
-    """Run a scenario on a disk on which so many bytes are free, for each number."""
+def full_disk(scenario: Scenario, disk: Path, free_bytes: range) -> Report:
+    """Run a scenario on a nearly full disk, for each number of free bytes."""
     report = Report()
-    for room in rooms:
+    for wanted in free_bytes:
         shutil.rmtree(disk / "work", ignore_errors=True)
         path = disk / "work" / "i"
         path.parent.mkdir()
@@ -101,8 +101,8 @@ def full_disk(scenario: Scenario, disk: Path, rooms: range) -> Report:
         old = answers(path)
         filler = disk / "filler"
         free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
-        filler.write_bytes(bytes(max(free - room, 0)))
-        _judge(report, scenario, path, old, f"{room} bytes free")
+        filler.write_bytes(bytes(max(free - wanted, 0)))
+        _judge(report, scenario, path, old, f"{wanted} bytes free")
         filler.unlink()
         proceed(path)
     return report
@@ -114,11 +114,11 @@ def _judge(report: Report, scenario: Scenario, path: Path, old: Any, where: str,
     if child == 0:
         os._exit(_limited(scenario, path, limit))
     _, status = os.waitpid(child, 0)
-    code, found = os.waitstatus_to_exitcode(status), answers(path)
+    code, answer = os.waitstatus_to_exitcode(status), answers(path)
     report.cases += 1
-    report.new += found != old
-    if (code, found == old) not in ((0, False), (3, True)):
-        report.bad.append(f"{scenario.name}, {where}: ended with {code}, answers as before: {found == old}")
+    report.new += answer != old
+    if (code, answer == old) not in ((0, False), (3, True)):
+        report.bad.append(f"{scenario.name}, {where}: ended with {code}, answers as before: {answer == old}")
 
 
 def _limited(scenario: Scenario, path: Path, limit: int | None) -> int:

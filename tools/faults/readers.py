@@ -31,7 +31,7 @@ CLAIM = 4  # answers a reader gives for each refresh
 
 @dataclass(slots=True)
 class Mixture:
-    """What the readers saw."""
+    """The observations of all readers."""
 
     queries: int = 0
     generations: int = 0  # different ones that readers saw
@@ -40,7 +40,7 @@ class Mixture:
 
 
 def digest(index: Index, query: int) -> str:
-    """What an index answers to one of a few queries, in short: ids, scores and texts."""
+    """A hash of an index's answer to one of a few queries: ids, scores and texts."""
     hits = index.search(vectors(1, seed=1000 + query)[0], 5)
     return hashlib.sha256(repr([(h.id, h.score, h.text) for h in hits]).encode()).hexdigest()
 
@@ -53,22 +53,22 @@ def read_while_writing(path: Path, *, readers: int = 8, commits: int = 60, queri
         truth = {2: [digest(index, q) for q in range(CLAIM)]}
         stop, pipes, children = FORK.Event(), [], []
         for number in range(readers):
-            mine, theirs = FORK.Pipe(duplex=False)
+            ours, theirs = FORK.Pipe(duplex=False)
             child = FORK.Process(target=_read, args=(path, number, queries // readers, stop, theirs))
             child.start()
             theirs.close()
-            pipes.append(mine)
+            pipes.append(ours)
             children.append(child)
         for _ in _write(index, commits):
             truth[index.info()["generation"]] = [digest(index, q) for q in range(CLAIM)]
         stop.set()
-    found = Mixture(commits=commits)
+    mixture = Mixture(commits=commits)
     for pipe, child in zip(pipes, children, strict=True):
-        _compare(found, pipe, truth)
+        _compare(mixture, pipe, truth)
         child.join()
         if child.exitcode:
-            found.bad.append(f"a reader ended with {child.exitcode}")
-    return found
+            mixture.bad.append(f"a reader ended with {child.exitcode}")
+    return mixture
 
 
 @contextmanager
@@ -77,8 +77,8 @@ def lying() -> Iterator[None]:
     real = Index.info
 
     def info(self: Index) -> dict[str, Any]:
-        found = real(self)
-        return {**found, "generation": found["generation"] - int(np.random.default_rng().random() < 0.5)}
+        real_info = real(self)
+        return {**real_info, "generation": real_info["generation"] - int(np.random.default_rng().random() < 0.5)}
 
     with mock.patch.object(Index, "info", info):
         yield
@@ -131,15 +131,15 @@ def _in_thread(index: Index, seen: dict[tuple[int, int, str], int]) -> None:
     thread.join()
 
 
-def _compare(found: Mixture, pipe: Connection, truth: dict[int, list[str]]) -> None:
+def _compare(mixture: Mixture, pipe: Connection, truth: dict[int, list[str]]) -> None:
     try:
         seen, errors = pipe.recv()
     except EOFError:
-        found.bad.append("a reader died without a report")
+        mixture.bad.append("a reader died without a report")
         return
-    found.bad += errors
-    found.queries += sum(seen.values())
-    found.generations = max(found.generations, len({generation for generation, _, _ in seen}))
+    mixture.bad += errors
+    mixture.queries += sum(seen.values())
+    mixture.generations = max(mixture.generations, len({generation for generation, _, _ in seen}))
     for generation, query, answer in seen:
         if truth.get(generation, [])[query : query + 1] != [answer]:
-            found.bad.append(f"generation {generation} gave another answer to query {query}")
+            mixture.bad.append(f"generation {generation} gave another answer to query {query}")

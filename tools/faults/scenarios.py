@@ -156,7 +156,7 @@ SCENARIOS = (
 
 
 def fresh(scenario: Scenario, prepared: Path, folder: Path) -> Path:
-    """A new copy of a prepared folder; the index stands in it as `i`."""
+    """A new copy of a prepared folder, in which `i` is the index."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(prepared, folder)
     return folder / "i"

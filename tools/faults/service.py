@@ -29,11 +29,12 @@ import click
 import numpy as np
 
 from refcolbert import Encoder, Index
+from tools import ROOT
 from tools.bench.serve import served
 
 from .fuzz import change_bytes, change_json
 
-__all__ = ["Found", "crowd", "damaged", "fuzz", "resident"]
+__all__ = ["Answers", "crowd", "damaged", "fuzz", "resident"]
 
 EARNED = frozenset({200, 400, 401, 404, 405, 408, 411, 413, 414, 415, 431, 501, 503})
 CLOSED = 0  # the status of a connection that was closed without an answer
@@ -41,7 +42,7 @@ PATIENCE = 20.0  # seconds for an answer before it counts as a hang
 GROWTH = 0.05
 CLIENTS, ASKS = 8, 5
 OPTIONS = ("--read-seconds", "1", "--max-queue", "2000")
-MODEL = Path(__file__).parents[2] / "tests" / "models" / "tiny"
+MODEL = ROOT / "tests" / "models" / "tiny"
 Rng = np.random.Generator
 SOUND: tuple[tuple[str, dict[str, Any]], ...] = (
     (
@@ -65,8 +66,8 @@ URLS = (
 
 
 @dataclass(slots=True)
-class Found:
-    """What came of it."""
+class Answers:
+    """Statuses, findings, the slowest answer and the memory of a run."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
@@ -75,7 +76,7 @@ class Found:
 
     @property
     def growth(self) -> float:
-        """How much of what was held after a third was added by the end."""
+        """Growth of memory between the first third and the end, as a share."""
         return self.memory[-1] / self.memory[0] - 1
 
     def note(self, status: int, seconds: float, what: str) -> None:
@@ -107,17 +108,17 @@ def damaged(rng: Rng) -> bytes:
     return change_bytes(request, rng) if rng.random() < 0.1 else request
 
 
-def fuzz(url: str, pid: int, requests: int, seed: int = 0) -> Found:
+def fuzz(url: str, pid: int, requests: int, seed: int = 0) -> Answers:
     """Send damaged requests, each on a connection of its own."""
-    found, rng = Found(), np.random.default_rng(seed)
+    answers, rng = Answers(), np.random.default_rng(seed)
     place = (urlsplit(url).hostname or "", urlsplit(url).port or 0)
     with ThreadPoolExecutor(CLIENTS) as pool:
         for share in (requests - 2 * requests // 3, 2 * requests // 3):
             sent = [damaged(rng) for _ in range(share)]
             for request, (status, seconds) in zip(sent, pool.map(lambda one: _ask(place, one), sent), strict=True):
-                found.note(status, seconds, repr(request[:300]))
-            found.memory.append(resident(pid))
-    return found
+                answers.note(status, seconds, repr(request[:300]))
+            answers.memory.append(resident(pid))
+    return answers
 
 
 def _ask(place: tuple[str, int], request: bytes) -> tuple[int, float]:
@@ -137,22 +138,22 @@ def _ask(place: tuple[str, int], request: bytes) -> tuple[int, float]:
     return status, time.perf_counter() - start
 
 
-def crowd(url: str, pid: int, connections: int) -> Found:
-    """Open so many connections, then let all of them ask at once, several times."""
+def crowd(url: str, pid: int, connections: int) -> Answers:
+    """Open the connections, then let all of them ask at the same time, several times."""
     return asyncio.run(_crowd(urlsplit(url).hostname or "", urlsplit(url).port or 0, pid, connections))
 
 
-async def _crowd(host: str, port: int, pid: int, connections: int) -> Found:
-    found = Found()
+async def _crowd(host: str, port: int, pid: int, connections: int) -> Answers:
+    answers = Answers()
     streams = [await asyncio.open_connection(host, port) for _ in range(connections)]
     for turn in range(ASKS):
         for status, seconds in await asyncio.gather(*[_turn(*stream, turn, i) for i, stream in enumerate(streams)]):
-            found.note(status if status == 200 else -1, seconds, f"turn {turn}: {status}")
+            answers.note(status if status == 200 else -1, seconds, f"turn {turn}: {status}")
         if turn in (ASKS // 3, ASKS - 1):
-            found.memory.append(resident(pid))
+            answers.memory.append(resident(pid))
     for _, writer in streams:
         writer.close()
-    return found
+    return answers
 
 
 async def _turn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, turn: int, i: int) -> tuple[int, float]:
@@ -180,8 +181,8 @@ def small_service(*options: str) -> Iterator[tuple[str, int, Path]]:
     with tempfile.TemporaryDirectory() as folder:
         with Index.create(Path(folder) / "index", Encoder.load(MODEL)) as index:
             index.add([{"id": str(i), "text": f"the date of document {i}", "metadata": {"n": i}} for i in range(10)])
-        with served(Path(folder) / "index", *options) as found:
-            yield found
+        with served(Path(folder) / "index", *options) as service:
+            yield service
 
 
 @click.command()
@@ -200,14 +201,14 @@ def main(requests: int, connections: int, seed: int) -> None:
     raise SystemExit(any(bad) or traces > 0)
 
 
-def _report(what: str, found: Found) -> bool:
+def _report(what: str, answers: Answers) -> bool:
     """Print it; whether something is wrong."""
-    answers = ", ".join(f"{status or 'closed'}: {count:,}" for status, count in sorted(found.statuses.items()))
-    memory = f"{found.memory[0] / 2**20:.0f} -> {found.memory[-1] / 2**20:.0f} MiB ({found.growth:+.1%})"
-    print(f"{what}: {len(found.bad)} bad; {answers}; slowest {found.slowest:.2f} s; memory {memory}")
-    for bad in found.bad[:10]:
+    statuses = ", ".join(f"{status or 'closed'}: {count:,}" for status, count in sorted(answers.statuses.items()))
+    memory = f"{answers.memory[0] / 2**20:.0f} -> {answers.memory[-1] / 2**20:.0f} MiB ({answers.growth:+.1%})"
+    print(f"{what}: {len(answers.bad)} bad; {statuses}; slowest {answers.slowest:.2f} s; memory {memory}")
+    for bad in answers.bad[:10]:
         print(f"  {bad}")
-    return bool(found.bad) or found.growth > GROWTH
+    return bool(answers.bad) or answers.growth > GROWTH
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""Goldens: check those that are committed, make them again, write those of golden/encode.
+"""Check the committed goldens, make them again, write golden/encode.
 
     python -m tools.goldens check
     python -m tools.goldens regen --reason "..." [--suite SUITE]
     python -m tools.goldens manifest --reason "..."
     python -m tools.goldens encode NAME PYTHON --reason "..." [--only CASE]
 
-`check` finds changed, orphaned and missing files and gaps in their provenance. `regen` runs what made the suites of
-`tools.goldens.suites`, prints what changes, writes it, and fails: a run that changed goldens has tested nothing.
-`encode` does the same for golden/encode. `manifest` takes what `tools.goldens.index` and `tools.goldens.plaid` wrote.
+`check` finds changed, orphaned and missing files and gaps in their provenance. `regen` makes the suites of
+`tools.goldens.suites` again, prints and writes the changes, and fails if there are any, because a run that changed
+goldens has tested nothing. `encode` does the same for golden/encode. `manifest` accepts the files that
+`tools.goldens.index` and `tools.goldens.plaid` wrote. All but `check` need the export environment.
 
-golden/encode is what the original ColBERT implementations give for tiny seeded checkpoints. NAME is stanford, pylate or
-multivector; PYTHON the interpreter of an environment that has the original: `python -m tools.environments NAME` makes
-it. The original makes the checkpoint, saves it as it saves any, loads it again and encodes the texts;
-`tests/export/parity/test_golden.py` exports the same checkpoint and compares. All but `check` need the export
-environment.
+golden/encode has the outputs of the original ColBERT implementations for tiny seeded checkpoints. NAME is stanford,
+pylate or multivector. PYTHON is the interpreter of an environment that has the original, which
+`python -m tools.environments NAME` makes. The original makes and saves the checkpoint, loads it again and encodes the
+texts. `tests/export/parity/test_golden.py` exports the same checkpoint and compares.
 """
 
 import argparse
@@ -25,7 +25,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..environments import ROOT
+from tools import ROOT
+
 from .bases import write_base
 from .provenance import commit, hashed, provenance
 
@@ -236,7 +237,7 @@ SEEDS = {
 
 
 def origin(name: str, versions: dict[str, str]) -> dict[str, Any]:
-    """Where an original's goldens come from."""
+    """Provenance of an original's goldens."""
     own = f"tools/goldens/origins/{name}.py"
     return {
         "generated_by": f"{own} at {commit()}",
@@ -251,7 +252,7 @@ MADE = ("tools/goldens/__main__.py", "tools/goldens/bases.py", "tools/goldens/or
 
 
 def check() -> list[str]:
-    """What is wrong with the committed goldens."""
+    """Faults of the committed goldens."""
     from . import cases, files
 
     return files.faults(cases.CASES) + files.tree_faults({name for named in CASES.values() for name in named})

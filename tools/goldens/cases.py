@@ -1,4 +1,4 @@
-"""Which goldens there are, for whoever checks them without what makes them."""
+"""The names of all goldens, without the imports that making them needs."""
 
 SEED = 17
 LOSSES = ("pairwise_hinge", "pairwise_softmax", "n_way", "in_batch", "kl_divergence", "margin_mse")

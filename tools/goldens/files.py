@@ -1,7 +1,7 @@
 """Goldens on disk: golden/<suite>/<case>.json says where golden/<suite>/<case>.npz comes from and how exact it is.
 
-MANIFEST.json holds the SHA-256 of every file under golden/, those of other tools too, and the reason of its last
-change: nothing there can change, appear or vanish unnoticed.
+MANIFEST.json holds the SHA-256 of every file under golden/ and the reason of its last change, so that a changed, new or
+lost file is noticed.
 """
 
 import hashlib
@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+from tools import ROOT
+
+GOLDEN = ROOT / "golden"
 MANIFEST = GOLDEN / "MANIFEST.json"
 LARGEST = 5_000_000  # bytes of all goldens together
 KEYS = {
     *("schema", "suite", "case", "generated_by", "command", "date", "seed"),
     *("source", "versions", "platform", "tolerance", "reason"),
 }
-TREES = (  # what is said of the folders that other tools fill
+TREES = (  # provenance of the folders that other tools fill
     *("encode/stanford.json", "encode/pylate.json", "encode/multivector.json"),
     *("plaid/provenance.json", "index/provenance.json"),
 )
@@ -39,7 +41,7 @@ class Golden:
 
     @property
     def paths(self) -> tuple[Path, Path]:
-        """What is said of it, and the arrays."""
+        """The files of the provenance and of the arrays."""
         return GOLDEN / self.suite / f"{self.case}.json", GOLDEN / self.suite / f"{self.case}.npz"
 
 
@@ -66,7 +68,7 @@ def read_tree(folder: Path) -> Golden:
 
 
 def write_about(name: str, about: Mapping[str, Any]) -> None:
-    """What is said of a folder of goldens."""
+    """Write the provenance of a folder of goldens."""
     (GOLDEN / name).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -128,7 +130,7 @@ def tree_faults(checkpoints: Collection[str]) -> list[str]:
 
 
 def faults(suites: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the committed goldens: changed, orphaned or missing files, gaps in what is said of them."""
+    """Faults of the committed goldens: changed, orphaned or missing files, gaps in their provenance."""
     kept, found = json.loads(MANIFEST.read_text())["sha256"], hashes()
     wrong = [f"{name}: not in MANIFEST.json" for name in found if name not in kept]
     wrong += [f"{name}: missing" for name in kept if name not in found]

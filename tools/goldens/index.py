@@ -1,4 +1,4 @@
-"""The tiny index that is kept for each released version of the format, and what it answers.
+"""The tiny index that is kept for each released version of the format, and its answers.
 
     python -m tools.goldens.index
 
@@ -7,7 +7,6 @@ test that opens it asks whether what users have on disk can still be read. Vecto
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ from numpy.typing import NDArray
 
 from refcolbert import Index
 from refcolbert.storage.format import FORMAT_VERSION
+from tools import ROOT
 
 from .provenance import commit, hashed, provenance
 
-ROOT = Path(__file__).parents[2] / "golden" / "index"
+INDEXES = ROOT / "golden" / "index"
 DIM = 8
 KINDS: dict[str, dict[str, Any]] = {"raw": {"nbits": "float16"}, "encoded": {"nbits": 4, "train_at": 60}}
 
@@ -40,7 +40,7 @@ def fill(index: Index) -> None:
 
 
 def answers(index: Index) -> dict[str, Any]:
-    """What the index says: ids, hits with scores, a filtered search, one document."""
+    """The answers of the index: ids, hits with scores, a filtered search, one document."""
     q = grid(100, 4)
     return {
         "ids": index.ids(),
@@ -51,7 +51,7 @@ def answers(index: Index) -> dict[str, Any]:
 
 
 def about(reason: str) -> dict[str, Any]:
-    """Where the folders come from. Ids, texts and metadata are exact, scores to a relative rounding of a sum."""
+    """Provenance of the folders. Ids, texts and metadata are exact, scores to a relative rounding of a sum."""
     more = {
         "generated_by": f"tools/goldens/index.py at {commit()}",
         "command": "python -m tools.goldens.index",
@@ -65,7 +65,7 @@ def about(reason: str) -> dict[str, Any]:
 
 def main() -> None:
     """Write the current version's index and answers."""
-    folder = ROOT / f"v{FORMAT_VERSION}"
+    folder = INDEXES / f"v{FORMAT_VERSION}"
     if folder.exists():
         raise SystemExit(f"{folder} is there already and stays as it is")
     for name, options in KINDS.items():
@@ -80,7 +80,7 @@ def main() -> None:
         for path in sorted(scratch.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         scratch.rmdir()
-    path = ROOT / "provenance.json"
+    path = INDEXES / "provenance.json"
     path.write_text(json.dumps(about(f"the first of format version {FORMAT_VERSION}"), indent=1) + "\n")
     print(f"{folder}: {sum(p.stat().st_size for p in folder.rglob('*') if p.is_file()):,} bytes")
 

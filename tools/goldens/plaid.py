@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tools import ROOT
+
 from .bases import write_base
 from .provenance import commit, hashed, provenance
-
-ROOT = Path(__file__).parents[2]
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def about(said: dict[str, Any], reason: str) -> dict[str, Any]:
-    """Where the folders come from; `said` is what colbert-ai's side says: versions and texts."""
+    """Provenance of the folders; `said` has colbert-ai's versions and the texts."""
     more = {
         "generated_by": f"tools/goldens/origins/stanford_index.py at {commit()}",
         "command": "python -m tools.goldens.plaid PYTHON",

@@ -1,22 +1,21 @@
-"""What is said of a golden's origin: by which code, with which versions, why."""
+"""The provenance of a golden: code, versions, reason."""
 
 import hashlib
 import importlib.metadata
 import platform
 import subprocess
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
+
+from tools import ROOT
 
 from .cases import SEED
 
 __all__ = ["commit", "hashed", "provenance"]
 
-ROOT = Path(__file__).parents[2]
-
 
 def provenance(suite: str, case: str, more: dict[str, Any], tolerance: dict[str, float], reason: str) -> dict[str, Any]:
-    """What is said of a case: see `tools.goldens.files.KEYS`."""
+    """The provenance of a case, with the keys `tools.goldens.files.KEYS`."""
     own = {name: importlib.metadata.version(name) for name in ("numpy", "torch")}
     return {
         "schema": 1,

@@ -1,4 +1,4 @@
-"""What makes each suite: independent implementations, none of them refcolbert's engine.
+"""The makers of each suite: implementations that are independent of refcolbert's engine.
 
 scoring    MaxSim by PyLate, colbert-ai and Sentence-Transformers, each in its own environment
 losses     values and gradients by torch
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from refcolbert import definition
+from tools import ROOT
 from tools.conformance.engines import ENGINES
-from tools.environments import ROOT, python_of
+from tools.environments import python_of
 
 from .cases import CASES, SEED
 
@@ -150,7 +151,7 @@ def codec(name: str) -> Made:
 
 
 def _is_clear(x: Any, centroids: Any, steps: Any, nbits: int) -> bool:
-    """Whether float32 rounding cannot send any part of a vector elsewhere."""
+    """True if float32 rounding cannot move any part of a vector to another bucket."""
     exact: NDArray[np.float64] = np.array(definition.normalized(x))
     similar = np.sort(centroids.astype(np.float64) @ exact)
     code, _, _, number = definition.encode(x, centroids, steps, nbits)

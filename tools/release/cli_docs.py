@@ -5,15 +5,15 @@ python -m tools.release.cli_docs
 
 import inspect
 import re
-from pathlib import Path
 
 import click
 
 from refcolbert.cli import main as program
+from tools import ROOT
 
 __all__ = ["PAGE", "page"]
 
-PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+PAGE = ROOT / "docs" / "cli.md"
 BEGINNING = """# Command line
 
 Made by `python -m tools.release.cli_docs`; `refcolbert VERB --help` says the same.

@@ -1,39 +1,50 @@
-"""Print how large each room is: lines of code, functions, the median and longest of them.
+"""Print the lines of code: of the part that a reader starts with, and of each folder.
 
 python -m tools.release.code_size
 """
 
 import ast
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).parents[2]
-PARTS = ("refcolbert", "export/refcolbert_export", "tools", "tests")
-SURFACE = {"docstrings.py", "evaluate.py", "passages.py", "documents.py", "filters.py"}
-FOLDERS = {"cli"}  # of the surface
+from tools import ROOT
+
+__all__ = ["lines", "sentence"]
+
+CORE, EXPORT = ROOT / "refcolbert", ROOT / "export" / "refcolbert_export"
 
 
-def functions(tree: ast.Module) -> list[int]:
-    """Lengths of all functions, in lines."""
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return [(node.end_lineno or node.lineno) - node.lineno + 1 for node in ast.walk(tree) if isinstance(node, kinds)]
+def lines(*paths: Path) -> int:
+    """Lines of the Python files in these files and folders."""
+    return sum(path.read_text().count("\n") for path in _files(paths))
+
+
+def sentence() -> str:
+    """The claim of the documents, rounded to hundreds of lines."""
+    engine, definition = lines(CORE / "encoding", CORE / "engine"), lines(CORE / "definition.py")
+    return f"encoding/ and engine/ are {round(engine, -2):,} lines, definition.py {round(definition, -2):,}"
+
+
+def _files(paths: Iterable[Path]) -> list[Path]:
+    return [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
+
+
+def _row(path: Path) -> str:
+    trees = [ast.parse(file.read_text()) for file in _files([path])]
+    functions = [n for tree in trees for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = [(n.end_lineno or n.lineno) - n.lineno + 1 for n in functions] or [0]
+    name = path.relative_to(ROOT)
+    return f"{name!s:36} {lines(path):6,} {len(functions):9,} {median(lengths):7.0f} {max(lengths):8}"
 
 
 def main() -> None:
-    """Print the table."""
-    core = 0
-    for part in PARTS:
-        total = 0
-        lengths: list[int] = []
-        for path in sorted((ROOT / part).rglob("*.py")):
-            text = path.read_text()
-            lines, own = text.count("\n"), functions(ast.parse(text))
-            total, lengths = total + lines, lengths + own
-            if part == "refcolbert":
-                core += 0 if path.name in SURFACE or path.parent.name in FOLDERS else lines
-                print(f"  {path.name:20} {lines:5} lines {len(own):4} functions, longest {max(own, default=0):3}")
-        print(f"{part:26} {total:6} lines {len(lengths):5} functions, median {median(lengths or [0]):.0f}")
-    print(f"numerical rooms of the core {core} lines (aim: about 3,000)")
+    """Print the sentence and the table."""
+    print(f"{sentence()}\n\n{'':36} {'lines':>6} functions  median  longest")
+    for whole in (CORE, EXPORT, ROOT / "tools", ROOT / "tests"):
+        for path in [whole, *sorted(path for path in whole.iterdir() if path.is_dir() and _files([path]))]:
+            print(_row(path))
+    print(_row(CORE / "definition.py"))
 
 
 if __name__ == "__main__":

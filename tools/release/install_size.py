@@ -11,7 +11,8 @@ import time
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tools import ROOT
+
 TINY = ROOT / "tests" / "models" / "tiny"
 TRIES = 5
 FIRST = """
@@ -26,7 +27,7 @@ print(imported - start, time.perf_counter() - start, time.process_time(), len(hi
 
 
 def megabytes(folder: Path) -> float:
-    """What the files of a folder take; what has two names counts once."""
+    """Size of the files of a folder; a file with two names counts once."""
     files = (path.stat() for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return sum({(file.st_dev, file.st_ino): file.st_size for file in files}.values()) / 1e6
 

@@ -1,1 +1,1 @@
-"""How the default model is trained: its data, the check that no test stands in it, distillation, the model card."""
+"""The training of the default model: data, the check for test texts in it, distillation, the model card."""

@@ -3,16 +3,14 @@
     python -m tools.training.blocks pairs.jsonl.gz --out blocks.jsonl.gz --work DIR
     refcolbert train ... --data blocks.jsonl.gz --block 8 --batch 32
 
-A step's time goes into encoding documents. Here eight queries of one topic stand side by side over the same sixteen
+A step's time goes into encoding documents. Here eight queries of one topic share the same sixteen
 documents: their positives, documents that the teacher ranks high for one of them, and two at random. A document is
 encoded once and learnt from eight times, and what answers one query is a hard negative of its neighbours (topic-aware
 sampling; Hofstätter et al. 2021). Nothing has to be denoised: no label says "negative", only the teacher's scores do.
 
-The teacher, its vectors in the work folder and the meaning of "scores" are those of `distil`.
+`distil` describes the teacher, its vectors in the work folder and the meaning of "scores".
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +24,10 @@ from tqdm import tqdm
 from refcolbert.arrays import Floats
 from refcolbert_export.mining.choice import rank_of
 from refcolbert_export.mining.teachers import BM25, ensemble
-from tools.training.distil import DOCUMENTS, FOUND, LENGTH, SCALE, WEIGHT, Pool, embed_pool, read_pool
-from tools.training.pairs import write_lines
+from tools.training.distil import DOCUMENTS, FOUND, SCALE, SCORES, WEIGHT, Pool, embed_pool, read_pool
+from tools.training.pairs import write_lines, write_report
 
-__all__ = ["BLOCK", "Topics", "blocks"]
+__all__ = ["BLOCK", "Topics", "blocks", "write_blocks"]
 
 Line = dict[str, object]
 
@@ -42,7 +40,7 @@ HARD = 20  # a query's first documents, among which one is drawn
 
 
 class Topics:
-    """Which queries are related and not yet in a block."""
+    """Related queries that are not yet in a block."""
 
     def __init__(self, queries: Floats, positives: Floats) -> None:
         """Unit rows of the queries and of their positives, [n_pairs, dim] twice: a topic is both together."""
@@ -85,7 +83,7 @@ def blocks(pool: Pool, queries: Floats, documents: Floats, seed: int, counts: Co
 
 
 def _repeats(pool: Pool, pair: int, members: dict[int, Floats]) -> bool:
-    """Whether a block has this query or this positive already."""
+    """True if a block already has this query or this positive."""
     query, positive = pool.pairs[pair].query, pool.positives[pair]
     return any(pool.pairs[i].query == query or pool.positives[i] == positive for i in members)
 
@@ -119,30 +117,26 @@ def _shared(positives: list[int], teacher: list[Floats], draw: Generator) -> lis
     return shared + [n for n in others if n not in shared][:RANDOM]
 
 
+def write_blocks(pairs: Path, out: Path, work: Path, seed: int = 0) -> None:
+    """Write the blocks of the pairs and their report; the bi-encoder's vectors are kept in `work`."""
+    torch.set_num_threads(1)
+    pool = read_pool(pairs, DOCUMENTS, seed)
+    queries, documents = embed_pool(pool, work)
+    counts: Counter[str] = Counter()
+    lines = [line for block in blocks(pool, queries, documents, seed, counts) for line in block]
+    write_lines(out, lines)
+    sizes = {"lines": len(lines), "pool": {"documents": len(pool.documents), "pairs": len(pool.pairs)}}
+    write_report(out, {**sizes, "scores": SCORES, "seed": seed, "counts": dict(sorted(counts.items()))})
+
+
 @click.command()
 @click.argument("pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--work", required=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--share", default=1.0, show_default=True, help="Of the pool's documents, for a quick try.")
 @click.option("--seed", default=0, show_default=True)
-def main(pairs: Path, out: Path, work: Path, share: float, seed: int) -> None:
+def main(pairs: Path, out: Path, work: Path, seed: int) -> None:
     """Let the teacher score blocks of PAIRS."""
-    torch.set_num_threads(1)
-    pool = read_pool(pairs, {name: int(n * share) for name, n in DOCUMENTS.items()}, seed)
-    queries, documents = embed_pool(pool, work, LENGTH, backwards=False)
-    counts: Counter[str] = Counter()
-    lines = [line for block in blocks(pool, queries, documents, seed, counts) for line in block]
-    write_lines(out, lines)
-    about = {
-        "lines": len(lines),
-        "pool": {"documents": len(pool.documents), "pairs": len(pool.pairs)},
-        "scores": f"{SCALE} * (cosine + {WEIGHT} * BM25 / the query's largest)",
-        "seed": seed,
-        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
-        "counts": dict(sorted(counts.items())),
-    }
-    out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
-    click.echo(json.dumps(about, indent=1))
+    write_blocks(pairs, out, work, seed)
 
 
 if __name__ == "__main__":

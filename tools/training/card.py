@@ -1,16 +1,14 @@
-"""The default model's card: what it was made from and how, what it scores, under which terms.
+"""The default model's card: training data, settings, parity, scores, licences.
 
     python -m tools.training.quality MODEL --data DIR --cache DIR --json figures.json
-    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json \
-        [--ablations ablations.json] [--losses losses.json]     of tools.training.ablations and tools.training.by_loss
+    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json
 
-MODEL is the exported folder, --work the recipe's folder (`tools.training.recipe`). Every figure is read from what those
-commands wrote, and the leak check is run again: a card is refused if a test text stands in the training data. Prints
-the card, or writes it to --out.
+MODEL is the exported folder, --work the recipe's folder (`tools.training.recipe`). Every figure is read from the files
+that those commands wrote. The leak check runs again: a test text in the training data is an error. Prints the card, or
+writes it to --out.
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +30,10 @@ CARD = Path(__file__).with_suffix(".md")  # the prose, with names in braces
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path} cannot be read: {error}; run the recipe first") from error
-    return found
+    return content
 
 
 def _sources(pairs: dict[str, Any], blocks: dict[str, Any], kinds: list[str]) -> str:
@@ -48,15 +46,18 @@ def _sources(pairs: dict[str, Any], blocks: dict[str, Any], kinds: list[str]) ->
 
 
 def _leaks(blocks: Path, data: Path) -> dict[str, int]:
-    found = report([blocks], TestTexts.read(data))
-    if bad := [*found["equal"], *found["overlaps"]]:
+    leaks = report([blocks], TestTexts.read(data))
+    if bad := [*leaks["equal"], *leaks["overlaps"]]:
         text, where = bad[0]
-        raise InvalidInput(f"{len(bad)} training texts stand in a test collection, the first in {where}: {text[:80]!r}")
-    return {"training": found["training texts"], "test": found["test texts"]}
+        raise InvalidInput(
+            f"expected no test text in the training data, found {len(bad)}, the first of {where}: {text[:80]!r}; "
+            "make the pairs again with that collection under --data"
+        )
+    return {"training": leaks["training texts"], "test": leaks["test texts"]}
 
 
 def _training(run: Path) -> dict[str, Any]:
-    """What the run's log says: steps, time, losses at the beginning and at the end."""
+    """Steps, time, and losses at the beginning and at the end, from the run's log."""
     settings = _json(run / "settings.json")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     steps = [entry for entry in log if "loss" in entry]
@@ -101,30 +102,13 @@ def _model(folder: Path) -> dict[str, Any]:
     }
 
 
-def _tables(path: Path, metrics: Sequence[str] = METRICS) -> str:
+def _tables(path: Path) -> str:
     figures = _json(path)["figures"]
-    return "\n\n".join(table(figures, metric) for metric in metrics)
+    return "\n\n".join(table(figures, metric) for metric in METRICS)
 
 
-def _ablations(path: Path) -> str:
-    return (
-        "\n## Ablations\n\nThe same weights with one thing about the encoding or the index changed, nothing trained "
-        f"again (`python -m tools.training.ablations`):\n\n{_tables(path, METRICS[:1])}\n"
-    )
-
-
-def _losses(path: Path) -> str:
-    return (
-        f"\n## Losses\n\nFor comparison, {_json(path)['steps']} steps with each loss from the same start on the same "
-        f"data, float32 (`python -m tools.training.by_loss`). So early they lie close together:\n\n"
-        f"{_tables(path, METRICS[:1])}\n"
-    )
-
-
-def card(
-    model: Path, work: Path, data: Path, figures: Path, ablations: Path | None = None, losses: Path | None = None
-) -> str:
-    """The card as Markdown. Raises `InvalidInput` for what is missing, and for a test text in the training data."""
+def card(model: Path, work: Path, data: Path, figures: Path) -> str:
+    """The card as Markdown. Raises `InvalidInput` for a missing file and for a test text in the training data."""
     blocks, pairs = _json(work / "blocks.jsonl.json"), _json(work / "pairs.jsonl.json")
     kinds = [kind for kind in ("given", "keywords", "sentence") if any(kind in key for key in blocks["counts"])]
     return CARD.read_text().format(
@@ -140,8 +124,6 @@ def card(
         development=", ".join(DEVELOPMENT),
         dtype=_json(figures).get("bi-encoder", "torch.float32").removeprefix("torch."),
         scores=_tables(figures),
-        ablations="" if ablations is None else _ablations(ablations),
-        by_loss="" if losses is None else _losses(losses),
     )
 
 
@@ -150,20 +132,16 @@ def card(
 @click.option("--work", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @DATA
 @click.option("--figures", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--ablations", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--losses", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path))
 def main(
     model: Path,
     work: Path,
     data: Path,
     figures: Path,
-    ablations: Path | None,
-    losses: Path | None,
     out: Path | None,
 ) -> None:
     """Write the card of MODEL."""
-    text = card(model, work, data, figures, ablations, losses)
+    text = card(model, work, data, figures)
     if out is None:
         click.echo(text)
     else:

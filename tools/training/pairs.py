@@ -3,8 +3,8 @@
     python -m tools.training.pairs --train DIR --data DIR --out pairs.jsonl.gz
 
 A document has up to two queries: the one its source gives (a title, a question, a synopsis; some of them cut down to
-keywords), and one or two sentences taken out of the document itself, which then stands without them. A pair of which
-either text stands in a test collection is left out. Every text is kept once. Seeded; the same input gives the same
+keywords), and one or two sentences taken out of the document itself, which then lacks them. A pair is left out if
+either of its texts is in a test collection. Every text is kept once. Seeded; the same input gives the same
 bytes. Beside the file comes a .json with licences and counts.
 """
 
@@ -24,7 +24,7 @@ from tools.collections import DATA
 from tools.training.leaks import TestTexts, normalized
 from tools.training.sources import SHORTEST_DOCUMENT, SOURCES
 
-__all__ = ["Pair", "build", "pairs_of", "write_lines"]
+__all__ = ["Pair", "build", "pairs_of", "write_lines", "write_pairs", "write_report"]
 
 SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 WORDS_OF_QUERY = range(7, 46)
@@ -45,7 +45,7 @@ KEYWORD_SHARE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One training pair: what is asked, what answers, of which source, and how the query was made."""
+    """One training pair: query, answer, source, and the way in which the query was made."""
 
     query: str
     positive: str
@@ -133,6 +133,21 @@ def write_lines(path: Path, records: Iterable[dict[str, object]]) -> None:
     beside.replace(path)
 
 
+def write_report(out: Path, about: dict[str, object]) -> None:
+    """Write a .json beside `out` with its hash and `about`, and print it."""
+    text = json.dumps({**about, "sha256": hashlib.sha256(out.read_bytes()).hexdigest()}, indent=1)
+    out.with_suffix(".json").write_text(text + "\n")
+    click.echo(text)
+
+
+def write_pairs(train: Path, data: Path, out: Path, seed: int = 0) -> None:
+    """Write the pairs of the texts in `train`, without those of the test collections in `data`, and their report."""
+    pairs, counts = build(train, TestTexts.read(data), seed)
+    write_lines(out, map(asdict, pairs))
+    licences = {s.name: {"licence": s.licence, "origin": s.origin, **counts[s.name]} for s in SOURCES}
+    write_report(out, {"pairs": len(pairs), "seed": seed, "sources": licences})
+
+
 @click.command()
 @click.option("--train", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @DATA
@@ -140,13 +155,7 @@ def write_lines(path: Path, records: Iterable[dict[str, object]]) -> None:
 @click.option("--seed", default=0, show_default=True)
 def main(train: Path, data: Path, out: Path, seed: int) -> None:
     """Write the pairs of every source that a shipped model may be trained on."""
-    pairs, counts = build(train, TestTexts.read(data), seed)
-    write_lines(out, map(asdict, pairs))
-    licences = {s.name: {"licence": s.licence, "origin": s.origin, **counts[s.name]} for s in SOURCES}
-    digest = hashlib.sha256(out.read_bytes()).hexdigest()
-    about = {"pairs": len(pairs), "seed": seed, "sha256": digest, "sources": licences}
-    out.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
-    click.echo(json.dumps(about, indent=1))
+    write_pairs(train, data, out, seed)
 
 
 if __name__ == "__main__":

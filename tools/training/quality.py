@@ -46,7 +46,7 @@ LENGTH = 256  # tokens at which the bi-encoder's own settings cut
 
 @dataclass
 class Rankers:
-    """What ranks a collection: name -> all scores [n_queries, n_docs]; and where rankings are kept."""
+    """The rankers of a collection, name -> all scores [n_queries, n_docs], and the folder of their rankings."""
 
     cache: Path
     dtype: torch.dtype
@@ -76,8 +76,8 @@ class Rankers:
             beside = path.with_suffix(".part")
             beside.write_text(json.dumps(_run(rank(collection), collection)))
             beside.replace(path)
-        found: Run = json.loads(path.read_text())
-        return found
+        run: Run = json.loads(path.read_text())
+        return run
 
 
 def _digest(key: str, collection: Collection) -> str:
@@ -86,12 +86,12 @@ def _digest(key: str, collection: Collection) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def _run(found: Rows, collection: Collection) -> Run:
+def _run(scores: Rows, collection: Collection) -> Run:
     names = [document.id for document in collection.documents]
-    best = [top_k(row, DEPTH) for row in found]  # [min(DEPTH, n_docs)] each
+    best = [top_k(row, DEPTH) for row in scores]  # [min(DEPTH, n_docs)] each
     return {
         query: {names[i]: float(row[i]) for i in first}
-        for query, row, first in zip(collection.queries, found, best, strict=True)
+        for query, row, first in zip(collection.queries, scores, best, strict=True)
     }
 
 
@@ -110,17 +110,17 @@ def measure(
     rankers: Rankers, keyed: Mapping[str, tuple[str, Callable[[Collection], Rows]]], collections: Sequence[Collection]
 ) -> Figures:
     """Metrics of every ranker (name -> key of the cache, function) on every collection."""
-    found: Figures = {name: {} for name in keyed}
+    figures: Figures = {name: {} for name in keyed}
     for collection in collections:
         for name, (key, rank) in keyed.items():
-            found[name][collection.name] = evaluate(rankers.run(key, rank, collection), collection.qrels)
-    return found
+            figures[name][collection.name] = evaluate(rankers.run(key, rank, collection), collection.qrels)
+    return figures
 
 
 def table(figures: Figures, metric: str = "nDCG@10") -> str:
     """Markdown: rankers by collections, means of the development ones, each model's distance to the better base."""
     names = list(next(iter(figures.values())))
-    rows = {ranker: _with_mean([found[name][metric] for name in names], names) for ranker, found in figures.items()}
+    rows = {ranker: _with_mean([values[name][metric] for name in names], names) for ranker, values in figures.items()}
     bases = [base for base in BASES if base in rows]
     means = [f"mean of {n}"] if (n := sum(name in DEVELOPMENT for name in names)) else []
     lines = [f"| {' | '.join([metric, *names, *means])} |", "|---|" + "--:|" * len([*names, *means])]

@@ -20,7 +20,8 @@ import click
 from refcolbert_export.layouts.overrides import Choices
 from refcolbert_export.training.settings import Settings
 from tools.collections import DATA
-from tools.training import blocks, pairs
+from tools.training.blocks import BLOCK, write_blocks
+from tools.training.pairs import write_pairs
 from tools.training.start import write_start
 
 __all__ = ["QUERY_LENGTH", "SETTINGS", "export_model", "goes_on", "train_model"]
@@ -29,7 +30,7 @@ SETTINGS = Settings(
     steps=800,
     losses={"kl": 1.0, "in-batch": 0.1},
     batch=32,
-    block=blocks.BLOCK,
+    block=BLOCK,
     learning_rate=6e-5,
     head_learning_rate=5e-4,
     warmup=0.05,
@@ -42,7 +43,7 @@ SETTINGS = Settings(
     save_minutes=8,
     seed=0,
 )
-QUERY_LENGTH = 256  # tokens of the longest query: what the bi-encoder reads of one
+QUERY_LENGTH = 256  # tokens of the longest query; the bi-encoder reads as many
 
 
 @click.command()
@@ -53,11 +54,11 @@ def main(train: Path, data: Path, work: Path) -> None:
     """Make the default model from the texts in TRAIN, without those of the test collections in DATA."""
     paired, blocked, start = work / "pairs.jsonl.gz", work / "blocks.jsonl.gz", work / "start"
     if not paired.is_file():
-        pairs.main.main(["--train", str(train), "--data", str(data), "--out", str(paired)], standalone_mode=False)
+        write_pairs(train, data, paired)
     if not start.is_dir():
         write_start(start)
     if not blocked.is_file():
-        blocks.main.main([str(paired), "--out", str(blocked), "--work", str(work / "vectors")], standalone_mode=False)
+        write_blocks(paired, blocked, work / "vectors")
     train_model(work, work / "run", SETTINGS)
     if not (work / "model").is_dir():
         export_model(work / "run" / "checkpoint", work / "model", "int8")
@@ -65,7 +66,7 @@ def main(train: Path, data: Path, work: Path) -> None:
 
 
 def goes_on(run: Path) -> bool:
-    """Whether a training goes on from its saved state; what was cut off before there was one is removed."""
+    """True if a training has a saved state to continue from; a run without one is removed."""
     saved = (run / "state.pt").is_file()
     if not saved and run.is_dir():
         shutil.rmtree(run)

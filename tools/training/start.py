@@ -1,4 +1,4 @@
-"""What the default model is trained from: MiniLM token states, projected to 128 columns by PCA.
+"""The start of the default model's training: MiniLM token states, projected to 128 columns by PCA.
 
     python -m tools.training.start FOLDER
 

@@ -1,4 +1,4 @@
-"""What every engine is asked, and how the answer is measured. Needs numpy alone.
+"""The jobs that every engine gets, and the measurement of its answers. Needs numpy alone.
 
 A job is a JSON file. Stage `build` indexes the corpus, stage `search` opens that index and answers all queries at every
 point of a grid of parameters: one query at a time with k = 10, which is timed, then all in a batch with k = 100.
@@ -29,7 +29,7 @@ WARM = 5  # queries before the clock starts
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Where things are, and what to do."""
+    """Paths and parameters of one stage."""
 
     corpus: str  # folder of vectors.npy [n_tokens, dim] and offsets.npy [n_docs + 1]
     queries: str  # file of [n_queries, n_q, dim]
@@ -50,7 +50,7 @@ class Job:
         return np.load(Path(self.corpus) / "vectors.npy", mmap_mode="r"), np.load(Path(self.corpus) / "offsets.npy")
 
     def pool(self) -> tuple[NDArray[np.int64], list[Floats]]:
-        """What rerankers are given for every query: the ten best documents of all queries, numbers and vectors."""
+        """The documents that rerankers sort for every query, numbers and vectors: the ten best of all queries."""
         mapped, offsets = self.vectors()
         numbers = np.unique(np.load(self.truth)[:, :K])  # [n_pool]
         return numbers, [np.array(mapped[offsets[i] : offsets[i + 1]]) for i in numbers]

@@ -1,4 +1,4 @@
-"""What the runners share. Imports numpy alone, so that it works in every original's environment.
+"""Functions that the runners share. Imports numpy alone, so that it works in every original's environment.
 
 A case is {"name", "base", "options", "texts": {"query": [...], "document": [...]}}. Its answer is two files:
 `expected.json` with ids, attention and kept rows of each text, `expected.npz` with the vectors of the kept rows.
@@ -53,7 +53,7 @@ def run(encode: Callable[[dict[str, Any], Path], dict[str, list[Answer]]], packa
 
 
 def alter(folder: Path, how: Sequence[str]) -> None:
-    """What may happen to a saved checkpoint: float16, bfloat16, inert (keys without meaning), sharded, pickled."""
+    """Change a saved checkpoint: float16, bfloat16, inert (keys without meaning), sharded, pickled."""
     import torch
     from safetensors.torch import load_file, save_file
 

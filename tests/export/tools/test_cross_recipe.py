@@ -34,7 +34,7 @@ def run(folder, *more):
 
 
 def steps(folder):
-    """How many lines the log of the run has."""
+    """The number of lines in the log of the run."""
     return len((folder / "cross-run" / "log.jsonl").read_text().splitlines())
 
 
@@ -51,7 +51,7 @@ def test_the_recipe_trains_and_exports_once(work):
 
 @pytest.mark.parametrize("saved", [True, False])
 def test_an_interrupted_training_goes_on(work, monkeypatch, saved):
-    """What was saved is gone on with, a run without anything saved begins again; the weights are the same."""
+    """A saved state is continued, a run without one begins again, and the weights are the same."""
     step = train_module._Run._step
 
     def stopped(self):

@@ -10,18 +10,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, BertModel
 
-from refcolbert import Encoder, definition
+from refcolbert import definition
 from refcolbert.evaluation.metrics import evaluate
 from refcolbert_export.cross_encoder import CrossEncoder
 from refcolbert_export.mining.teachers import BiEncoder
 from tools.collections import load
 from tools.compare import parts as parts_module
-from tools.compare import systems
 from tools.compare.flops import by_hand, cost_of
 from tools.compare.measure import TOP, measure, sample
 from tools.compare.parts import RAW, Models, Parts, cross_encoder, token_vectors
 from tools.compare.sentences import Sentences, export_sentences
-from tools.compare.systems import DEPTH, RRF, SYSTEMS, Answer, fuse
+from tools.compare.systems import SYSTEMS, late
+from tools.compare.systems.answers import DEPTH, RRF, Answer, fuse
+from tools.compare.systems.combined import colbert_reranks, cross_encoder_reranks
 
 BY_NAME = {system.name: system for system in SYSTEMS}
 TEXT = QUERIES["q3"]
@@ -54,7 +55,7 @@ def parts(folders, models, tmp_path_factory):
 
 def ask(parts, name, text=TEXT, k=DEPTH):
     """The answer of a system to one query."""
-    return BY_NAME[name].make(parts)(text, k)
+    return BY_NAME[name].ask(parts, text, k)
 
 
 def ranking(scores, k=DEPTH):
@@ -122,7 +123,7 @@ def test_two_phases_rank_what_centroids_choose(parts, monkeypatch):
     """With few candidates only those are ranked, by their raw vectors; that is cheaper, and may miss some."""
     whole = ask(parts, "colbert-raw-two-phase", k=2)
     exact = ask(parts, "colbert-raw-exact")
-    monkeypatch.setattr(systems, "CANDIDATES", 4)
+    monkeypatch.setattr(late, "CANDIDATES", 4)
     found = ask(parts, "colbert-raw-two-phase", k=2)
     scores = dict(zip(exact.documents.tolist(), exact.scores, strict=True))
     assert [scores[i] for i in found.documents.tolist()] == pytest.approx(found.scores.tolist())
@@ -149,12 +150,12 @@ def test_colbert_reranks_what_bm25_found(parts, encoder):
     vectors = parts.index(4).segmented.vectors(np.array(sorted(first)))
     scores = dict(zip(sorted(first), definition.scores(q.tolist(), [d.tolist() for d in vectors]), strict=True))
     for depth in (2, 3, 1000):
-        found = systems._colbert_reranks(depth)(parts)(TEXT, DEPTH)
+        found = colbert_reranks(parts, TEXT, DEPTH, depth=depth)
         best = sorted(first[:depth], key=lambda i: -scores[i])
         assert found.documents.tolist() == [*best, *first[depth:]]
         np.testing.assert_allclose(found.scores[:depth], [scores[i] for i in best], rtol=1e-5)
         assert (np.diff(found.scores) <= 0).all()
-    assert len(systems._colbert_reranks(2)(parts)(QUERIES["q6"], DEPTH).documents) == 0
+    assert len(colbert_reranks(parts, QUERIES["q6"], DEPTH, depth=2).documents) == 0
 
 
 def test_the_cross_encoder_reranks_what_bm25_found(parts, folders):
@@ -163,11 +164,11 @@ def test_the_cross_encoder_reranks_what_bm25_found(parts, folders):
     scores = CrossEncoder.load(folders["cross"], threads=1).score(TEXT, [TEXTS[i] for i in first])
     assert len(set(np.round(scores, 4))) > 2
     for depth in (3, 100):
-        found = systems._cross_reranks(depth)(parts)(TEXT, DEPTH)
+        found = cross_encoder_reranks(parts, TEXT, DEPTH, depth=depth)
         best = [first[i] for i in ranking(scores[:depth])]
         assert found.documents.tolist() == [*best, *first[depth:]]
         np.testing.assert_allclose(found.scores[: len(best)], np.sort(scores[:depth])[::-1], atol=1e-5)
-    assert len(systems._cross_reranks(3)(parts)(QUERIES["q6"], DEPTH).documents) == 0
+    assert len(cross_encoder_reranks(parts, QUERIES["q6"], DEPTH, depth=3).documents) == 0
 
 
 def answer(documents):
@@ -252,7 +253,7 @@ def test_every_system_is_measured(parts, name):
         for query in queries:
             expected = evaluate({query: run[query]}, {query: judged[query]}, [metric])[metric]
             assert found["metrics"][metric][query] == pytest.approx(expected)
-    shallow = {q: BY_NAME[name].make(parts)(text, TOP).documents for q, text in queries.items()}
+    shallow = {q: ask(parts, name, text, TOP).documents for q, text in queries.items()}
     shallow = {q: {parts.ids[i]: -float(rank) for rank, i in enumerate(found)} for q, found in shallow.items()}
     mean = evaluate(shallow, judged, ["nDCG@10"])["nDCG@10"]
     assert np.mean(list(found["metrics"]["nDCG@10"].values())) == pytest.approx(mean)
@@ -300,8 +301,6 @@ def test_vectors_of_another_model_are_not_taken(parts, folders, models, tmp_path
 def test_a_system_without_its_model_is_refused(parts, models):
     """Without a cross-encoder its systems raise; hashes name the models that are there."""
     without = Parts(parts.collection, Models(models.encoder, models.sentences, None), parts.work, lambda _: None)
-    with pytest.raises(ValueError, match="none was loaded"):
-        BY_NAME["cross-encoder-reranks-bm25-100"].make(without)
+    with pytest.raises(ValueError, match="expected a cross-encoder"):
+        ask(without, "cross-encoder-reranks-bm25-100")
     assert set(without.models.hashes) == {"encoder", "sentences"}
-    assert isinstance(models.encoder, Encoder)
-    assert len(set(models.hashes.values())) == 3

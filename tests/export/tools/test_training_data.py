@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from refcolbert.errors import InvalidInput
-from tools.training import distil, leaks, pairs, sources, weights
+from tools.training import distil, leaks, pairs, sources
 from tools.training.embeddings import SHARD, embed
 from tools.training.leaks import TestTexts, shingles
 
@@ -184,13 +184,13 @@ class Counting:
         return np.array([[len(text), length] for text in texts], np.float32)
 
 
-def test_embeddings_are_kept_and_shared(tmp_path):
-    """What one process wrote the next one reads, from either end; another length is another shard."""
+def test_embeddings_are_kept(tmp_path):
+    """A second run reads the shards that the first one wrote; another length is another shard."""
     texts = ["x" * (i % 7) for i in range(2 * SHARD + 5)]
     first, second = Counting(), Counting()
     forwards = embed(first, texts, 8, tmp_path)
     assert forwards[:, 0].tolist() == [float(i % 7) for i in range(len(texts))]
-    assert (embed(second, texts, 8, tmp_path, backwards=True) == forwards).all()
+    assert (embed(second, texts, 8, tmp_path) == forwards).all()
     assert (first.calls, second.calls) == (3, 0)
     assert embed(second, texts, 9, tmp_path)[0, 1] == 9
     assert second.calls == 3
@@ -214,15 +214,3 @@ def test_distilled_lines_score_the_positive_first(tmp_path):
         assert line["scores"][0] == pytest.approx(distil.SCALE * (rows[i, i] + distil.WEIGHT), abs=1e-3)
         assert len(line["scores"]) == 1 + len(line["negatives"]) == 16
         assert max(line["scores"][1:]) < line["scores"][0] - distil.SCALE * distil.MARGIN
-
-
-def test_the_weight_is_judged_by_its_ranking_and_the_scale_by_its_likelihood():
-    """nDCG@10 of each weight's scores is the textbook's; the scale is that under which the positives are likeliest."""
-    right, second = np.array([[0.9, 0.5, 0.1]]), np.array([[0.5, 0.9, 0.1]])
-    assert weights.table([right, second], {"0": {"0": 1}}) == pytest.approx([1.0, 1 / np.log2(3)], abs=1e-4)
-    draw = np.random.default_rng(0)
-    scores = draw.normal(size=(4000, 8)) * 0.2
-    chances = np.exp(10.0 * scores)  # the labels are drawn with scale 10
-    chances = (chances / chances.sum(axis=1, keepdims=True)).cumsum(axis=1)
-    positives = (draw.random((4000, 1)) > chances).sum(axis=1)
-    assert weights.best_scale(scores, positives) == 10.0
