@@ -99,7 +99,7 @@ mutation: $(VENV)/.ready
 	$(BIN)/python -m mutmut run $(MODULES:%='%')
 	$(BIN)/python -m mutmut results
 
-#   make coverage  branches of the numerical rooms, format and store that the tests reach
+#   make coverage  branches of the numerical modules, format and store that the tests reach
 coverage: $(VENV)/.ready
 	HYPOTHESIS_PROFILE=ci $(BIN)/python -m pytest --quiet --cov --cov-report=term-missing --ignore tests/export --ignore tests/service/page --ignore tests/test_install.py
 

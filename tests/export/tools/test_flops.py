@@ -1,7 +1,5 @@
 """The multiplications that are counted in a graph, against torch's own counter of what the checkpoint computes."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -11,8 +9,9 @@ from refcolbert.encoding.onnx_file import matrix_products
 from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import read_checkpoint
+from tools import ROOT
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "encode"
+GOLDEN = ROOT / "golden" / "encode"
 CASES = [
     *("multivector-chain", "multivector-modernbert", "multivector-mpnet", "multivector-t5", "pylate-chain"),
     *("pylate-defaults", "pylate-distilbert", "pylate-electra", "pylate-xlm-roberta"),
