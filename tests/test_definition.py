@@ -1,6 +1,5 @@
 """Tests of the definition: its examples, its numbers, its errors, and the engine's default search compared with it."""
 
-import doctest
 import inspect
 import math
 import re
@@ -17,13 +16,6 @@ from refcolbert.engine.search import SearchOptions, search
 from refcolbert.engine.segments import Segment, SegmentedIndex
 
 SOURCE = Path(definition.__file__).read_text()
-
-
-def test_the_examples_give_what_they_show():
-    """Every >>> example of the definition prints the result that stands below it."""
-    failed, attempted = doctest.testmod(definition)
-    assert failed == 0
-    assert attempted > 50
 
 
 def test_sections_and_equations_are_numbered_in_order():
