@@ -1,20 +1,34 @@
-"""A folder is written beside its place and then put into it."""
+"""Output folders that appear complete or not at all."""
 
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["replace_folder"]
+from refcolbert.errors import RefColbertError
+
+__all__ = ["check_free", "replace_folder"]
+
+T = TypeVar("T")
 
 
-def replace_folder(out: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new folder beside `out`, then put it at `out`; when anything fails what was there stays."""
+def check_free(out: Path, error: type[RefColbertError]) -> None:
+    """Raise `error` when a file, folder or link is at `out`."""
+    if out.exists() or out.is_symlink():
+        raise error(f"expected nothing at {out}, but something is already there; remove it or choose another path")
+
+
+def replace_folder(out: Path, write: Callable[[Path], T]) -> T:
+    """Let `write` fill a new folder beside `out`, move it to `out`, and return what `write` returned.
+
+    When anything fails, the previous content of `out` stays.
+    """
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     old = staged.with_name(f"{staged.name}.old")
     try:
         staged.chmod(0o755)
-        write(staged)
+        written = write(staged)
         if out.exists():
             out.rename(old)
         staged.rename(out)
@@ -24,3 +38,4 @@ def replace_folder(out: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(staged, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+    return written

@@ -88,7 +88,7 @@ def test_what_is_written_is_read(tmp_path):
     for name in ("a.jsonl", "b.jsonl.gz"):
         assert write_examples(tmp_path / name, examples) == 2
         assert read_examples([tmp_path / name]) == examples
-        with pytest.raises(InvalidInput, match="already something"):
+        with pytest.raises(InvalidInput, match="already there"):
             write_examples(tmp_path / name, examples)
 
     def failing():
@@ -113,6 +113,6 @@ def test_the_verb(tmp_path, encoder):
     assert [example.query for example in found] == QUESTIONS
     assert max(len(example.negatives) for example in found) == 3
     content = gzip.decompress(out.read_bytes())
-    with pytest.raises(InvalidInput, match="already something"):
+    with pytest.raises(InvalidInput, match="already there"):
         CliRunner().invoke(mine, arguments, catch_exceptions=False)
     assert gzip.decompress(out.read_bytes()) == content

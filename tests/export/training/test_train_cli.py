@@ -23,7 +23,7 @@ def test_train_from_the_command_line(checkpoint, tmp_path):
     assert CliRunner().invoke(main, [*how, "--resume"]).exit_code == 0
     again = CliRunner().invoke(main, how)
     assert again.exit_code == 1
-    assert "TrainingError: there is already something" in again.output
+    assert "TrainingError: expected nothing" in again.output
     (tmp_path / "train.jsonl").write_text("{}\n")
     wrong = CliRunner().invoke(main, how)
     assert wrong.exit_code == 1
