@@ -1,4 +1,4 @@
-"""What each reader accounts for, and that parity refuses a broken one."""
+"""Each reader accounts for every key, and parity refuses a broken reader."""
 
 import json
 import shutil

@@ -133,7 +133,7 @@ def test_every_setting_is_accounted_for(own, tmp_path, switch, message):
     ],
 )
 def test_every_key_of_the_configuration_is_accounted_for(own, tmp_path, key, value, message):
-    """The export is refused when config.json says something that no reader understands."""
+    """The export is refused when config.json holds a key that no reader understands."""
     config = json.loads((own / "config.json").read_text())
     (own / "config.json").write_text(json.dumps({**config, key: value}))
     with pytest.raises(UnsupportedCheckpoint, match=message):
@@ -215,7 +215,7 @@ def test_recheck_needs_no_checkpoint(tmp_path):
     [(None, r"expected parity\.json"), ("x", "not JSON"), ("[]", "must hold"), ('{"a": 1}', "must hold")],
 )
 def test_a_folder_without_a_readable_report_is_refused(tmp_path, report, message):
-    """Verifying says what to do when there is no report, or none that can be read."""
+    """Verifying fails with a hint when the report is missing or cannot be read."""
     own = shutil.copytree(TINY, tmp_path / "own")
     (own / "parity.json").unlink()
     if report is not None:
@@ -225,7 +225,7 @@ def test_a_folder_without_a_readable_report_is_refused(tmp_path, report, message
 
 
 def test_a_report_of_an_unknown_variant_is_refused(checkpoint, tmp_path):
-    """Comparing with the checkpoint needs to know what the variant may lose."""
+    """Comparing with the checkpoint fails when the report names an unknown variant."""
     own = shutil.copytree(TINY, tmp_path / "own")
     report = json.loads((own / "parity.json").read_text())
     (own / "parity.json").write_text(json.dumps({**report, "variant": "int3"}))

@@ -115,8 +115,8 @@ def test_a_resumed_cross_encoder_has_the_same_bytes(transformer, tmp_path):
     assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-def test_scores_stand_at_their_pairs(transformer, tmp_path):
-    """Whatever the grouping by length, a query's score stands in the column of its document."""
+def test_scores_are_at_their_pairs(transformer, tmp_path):
+    """A query's score is in the column of its document when texts are grouped by length."""
     settings = Settings(steps=1, **{**CROSS, "group_tokens": 40})
     scorer = CrossInteraction(read_cross_start(transformer), settings)
     scorer.model.eval()
@@ -129,8 +129,8 @@ def test_scores_stand_at_their_pairs(transformer, tmp_path):
                 np.testing.assert_allclose(table[i, j], alone[0], atol=1e-5)
 
 
-def test_what_is_no_cross_encoder_is_refused(checkpoint, transformer, trained, tmp_path):
-    """Each architecture refuses the other's checkpoints, losses that need all pairs, pools without candidates."""
+def test_a_start_of_the_other_architecture_is_refused(checkpoint, transformer, trained, tmp_path):
+    """Each architecture refuses the other's checkpoints; a cross-encoder refuses losses and pools over all pairs."""
     with pytest.raises(UnsupportedCheckpoint, match="is a ColBERT checkpoint"):
         read_cross_start(checkpoint)
     with pytest.raises(UnsupportedCheckpoint, match="is a cross-encoder"):
@@ -153,16 +153,16 @@ def test_what_is_no_cross_encoder_is_refused(checkpoint, transformer, trained, t
 
 
 def test_a_model_that_differs_is_not_exported(trained, tmp_path, monkeypatch):
-    """A graph of other weights is a ParityError and leaves nothing; an occupied place is an ExportError."""
+    """A graph of other weights is a ParityError and writes nothing; an occupied path is an ExportError."""
     graph = cross_encoder._graph
 
     def shaken(start):
         with torch.no_grad():
             start.model.classifier.bias += 1
-        made = graph(start)
+        exported = graph(start)
         with torch.no_grad():
             start.model.classifier.bias -= 1
-        return made
+        return exported
 
     monkeypatch.setattr(cross_encoder, "_graph", shaken)
     with pytest.raises(ParityError, match="differ"):
@@ -196,10 +196,10 @@ def test_a_damaged_folder_is_refused(trained, tmp_path):
 def test_train_and_export_from_the_command_line(transformer, tmp_path):
     """The verbs train a cross-encoder and make it ONNX."""
     data = write_jsonl(tmp_path / "train.jsonl", records(8))
-    how = [str(transformer), str(tmp_path / "run"), "--data", str(data), "--steps", "1"]
-    how += ["--batch", "2", "--threads", "1", "--architecture", "cross-encoder", "--loss", "margin-mse"]
-    done = CliRunner().invoke(cli.train, how, catch_exceptions=False)
+    arguments = [str(transformer), str(tmp_path / "run"), "--data", str(data), "--steps", "1"]
+    arguments += ["--batch", "2", "--threads", "1", "--architecture", "cross-encoder", "--loss", "margin-mse"]
+    done = CliRunner().invoke(cli.train, arguments, catch_exceptions=False)
     assert "the trained checkpoint" in done.output
-    given = [str(tmp_path / "run" / "checkpoint"), str(tmp_path / "model")]
-    assert "pairs agree" in CliRunner().invoke(cli.export, given, catch_exceptions=False).output
-    assert CliRunner().invoke(cli.export, [*given[:1], str(tmp_path / "b"), "--variant", "int8"]).exit_code == 2
+    folders = [str(tmp_path / "run" / "checkpoint"), str(tmp_path / "model")]
+    assert "pairs agree" in CliRunner().invoke(cli.export, folders, catch_exceptions=False).output
+    assert CliRunner().invoke(cli.export, [*folders[:1], str(tmp_path / "b"), "--variant", "int8"]).exit_code == 2

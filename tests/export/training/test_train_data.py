@@ -1,4 +1,4 @@
-"""Readers of training data, batches drawn from it, and what a run starts from."""
+"""Readers of training data, batches drawn from it, and models before training."""
 
 import gzip
 import json
@@ -78,8 +78,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_malformed_names_file_and_line(tmp_path, case):
-    """InvalidInput says where and what, and nothing is skipped."""
+def test_a_malformed_line_is_named(tmp_path, case):
+    """InvalidInput names file, line and fault when a line is malformed."""
     row, message = WRONG[case]
     (tmp_path / "q.tsv").write_text("1\tq\n")
     (tmp_path / "c.tsv").write_text("2\tp\n3\tn\n")

@@ -99,8 +99,8 @@ def test_the_best_weights_are_kept_and_patience_ends(checkpoint, tmp_path):
         )
 
 
-def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
-    """Other settings or data at resumption, an occupied place, nothing to resume, a damaged state: TrainingError."""
+def test_a_run_that_does_not_fit_is_refused(checkpoint, tmp_path):
+    """Other settings or data at resumption, an occupied path, nothing to resume, a damaged state: TrainingError."""
     data, out = examples(tmp_path), tmp_path / "out"
     with pytest.raises(TrainingError, match="found none"):
         run(checkpoint, out, data, resume=True)
