@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from refcolbert.errors import RefColbertError
+from refcolbert.errors import ExportError, RefColbertError
 
-__all__ = ["check_free", "replace_folder"]
+__all__ = ["check_free", "new_folder", "replace_folder"]
 
 T = TypeVar("T")
 
@@ -17,6 +17,19 @@ def check_free(out: Path, error: type[RefColbertError]) -> None:
     """Raise `error` when a file, folder or link is at `out`."""
     if out.exists() or out.is_symlink():
         raise error(f"expected nothing at {out}, but something is already there; remove it or choose another path")
+
+
+def new_folder(out: Path, write: Callable[[Path], T]) -> T:
+    """As `replace_folder`, but raise `ExportError` when something is at `out`, before and after writing."""
+
+    def write_and_check(folder: Path) -> T:
+        written = write(folder)
+        check_free(out, ExportError)
+        return written
+
+    check_free(out, ExportError)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return replace_folder(out, write_and_check)
 
 
 def replace_folder(out: Path, write: Callable[[Path], T]) -> T:

@@ -17,7 +17,7 @@ from ..layouts.checkpoints import layout_of, read_checkpoint
 from ..layouts.overrides import Choices
 from ..parity.origins import reference_for
 from ..parity.report import REPORT, check_report, measure, read_report
-from ..replace_folder import check_free, replace_folder
+from ..replace_folder import new_folder
 from .card import model_card
 from .next_plaid import LAYOUT as NEXT_PLAID
 from .next_plaid import NextPlaidReference, Parts, is_next_plaid, read_next_plaid
@@ -51,23 +51,21 @@ def export_checkpoint(
     """
     if variant not in VARIANTS:
         raise ExportError(f"expected one of the variants {', '.join(VARIANTS)}, found {variant!r}")
-    check_free(out, ExportError)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    choices = choices or Choices()
-    layout, (graph, spec, tokenizer_json, notes) = _read(checkpoint, trust_remote_code, choices)
 
     def write(folder: Path) -> dict[str, Any]:
+        wanted = choices or Choices()
+        layout, (graph, spec, tokenizer_json, notes) = _read(checkpoint, trust_remote_code, wanted)
         sample = samples(spec, tokenizer_json) if "int8" in variant else []
         write_model(VARIANTS[variant].make(graph, sample), folder, LARGEST_FILE)
         _save(folder / "tokenizer.json", tokenizer_json)
         _save(folder / "encoding.json", spec.to_json())
-        report = _compare(folder, checkpoint, layout, trust_remote_code, variant, choices)
+        report = _compare(folder, checkpoint, layout, trust_remote_code, variant, wanted)
         report["speed"] = measure_speed(folder)
         _save(folder / REPORT, json.dumps(report, indent=1) + "\n")
         _save(folder / "README.md", model_card(checkpoint.name, spec, report, notes))
         return report
 
-    return replace_folder(out, write)
+    return new_folder(out, write)
 
 
 def verify_against(folder: Path, checkpoint: Path, *, trust_remote_code: bool = False) -> dict[str, Any]:

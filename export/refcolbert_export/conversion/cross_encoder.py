@@ -11,14 +11,14 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from refcolbert.errors import ExportError, ParityError
+from refcolbert.errors import ParityError
 
 from ..cross_encoder import INPUTS, SETTINGS, CrossEncoder
 from ..graph.to_onnx import trace
 from ..layouts.tokenizers import plain_json
 from ..parity.awkward_texts import FIXED
 from ..parity.report import LIMIT, REPORT
-from ..replace_folder import check_free, replace_folder
+from ..replace_folder import new_folder
 from ..training.cross_encoder import CrossStart, pair_scores, read_cross_start
 
 __all__ = ["export_cross_encoder"]
@@ -33,11 +33,9 @@ def export_cross_encoder(checkpoint: Path, out: Path) -> dict[str, Any]:
     Raises `ExportError` when `out` exists, `UnsupportedCheckpoint`, and `ParityError` when the scores differ from
     transformers' by more than the limit. Then nothing is written at `out`.
     """
-    check_free(out, ExportError)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    start = read_cross_start(checkpoint)
 
     def write(folder: Path) -> dict[str, Any]:
+        start = read_cross_start(checkpoint)
         (folder / "model.onnx").write_bytes(_graph(start))
         (folder / "tokenizer.json").write_text(plain_json(start.tokenizer), encoding="utf-8", newline="\n")
         settings = {"max_length": start.max_length, "pad_id": start.tokenizer.pad_token_id or 0}
@@ -46,7 +44,7 @@ def export_cross_encoder(checkpoint: Path, out: Path) -> dict[str, Any]:
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8", newline="\n")
         return report
 
-    return replace_folder(out, write)
+    return new_folder(out, write)
 
 
 class _Scores(nn.Module):
