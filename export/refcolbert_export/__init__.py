@@ -1,30 +1,24 @@
-"""The torch side of refcolbert: read a trained checkpoint, write an ONNX model folder, prove that both agree.
+"""The torch side of refcolbert: train a model, export it to ONNX, and prove that both give the same vectors.
 
-    checkpoints  which layout a folder has, and what every reader yields
-    stanford     the layout of Stanford ColBERT (HF_ColBERT)
-    pylate       the layout of PyLate
-    multivector  the layout of Sentence-Transformers' MultiVectorEncoder
-    xtr          the layout of XTR
-    plaid        indexes of Stanford's ColBERT, with pickled tensors
-    next_plaid   folders of next-plaid's exporter, which hold a graph instead of weights
-    modules      modules.json and Dense folders, which the last three share
-    backbones    the transformer, built from config.json and filled tensor by tensor
-    tensors      weights and JSON from disk, and the account of every key
-    frames       what a tokenizer puts around a text
-    colbert      the torch module: backbone, dense head, unit rows
-    to_onnx      torch module -> ONNX bytes
-    variants     smaller storage, faster arithmetic
-    speed        how fast the result encodes here
-    reference    the same checkpoint by a second path that shares no reader with the first
-    origins      how each origin encodes a text, for that second path
-    parity       the comparison of the two, as a report
-    folder       the model folder: written beside its place, proved, renamed
-    teachers     BM25, a bi-encoder, and the two together
-    mining       hard negatives: candidates of several rankings, without those that may be relevant
-    mine         the verb `refcolbert mine`: negatives and scores for one's own examples
-    cli          the verbs `refcolbert export` and `refcolbert verify`
+Read in this order:
 
-Nothing here is imported by the core, and importing this package imports no torch.
+    cli            the verbs `export`, `verify`, `train` and `mine`
+    tensors        weights and JSON files of a checkpoint, and the account of every key in them
+    model          ColBERT in torch: transformer, dense layers, vectors of unit length
+    layouts        one reader per checkpoint format
+    graph          torch model -> ONNX file, and its smaller or faster variants
+    parity         the comparison of an exported model with its checkpoint
+    conversion     whole conversions: checkpoint folder -> model folder
+    training       training of ColBERT models and cross-encoders
+    mining         hard negatives for training
+    cross_encoder  runs an exported cross-encoder, without torch
+    plaid_index    reads indexes of Stanford's ColBERT
+    lengths        batches of texts of similar length
+    replace_folder writes an output folder completely or not at all
+
+It may import refcolbert, torch, transformers, onnx and safetensors. The core never imports it. Importing this package
+or `cli` does not import torch. The names are not an API: use the command line. `cross_encoder.CrossEncoder` is
+public.
 """
 
 __all__: list[str] = []

@@ -1,14 +1,14 @@
-"""The full-interaction scorer: query and document go through one transformer together, which gives one number.
+"""Runs an exported cross-encoder, without torch.
 
     score(q, d) = head(transformer([CLS] q [SEP] d [SEP]))
 
-The ceiling that late interaction is compared with, and a reranker. Nothing can be computed before the query is known.
-This module runs an exported one, without torch. Its folder holds
+Query and document go through one transformer together, which gives one number. Nothing can be computed before the query
+is known. It is a reranker, and the upper bound that late interaction is compared with. A model folder holds
 
     model.onnx           input_ids, attention_mask and, where the model has them, token_type_ids, [batch, length] int64
                          -> scores [batch] float32
-    tokenizer.json       a `tokenizers` file whose pair template frames the two texts
-    cross_encoder.json   {"max_length", "pad_id"}: pairs longer than that lose tokens from the longer text's end
+    tokenizer.json       a `tokenizers` file whose pair template puts special tokens around the two texts
+    cross_encoder.json   {"max_length", "pad_id"}: longer pairs lose tokens at the end of the longer text
 """
 
 import json
@@ -20,26 +20,27 @@ from typing import Any, Self
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from refcolbert.arrays import Ints
 from refcolbert.checks import check_texts
 from refcolbert.encoding.onnx_file import external_tensors
 from refcolbert.errors import InvalidInput, InvalidModel
 
-from .lengths import by_length
+from .lengths import by_length, padded_rows
 
 __all__ = ["SETTINGS", "CrossEncoder", "PairTokenizer", "is_cross_encoder", "padded"]
 
 SETTINGS = "cross_encoder.json"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-BATCH_TOKENS = 2048  # with padding, as the encoder has it
+# Tokens per run with padding, as in `refcolbert.Encoder`.
+BATCH_TOKENS = 2048
 
 Pair = tuple[str, str]
 
 
 def is_cross_encoder(folder: Path) -> bool:
-    """Whether the checkpoint's config.json names a model for the classification of sequences."""
+    """True when the checkpoint's config.json names a model for sequence classification."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         names = config.get("architectures") or []
@@ -50,17 +51,17 @@ def is_cross_encoder(folder: Path) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairTokens:
-    """One pair as the model sees it, not padded."""
+    """The model's input for one pair, not padded."""
 
     ids: Ints  # [n]
-    types: Ints  # [n] which text a token belongs to, as the tokenizer's template has it
+    types: Ints  # [n] token types by the tokenizer's template: which text a token belongs to
 
 
 class PairTokenizer:
-    """Pairs of texts -> ids and token types, in the frame of the tokenizer's own template.
+    """Turns pairs of texts into ids and token types, with the special tokens of the tokenizer's pair template.
 
-    Texts are cut here, on ids, the longer one first: `tokenizers` keeps every way to cut both, which for two long texts
-    takes forever.
+    Long pairs are cut here and not by `tokenizers`, which keeps every way to cut both texts. For two long texts that
+    does not end in reasonable time.
     """
 
     def __init__(self, tokenizer_json: str, max_length: int, pad_id: int) -> None:
@@ -68,70 +69,53 @@ class PairTokenizer:
             self._tokenizer: Tokenizer = Tokenizer.from_str(tokenizer_json)
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
-            template = self._tokenizer.encode("a", "a")
+            encoding = self._tokenizer.encode("a", "a")
         except Exception as error:
-            raise InvalidModel(f"tokenizer.json cannot be used for pairs: {error}") from error
-        self._frame = _frame(template)
+            raise InvalidModel(f"expected a tokenizer.json that encodes pairs: {error}") from error
+        # The pair template: (0 or 1 for a text, None for a special token; id; token type) of two texts of one token.
+        self._template = list(zip(encoding.sequence_ids, encoding.ids, encoding.type_ids, strict=True))
+        if [text for text, _, _ in self._template if text is not None] != [0, 1]:
+            raise InvalidModel("expected a pair template in tokenizer.json with both texts once, in their order")
         self.max_length, self.pad_id = max_length, pad_id
 
     def pairs(self, pairs: Sequence[Pair]) -> list[PairTokens]:
-        """The ids of each pair, at most `max_length`."""
+        """The ids and token types of each pair, at most `max_length`."""
         texts = list(dict.fromkeys(text for pair in pairs for text in pair))
-        found = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        ids = {text: encoding.ids for text, encoding in zip(texts, found, strict=True)}
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        ids = {text: encoding.ids for text, encoding in zip(texts, encodings, strict=True)}
         return [self._framed(ids[first], ids[second]) for first, second in pairs]
 
     def _framed(self, first: list[int], second: list[int]) -> PairTokens:
-        room = self.max_length - sum(part.text is None for part in self._frame)
-        kept = dict(enumerate(_cut((first, second), room)))
-        runs = [(part, [part.id] if part.text is None else kept[part.text]) for part in self._frame]
-        ids = [i for _, run in runs for i in run]
-        types = [part.type for part, run in runs for _ in run]
+        kept = _cut((first, second), self.max_length - len(self._template) + 2)
+        runs = [([token_id] if text is None else kept[text], kind) for text, token_id, kind in self._template]
+        ids = [i for run, _ in runs for i in run]
+        types = [kind for run, kind in runs for _ in run]
         return PairTokens(np.array(ids, np.int64), np.array(types, np.int64))
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A place of the frame: a special token, or one of the two texts."""
-
-    text: int | None  # 0 or 1
-    id: int
-    type: int
-
-
-def _frame(template: Encoding) -> list[_Part]:
-    """What stands around and between two texts of one token each."""
-    sequences = zip(template.sequence_ids, template.ids, template.type_ids, strict=True)
-    frame = [_Part(text, token_id, kind) for text, token_id, kind in sequences]
-    if [part.text for part in frame if part.text is not None] != [0, 1]:
-        raise InvalidModel("the tokenizer's template must hold both texts of a pair once, in their order")
-    return frame
-
-
-def _cut(texts: tuple[list[int], list[int]], room: int) -> tuple[list[int], list[int]]:
-    """Both in `room` tokens: the longer one is cut to the other's length, then both alike, as `tokenizers` does it."""
+def _cut(texts: tuple[list[int], list[int]], available: int) -> tuple[list[int], list[int]]:
+    """Both texts in `available` tokens. As in `tokenizers`, the longer one is cut first, then both alike."""
     first, second = texts
     short, long = sorted((len(first), len(second)))
-    if short + long <= room:
+    if short + long <= available:
         return texts
-    least = min(short, room // 2)  # what the shorter one keeps; the longer one has the rest
+    # The shorter text keeps this many tokens, and the longer one gets the rest.
+    least = min(short, available // 2)
     if len(first) > len(second):
-        return first[: room - least], second[:least]
-    return first[:least], second[: room - least]
+        return first[: available - least], second[:least]
+    return first[:least], second[: available - least]
 
 
 def padded(encodings: Sequence[PairTokens], pad_id: int) -> dict[str, Ints]:
-    """What the model reads, by name, each [batch, length]: padding has attention 0 and token type 0."""
-    shape = len(encodings), max(len(e.ids) for e in encodings)
-    ids, attention, types = np.full(shape, pad_id, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    for row, e in enumerate(encodings):
-        n = len(e.ids)
-        ids[row, :n], attention[row, :n], types[row, :n] = e.ids, 1, e.types
+    """The model's inputs by name, each [batch, length]. Padding has attention 0 and token type 0."""
+    ids = padded_rows([e.ids for e in encodings], pad_id)  # [batch, length]
+    attention = padded_rows([np.ones_like(e.ids) for e in encodings], 0)  # [batch, length]
+    types = padded_rows([e.types for e in encodings], 0)  # [batch, length]
     return dict(zip(INPUTS, (ids, attention, types), strict=True))
 
 
 class CrossEncoder:
-    """An exported cross-encoder in ONNX Runtime; threads may share it. Make one with `CrossEncoder.load`."""
+    """An exported cross-encoder in ONNX Runtime. Threads may share it. Load one with `CrossEncoder.load`."""
 
     def __init__(self, folder: Path, threads: int | None = None) -> None:
         settings, tokenizer_json = _settings(folder), _read(folder / "tokenizer.json").decode()
@@ -139,44 +123,44 @@ class CrossEncoder:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         self._session = _session(_read(folder / "model.onnx"), options)
-        self._names = {given.name for given in self._session.get_inputs()}
+        self._names = {node.name for node in self._session.get_inputs()}
         if not self._names <= set(INPUTS) or [o.name for o in self._session.get_outputs()] != ["scores"]:
             raise InvalidModel(f"expected a graph from {', '.join(INPUTS)} to scores, found {sorted(self._names)}")
 
     @classmethod
     def load(cls, folder: str | Path, *, threads: int | None = None) -> Self:
-        """Load an exported folder. `threads` limits ONNX Runtime's; None: one a core. Raises `InvalidModel`."""
+        """Load an exported folder. `threads`: ONNX Runtime's threads; None: one per core. Raises `InvalidModel`."""
         return cls(Path(folder), threads)
 
     def score(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:  # -> [n_texts]
-        """How well each text answers the query, in the texts' order; higher is better, the scale is the model's own."""
+        """One score per text, in the order of the texts. Higher is better; the scale depends on the model."""
         (query,) = check_texts([query], "query")
         return self.score_pairs([(query, text) for text in check_texts(texts)])
 
     def score_pairs(self, pairs: Sequence[Pair]) -> NDArray[np.float32]:  # -> [n_pairs]
-        """The same for pairs of a query and a text. Raises `InvalidInput` for a score that is not finite."""
+        """One score per pair of a query and a text. Raises `InvalidInput` for a score that is not finite."""
         encodings = self.tokenizer.pairs(pairs)
         out = np.empty(len(encodings), np.float32)  # [n_pairs]
         for group in by_length([len(e.ids) for e in encodings], BATCH_TOKENS):
             out[group] = self.run(padded([encodings[i] for i in group], self.tokenizer.pad_id))
         if not np.isfinite(out).all():
-            raise InvalidInput("the cross-encoder gave a score that is not finite")
+            raise InvalidInput("expected finite scores, found NaN or infinity; export the model again")
         return out
 
-    def run(self, given: dict[str, Ints]) -> NDArray[np.float32]:  # [batch, length] each -> [batch]
-        """The bare graph."""
-        (scores,) = self._session.run(["scores"], {name: given[name] for name in self._names})
-        found: NDArray[np.float32] = scores
-        return found
+    def run(self, inputs: dict[str, Ints]) -> NDArray[np.float32]:  # [batch, length] each -> [batch]
+        """The output of the graph for inputs by name."""
+        scores: NDArray[np.float32]
+        (scores,) = self._session.run(["scores"], {name: inputs[name] for name in self._names})
+        return scores
 
 
 def _session(model: bytes, options: Any) -> Any:
     try:
         outside = [name for name, _ in external_tensors(model)]
     except ValueError as error:
-        raise InvalidModel(f"model.onnx is no ONNX file: {error}") from error
+        raise InvalidModel(f"expected an ONNX file at model.onnx: {error}") from error
     if outside:
-        raise InvalidModel(f"model.onnx keeps tensors in other files ({outside[0]}); a cross-encoder is one file")
+        raise InvalidModel(f"expected all tensors in model.onnx, found {outside[0]} in another file; export it again")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
@@ -185,15 +169,14 @@ def _session(model: bytes, options: Any) -> Any:
 
 def _settings(folder: Path) -> dict[str, int]:
     try:
-        found = json.loads(_read(folder / SETTINGS))
+        settings = json.loads(_read(folder / SETTINGS))
     except ValueError as error:
-        raise InvalidModel(f"{SETTINGS} is not JSON: {error}") from error
-    keys = {"max_length": 8, "pad_id": 0}  # key -> its least value
-    if not isinstance(found, dict) or set(found) != set(keys) or any(type(v) is not int for v in found.values()):
-        raise InvalidModel(f"{SETTINGS} must hold the integers {', '.join(keys)}, found {found!r:.80}")
-    if any(found[key] < least for key, least in keys.items()):
-        raise InvalidModel(f"{SETTINGS} must hold values of at least {keys}, found {found}")
-    return found
+        raise InvalidModel(f"expected JSON in {SETTINGS}: {error}") from error
+    least = {"max_length": 8, "pad_id": 0}
+    integers = isinstance(settings, dict) and all(type(value) is int for value in settings.values())
+    if not integers or set(settings) != set(least) or any(settings[key] < least[key] for key in least):
+        raise InvalidModel(f"expected integers of at least {least} in {SETTINGS}, found {settings!r:.80}")
+    return dict(settings)
 
 
 def _read(path: Path) -> bytes:

@@ -2,8 +2,8 @@
 
     vectors = normalize(dense_k(... dense_1(backbone(input_ids, attention_mask))))       [batch, length, dim]
 
-The graph takes `input_ids` and `attention_mask`, nothing else: token types are zero in every ColBERT, and positions are
-the backbone's own (RoBERTa counts them from the ids, so over the expansion tokens too).
+The graph takes `input_ids` and `attention_mask` only. Token types are zero in every ColBERT. The backbone computes
+positions itself; RoBERTa counts them from the ids, so expansion tokens have positions too.
 """
 
 import inspect
@@ -15,11 +15,12 @@ from torch import nn
 
 __all__ = ["ColbertModel", "Dense"]
 
-EPSILON = 1e-12  # F.normalize's, as the origins use it
+# The default of F.normalize, which the original packages use.
+EPSILON = 1e-12
 
 
 class Dense(nn.Module):
-    """activation(x W^T + b), plus x itself or its own projection where the layer has a residual."""
+    """activation(x W^T + b), plus x or a projection of x when the layer has a residual."""
 
     def __init__(
         self,
@@ -48,7 +49,8 @@ class ColbertModel(nn.Module):
     def __init__(self, backbone: nn.Module, head: Sequence[Dense]) -> None:
         super().__init__()
         self.backbone, self.head = backbone, nn.Sequential(*head)
-        self._takes = frozenset(inspect.signature(backbone.forward).parameters)
+        self.dim: int = head[-1].weight.shape[0] if head else cast(Any, backbone).config.hidden_size
+        self._parameters_of_forward = frozenset(inspect.signature(backbone.forward).parameters)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return unit rows."""
@@ -57,12 +59,12 @@ class ColbertModel(nn.Module):
     def states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """The transformer's last states [batch, length, hidden]."""
         extra: dict[str, Any] = {}
-        if "token_type_ids" in self._takes:
+        if "token_type_ids" in self._parameters_of_forward:
             extra["token_type_ids"] = torch.zeros_like(input_ids)
-        if "use_cache" in self._takes:
+        if "use_cache" in self._parameters_of_forward:
             extra["use_cache"] = False
-        found = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra)
-        return cast(torch.Tensor, found.last_hidden_state)
+        output = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **extra)
+        return cast(torch.Tensor, output.last_hidden_state)
 
     def project(self, states: torch.Tensor) -> torch.Tensor:
         """States [..., hidden] -> unit rows [..., dim]."""

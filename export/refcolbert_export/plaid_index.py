@@ -1,8 +1,10 @@
-"""Indexes of Stanford's ColBERT: PLAID's layout in `.pt` files, which are pickles and read with weights_only.
+"""Reads indexes of Stanford's ColBERT: PLAID's layout in `.pt` files.
 
-centroids.pt is the centroids [n_centroids, dim], buckets.pt the pair of the buckets' cutoffs and weights, i.codes.pt
-and i.residuals.pt the arrays of chunk i. avg_residual.pt is a statistic and ivf.pid.pt follows from the codes: neither
-is read. Decompression is that of colbert-ai on a CPU, in float32; on a GPU colbert-ai rounds it to float16.
+These files are pickles and are read with weights_only. centroids.pt holds the centroids [n_centroids, dim].
+buckets.pt holds the cutoffs and the weights of the buckets. i.codes.pt and i.residuals.pt hold the arrays of chunk i.
+Two files are not read: avg_residual.pt is a statistic, and ivf.pid.pt follows from the codes.
+
+Vectors are decompressed in float32, as colbert-ai does on a CPU. On a GPU colbert-ai rounds them to float16.
 """
 
 from pathlib import Path
@@ -35,16 +37,17 @@ def open_plaid(folder: Path) -> Plaid:
 
 
 def _load(path: Path) -> Any:
-    """What a file holds, if that is tensors and plain containers of them."""
+    """The tensors in a file, in plain containers. Raises `InvalidInput` for anything else."""
     try:
         with open_regular_file(path) as file:
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever damaged bytes lead it to
+    # torch.load raises errors of many types on damaged bytes
+    except Exception as error:
         raise InvalidInput(f"{path} cannot be read as tensors: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 def _array(tensor: Any, path: Path, kinds: str, ndim: int) -> NDArray[Any]:
-    """A plain tensor whose every element is in the file."""
+    """The tensor as an array. Raises `InvalidInput` unless it is dense and every element is in the file."""
     if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.is_quantized:
         raise InvalidInput(f"{path}: expected a dense tensor, found {type(tensor).__name__}")
     if not tensor.is_contiguous():
@@ -52,5 +55,5 @@ def _array(tensor: Any, path: Path, kinds: str, ndim: int) -> NDArray[Any]:
             f"{path}: expected a contiguous tensor of {ndim} dimensions, found strides {tensor.stride()}"
         )
     tensor = tensor.detach()
-    found = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    return checked_array(np.asarray(found), path, kinds, ndim)
+    array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return checked_array(np.asarray(array), path, kinds, ndim)

@@ -1,20 +1,47 @@
-"""A folder is written beside its place and then put into it."""
+"""Output folders that appear complete or not at all."""
 
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["replace_folder"]
+from refcolbert.errors import ExportError, RefColbertError
+
+__all__ = ["check_free", "new_folder", "replace_folder"]
+
+T = TypeVar("T")
 
 
-def replace_folder(out: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a new folder beside `out`, then put it at `out`; when anything fails what was there stays."""
+def check_free(out: Path, error: type[RefColbertError]) -> None:
+    """Raise `error` when a file, folder or link is at `out`."""
+    if out.exists() or out.is_symlink():
+        raise error(f"expected nothing at {out}, but something is already there; remove it or choose another path")
+
+
+def new_folder(out: Path, write: Callable[[Path], T]) -> T:
+    """As `replace_folder`, but raise `ExportError` when something is at `out`, before and after writing."""
+
+    def write_and_check(folder: Path) -> T:
+        written = write(folder)
+        check_free(out, ExportError)
+        return written
+
+    check_free(out, ExportError)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return replace_folder(out, write_and_check)
+
+
+def replace_folder(out: Path, write: Callable[[Path], T]) -> T:
+    """Let `write` fill a new folder beside `out`, move it to `out`, and return what `write` returned.
+
+    When anything fails, the previous content of `out` stays.
+    """
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     old = staged.with_name(f"{staged.name}.old")
     try:
         staged.chmod(0o755)
-        write(staged)
+        written = write(staged)
         if out.exists():
             out.rename(old)
         staged.rename(out)
@@ -24,3 +51,4 @@ def replace_folder(out: Path, write: Callable[[Path], None]) -> None:
         shutil.rmtree(staged, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+    return written

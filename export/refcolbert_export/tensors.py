@@ -1,7 +1,8 @@
-"""Weights and JSON from a checkpoint folder, and the account of every key in them.
+"""Weights and JSON files of a checkpoint folder, and the account of every key in them.
 
-A tensor or setting that nobody reads is how exports go wrong silently. So what is read here is handed out through an
-`Account`: a key is taken, or is on a list of names known to carry no meaning, or the checkpoint is refused.
+An export goes wrong silently when a tensor or setting is not read. So every reader opens an `Account` per file. Each
+key is taken, or ignored because it is known not to change a vector. If any key is left over, the checkpoint is
+refused.
 """
 
 import json
@@ -21,51 +22,52 @@ SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 
 
 class Account:
-    """The keys of one file; every one must be taken or ignored by name before `close`."""
+    """The keys of one file. Every key must be taken or ignored by name before `close`."""
 
-    def __init__(self, values: dict[str, Any], what: str) -> None:
-        self.values, self.what = dict(values), what
+    def __init__(self, values: dict[str, Any], name: str) -> None:
+        """`name` says in error messages where the values come from."""
+        self.values, self.name = dict(values), name
         self._open = set(values)
 
     def take(self, key: str, default: Any = None) -> Any:
-        """Return the value and mark it as read; `default` when it is absent or null."""
+        """Return the value of `key` and mark it as read. Return `default` when it is absent or null."""
         self._open.discard(key)
         value = self.values.get(key)
         return default if value is None else value
 
     def take_prefix(self, prefix: str) -> dict[str, Any]:
-        """Return and mark all keys under `prefix`, without it."""
+        """Return all values under `prefix`, by the rest of their names, and mark them as read."""
         keys = [key for key in self.values if key.startswith(prefix)]
         return {key.removeprefix(prefix): self.take(key) for key in keys}
 
     def ignore(self, patterns: Iterable[str]) -> None:
-        """Mark every key that one of the regular expressions matches in full."""
+        """Mark every key as read that one of the regular expressions matches in full."""
         self._open = {key for key in self._open if not any(re.fullmatch(p, key) for p in patterns)}
 
     def close(self) -> None:
-        """Raise `UnsupportedCheckpoint` naming the keys that nobody accounted for."""
+        """Raise `UnsupportedCheckpoint` naming the keys that were neither taken nor ignored."""
         if self._open:
             names = ", ".join(sorted(self._open)[:8]) + (", ..." if len(self._open) > 8 else "")
             raise UnsupportedCheckpoint(
-                f"{self.what} holds {len(self._open)} entries that this export does not understand: {names}; "
-                "exporting without them could change the vectors, so it is refused"
+                f"expected only known entries in {self.name}, found {len(self._open)} others: {names}. They could "
+                "change the vectors, so the checkpoint is refused. Remove them if they do not"
             )
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises `UnsupportedCheckpoint` when it is missing or something else."""
-    found = _load_json(path)
-    if not isinstance(found, dict):
-        raise UnsupportedCheckpoint(f"{path.name} must hold one object, found {type(found).__name__}")
-    return found
+    """The JSON object in a file. Raises `UnsupportedCheckpoint` when the file is missing or holds no object."""
+    value = _load_json(path)
+    if not isinstance(value, dict):
+        raise UnsupportedCheckpoint(f"expected a JSON object in {path.name}, found {type(value).__name__}")
+    return value
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
-    """The JSON list of objects in a file. Raises `UnsupportedCheckpoint` when it is missing or something else."""
-    found = _load_json(path)
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
-        raise UnsupportedCheckpoint(f"{path.name} must hold a list of objects")
-    return found
+    """The JSON list of objects in a file. Raises `UnsupportedCheckpoint` when there is no such file or list."""
+    entries = _load_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UnsupportedCheckpoint(f"expected a JSON list of objects in {path.name}, found something else")
+    return entries
 
 
 def _load_json(path: Path) -> Any:
@@ -74,13 +76,13 @@ def _load_json(path: Path) -> Any:
     except FileNotFoundError:
         raise UnsupportedCheckpoint(f"expected the file {path.name} in {path.parent}, found none") from None
     except ValueError as error:
-        raise UnsupportedCheckpoint(f"{path.name} is not JSON: {error}") from error
+        raise UnsupportedCheckpoint(f"expected JSON in {path.name}: {error}") from error
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a folder in float32, safetensors before pickles as transformers has it, shards joined.
+    """All tensors of a folder in float32, shards joined. As in transformers, safetensors files go before pickles.
 
-    Pickles are read with weights_only: a checkpoint cannot run code. Raises `UnsupportedCheckpoint`.
+    Pickles are read with weights_only, so a checkpoint cannot run code. Raises `UnsupportedCheckpoint`.
     """
     for name in (SAFETENSORS, PICKLED):
         if (folder / name).is_file():
@@ -93,7 +95,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def _inside(folder: Path, name: str) -> Path:
     if Path(name).name != name:
-        raise UnsupportedCheckpoint(f"the index of shards names {name!r}; shards must lie in the checkpoint folder")
+        raise UnsupportedCheckpoint(f"expected shards in the checkpoint folder, the index of shards names {name!r}")
     return folder / name
 
 
@@ -101,14 +103,14 @@ def _read_file(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UnsupportedCheckpoint(f"{path.name} cannot be read as tensors: {error}") from error
-    if not isinstance(found, dict) or not all(isinstance(t, torch.Tensor) for t in found.values()):
-        raise UnsupportedCheckpoint(f"{path.name} must hold tensors by name, found something else")
-    return found
+    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+        raise UnsupportedCheckpoint(f"expected tensors by name in {path.name}, found something else")
+    return tensors
 
 
 def _floats(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Half-precision weights in float32: the model computes in float32."""
+    """The tensors with half-precision weights in float32, in which the model computes."""
     return {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}

@@ -35,7 +35,7 @@ def test_a_missing_extra_is_named():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from refcolbert_export import cli\n"
-        "try: cli._torch_side('conversion.colbert')\n"
+        "try: cli.export.main(['nowhere', 'out'], standalone_mode=False)\n"
         "except ImportError as error: sys.exit('refcolbert[export]' not in str(error))\n"
         "sys.exit(2)"
     )

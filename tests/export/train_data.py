@@ -3,27 +3,16 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from refcolbert_export.training.batches import Draw
 from refcolbert_export.training.data import read_examples
 from refcolbert_export.training.loop import train
 from refcolbert_export.training.settings import Settings
 from refcolbert_export.training.start import Head, read_start
 
-WORDS = [
-    "date",
-    "file",
-    "string",
-    "list",
-    "wing",
-    "flow",
-    "heat",
-    "layer",
-    "read",
-    "write",
-    "open",
-    "close",
-    "error",
-    "call",
-]
+SENTENCE = "date file string list wing flow heat layer read write open close error call"
+WORDS = SENTENCE.split()
 SMALL = {"batch": 4, "learning_rate": 1e-3, "head_learning_rate": 1e-2, "losses": {"in-batch": 1.0}, "threads": 1}
 
 
@@ -41,7 +30,7 @@ def records(n=24):
 
 
 def write_jsonl(path, rows):
-    """One line a row; returns the path."""
+    """Write one line per row and return the path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -51,7 +40,22 @@ def examples(folder, n=24):
     return read_examples([write_jsonl(Path(folder) / f"{n}.jsonl", records(n))])
 
 
+def interrupted(train_it, step):
+    """Call a function that trains, and end it with Ctrl-C after `step` steps."""
+    batch = Draw.batch
+
+    def killed(self, number):
+        if number == step:
+            raise KeyboardInterrupt
+        return batch(self, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Draw, "batch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_it()
+
+
 def run(checkpoint, out, data, resume=False, validation=None, **settings):
-    """Train the checkpoint; returns the folder of the result."""
+    """Train the checkpoint and return the folder of the result."""
     chosen = Settings(**{"steps": 6, **SMALL, **settings})
     return train(read_start(checkpoint, Head()), data, out, chosen, resume=resume, validation=validation)

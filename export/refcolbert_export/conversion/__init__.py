@@ -1,8 +1,12 @@
-"""Whole conversions: checkpoint folder in, model folder out, written beside its place, proved, renamed.
+"""Whole conversions: a checkpoint folder becomes a model folder, which appears only after the parity check passed.
 
-colbert        a ColBERT checkpoint -> model folder
-cross_encoder  a cross-encoder checkpoint -> its folder
-next_plaid     a folder of next-plaid's exporter, which holds a graph instead of weights
-card           the README of a model folder
-speed          how fast the result encodes on this machine
+Read in this order:
+
+    colbert        ColBERT checkpoint -> model folder
+    next_plaid     folders of next-plaid's exporter, which hold a graph instead of weights
+    cross_encoder  cross-encoder checkpoint -> model folder
+    card           the README.md of a model folder
+    speed          encoding speed of the result on this machine
+
+It may import the core and every folder beside it except `mining`. The names are not an API.
 """

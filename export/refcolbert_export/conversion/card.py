@@ -20,7 +20,7 @@ A ColBERT model as ONNX: `model.onnx`, `tokenizer.json`, and `encoding.json`, wh
 | query | at most {query_length} tokens, {expansion} |
 | document | at most {document_length} tokens, {skipped} token ids dropped |
 | precision | {variant} |
-| speed where it was exported | {query_ms} ms a query, {document_tokens_per_second} document tokens a second |
+| speed where it was exported | {query_ms} ms per query, {document_tokens_per_second} document tokens per second |
 | content hash | {hash} |
 
 Compared with the checkpoint on {texts} texts and {shapes} shapes (`parity.json`): ids, attention and kept rows equal,
@@ -36,7 +36,7 @@ NOTES = """
 
 
 def model_card(name: str, spec: EncodingSpec, report: dict[str, Any], notes: Sequence[str] = ()) -> str:
-    """Markdown that says what the folder holds, how exactly it follows its checkpoint, and what `notes` warn of."""
+    """The card as Markdown: contents of the folder, agreement with the checkpoint, and warnings from `notes`."""
     attended = "attended" if spec.expansion_attended else "not attended"
     card = CARD.format(
         name=name,

@@ -1,13 +1,12 @@
-"""Folders of next-plaid's exporter: model.onnx, tokenizer.json and onnx_config.json, without the checkpoint's weights.
+"""Reads folders of next-plaid's exporter: model.onnx, tokenizer.json and onnx_config.json, without trained weights.
 
-What that exporter leaves out cannot be found again here, so every import carries `NOTES`, logged and in the model card.
-The conventions are PyLate's, from which such a folder was made: marker inserted at position 1, texts stripped. The
-graph is adapted to ours: token types become zeros inside it, and its one output may have any name.
+That exporter loses settings of the checkpoint. Every import therefore logs `NOTES` and puts them in the model card.
+Such a folder was made from PyLate and follows its rules: the marker is inserted at position 1, and texts are
+stripped. The graph is adapted: token types become zeros inside it, and its one output may have any name.
 """
 
 import logging
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from refcolbert.errors import UnsupportedCheckpoint
 
 from ..graph.to_onnx import scratch_file
 from ..layouts.tokenizers import frame_of_json, plain_tokenizer
+from ..parity.reference import ReferenceTokens
 from ..tensors import Account, read_json
 
 __all__ = ["CONFIG", "LAYOUT", "NextPlaidReference", "Parts", "is_next_plaid", "read_next_plaid"]
@@ -37,25 +37,24 @@ NOTES = (
     "It has no prompts: text that the checkpoint puts before queries or documents is lost.",
 )
 NO_EXPANSION = (
-    "It says do_query_expansion=false, as its exporter writes for every model: where the checkpoint fills queries up "
-    "with [MASK], those vectors are lost. Export the checkpoint itself to have them."
+    "It says do_query_expansion=false, as its exporter writes for every model. If the checkpoint fills queries up with "
+    "[MASK], those vectors are lost. Export the checkpoint itself to keep them."
 )
-FALSE_MASK = "onnx_config.json expands queries with id {id}, which is no special token of tokenizer.json ({token!r})"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 NORM_TOLERANCE = 1e-3
 
-Parts = tuple[ModelProto, EncodingSpec, str, tuple[str, ...]]  # graph, how it encodes, its tokenizer.json, what is lost
+Parts = tuple[ModelProto, EncodingSpec, str, tuple[str, ...]]  # graph, spec, tokenizer.json, notes
 
 
 def is_next_plaid(folder: Path) -> bool:
-    """Whether the folder holds that format and no checkpoint beside it, which would be the better source."""
+    """True when the folder holds this format and no checkpoint, which would be the better source."""
     if any((folder / name).exists() for name in CHECKPOINT_FILES):
         return False
     return (folder / CONFIG).is_file() and (folder / MODEL).is_file()
 
 
 def read_next_plaid(folder: Path) -> Parts:
-    """The adapted graph, the spec, the tokenizer and what this format is known to lose.
+    """The adapted graph, the spec, the tokenizer.json and notes about settings that this format loses.
 
     Raises `UnsupportedCheckpoint` when a setting is unknown or contradicts the tokenizer, or the graph does not fit.
     """
@@ -67,7 +66,7 @@ def read_next_plaid(folder: Path) -> Parts:
         raise UnsupportedCheckpoint(f"tokenizer.json cannot be read: {error}") from error
     spec = _spec(read_json(folder / CONFIG), tokenizer_json)
     graph = _adapted(_load(folder / MODEL), spec.dim)
-    _try(graph, spec)
+    _check_graph(graph, spec)
     notes = NOTES if spec.expansion_id is not None else (NO_EXPANSION, *NOTES)
     for note in notes:
         log.warning("%s: %s", folder.name, note)
@@ -75,40 +74,42 @@ def read_next_plaid(folder: Path) -> Parts:
 
 
 def _spec(raw: dict[str, Any], tokenizer_json: str) -> EncodingSpec:
+    """The spec of onnx_config.json. Raises `UnsupportedCheckpoint` for settings that contradict the tokenizer."""
     config = Account(raw, CONFIG)
-    config.ignore(("model_type|model_name|model_class|uses_token_type_ids",))  # the graph itself says its inputs
-    tokenizer, frame = Tokenizer.from_str(tokenizer_json), frame_of_json(tokenizer_json)
-    prefixes = {}
+    # The graph itself says its inputs.
+    config.ignore(("model_type|model_name|model_class|uses_token_type_ids",))
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    markers = []
     for side in ("query", "document"):
-        marker, found = config.take(f"{side}_prefix", ""), config.take(f"{side}_prefix_id")
-        if marker and (found is None or tokenizer.token_to_id(marker) != found):
+        marker, marker_id = config.take(f"{side}_prefix", ""), config.take(f"{side}_prefix_id")
+        if marker and (marker_id is None or tokenizer.token_to_id(marker) != marker_id):
             raise UnsupportedCheckpoint(
-                f"{CONFIG} says that {side}_prefix {marker!r} has id {found}, "
-                f"tokenizer.json gives it {tokenizer.token_to_id(marker)}"
+                f"{CONFIG} says that {side}_prefix {marker!r} has id {marker_id}, "
+                f"but tokenizer.json gives it {tokenizer.token_to_id(marker)}"
             )
-        prefixes[side] = frame.with_marker(int(found)) if marker else frame.prefix
+        markers.append(int(marker_id) if marker else None)
     mask, expands = config.take("mask_token_id"), bool(config.take("do_query_expansion", False))
     attends = bool(config.take("attend_to_expansion_tokens", False))
     if expands:
         special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-        if mask not in special:  # the exporter writes 103 where there is no mask token
-            raise UnsupportedCheckpoint(FALSE_MASK.format(id=mask, token=tokenizer.id_to_token(int(mask or 0))))
-    words = config.take("skiplist_words", [])
-    ids = [_word_id(tokenizer, word) for word in words]
+        # The exporter writes 103 for tokenizers without a mask token.
+        if mask not in special:
+            raise UnsupportedCheckpoint(
+                f"expected a special token of tokenizer.json as mask_token_id in {CONFIG}, found {mask} "
+                f"({tokenizer.id_to_token(int(mask or 0))!r})"
+            )
+    ids = [_word_id(tokenizer, word) for word in config.take("skiplist_words", [])]
     values = {key: config.take(key) for key in ("embedding_dim", "query_length", "document_length", "pad_token_id")}
     missing = sorted(key for key, value in values.items() if type(value) is not int)
     if missing:
-        raise UnsupportedCheckpoint(f"{CONFIG} must hold integers for {', '.join(missing)}, found {values}")
+        raise UnsupportedCheckpoint(f"expected integers for {', '.join(missing)} in {CONFIG}, found {values}")
     lowercase = bool(config.take("do_lower_case", False))
     config.close()
     return EncodingSpec(
         dim=values["embedding_dim"],
         query_length=values["query_length"],
         document_length=values["document_length"],
-        query_prefix_ids=prefixes["query"],
-        query_suffix_ids=frame.suffix,
-        document_prefix_ids=prefixes["document"],
-        document_suffix_ids=frame.suffix,
+        **frame_of_json(tokenizer_json).with_markers(*markers),
         pad_id=values["pad_token_id"],
         expansion_id=int(mask) if expands else None,
         expansion_attended=expands and attends,
@@ -119,34 +120,37 @@ def _spec(raw: dict[str, Any], tokenizer_json: str) -> EncodingSpec:
 
 
 def _word_id(tokenizer: Tokenizer, word: str) -> int:
-    """PyLate's rule: the word's own id, the unknown token's when it has none."""
-    found = tokenizer.token_to_id(word)
-    if found is None:
+    """The id of a word, or of the unknown token, as PyLate does. Raises `UnsupportedCheckpoint` without either."""
+    token_id = tokenizer.token_to_id(word)
+    if token_id is None:
         unknown = getattr(tokenizer.model, "unk_token", None)
-        found = None if unknown is None else tokenizer.token_to_id(unknown)
-    if found is None:
-        raise UnsupportedCheckpoint(f"skiplist word {word!r} is no token, and there is no unknown token")
-    return int(found)
+        token_id = None if unknown is None else tokenizer.token_to_id(unknown)
+    if token_id is None:
+        raise UnsupportedCheckpoint(
+            f"expected the skiplist word {word!r} or an unknown token in the vocabulary, found neither"
+        )
+    return int(token_id)
 
 
 def _load(path: Path) -> ModelProto:
     try:
-        return onnx.load(path)  # weights in files beside it are read in
+        return onnx.load(path)
     except Exception as error:
         raise UnsupportedCheckpoint(f"{path.name} cannot be read as ONNX: {error}") from error
 
 
 def _adapted(proto: ModelProto, dim: int) -> ModelProto:
-    """The graph with our two inputs and one output of `dim` columns. Raises `UnsupportedCheckpoint`."""
+    """The graph with ids and attention as inputs and one output of `dim` columns. Raises `UnsupportedCheckpoint`."""
     graph = proto.graph
     stored = {t.name for t in graph.initializer}
     inputs = {i.name: i for i in graph.input if i.name not in stored}
     if not set(INPUTS[:2]) <= set(inputs) <= set(INPUTS) or len(graph.output) != 1:
         raise UnsupportedCheckpoint(
-            f"the graph must take {', '.join(INPUTS[:2])} and perhaps {INPUTS[2]} and give one output, "
+            f"the graph must take {', '.join(INPUTS[:2])} and perhaps {INPUTS[2]}, and have one output, "
             f"found {', '.join(inputs)} -> {', '.join(o.name for o in graph.output)}"
         )
-    if types := inputs.pop(INPUTS[2], None):  # zero in every ColBERT: made from the shape of the ids
+    # Token types are zero in every ColBERT. The graph makes them from the shape of the ids.
+    if types := inputs.pop(INPUTS[2], None):
         graph.input.remove(types)
         zero = helper.make_tensor("refcolbert_zero", onnx.TensorProto.INT64, [1], [0])
         graph.node.insert(0, helper.make_node("Shape", [INPUTS[0]], ["refcolbert_shape"]))
@@ -158,36 +162,27 @@ def _adapted(proto: ModelProto, dim: int) -> ModelProto:
     return proto
 
 
-def _try(graph: ModelProto, spec: EncodingSpec) -> None:
-    """Run the longest text there may be. Raises `UnsupportedCheckpoint` unless unit float32 rows come out."""
+def _check_graph(graph: ModelProto, spec: EncodingSpec) -> None:
+    """Run a text of the greatest length. Raises `UnsupportedCheckpoint` unless the output is unit float32 rows."""
     length = max(spec.query_length, spec.document_length)
     ids = np.full((1, length), spec.document_prefix_ids[0] if spec.document_prefix_ids else 0)  # [1, length]
     try:
         with tempfile.TemporaryDirectory() as scratch:
             path = scratch_file(graph, Path(scratch))
             session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        (found,) = session.run(None, {INPUTS[0]: ids, INPUTS[1]: np.ones_like(ids)})
+        (rows,) = session.run(None, {INPUTS[0]: ids, INPUTS[1]: np.ones_like(ids)})
     except Exception as error:
-        raise UnsupportedCheckpoint(f"the graph cannot run a text of {length} tokens: {error}") from error
-    if found.dtype != np.float32 or found.shape != (1, length, spec.dim):
+        raise UnsupportedCheckpoint(f"expected a graph that runs a text of {length} tokens: {error}") from error
+    if rows.dtype != np.float32 or rows.shape != (1, length, spec.dim):
         raise UnsupportedCheckpoint(
-            f"expected float32 vectors {(1, length, spec.dim)}, the graph gives {found.dtype} {found.shape}"
+            f"expected float32 vectors {(1, length, spec.dim)}, the graph gives {rows.dtype} {rows.shape}"
         )
-    if not (np.abs(np.linalg.norm(found, axis=2) - 1) < NORM_TOLERANCE).all():
+    if not (np.abs(np.linalg.norm(rows, axis=2) - 1) < NORM_TOLERANCE).all():
         raise UnsupportedCheckpoint("expected rows of norm 1; the graph does not normalize")
 
 
-@dataclass(frozen=True, slots=True)
-class Framed:
-    """One text as the folder's model is fed."""
-
-    ids: NDArray[np.int64]  # [n]
-    attention: NDArray[np.int64]  # [n]
-    keep: NDArray[np.bool_]  # [n]
-
-
 class NextPlaidReference:
-    """The folder by a second path: the tokenizer's own truncation and padding, its own graph as it is."""
+    """The second path: the tokenizer's own truncation and padding, and the folder's graph unchanged."""
 
     def __init__(self, folder: Path) -> None:
         self.config = read_json(folder / CONFIG)
@@ -201,28 +196,28 @@ class NextPlaidReference:
         markers = [self.config.get(f"{side}_prefix") for side in ("query", "document")]
         return [m for m in markers if m] + self.skipped
 
-    def query(self, text: str) -> Framed:
-        """Marker after the first token; with expansion filled up and every row kept."""
+    def query(self, text: str) -> ReferenceTokens:
+        """Marker after the first token. With expansion the query is filled and every row kept."""
         ids = self._framed(text, "query")
         fill = self.config["query_length"] - len(ids) if self.config.get("do_query_expansion") else 0
         attended = int(bool(self.config.get("attend_to_expansion_tokens")))
         attention = np.array([1] * len(ids) + [attended] * fill, np.int64)
         padded = np.array(ids + [self.config.get("mask_token_id")] * fill, np.int64)
-        return Framed(padded, attention, np.ones(len(padded), np.bool_))
+        return ReferenceTokens(padded, attention, np.ones(len(padded), np.bool_))
 
-    def document(self, text: str) -> Framed:
-        """Natural length; rows of skiplist words do not count."""
+    def document(self, text: str) -> ReferenceTokens:
+        """Natural length. Rows of skiplist words are dropped."""
         ids = np.array(self._framed(text, "document"), np.int64)
         unknown = getattr(self.tokenizer.model, "unk_token", None)
         tokens = [w if self.tokenizer.token_to_id(w) is not None else unknown for w in self.skipped]
         dropped = np.array([self.tokenizer.token_to_id(t) for t in tokens if t is not None], np.int64)
-        return Framed(ids, np.ones(len(ids), np.int64), ~np.isin(ids, dropped))
+        return ReferenceTokens(ids, np.ones(len(ids), np.int64), ~np.isin(ids, dropped))
 
     def vectors(self, ids: NDArray[np.int64], attention: NDArray[np.int64]) -> NDArray[np.float32]:
         """[batch, length] twice -> [batch, length, dim]."""
-        given = {INPUTS[0]: ids, INPUTS[1]: attention, INPUTS[2]: np.zeros_like(ids)}
-        (found,) = self.session.run(None, {i.name: given[i.name] for i in self.session.get_inputs()})
-        return np.asarray(found, np.float32)
+        inputs = {INPUTS[0]: ids, INPUTS[1]: attention, INPUTS[2]: np.zeros_like(ids)}
+        (rows,) = self.session.run(None, {node.name: inputs[node.name] for node in self.session.get_inputs()})
+        return np.asarray(rows, np.float32)
 
     def _framed(self, text: str, side: str) -> list[int]:
         marker = self.config.get(f"{side}_prefix")

@@ -1,4 +1,4 @@
-"""How fast an exported model encodes here: one query, and a batch of documents."""
+"""Measures how fast an exported model encodes on this machine: one query, and a batch of documents."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ DOCUMENTS = 8
 
 
 def measure_speed(folder: Path) -> dict[str, Any]:
-    """Median milliseconds of one query, and tokens per second of documents of about 130 tokens."""
+    """Median milliseconds per query, and tokens per second for documents of about 130 tokens."""
     encoder = Encoder(folder)
     texts = [" ".join(f"item {i + j * 31} of the list" for i in range(20)) for j in range(DOCUMENTS)]
     tokens = sum(len(t.ids) for t in encoder.tokenizer.documents(texts))

@@ -1,6 +1,10 @@
-"""A torch model -> an ONNX file.
+"""Writes a torch model as an ONNX file.
 
-to_onnx   the graph
-variants  smaller storage and int8 arithmetic
-gptq      int8 weights rounded together, which loses less than rounding each alone
+Read in this order:
+
+    to_onnx   torch model -> ONNX graph -> model.onnx, with large weights in a second file
+    variants  float16 and int8 storage, int8 arithmetic
+    gptq      rounding of int8 weights that makes up for its own errors
+
+It may import the core, `model` and `parity`. The names are not an API.
 """

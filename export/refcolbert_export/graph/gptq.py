@@ -1,9 +1,11 @@
-"""Weights rounded to int8 so that what they compute changes least, and not each to its nearest value.
+"""Rounds weights to int8 so that the products of a layer change least.
 
-Follows GPTQ (Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers",
-section 3): inputs are rounded one after the other, and what each rounding loses is made up by the inputs that follow,
-as the second moment of the activations says. The moments come from Python's own docstrings and from texts that repeat
-themselves, the gate's own among them: on those small errors grow most. Each of the three kinds weighs the same.
+Follows GPTQ (Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+Transformers", section 3). The weights of one input after another are rounded. The weights of the following inputs are
+changed to make up for each rounding error. The second moment of the activations says by how much.
+
+The moments are measured on three kinds of texts with equal weight: docstrings of the standard library, texts that
+repeat themselves, and long texts of the parity check. Small errors grow most on repetitive texts.
 """
 
 import tempfile
@@ -28,24 +30,27 @@ __all__ = ["constant_products", "moments", "nearest", "rounded", "samples"]
 Stored = tuple[NDArray[np.int8], NDArray[np.float16]]  # [in / block, block, out], [in / block, 1, out]
 Moments = dict[str, Floats]  # name of a product's input -> [in, in]
 
-DOCSTRINGS, LONGEST = 96, 512  # texts, tokens of each
+MAX_DOCSTRINGS, MAX_TOKENS = 96, 512
 REPEATED = (
     "the file is read . ",
     "a date , time zone and calendar ",
     "server closes every open connection after the timeout ; ",
     "x y ",
 )
-LONG = ("long", "long word", "long repetition", "long without spaces")  # of the gate's texts
+LONG = ("long", "long word", "long repetition", "long without spaces")
 TINY = 1e-12
-DAMPING = 0.01  # of the mean squared activation, added to all: keeps directions that the sample lacks from drifting
+# Share of the mean squared activation that is added to the diagonal. Without it, weights in directions that the sample
+# lacks would drift.
+DAMPING = 0.01
 
 
 def samples(spec: EncodingSpec, tokenizer_json: str) -> list[list[Tokens]]:
-    """What the moments are measured on: texts of each kind, as queries and documents."""
+    """The texts of each kind on which moments are measured, as queries and as documents."""
     tokenizer = TextTokenizer(tokenizer_json, spec)
-    found = standard_library_docstrings()
-    texts = [document.text or "" for document in found[:: max(len(found) // DOCSTRINGS, 1)][:DOCSTRINGS]]
-    kinds = (texts, [text * LONGEST for text in REPEATED], [FIXED[name] for name in LONG])
+    docstrings = standard_library_docstrings()
+    chosen = docstrings[:: max(len(docstrings) // MAX_DOCSTRINGS, 1)][:MAX_DOCSTRINGS]
+    texts = [document.text or "" for document in chosen]
+    kinds = (texts, [text * MAX_TOKENS for text in REPEATED], [FIXED[name] for name in LONG])
     return [[*tokenizer.documents(kind), *tokenizer.queries(kind)] for kind in kinds]
 
 
@@ -56,7 +61,7 @@ def constant_products(graph: ModelProto) -> list[NodeProto]:
 
 
 def moments(graph: ModelProto, kinds: Iterable[Sequence[Tokens]]) -> Moments:
-    """Second moment of each product's input; every kind of text adds one of mean diagonal 1."""
+    """Second moment of the input of each product. Every kind of text adds a moment whose mean diagonal is 1."""
     names = list(dict.fromkeys(node.input[0] for node in constant_products(graph)))
     watched = ModelProto()
     watched.CopyFrom(graph)
@@ -76,16 +81,16 @@ def _sums(session: onnxruntime.InferenceSession, names: list[str], sample: Itera
     """The sum of x x^T over the tokens of a sample."""
     out: Moments = {}
     for tokens in sample:
-        ids, attention = tokens.ids[None, :LONGEST], tokens.attention[None, :LONGEST].astype(np.int64)  # [1, n]
-        found = session.run(names, {"input_ids": ids, "attention_mask": attention})
-        for name, value in zip(names, found, strict=True):
+        ids, attention = tokens.ids[None, :MAX_TOKENS], tokens.attention[None, :MAX_TOKENS].astype(np.int64)  # [1, n]
+        activations = session.run(names, {"input_ids": ids, "attention_mask": attention})
+        for name, value in zip(names, activations, strict=True):
             x = value.reshape(-1, value.shape[-1])  # [n, in]
             out[name] = out.get(name, np.float32(0)) + x.T @ x
     return out
 
 
 def nearest(weight: Floats, block: int) -> Stored:  # [in, out]
-    """Every value rounded by itself."""
+    """The weights, each rounded to its nearest value."""
     blocks = weight.reshape(-1, block, weight.shape[1])
     scale = _scale(blocks)
     stored: NDArray[np.int8] = np.clip(np.rint(blocks / scale.astype(np.float32)), -127, 127).astype(np.int8)
@@ -93,9 +98,10 @@ def nearest(weight: Floats, block: int) -> Stored:  # [in, out]
 
 
 def rounded(weight: Floats, moment: Floats, block: int) -> Stored:  # [in, out], [in, in]
-    """The weights rounded so that products with inputs of that second moment change least."""
-    left = weight.astype(np.float64)  # [in, out] what is still to be rounded, with the losses so far made up
-    factor = _factor(moment)  # [in, in] upper triangular
+    """The weights, rounded so that products with inputs of this second moment change least."""
+    # The rows still to be rounded, changed to make up for the errors of the rows before them.
+    left = weight.astype(np.float64)  # [in, out]
+    factor = _factor(moment)  # [in, in]
     stored, scales = [], []
     for start in range(0, len(left), block):
         here = slice(start, start + block)
@@ -114,7 +120,7 @@ def rounded(weight: Floats, moment: Floats, block: int) -> Stored:  # [in, out],
 
 
 def _factor(moment: Floats) -> NDArray[np.float64]:
-    """Upper Cholesky factor of the inverse of the damped moment."""
+    """Upper triangular Cholesky factor of the inverse of the damped moment."""
     damped = moment.astype(np.float64)
     damped[np.diag_indices_from(damped)] += max(DAMPING * float(np.trace(damped)) / len(damped), TINY)
     out: NDArray[np.float64] = np.linalg.cholesky(np.linalg.inv(damped)).T
@@ -122,7 +128,7 @@ def _factor(moment: Floats) -> NDArray[np.float64]:
 
 
 def _scale(blocks: Floats) -> NDArray[np.float16]:  # [n, block, out] -> [n, 1, out]
-    """What the largest value of a block needs to fit into -127 ... 127; 1 for a block of zeros."""
+    """The scale that brings the largest value of each block to 127; 1 for a block of zeros."""
     largest = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(127)
     scale: NDArray[np.float16] = np.where(largest > np.finfo(np.float16).tiny, largest, 1).astype(np.float16)
     return scale

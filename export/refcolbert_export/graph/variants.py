@@ -2,13 +2,13 @@
 
     float32        as exported
     float16        weights stored in half precision, computed in float32: half the size
-    int8           weights stored as int8, a float16 scale for every 32, computed in float32: about a quarter
-    dynamic-int8   matrix products in int8 arithmetic, activations quantized as they come: faster, and less exact
+    int8           weights stored as int8 with a float16 scale per 32 values, computed in float32: a quarter of the size
+    dynamic-int8   matrix products in int8 arithmetic, activations quantized at run time: faster, less exact
 
-Storage is written as Cast (times scale) in front of the product. ONNX Runtime folds that into an ordinary float32
-weight when it loads the model; a DequantizeLinear it would turn into another kernel with a larger error. Token
+A stored weight is a Cast, times its scale, in front of the product. ONNX Runtime folds that into an ordinary float32
+weight when it loads the model. It would turn a DequantizeLinear into another kernel with a larger error. Token
 embeddings stay small in memory too: rows are gathered first and scaled then. Weights of products are rounded together
-(`rounding`): each rounded to its nearest value, MiniLM's smallest cosine is 0.983 on a text that repeats one sentence.
+(`gptq`). Rounded to its nearest value each, MiniLM's smallest cosine is 0.983 on a text that repeats one sentence.
 """
 
 import logging
@@ -34,20 +34,22 @@ __all__ = ["VARIANTS", "Samples", "Variant"]
 
 Samples = Sequence[Sequence[Tokens]]  # texts of several kinds
 
-LEAST_VALUES = 256  # smaller weights are not worth a node
-BLOCK = 32  # values that share a scale
+# Smaller weights are not worth a node.
+MIN_VALUES = 256
+# Values that share a scale.
+BLOCK = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """How to make a variant from the float32 graph, which is used up, and what it may lose."""
+    """How to make a variant from the float32 graph, which is changed, and how far its vectors may differ."""
 
     make: Callable[[ModelProto, Samples], ModelProto]
     tolerance: Tolerance
 
 
 def store_float16(graph: ModelProto, _: Samples = ()) -> ModelProto:
-    """Weights as float16 behind a Cast."""
+    """Store weights as float16 behind a Cast."""
     for name, weight in _weights(graph):
         half = weight.astype(np.float16)
         if np.isfinite(half).all():
@@ -56,7 +58,7 @@ def store_float16(graph: ModelProto, _: Samples = ()) -> ModelProto:
 
 
 def store_int8(graph: ModelProto, samples: Samples) -> ModelProto:
-    """Weights of matrix products and token embeddings as int8, position tables as float16, small ones as they are."""
+    """Store weights of products and token embeddings as int8, position tables as float16. Small weights stay."""
     measured = moments(graph, samples)
     inputs = {node.input[1]: node.input[0] for node in constant_products(graph)}
     for name, weight in _weights(graph):
@@ -66,40 +68,43 @@ def store_int8(graph: ModelProto, samples: Samples) -> ModelProto:
         elif len(users) == 1 and users[0].op_type == "Gather" and users[0].input[0] == name:
             if users[0].input[1] == "input_ids":
                 _store_rows(graph, name, weight, users[0])
-            else:  # positions: nothing else tells the tokens of a repetitive text apart
+            else:
+                # Positions are all that tells the tokens of a repetitive text apart, so they keep more bits.
                 _replace(graph, name, f"{name}_float16", weight.astype(np.float16), [_cast(f"{name}_float16", name)])
     return graph
 
 
 def compute_int8(graph: ModelProto, samples: Samples) -> ModelProto:
-    """Matrix products with constant weights in int8, but those that contract; what is left is stored as int8.
+    """Compute matrix products with constant weights in int8, except contracting ones. Store the other weights as int8.
 
-    A product that contracts (the second of a feed-forward layer, the head) sums over the widest activations, where few
-    outliers set the scale for all. Leaving these in float32 takes MiniLM's smallest cosine on 168 documents from 0.86
+    A contracting product (the second of a feed-forward layer, the head) sums over the widest activations, where few
+    outliers set the scale for all. In float32 these products take MiniLM's smallest cosine on 168 documents from 0.86
     to 0.97, at about the same speed.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # takes a second to import, and few need it
+    # This import takes a second, and few exports need it.
+    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     wide = {name for name, weight in _weights(graph) if weight.shape[0] > weight.shape[1]}
     contracting = [node.name for node in graph.graph.node if node.op_type == "MatMul" and node.input[1] in wide]
     with tempfile.TemporaryDirectory() as folder, _without_advice():
-        given, made = scratch_file(graph, Path(folder)), Path(folder) / "int8.onnx"
+        quantized = Path(folder) / "int8.onnx"
         quantize_dynamic(
-            given,
-            made,
+            scratch_file(graph, Path(folder)),
+            quantized,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
-            reduce_range=True,  # 7 bits: without VNNI two products of 8 bits overflow the 16-bit sum
+            # 7 bits: on CPUs without VNNI two products of 8 bits overflow the 16-bit sum
+            reduce_range=True,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=contracting,
             extra_options={"MatMulConstBOnly": True},
         )
-        return store_int8(onnx.load(made), samples)
+        return store_int8(onnx.load(quantized), samples)
 
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Keep the quantizer from advising, through the root logger, a pre-processing that changes no product here."""
+    """Suppress the quantizer's advice in the root logger to pre-process the graph, which changes no product here."""
     root = logging.getLogger()
     root.addFilter(_is_no_advice)
     try:
@@ -121,8 +126,8 @@ VARIANTS = {
 
 
 def _weights(graph: ModelProto) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """The float32 matrices of the graph that are large enough, one after the other: together they may be gigabytes."""
-    large = (t for t in graph.graph.initializer if len(t.dims) == 2 and math.prod(t.dims) >= LEAST_VALUES)
+    """The large float32 matrices of the graph, one at a time: together they may be gigabytes."""
+    large = (t for t in graph.graph.initializer if len(t.dims) == 2 and math.prod(t.dims) >= MIN_VALUES)
     for name in [t.name for t in large if t.data_type == onnx.TensorProto.FLOAT]:
         yield name, numpy_helper.to_array(next(t for t in graph.graph.initializer if t.name == name))
 
@@ -133,6 +138,7 @@ def _store_columns(
     weight: NDArray[np.float32],  # [in, out]
     moment: NDArray[np.float32],  # [in, in]
 ) -> None:
+    """Store the weight of a product as int8. Each column has one scale per BLOCK rows."""
     rows, columns = weight.shape
     stored, scale = rounded(weight, moment, math.gcd(rows, BLOCK))
     _add(proto, f"{name}_scale", scale)
@@ -147,14 +153,19 @@ def _store_columns(
 
 
 def _store_rows(
-    proto: ModelProto, name: str, weight: NDArray[np.float32], gather: NodeProto
-) -> None:  # [rows, columns]
+    proto: ModelProto,
+    name: str,
+    weight: NDArray[np.float32],  # [rows, columns]
+    gather: NodeProto,
+) -> None:
+    """Store token embeddings as int8, each row with one scale per BLOCK columns. Gather rows before they are scaled."""
     columns = weight.shape[1]
     block = math.gcd(columns, BLOCK)
     by_column, scales = nearest(np.ascontiguousarray(weight.T), block)  # [columns / block, block or 1, rows]
     stored, scale = by_column.transpose(2, 0, 1), scales.transpose(2, 0, 1)  # [rows, columns / block, block or 1]
     _add(proto, f"{name}_scale", scale)
-    _add(proto, f"{name}_shape", np.array([0, 0, columns]))  # 0 keeps batch and length
+    # 0 keeps batch and length
+    _add(proto, f"{name}_shape", np.array([0, 0, columns]))
     ids, out = gather.input[1], gather.output[0]
     nodes = [
         helper.make_node("Gather", [f"{name}_int8", ids], [f"{name}_rows"]),
@@ -169,8 +180,8 @@ def _store_rows(
     _replace(proto, name, f"{name}_int8", stored, nodes, position)
 
 
-def _cast(given: str, out: str) -> NodeProto:
-    return helper.make_node("Cast", [given], [out], to=onnx.TensorProto.FLOAT)
+def _cast(source: str, out: str) -> NodeProto:
+    return helper.make_node("Cast", [source], [out], to=onnx.TensorProto.FLOAT)
 
 
 def _add(proto: ModelProto, name: str, array: NDArray[np.generic]) -> None:
@@ -180,7 +191,7 @@ def _add(proto: ModelProto, name: str, array: NDArray[np.generic]) -> None:
 def _replace(
     proto: ModelProto, name: str, stored: str, array: NDArray[np.generic], nodes: list[NodeProto], position: int = 0
 ) -> None:
-    """Put `array` in the place of the initializer `name`, and the nodes that restore it where it is needed."""
+    """Replace the initializer `name` by `array`, and insert the nodes that restore it."""
     old = next(t for t in proto.graph.initializer if t.name == name)
     old.CopyFrom(numpy_helper.from_array(np.asarray(array), stored))
     for offset, node in enumerate(nodes):

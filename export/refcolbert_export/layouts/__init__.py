@@ -1,12 +1,16 @@
-"""Checkpoint layouts: one reader per layout, each accounting for every tensor and every setting.
+"""Checkpoint layouts: one reader per layout. Each reader accounts for every tensor and every setting.
 
-checkpoints            which layout a folder has, and what every reader returns
-stanford               Stanford ColBERT (HF_ColBERT)
-pylate                 PyLate
-multivector            Sentence-Transformers' MultiVectorEncoder
-xtr                    XTR
-sentence_transformers  modules.json and Dense folders, which the last three share
-tokenizers             the special tokens that a tokenizer puts around a text
-backbones              the transformer, built from config.json and filled tensor by tensor
-overrides              settings that the user wants otherwise than the checkpoint has them
+Read in this order:
+
+    checkpoints            finds the layout of a folder and reads it
+    stanford               Stanford ColBERT (HF_ColBERT)
+    sentence_transformers  modules.json and Dense folders, which the next three share
+    pylate                 PyLate
+    multivector            Sentence-Transformers' MultiVectorEncoder
+    xtr                    XTR
+    backbones              the transformer, built from config.json and filled tensor by tensor
+    tokenizers             the special tokens that a tokenizer puts around a text
+    overrides              settings with which the user replaces the checkpoint's
+
+It may import the core, `model` and `tensors`. The names are not an API.
 """

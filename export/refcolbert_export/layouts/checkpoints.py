@@ -1,6 +1,6 @@
-"""Which layout a checkpoint folder has. One reader per layout, all yielding the same `Checkpoint`.
+"""Finds the layout of a checkpoint folder and reads it with the reader of that layout. All give a `Checkpoint`.
 
-Nothing after this module knows a layout's name but `reference`, which must not share code with the readers.
+Later steps do not depend on the layout, except `parity.origins`, which must not share code with the readers.
 """
 
 import logging
@@ -49,7 +49,7 @@ class Checkpoint:
     tokenizer_json: str
 
 
-# In this order: a folder with modules.json may carry an artifact.metadata from before, and the newer file decides.
+# The order matters: a folder with modules.json may hold an older artifact.metadata, and the newer file decides.
 LAYOUTS = (
     Layout("multivector", is_multivector, read_multivector),
     Layout("pylate", is_pylate, read_pylate),
@@ -61,12 +61,12 @@ LAYOUTS = (
 def layout_of(folder: Path) -> Layout:
     """The first layout that recognizes the folder. Raises `UnsupportedCheckpoint`."""
     if not folder.is_dir():
-        raise UnsupportedCheckpoint(f"expected a checkpoint folder, found nothing at {folder}")
+        raise UnsupportedCheckpoint(f"expected a checkpoint folder at {folder}, found none")
     for layout in LAYOUTS:
         if layout.recognizes(folder):
             return layout
     raise UnsupportedCheckpoint(
-        f"{folder} has none of the known layouts ({', '.join(layout.name for layout in LAYOUTS)}, next-plaid); "
+        f"expected one of the layouts {', '.join(layout.name for layout in LAYOUTS)}, next-plaid at {folder}; "
         f"it holds {', '.join(sorted(p.name for p in folder.iterdir())[:12]) or 'nothing'}"
     )
 
@@ -89,37 +89,37 @@ def _with_longer_queries(spec: EncodingSpec, query_length: int | None) -> Encodi
     filled = spec.expansion_length or spec.query_length
     if spec.expansion_id is None or query_length < filled:
         raise UnsupportedCheckpoint(
-            f"a query length of {query_length} was asked for; it can be raised, from {filled}, where the checkpoint "
-            "fills short queries up; otherwise set it in the checkpoint's own settings"
+            f"expected a query length above {filled} for a checkpoint that fills short queries, found {query_length}; "
+            "otherwise set it in the checkpoint's own settings"
         )
     return replace(spec, query_length=query_length, expansion_length=filled)
 
 
 def _check_vocabulary(model: ColbertModel, tokenizer_json: str) -> None:
-    """Refuse a tokenizer whose ids the model does not know: it would fail at the first text that has one."""
+    """Raise `UnsupportedCheckpoint` for token ids outside the model's vocabulary: texts with them would fail."""
     config: Any = model.backbone.config
     tokens = Tokenizer.from_str(tokenizer_json).get_vocab(with_added_tokens=True)
     if max(tokens.values()) >= config.vocab_size:
         token = max(tokens, key=lambda t: tokens[t])
         raise UnsupportedCheckpoint(
-            f"the token {token!r} has id {tokens[token]}, but the model knows {config.vocab_size} ids; "
-            "was the checkpoint saved before its markers were added?"
+            f"expected token ids below {config.vocab_size}, the model's vocabulary, found {tokens[token]}, {token!r}; "
+            "perhaps the checkpoint was saved before its markers were added"
         )
 
 
 def _within_positions(model: ColbertModel, spec: EncodingSpec) -> EncodingSpec:
-    """The spec with texts cut where the model's positions end; there the origins fail with an index error.
+    """The spec with texts cut at the model's last position. The original packages fail there with an index error.
 
-    Raises `UnsupportedCheckpoint` when every query is longer than that, because it is always filled up.
+    Raises `UnsupportedCheckpoint` when every query is longer, because queries are always filled.
     """
     positions = longest_input(model.backbone.config)
     if positions is None:
         return spec
     if spec.expansion_id is not None and (spec.expansion_length or spec.query_length) > positions:
         raise UnsupportedCheckpoint(
-            f"queries are filled up to {spec.query_length}, the model has {positions} positions"
+            f"expected a query length of at most the model's {positions} positions, found {spec.query_length}"
         )
     query, document = min(spec.query_length, positions), min(spec.document_length, positions)
     if document < spec.document_length or query < spec.query_length:
-        log.warning("texts are cut at the model's %d positions, the checkpoint says more", positions)
+        log.warning("texts are cut at the model's %d positions; the checkpoint allows more", positions)
     return replace(spec, query_length=query, document_length=document)

@@ -1,4 +1,4 @@
-"""What a user wants otherwise than the checkpoint says. Both paths through a checkpoint follow it."""
+"""Settings with which the user replaces the checkpoint's. The export and the parity reference both follow them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ __all__ = ["Choices"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """Both are left to the checkpoint unless given."""
+    """Without a value the checkpoint's own setting holds."""
 
     prompts: Mapping[str, str] = field(default_factory=dict)  # side ("query", "document") -> name of its prompt
-    query_length: int | None = None  # where queries are cut; short ones are filled up to the checkpoint's length
+    query_length: int | None = None  # where queries are cut; short ones are filled to the checkpoint's length

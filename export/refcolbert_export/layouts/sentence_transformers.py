@@ -1,6 +1,7 @@
 """The folder format of sentence-transformers: modules.json, numbered Dense folders, prompts.
 
-PyLate and Sentence-Transformers' MultiVectorEncoder both save it; what they mean by it differs and is theirs to say.
+PyLate and Sentence-Transformers' MultiVectorEncoder both save it. They differ in what its settings mean, so their
+readers interpret them.
 """
 
 import importlib
@@ -12,12 +13,14 @@ from torch import nn
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-from ..model import Dense
+from ..model import ColbertModel, Dense
 from ..tensors import Account, read_json, read_json_list, read_tensors
+from .backbones import read_backbone
 
-__all__ = ["CONFIG", "Module", "as_texts", "check_head", "named_prompt", "read_dense", "read_modules", "read_settings"]
+__all__ = ["CONFIG", "INERT", "Module", "as_texts", "named_prompt", "read_model", "read_modules", "read_settings"]
 
 CONFIG = "config_sentence_transformers.json"
+INERT = ("model_type|similarity_fn_name|__version__|truncate_dim|_.*",)
 TRANSFORMER_SETTINGS = (
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -38,32 +41,46 @@ class Module:
 
 
 def read_modules(folder: Path) -> list[Module]:
-    """The modules in their order. Raises `UnsupportedCheckpoint` unless a Transformer in some folder comes first."""
+    """The modules in order. Raises `UnsupportedCheckpoint` unless the first and no other is a Transformer."""
     entries = read_json_list(folder / "modules.json")
     modules = [Module(str(e["type"]).rsplit(".", 1)[-1], _subfolder(folder, str(e["path"]))) for e in entries]
     kinds = [module.kind for module in modules]
     if kinds[:1] != ["Transformer"] or "Transformer" in kinds[1:]:
-        raise UnsupportedCheckpoint(f"modules.json must start with its one Transformer, found {kinds}")
+        raise UnsupportedCheckpoint(f"expected one Transformer in modules.json, in first place, found {kinds}")
     return modules
 
 
 def read_settings(transformer: Path) -> dict[str, Any]:
-    """The Transformer's own settings file (sentence_bert_config.json or an older name of it), {} when there is none."""
+    """The Transformer's own settings (sentence_bert_config.json or its older names); {} without such a file."""
     for name in TRANSFORMER_SETTINGS:
         if (transformer / name).is_file():
             return read_json(transformer / name)
     return {}
 
 
+def read_model(modules: list[Module], default_activation: str | None, trust_remote_code: bool) -> ColbertModel:
+    """The Transformer, which comes first, and all Dense layers. Raises `UnsupportedCheckpoint` when two do not fit."""
+    backbone: Any = read_backbone(modules[0].folder, trust_remote_code)
+    head = [read_dense(module.folder, default_activation) for module in modules if module.kind == "Dense"]
+    columns = backbone.config.hidden_size
+    for layer in head:
+        if layer.weight.shape[1] != columns:
+            raise UnsupportedCheckpoint(f"expected a Dense of {columns} columns, found one of {layer.weight.shape[1]}")
+        columns = layer.weight.shape[0]
+    return ColbertModel(backbone, head)
+
+
 def read_dense(folder: Path, default_activation: str | None) -> Dense:
-    """One Dense folder; every key and tensor accounted for. Raises `UnsupportedCheckpoint`."""
+    """One Dense folder. Every key and tensor is accounted for. Raises `UnsupportedCheckpoint`."""
     config = Account(read_json(folder / "config.json"), f"{folder.name}/config.json")
     shape = (config.take("out_features"), config.take("in_features"))
     with_bias, with_residual = config.take("bias", True), config.take("use_residual", False)
     activation = _activation(config.take("activation_function", default_activation), folder.name)
     for key in ("module_input_name", "module_output_name"):
         if config.take(key, "token_embeddings") not in ("token_embeddings", "sentence_embedding"):
-            raise UnsupportedCheckpoint(f"{folder.name}: {key} is {config.values[key]!r}, not the token embeddings")
+            raise UnsupportedCheckpoint(
+                f"{folder.name}: expected token_embeddings as {key}, found {config.values[key]!r}"
+            )
     config.close()
     tensors = Account(read_tensors(folder), f"the weights of {folder.name}")
     weight, bias, residual = (tensors.take(key) for key in ("linear.weight", "linear.bias", "residual.weight"))
@@ -71,54 +88,45 @@ def read_dense(folder: Path, default_activation: str | None) -> Dense:
     projected = with_residual and shape[0] != shape[1]
     if weight is None or weight.shape != shape or (bias is None) == with_bias or (residual is None) == projected:
         raise UnsupportedCheckpoint(
-            f"{folder.name}: config.json says {shape[1]} -> {shape[0]}, bias {with_bias}, residual {with_residual}; "
-            f"its weights are { ({key: tuple(t.shape) for key, t in tensors.values.items()}) }"
+            f"{folder.name}: expected weights of {shape[1]} -> {shape[0]}, bias {with_bias}, residual {with_residual}, "
+            f"as config.json says; found { ({key: tuple(t.shape) for key, t in tensors.values.items()}) }"
         )
     return Dense(weight, bias, activation, residual if projected else bool(with_residual))
 
 
-def _activation(path: Any, what: str) -> nn.Module:
-    """An activation by the import path of its class; only torch's own, and only without parameters."""
+def _activation(path: Any, place: str) -> nn.Module:
+    """An activation by the import path of its class. Only torch's own classes without parameters are allowed."""
     name = str(path).rsplit(".", 1)[-1]
     if not str(path).startswith("torch.nn.modules."):
-        raise UnsupportedCheckpoint(f"{what}: activation_function {path!r} is not a class of torch.nn")
+        raise UnsupportedCheckpoint(f"{place}: expected an activation_function of torch.nn, found {path!r}")
     try:
-        found = getattr(importlib.import_module(str(path).rsplit(".", 1)[0]), name)()
+        activation = getattr(importlib.import_module(str(path).rsplit(".", 1)[0]), name)()
     except (ImportError, AttributeError, TypeError) as error:
-        raise UnsupportedCheckpoint(f"{what}: activation_function {path!r} cannot be made: {error}") from error
-    if not isinstance(found, nn.Module) or any(True for _ in found.parameters()):
-        raise UnsupportedCheckpoint(f"{what}: activation_function {path!r} is no activation without parameters")
-    return found
+        raise UnsupportedCheckpoint(f"{place}: activation_function {path!r} cannot be created: {error}") from error
+    if not isinstance(activation, nn.Module) or any(True for _ in activation.parameters()):
+        raise UnsupportedCheckpoint(f"{place}: expected an activation_function without parameters, found {path!r}")
+    return activation
 
 
 def _subfolder(folder: Path, name: str) -> Path:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise UnsupportedCheckpoint(f"modules.json names {name!r}, which is outside the checkpoint folder")
+        raise UnsupportedCheckpoint(f"expected modules inside the checkpoint folder, modules.json names {name!r}")
     return path
 
 
-def check_head(head: list[Dense], hidden: int) -> int:
-    """The columns that come out of the chain. Raises `UnsupportedCheckpoint` when two layers do not fit."""
-    for layer in head:
-        if layer.weight.shape[1] != hidden:
-            raise UnsupportedCheckpoint(f"a Dense takes {layer.weight.shape[1]} columns where {hidden} arrive")
-        hidden = layer.weight.shape[0]
-    return hidden
-
-
-def as_texts(value: Any, what: str) -> dict[str, str]:
-    """Prompts by name, null ones left out. Raises `UnsupportedCheckpoint`."""
+def as_texts(value: Any, file: str) -> dict[str, str]:
+    """Prompts by name, without null ones. Raises `UnsupportedCheckpoint`, naming the file."""
     prompts = {key: text for key, text in (value or {}).items() if text is not None}
     if not all(isinstance(text, str) for text in prompts.values()):
-        raise UnsupportedCheckpoint(f"{what}: prompts must be texts, found {value!r}")
+        raise UnsupportedCheckpoint(f"{file}: expected texts as prompts, found {value!r}")
     return prompts
 
 
 def named_prompt(folder: Path, name: str) -> str:
     """The text of one of the checkpoint's prompts, as `prompt_name` chooses it in both packages.
 
-    Raises `UnsupportedCheckpoint` naming those that there are.
+    Raises `UnsupportedCheckpoint` naming the prompts of the checkpoint.
     """
     prompts = as_texts(read_json(folder / CONFIG).get("prompts"), CONFIG) if (folder / CONFIG).is_file() else {}
     if name not in prompts:

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, and what it puts around a text."""
+"""A checkpoint's tokenizer, and the special tokens that it puts around a text."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +19,33 @@ class Frame:
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
 
-    def with_marker(self, marker: int) -> tuple[int, ...]:
-        """The prefix with a marker inserted at position 1, where ColBERT puts it."""
+    def with_markers(self, query_marker: int | None = None, document_marker: int | None = None) -> dict[str, Any]:
+        """The prefixes and suffixes of an `EncodingSpec`, by name. A marker goes after the first special token.
+
+        Raises `UnsupportedCheckpoint` for a marker without such a token.
+        """
+        return {
+            "query_prefix_ids": self._prefix(query_marker),
+            "query_suffix_ids": self.suffix,
+            "document_prefix_ids": self._prefix(document_marker),
+            "document_suffix_ids": self.suffix,
+        }
+
+    def _prefix(self, marker: int | None) -> tuple[int, ...]:
+        if marker is None:
+            return self.prefix
         if not self.prefix:
             raise UnsupportedCheckpoint(
-                "the marker is inserted after the first token, and this tokenizer puts none before a text; "
-                "expected a tokenizer with a [CLS]-like token"
+                "expected a tokenizer that puts a token such as [CLS] before a text, because the marker follows it; "
+                "this tokenizer puts none"
             )
         return (self.prefix[0], marker, *self.prefix[1:])
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
-    """The tokenizer as transformers loads it, since that is what every origin does.
+    """The tokenizer as transformers loads it, because every original package does the same.
 
-    Raises `UnsupportedCheckpoint` when it is not a `tokenizers` one or cuts texts on the left.
+    Raises `UnsupportedCheckpoint` when it has no tokenizer.json, or truncates or pads on the left.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -40,20 +53,20 @@ def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:
         raise UnsupportedCheckpoint(f"transformers cannot load the tokenizer of {folder}: {error}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedCheckpoint(
-            f"{type(tokenizer).__name__} is a Python tokenizer; expected one with a tokenizer.json"
+            f"expected a tokenizer with a tokenizer.json, found {type(tokenizer).__name__}, which is written in Python"
         )
     if tokenizer.truncation_side != "right" or tokenizer.padding_side != "right":
-        raise UnsupportedCheckpoint("this tokenizer truncates or pads on the left; only the right side is supported")
+        raise UnsupportedCheckpoint("expected a tokenizer that truncates and pads on the right, this one uses the left")
     return tokenizer
 
 
 def plain_json(tokenizer: Any) -> str:
-    """tokenizer.json without the truncation and padding that a checkpoint may carry: both are the spec's."""
+    """tokenizer.json without the checkpoint's truncation and padding: `EncodingSpec` holds both."""
     return plain_tokenizer(tokenizer.backend_tokenizer.to_str())
 
 
 def plain_tokenizer(tokenizer_json: str) -> str:
-    """A tokenizer.json's text without truncation and padding."""
+    """The text of a tokenizer.json without truncation and padding."""
     plain = Tokenizer.from_str(tokenizer_json)
     plain.no_truncation()
     plain.no_padding()
@@ -61,26 +74,29 @@ def plain_tokenizer(tokenizer_json: str) -> str:
 
 
 def marker_id(tokenizer: Any, marker: str) -> int:
-    """The id of a marker, the unknown token's when it has none. Raises `UnsupportedCheckpoint` without either."""
-    found = tokenizer.convert_tokens_to_ids(marker)
-    if found is None:
+    """The id of a marker, or of the unknown token. Raises `UnsupportedCheckpoint` when the vocabulary has neither."""
+    token_id = tokenizer.convert_tokens_to_ids(marker)
+    if token_id is None:
         raise UnsupportedCheckpoint(
-            f"the marker {marker!r} is not in the vocabulary, which has no unknown token either"
+            f"expected the marker {marker!r} or an unknown token in the vocabulary, found neither"
         )
-    return int(found)
+    return int(token_id)
 
 
 def frame_of(tokenizer: Any) -> Frame:
-    """What the tokenizer adds before and after one text."""
+    """The ids that the tokenizer adds before and after one text."""
     return frame_of_json(plain_json(tokenizer))
 
 
 def frame_of_json(tokenizer_json: str) -> Frame:
-    """The same of a tokenizer.json that neither truncates nor pads."""
+    """The ids that a tokenizer.json without truncation and padding adds around one text."""
     encoding = Tokenizer.from_str(tokenizer_json).encode("a")
-    added = encoding.special_tokens_mask  # 1 for what the post-processor added
+    # 1 for each token that the post-processor added
+    added = encoding.special_tokens_mask
     if 0 not in added:
-        raise UnsupportedCheckpoint("the tokenizer turns the text 'a' into nothing; expected a tokenizer with letters")
+        raise UnsupportedCheckpoint(
+            "expected a tokenizer that encodes letters, this one gives no token for the text 'a'"
+        )
     first = added.index(0)
     last = len(added) - added[::-1].index(0)
     return Frame(tuple(encoding.ids[:first]), tuple(encoding.ids[last:]))

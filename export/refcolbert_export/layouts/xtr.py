@@ -1,7 +1,7 @@
 """The layout of XTR: a T5 encoder, one linear Dense, no markers, no expansion.
 
-Follows the XTR engine WARP (modeling/xtr.py): texts are lower-cased, cut at 32 (queries) and 512 (documents) tokens
-with </s> kept, and rows of the padding id do not count on either side.
+Follows the XTR engine WARP (modeling/xtr.py). Texts are lower-cased. Queries are cut at 32 tokens and documents at
+512, and </s> is kept. Rows of the padding id are dropped from queries and from documents.
 """
 
 from pathlib import Path
@@ -10,9 +10,8 @@ from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
 from ..model import ColbertModel
-from ..tensors import read_json, read_tensors
-from .backbones import build_backbone, fill_backbone, read_config
-from .sentence_transformers import CONFIG, check_head, read_dense
+from ..tensors import read_json
+from .sentence_transformers import CONFIG, Module, read_model
 from .tokenizers import frame_of, load_tokenizer, plain_json
 
 __all__ = ["is_xtr", "read_xtr"]
@@ -22,7 +21,7 @@ QUERY_LENGTH, DOCUMENT_LENGTH = 32, 512
 
 
 def is_xtr(folder: Path) -> bool:
-    """Whether the folder holds a T5 and one projection beside it, and no switches of another layout."""
+    """True when the folder holds a T5 and one projection beside it, and no settings of another layout."""
     if not (folder / "config.json").is_file() or not (folder / DENSE / "config.json").is_file():
         return False
     if (folder / CONFIG).is_file() and "model_type" in read_json(folder / CONFIG):
@@ -32,26 +31,20 @@ def is_xtr(folder: Path) -> bool:
 
 def read_xtr(folder: Path, trust_remote_code: bool) -> tuple[ColbertModel, EncodingSpec, str]:
     """The model, its spec and its tokenizer.json. Raises `UnsupportedCheckpoint`."""
-    config = read_config(folder, trust_remote_code)
-    backbone = build_backbone(config, trust_remote_code)
-    fill_backbone(backbone, read_tensors(folder), "the weight file")
-    head = [read_dense(folder / DENSE, "torch.nn.modules.linear.Identity")]
+    modules = [Module("Transformer", folder), Module("Dense", folder / DENSE)]
+    model = read_model(modules, "torch.nn.modules.linear.Identity", trust_remote_code)
     tokenizer = load_tokenizer(folder, trust_remote_code)
     if tokenizer.pad_token_id is None:
-        raise UnsupportedCheckpoint("XTR drops rows of the padding token; this tokenizer has none")
-    frame = frame_of(tokenizer)
+        raise UnsupportedCheckpoint("expected a tokenizer with a padding token, whose rows XTR drops")
     spec = EncodingSpec(
-        dim=check_head(head, config.hidden_size),
+        dim=model.dim,
         query_length=QUERY_LENGTH,
         document_length=DOCUMENT_LENGTH,
-        query_prefix_ids=frame.prefix,
-        query_suffix_ids=frame.suffix,
-        document_prefix_ids=frame.prefix,
-        document_suffix_ids=frame.suffix,
+        **frame_of(tokenizer).with_markers(),
         pad_id=tokenizer.pad_token_id,
         expansion_id=None,
         skiplist=(tokenizer.pad_token_id,),
         query_skiplist=(tokenizer.pad_token_id,),
         lowercase=True,
     )
-    return ColbertModel(backbone, head), spec, plain_json(tokenizer)
+    return model, spec, plain_json(tokenizer)

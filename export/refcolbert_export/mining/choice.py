@@ -1,12 +1,12 @@
-"""Negatives: documents that rankers put high for a query and that do not answer it, with a teacher's scores.
+"""Chooses negatives: documents that rankers put high for a query and that do not answer it.
 
-    candidates   the first documents of each of several rankings
-    denoise      without those that may answer the query after all
-    choose       the hardest of them, others from further down, and some at random
+    candidates   the first documents of several rankings
+    denoise      removes candidates that may answer the query
+    choose       the hardest candidates, other candidates, and random documents
 
-A false negative teaches the wrong thing. A candidate counts as one if the teacher scores it above the positive or
-within a margin below it; RocketQA (Qu et al. 2021) does so with a cross-encoder. A pair whose positive the
-teacher itself does not find is left out by `rank_of` (Promptagator's round trip, Dai et al. 2023).
+A negative that answers the query teaches the wrong thing. A candidate may be one if the teacher scores it above the
+positive, or less than a margin below it. RocketQA (Qu et al. 2021) does so with a cross-encoder. `rank_of` serves to
+leave out a pair whose positive the teacher itself does not find (Promptagator's round trip, Dai et al. 2023).
 """
 
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ __all__ = ["Choice", "candidates", "choose", "denoise", "rank_of"]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How many negatives of each kind a query gets."""
+    """Number of negatives of each kind per query."""
 
-    hard: int = 8  # the teacher's highest
-    middle: int = 4  # at random among the other candidates
-    random: int = 3  # at random among all documents
+    hard: int = 8  # candidates that the teacher scores highest
+    middle: int = 4  # other candidates, at random
+    random: int = 3  # any documents, at random
 
 
 def candidates(rankings: Sequence[Floats], depth: int) -> Ints:
-    """Scores [n_docs] of several rankers -> ascending indices of what is among the first `depth` of any: [n]."""
+    """Scores [n_docs] of several rankers -> [n] ascending indices of documents among the first `depth` of any."""
     depth = check_count(depth, "depth")
     if not rankings:
         raise InvalidInput("expected at least one ranking")
@@ -41,21 +41,22 @@ def candidates(rankings: Sequence[Floats], depth: int) -> Ints:
 
 
 def rank_of(scores: Floats, document: int) -> int:
-    """The document's place, from 1 on, behind every one that is scored higher."""
+    """The rank of a document, from 1, after every document that is scored higher."""
     return int((scores > scores[document]).sum()) + 1
 
 
-def denoise(found: Ints, teacher: Floats, positive: int, margin: float) -> Ints:
-    """[n] candidates -> those, in their order, that the teacher scores more than `margin` below the positive."""
-    return np.asarray(found[(teacher[found] < teacher[positive] - margin) & (found != positive)])
+def denoise(candidates: Ints, teacher: Floats, positive: int, margin: float) -> Ints:
+    """The candidates [n] that the teacher scores more than `margin` below the positive, in their order."""
+    below = teacher[candidates] < teacher[positive] - margin  # [n]
+    return np.asarray(candidates[below & (candidates != positive)])
 
 
-def choose(found: Ints, teacher: Floats, positive: int, draw: Generator, choice: Choice) -> Ints:
+def choose(candidates: Ints, teacher: Floats, positive: int, draw: Generator, choice: Choice) -> Ints:
     """[n] denoised candidates -> [at most hard + middle + random] documents: hardest first, each once.
 
-    Random ones must be scored below the hardest kept candidate, so that no false negative comes in with them.
+    Random documents must not be scored above the hardest candidate. Otherwise one of them could answer the query.
     """
-    hardest_first = found[np.lexsort((found, -teacher[found]))]  # [n]
+    hardest_first = candidates[np.lexsort((candidates, -teacher[candidates]))]  # [n]
     hard, rest = hardest_first[: choice.hard], hardest_first[choice.hard :]
     middle = draw.permutation(rest)[: choice.middle]
     taken = np.concatenate([hard, middle])

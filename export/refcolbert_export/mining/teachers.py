@@ -1,12 +1,12 @@
-"""Teachers that need no larger model: BM25 and a bi-encoder, and the two together.
+"""Teachers that need no larger model: BM25, a bi-encoder, and their sum.
 
     BM25        bm25s with Lucene's idf, k1 = 0.9 and b = 0.4, English stop words, Snowball stems (extra `train`)
-    BiEncoder   mean-pooled, normalized token states of a sentence encoder: one vector a text, scored by cosine
+    BiEncoder   mean-pooled, normalized token states of a sentence encoder: one vector per text, scored by cosine
     ensemble    cosine + weight * BM25 / the query's largest BM25
 
-BM25 is unbounded and its size differs from query to query, a cosine's does not: dividing by the query's best document
-puts both on one scale. One sees rare words, the other meaning, so together they usually rank better than either. The
-quotients are no probabilities; `SCALE` times the ensemble is what a softmax takes (see `mining`).
+BM25 has no upper bound and depends on the query; a cosine does not. Dividing by the query's largest BM25 puts both on
+one scale. BM25 sees rare words and the cosine sees meaning, so their sum usually ranks better than either. A softmax
+takes `mine.SCALE` times the ensemble.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,8 +26,8 @@ from ..tensors import read_json
 
 __all__ = ["BM25", "BiEncoder", "ensemble"]
 
-
-K1, B = 0.9, 0.4  # what Anserini's baselines take for passages
+# As in Anserini's baselines for passages.
+K1, B = 0.9, 0.4
 BATCH_TOKENS = 2048
 
 
@@ -36,7 +36,7 @@ class BM25:
 
     def __init__(self, texts: Sequence[str]) -> None:
         if not texts:
-            raise InvalidInput("BM25 needs at least one text")
+            raise InvalidInput("expected at least one text for BM25, found none")
         try:
             import bm25s
             import Stemmer
@@ -49,13 +49,13 @@ class BM25:
         self._known: set[str] = set(self._index.vocab_dict)
 
     def _words(self, texts: list[str]) -> list[list[str]]:
-        found: list[list[str]] = self._tokenize(
+        words: list[list[str]] = self._tokenize(
             texts, stopwords="en", stemmer=self._stemmer, return_ids=False, show_progress=False
         )
-        return found
+        return words
 
     def scores(self, query: str) -> Floats:
-        """BM25 of one query with every text: [n_docs] float32, 0 where no word is shared."""
+        """BM25 of one query with every text: [n_docs] float32, 0 for a text that shares no word."""
         (words,) = self._words([query])
         known = [word for word in words if word in self._known]
         if not known:
@@ -71,8 +71,8 @@ class BM25:
 class BiEncoder:
     """A sentence encoder of Sentence-Transformers' layout with mean pooling, such as all-MiniLM-L6-v2.
 
-    `dtype` is the arithmetic of the transformer: bfloat16 halves the time and moves a cosine by some 1e-3.
-    Raises `InvalidModel` if the folder pools another way.
+    `dtype` is the arithmetic of the transformer. bfloat16 halves the time and changes a cosine by about 1e-3.
+    Raises `InvalidModel` unless the folder uses mean pooling.
     """
 
     def __init__(self, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
@@ -88,7 +88,7 @@ class BiEncoder:
     def encode(self, texts: Sequence[str], length: int, progress: Callable[[int], object] | None = None) -> Floats:
         """Unit float32 rows [n_texts, dim] in the order of the texts, each text cut at `length` tokens.
 
-        Batches hold texts of like length, padded and masked.
+        Batches hold texts of similar length, padded and masked.
         """
         self._tokenizer.enable_truncation(length)
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
@@ -108,16 +108,17 @@ class BiEncoder:
         mask = torch.tensor([[1] * len(t) + [0] * (longest - len(t)) for t in texts])  # [n_batch, length]
         with torch.inference_mode():
             states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
-            sums = (states * mask[..., None]).sum(dim=1)  # [n_batch, dim]; the norm takes away the division
-            found: Floats = torch.nn.functional.normalize(sums, dim=1).numpy()
-        return found
+            # The mean is the sum divided by a number, which normalization removes.
+            sums = (states * mask[..., None]).sum(dim=1)  # [n_batch, dim]
+            rows: Floats = torch.nn.functional.normalize(sums, dim=1).numpy()
+        return rows
 
 
 def ensemble(cosines: Floats, bm25: Floats, weight: float, *, largest: float | None = None) -> Floats:
-    """[..., n_docs] twice -> [..., n_docs]: cosine + weight * BM25 / the query's largest BM25.
+    """[..., n_docs] each -> [..., n_docs]: cosine + weight * BM25 / the query's largest BM25.
 
-    `largest` is that of all documents, where these are only some of them. A query that shares no word with any document
-    is ranked by the cosines alone.
+    `largest` is the largest BM25 over all documents, if the scores are of a part of them. A query that shares no word
+    with any document is ranked by the cosines alone.
     """
     best = bm25.max(axis=-1, keepdims=True) if largest is None else np.full_like(bm25[..., :1], largest)  # [..., 1]
     share = np.divide(bm25, best, out=np.zeros_like(bm25), where=best > 0)  # [..., n_docs]

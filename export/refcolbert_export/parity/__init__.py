@@ -1,7 +1,12 @@
-"""The proof that nothing was lost: the same checkpoint by a second path that shares no reader with the first.
+"""The parity check: the same checkpoint by a second path that shares no reader with the first.
 
-awkward_texts  the texts on which implementations differ
-reference      the second path: transformers' own loading, the head from raw tensors
-origins        how each original package encodes a text, for the second path
-report         the comparison, the refusal, and the later check without torch
+Read in this order:
+
+    awkward_texts  the texts on which implementations differ
+    reference      the second path: transformers' own loading, the head from raw tensors
+    origins        encoding as in each original package, for the second path
+    report         the comparison, its limits, and the later check without torch
+
+It may import the core, `tensors` and `layouts.overrides`, but no reader. `report` imports no torch. The names are not
+an API.
 """

@@ -38,18 +38,18 @@ FIXED = {
     "long without spaces": "x" * 5000,
 }
 
-
-MOST_ADDED = 100  # some vocabularies add hundreds that nobody uses
+# Some vocabularies add hundreds of tokens that nobody uses.
+MAX_ADDED_TOKENS = 100
 
 
 def awkward_texts(spec: EncodingSpec, tokenizer: Tokenizer, words: Sequence[str] = ()) -> dict[str, str]:
-    """The fixed texts, and those that this model makes awkward: special tokens, markers, skipped tokens.
+    """The fixed texts, and texts that are awkward for this model: special tokens, markers, skipped tokens.
 
-    `words` are those that the checkpoint itself names; few to a text, so that no length limit hides any.
+    `words` are named in the checkpoint's settings. Each text holds few, so that no length limit hides one.
     """
     ids = {*spec.query_prefix_ids, *spec.document_prefix_ids, *spec.query_suffix_ids, spec.pad_id}
     ids |= {spec.expansion_id} if spec.expansion_id is not None else set()
-    ids |= set(sorted(tokenizer.get_added_tokens_decoder())[:MOST_ADDED])
+    ids |= set(sorted(tokenizer.get_added_tokens_decoder())[:MAX_ADDED_TOKENS])
     texts = dict(FIXED)
     for token_id in sorted(ids):
         texts[f"literal id {token_id}"] = f"{tokenizer.id_to_token(token_id)} and {tokenizer.id_to_token(token_id)}x"
@@ -62,5 +62,5 @@ def awkward_texts(spec: EncodingSpec, tokenizer: Tokenizer, words: Sequence[str]
 
 
 def _around(length: int) -> dict[str, str]:
-    """One-letter words up to and just beyond a length limit."""
+    """Texts of one-letter words, with lengths around a limit."""
     return {f"{n} words": " ".join("ab"[i % 2] for i in range(n)) for n in range(max(length - 5, 1), length + 2)}

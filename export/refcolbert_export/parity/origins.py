@@ -1,4 +1,4 @@
-"""How each origin encodes a text, one class a layout, after its source: the second path of every parity report."""
+"""Encoding as in each original package, one class per layout, written after its source."""
 
 import string
 from pathlib import Path
@@ -25,15 +25,16 @@ class StanfordReference(Reference):
     def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
         super().__init__(folder, trust_remote_code)
         path = folder / "artifact.metadata"
-        found = read_json(path) if path.is_file() else {}
-        self.settings = found.get("config", found)
+        metadata = read_json(path) if path.is_file() else {}
+        self.settings = metadata.get("config", metadata)
         self.linear = read_tensors(folder)["linear.weight"]  # [dim, hidden]
 
     def query(self, text: str) -> ReferenceTokens:
         """Padded to query_maxlen - 1, marker inserted, every padding id replaced by the mask id."""
         length = self.settings.get("query_maxlen") or 32
         ids, attention = self._framed(text, "query_token_id", "[unused0]", length, "max_length")
-        if self.query_length is not None and attention.all():  # full, perhaps cut
+        # A query without padding was perhaps cut.
+        if self.query_length is not None and attention.all():
             ids, attention = self._framed(text, "query_token_id", "[unused0]", self.query_length, "longest")
         ids[ids == self.tokenizer.pad_token_id] = self.tokenizer.mask_token_id
         if self.settings.get("attend_to_mask_tokens"):
@@ -41,7 +42,7 @@ class StanfordReference(Reference):
         return ReferenceTokens(ids, attention, np.ones(len(ids), np.bool_))
 
     def document(self, text: str) -> ReferenceTokens:
-        """Natural length, marker inserted; punctuation and padding ids do not count."""
+        """Natural length, marker inserted. Rows of punctuation and padding are dropped."""
         length = self.settings.get("doc_maxlen") or 220
         ids, attention = self._framed(text, "doc_token_id", "[unused1]", length, "longest")
         symbols = string.punctuation if self.settings.get("mask_punctuation", True) else ""
@@ -68,7 +69,7 @@ class StanfordReference(Reference):
 
 
 class ChainReference(Reference):
-    """What the layouts with modules.json share: where the transformer lies, and a chain of Dense folders."""
+    """Shared by the layouts with modules.json: the transformer in a subfolder, and a chain of Dense folders."""
 
     default_activation = "Identity"
 
@@ -80,7 +81,7 @@ class ChainReference(Reference):
         self.transformer = read_json(bert) if bert.is_file() else {}
         dense = [folder / e["path"] for e in entries if e["type"].endswith(".Dense")]
         self.chain = [raw_dense(path, self.default_activation) for path in dense]
-        self.chosen: dict[str, str] = {}  # side -> name of the prompt to use, as `prompt_name` says it
+        self.chosen: dict[str, str] = {}  # side -> name of its prompt, as `prompt_name` chooses it
         self.modules = {e["type"].rsplit(".", 1)[-1]: folder / e["path"] for e in entries}
 
     def head(self, states: torch.Tensor) -> torch.Tensor:
@@ -97,7 +98,7 @@ class PyLateReference(ChainReference):
         super().__init__(folder, trust_remote_code)
         self.markers = [self.settings.get(f"{side}_prefix", f"[{side[0].upper()}] ") for side in ("query", "document")]
         self.tokenizer.add_tokens([marker for marker in self.markers if marker])
-        # by name: tokenizers 0.23 spells an added token that it normalizes otherwise, and so loses its id
+        # Set by name: tokenizers 0.23 changes the spelling of an added token that it normalizes, and loses its id.
         if self.tokenizer.mask_token is not None:
             self.tokenizer.pad_token = self.tokenizer.mask_token
         elif self.tokenizer.eos_token is not None:
@@ -112,20 +113,21 @@ class PyLateReference(ChainReference):
         return [*self.markers, *self.skipped]
 
     def query(self, text: str) -> ReferenceTokens:
-        """Marker after the first token; with expansion filled up and every row kept."""
+        """Marker after the first token. With expansion the query is filled and every row kept."""
         expand = self.settings.get("do_query_expansion")
         expand = True if expand is None else expand
         length = self.settings.get("query_length") or 32
         text = self._prompt("query") + text
         ids, attention = self._framed(text, self.markers[0], length, "max_length" if expand else True)
-        if self.query_length is not None and attention.all():  # full, perhaps cut
+        # A query without padding was perhaps cut.
+        if self.query_length is not None and attention.all():
             ids, attention = self._framed(text, self.markers[0], self.query_length, True)
         if expand and self.settings.get("attend_to_expansion_tokens"):
             attention[:] = 1
         return ReferenceTokens(ids, attention, np.full(len(ids), True) if expand else attention.astype(bool))
 
     def document(self, text: str) -> ReferenceTokens:
-        """Marker after the first token; skiplist ids do not count."""
+        """Marker after the first token. Rows of the skiplist are dropped."""
         length = self.settings.get("document_length") or 180
         ids, attention = self._framed(self._prompt("document") + text, self.markers[1], length, True)
         return ReferenceTokens(ids, attention, ~np.isin(ids, self.skiplist) & attention.astype(bool))
@@ -160,23 +162,23 @@ class MultiVectorReference(ChainReference):
             backend.normalizer = NormalizerSequence([Lowercase(), *steps])
         self.mask = read_json(self.modules["MultiVectorMask"] / "config.json")
         unknown = self.tokenizer.unk_token_id
-        found = {word: self.tokenizer.convert_tokens_to_ids(word) for word in self.mask.get("skiplist_words") or []}
-        self.skiplist = [i for word, i in found.items() if i != unknown or word == self.tokenizer.unk_token]
+        ids = {word: self.tokenizer.convert_tokens_to_ids(word) for word in self.mask.get("skiplist_words") or []}
+        self.skiplist = [i for word, i in ids.items() if i != unknown or word == self.tokenizer.unk_token]
 
     def words(self) -> list[str]:
-        """The prompts, where markers are, and the skiplist."""
+        """The prompts, which contain the markers, and the skiplist."""
         return [self._prompt("query"), self._prompt("document"), *(self.mask.get("skiplist_words") or [])]
 
     def query(self, text: str) -> ReferenceTokens:
-        """Prompt and text cut together; filled up as query_expansion says."""
+        """Prompt and text cut together, then filled as query_expansion says."""
         expansion = self.transformer.get("query_expansion")
         length = self.transformer.get("query_length")
-        how: dict[str, Any] = {"padding": True, "max_length": length and min(length, self.positions)}
+        options: dict[str, Any] = {"padding": True, "max_length": length and min(length, self.positions)}
         if expansion and expansion["strategy"] == "fixed":
-            how = {"padding": "max_length", "max_length": expansion["length"]}
-        elif expansion and how["max_length"]:
-            how["max_length"] = max(how["max_length"], expansion["length"])
-        ids, attention = self.tokenize(self._prompt("query") + text, truncation="longest_first", **how)
+            options = {"padding": "max_length", "max_length": expansion["length"]}
+        elif expansion and options["max_length"]:
+            options["max_length"] = max(options["max_length"], expansion["length"])
+        ids, attention = self.tokenize(self._prompt("query") + text, truncation="longest_first", **options)
         filled = np.full(len(ids), False)
         if expansion:
             missing = max(expansion["length"] - len(ids), 0)
@@ -187,10 +189,10 @@ class MultiVectorReference(ChainReference):
         return ReferenceTokens(ids, attention, (attention.astype(bool) | filled) & self._counts(ids, "query"))
 
     def document(self, text: str) -> ReferenceTokens:
-        """Prompt and text cut together; skiplist ids do not count."""
+        """Prompt and text cut together. Rows of the skiplist are dropped."""
         length = self.transformer.get("document_length")
-        how = {"padding": True, "max_length": length and min(length, self.positions)}
-        ids, attention = self.tokenize(self._prompt("document") + text, truncation="longest_first", **how)
+        options = {"padding": True, "max_length": length and min(length, self.positions)}
+        ids, attention = self.tokenize(self._prompt("document") + text, truncation="longest_first", **options)
         keep = attention.astype(bool) & self._counts(ids, "document")
         if self.mask.get("keep_only_token_ids"):
             keep &= np.isin(ids, self.mask["keep_only_token_ids"])
@@ -236,7 +238,7 @@ class XtrReference(Reference):
         return self.dense(states)
 
     def _side(self, text: str, length: int) -> ReferenceTokens:
-        """Padded to the full length; rows of id 0 count nothing, and padded ones are not even looked at here."""
+        """Padded to the full length. Rows of the padding id are dropped, so padding itself is left out here."""
         ids, attention = self.tokenize(text.lower(), padding="max_length", truncation=True, max_length=length)
         real = attention.astype(bool)
         return ReferenceTokens(ids[real], attention[real], ids[real] != self.tokenizer.pad_token_id)
@@ -253,10 +255,10 @@ REFERENCES: dict[str, type[Reference]] = {
 def reference_for(
     folder: Path, layout: str, trust_remote_code: bool = False, choices: Choices | None = None
 ) -> Reference:
-    """The second path for a checkpoint of that layout. Raises `UnsupportedCheckpoint` for a choice it cannot make."""
+    """The second path for a checkpoint. Raises `UnsupportedCheckpoint` for a choice that the layout does not allow."""
     choices, kind = choices or Choices(), REFERENCES[layout]
     if choices.query_length is not None and not issubclass(kind, StanfordReference | PyLateReference):
-        raise UnsupportedCheckpoint(f"a longer query cannot be chosen for the layout {layout}; set it in its settings")
+        raise UnsupportedCheckpoint(f"a query length cannot be chosen for the layout {layout}; set it in its settings")
     reference = kind(folder, trust_remote_code)
     reference.query_length = choices.query_length
     if choices.prompts and isinstance(reference, ChainReference):

@@ -1,8 +1,8 @@
-"""A checkpoint's own numbers by a second path: what the export is compared with.
+"""The second path: the numbers of a checkpoint with which an export is compared.
 
-Shares nothing with the readers but the parsing of files. Texts go through transformers' tokenizer with the origin's
-padding and truncation, ids through `AutoModel.from_pretrained`, states through the head's raw tensors, as each origin's
-source does it (`origins`).
+It shares only the parsing of files with the readers. Texts go through transformers' tokenizer with the padding and
+truncation of the original package. Ids go through `AutoModel.from_pretrained`, states through the head's raw tensors.
+`origins` follows the source of each original package.
 """
 
 from abc import ABC, abstractmethod
@@ -22,12 +22,13 @@ from ..tensors import read_json, read_tensors
 
 __all__ = ["Reference", "ReferenceTokens", "raw_dense"]
 
-ENCODERS: dict[str, Any] = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}  # AutoModel would ask for a decoder's input
+# For these AutoModel would need a decoder's input.
+ENCODERS: dict[str, Any] = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceTokens:
-    """One text as the origin feeds it to its model."""
+    """One text as the original package gives it to its model."""
 
     ids: NDArray[np.int64]  # [n]
     attention: NDArray[np.int64]  # [n]
@@ -36,7 +37,7 @@ class ReferenceTokens:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' warnings and progress bars off the terminal, and restore its settings."""
+    """Suppress transformers' warnings and progress bars inside the block."""
     settings = transformers.utils.logging
     level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
     settings.set_verbosity_error()
@@ -50,12 +51,14 @@ def quiet() -> Iterator[None]:
 
 
 class Reference(ABC):
-    """The origin's encoding of one checkpoint, in torch."""
+    """The original package's encoding of one checkpoint, in torch."""
 
     def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
         self.folder = folder
-        self.query_length: int | None = None  # where queries are cut, if not where the checkpoint says
-        with quiet():  # transformers reports the head's tensors as unexpected: they are applied in `head`
+        # Replaces the checkpoint's length at which queries are cut.
+        self.query_length: int | None = None
+        # transformers reports the head's tensors as unexpected. They are applied in `head`.
+        with quiet():
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
             self.backbone: Any = self.load_backbone(trust_remote_code).eval()
         self.positions = self._positions()
@@ -66,27 +69,27 @@ class Reference(ABC):
         return kind.from_pretrained(self.folder, dtype=torch.float32, trust_remote_code=trust_remote_code)
 
     def _positions(self) -> int:
-        """The longest input that the transformer takes: the rows of its position table, less those before the first."""
+        """The longest input of the transformer: rows of its position table, without those before the first position."""
         tables = [m for name, m in self.backbone.named_modules() if name.endswith("position_embeddings")]
         if not tables or not hasattr(tables[0], "num_embeddings"):
             return 1 << 30
         return int(tables[0].num_embeddings) - (0 if tables[0].padding_idx is None else tables[0].padding_idx + 1)
 
-    def tokenize(self, text: str, **how: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids and attention [n] of one text, called as the origin calls its tokenizer."""
-        found = self.tokenizer([text], **how)
-        return np.array(found["input_ids"][0], np.int64), np.array(found["attention_mask"][0], np.int64)
+    def tokenize(self, text: str, **options: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids and attention [n] of one text, with the options of the original package."""
+        encoding = self.tokenizer([text], **options)
+        return np.array(encoding["input_ids"][0], np.int64), np.array(encoding["attention_mask"][0], np.int64)
 
     @abstractmethod
     def query(self, text: str) -> ReferenceTokens:
-        """The ids of one query."""
+        """The tokens of one query."""
 
     @abstractmethod
     def document(self, text: str) -> ReferenceTokens:
-        """The ids of one document."""
+        """The tokens of one document."""
 
     def words(self) -> list[str]:
-        """What the checkpoint's settings name: markers and skiplist words. They belong into the texts."""
+        """Markers and skiplist words of the checkpoint's settings, which belong in the awkward texts."""
         return []
 
     @abstractmethod
@@ -96,8 +99,7 @@ class Reference(ABC):
     def vectors(self, ids: NDArray[np.int64], attention: NDArray[np.int64]) -> NDArray[np.float32]:
         """[batch, length] twice -> unit rows [batch, length, dim]."""
         with torch.inference_mode():
-            given = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(attention)}
-            states = self.backbone(**given)[0]
+            states = self.backbone(input_ids=torch.from_numpy(ids), attention_mask=torch.from_numpy(attention))[0]
             out: NDArray[np.float32] = torch.nn.functional.normalize(self.head(states), p=2, dim=2).numpy()
         return out
 

@@ -1,13 +1,13 @@
-"""Does a model folder reproduce its checkpoint? The report, and the refusal.
+"""Compares a model folder with its checkpoint, writes the parity report, and refuses a model that differs.
 
-For every awkward text, as query and as document: ids, attention and kept rows must be equal, and every vector within
-LIMIT of the reference's. Then the bare graph at shapes from 1 x 3 to the longest the model takes, with random ids and
-attention. The report keeps a probe of the reference's vectors, so that the folder can be checked again later on another
-machine without torch.
+Every awkward text is encoded as query and as document. Ids, attention and kept rows must be equal, and every vector
+within LIMIT of the reference's. Then the graph alone runs with random ids at shapes from 1 x 3 to the greatest
+length. The report keeps a probe of the reference's vectors. With it the folder can be checked later on another
+machine, without torch.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,17 +25,21 @@ from .awkward_texts import awkward_texts
 
 __all__ = ["LIMIT", "REPORT", "Tolerance", "check_report", "measure", "read_report", "recheck"]
 
-
-LIMIT = 1e-4  # largest absolute difference of any component, float32 against float32
+# Largest absolute difference of any component, float32 against float32.
+LIMIT = 1e-4
 REPORT = "parity.json"
 REPORT_VERSION = 1
-REPORT_KEYS = ("report_version", "model", "variant", "words", "worst", "worst_probe", "texts")  # what is read again
+# The keys that later checks read.
+REPORT_KEYS = ("report_version", "model", "variant", "words", "worst", "worst_probe", "texts")
 PROBE_ROWS = 16  # rows of each text whose projection is kept
-SHAPES = ((1, 3), (2, 5), (3, 16), (2, 33))  # and 1 x the longest
+# The greatest length is tested besides.
+SHAPES = ((1, 3), (2, 5), (3, 16), (2, 33))
+
+Encode = Callable[[Sequence[str]], Iterable[Floats]]
 
 
 class Origin(Protocol):
-    """What the comparison needs of a reference."""
+    """The second path: `reference.Reference`, or a reference without torch."""
 
     def query(self, text: str) -> Any: ...
     def document(self, text: str) -> Any: ...
@@ -45,27 +49,27 @@ class Origin(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What a variant may lose: None asks nothing."""
+    """How far the vectors of a variant may differ from the checkpoint's; None: no limit."""
 
     max_abs: float | None = LIMIT
     min_cosine: float | None = None
 
     def refuses(self, entry: dict[str, Any]) -> bool:
-        """Whether the differences of one report entry are too large."""
-        if self.max_abs is not None and not entry["max_abs"] <= self.max_abs:  # "not <=": NaN is refused
+        """True when the differences of one report entry are too large."""
+        # "not <=" refuses NaN too.
+        if self.max_abs is not None and not entry["max_abs"] <= self.max_abs:
             return True
         return self.min_cosine is not None and not entry["min_cosine"] >= self.min_cosine
 
 
 def measure(folder: Path, origin: Origin, seed: int = 0) -> dict[str, Any]:
-    """Compare the model folder with its origin and return the report."""
+    """Compare the model folder with the reference and return the report."""
     encoder = Encoder(folder)
     words = origin.words()
     texts = awkward_texts(encoder.spec, Tokenizer.from_file(str(folder / "tokenizer.json")), words)
-    queries = _side("query", texts, encoder.tokenizer.queries, origin.query, encoder.encode_queries, origin)
-    documents = _side("document", texts, encoder.tokenizer.documents, origin.document, _documents(encoder), origin)
+    encoded = _texts("query", texts, encoder, origin) + _texts("document", texts, encoder, origin)
     shapes = _shapes(encoder, origin, np.random.default_rng(seed))
-    entries = queries + documents + shapes
+    entries = encoded + shapes
     worst = {"max_abs": max(e["max_abs"] for e in entries), "min_cosine": min(e["min_cosine"] for e in entries)}
     return {
         "report_version": REPORT_VERSION,
@@ -73,8 +77,8 @@ def measure(folder: Path, origin: Origin, seed: int = 0) -> dict[str, Any]:
         "onnxruntime": onnxruntime.__version__,
         "worst": worst,
         "words": words,
-        "worst_probe": max(e["probe_error"] for e in queries + documents),
-        "texts": queries + documents,
+        "worst_probe": max(e["probe_error"] for e in encoded),
+        "texts": encoded,
         "shapes": shapes,
     }
 
@@ -82,9 +86,9 @@ def measure(folder: Path, origin: Origin, seed: int = 0) -> dict[str, Any]:
 def check_report(report: dict[str, Any], tolerance: Tolerance) -> None:
     """Raise `ParityError` naming the first text or shape that differs too much."""
     for entry in report["texts"]:
-        for what in ("ids", "attention", "kept"):
-            if not entry[f"{what}_equal"]:
-                raise ParityError(f"{entry['side']} {entry['text']!r}: {what} differ from the checkpoint's")
+        for part in ("ids", "attention", "kept"):
+            if not entry[f"{part}_equal"]:
+                raise ParityError(f"{entry['side']} {entry['text']!r}: {part} differ from the checkpoint's")
     for entry in report["texts"] + report["shapes"]:
         if tolerance.refuses(entry):
             name = f"{entry['side']} {entry['text']!r}" if "text" in entry else f"shape {entry['shape']}"
@@ -95,58 +99,55 @@ def check_report(report: dict[str, Any], tolerance: Tolerance) -> None:
 
 
 def recheck(folder: Path) -> dict[str, Any]:
-    """Run the report's texts again and compare with its probes; no torch. Raises `ParityError`, returns a summary."""
+    """Encode the report's texts again, compare with its probes, and return a summary. Raises `ParityError`."""
     encoder = Encoder(folder)
     report = read_report(folder)
     if report.get("report_version") != REPORT_VERSION or report.get("model") != encoder.hash:
-        raise ParityError(f"{REPORT} is about another model than the files beside it; export the checkpoint again")
+        raise ParityError(f"{REPORT} belongs to another model than the files beside it; export the checkpoint again")
     texts = awkward_texts(encoder.spec, Tokenizer.from_file(str(folder / "tokenizer.json")), report["words"])
     worst = 0.0
     for entry in report["texts"]:
-        encode = encoder.encode_queries if entry["side"] == "query" else _documents(encoder)
-        if entry["rows"] == 0:  # such a text cannot be encoded, with the checkpoint or here
+        encode: Encode = encoder.encode_queries if entry["side"] == "query" else encoder.encode_documents
+        # Such a text cannot be encoded, neither with the checkpoint nor here.
+        if entry["rows"] == 0:
             continue
         (vectors,) = encode([texts[entry["text"]]])
         probe = np.array(entry["probe"])  # [at most PROBE_ROWS]
         if len(vectors) != entry["rows"]:
-            raise ParityError(f"{entry['side']} {entry['text']!r}: {len(vectors)} rows, reported {entry['rows']}")
+            raise ParityError(f"{entry['side']} {entry['text']!r}: expected {entry['rows']} rows, found {len(vectors)}")
         worst = max(worst, float(np.abs(_probe(vectors) - probe).max(initial=0)))
-    allowed = report["worst_probe"] + LIMIT  # what the variant had lost when it was exported, and rounding
+    # The difference of the variant when it was exported, and rounding.
+    allowed = report["worst_probe"] + LIMIT
     if worst > allowed:
         raise ParityError(f"vectors computed here differ from the reported ones by {worst:.2e}, allowed {allowed:.1e}")
     return {"texts": len(report["texts"]), "worst_probe": worst, "worst": report["worst"]}
 
 
 def read_report(folder: Path) -> dict[str, Any]:
-    """The parity report of a model folder. Raises `ParityError` when there is none that can be read."""
+    """The parity report of a model folder. Raises `ParityError` when it is missing or cannot be read."""
     hint = "export the checkpoint again, or compare with it: refcolbert verify OUT --against CHECKPOINT"
     try:
-        found = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ParityError(f"{folder} holds no {REPORT}, so there is nothing to verify it by; {hint}") from None
+        raise ParityError(f"expected {REPORT} in {folder}, found none; {hint}") from None
     except ValueError as error:
         raise ParityError(f"{REPORT} is not JSON: {error}; {hint}") from error
-    if not isinstance(found, dict) or not set(REPORT_KEYS) <= set(found):
+    if not isinstance(report, dict) or not set(REPORT_KEYS) <= set(report):
         raise ParityError(f"{REPORT} must hold {', '.join(REPORT_KEYS)}; {hint}")
-    return found
+    return report
 
 
-def _documents(encoder: Encoder) -> Callable[[Sequence[str]], list[Floats]]:
-    return lambda texts: list(encoder.encode_documents(texts))
-
-
-def _side(
-    side: str,
-    texts: dict[str, str],
-    tokenize: Callable[[Sequence[str]], Sequence[Any]],
-    origin_tokens: Callable[[str], Any],
-    encode: Callable[[Sequence[str]], list[Floats]],
-    origin: Origin,
-) -> list[dict[str, Any]]:
-    """One report entry a text."""
+def _texts(side: str, texts: dict[str, str], encoder: Encoder, origin: Origin) -> list[dict[str, Any]]:
+    """One report entry per text, encoded as `side`: "query" or "document"."""
+    encode: Encode
+    if side == "query":
+        tokenize, encode, origin_tokens = encoder.tokenizer.queries, encoder.encode_queries, origin.query
+    else:
+        tokenize, encode, origin_tokens = encoder.tokenizer.documents, encoder.encode_documents, origin.document
     ours = dict(zip(texts, tokenize(list(texts.values())), strict=True))
-    some = [name for name in texts if ours[name].keep.any()]  # a skiplist may drop all that frames an empty text
-    vectors = dict(zip(some, encode([texts[name] for name in some]), strict=True))
+    # A skiplist may drop every row of an empty text, which then cannot be encoded.
+    kept = [name for name in texts if ours[name].keep.any()]
+    vectors = dict(zip(kept, encode([texts[name] for name in kept]), strict=True))
     out = []
     for name, text in texts.items():
         tokens, expected = ours[name], origin_tokens(text)
@@ -159,34 +160,34 @@ def _side(
             "attention_equal": np.array_equal(tokens.attention, expected.attention),
             "kept_equal": np.array_equal(tokens.keep, expected.keep),
         }
-        probe, found = _probe(reference), vectors.get(name, np.empty((0, reference.shape[1]), np.float32))
-        entry["probe_error"] = (
-            float(np.abs(_probe(found) - probe).max(initial=0)) if found.shape == reference.shape else 2.0
-        )
-        out.append({**entry, **_distance(found, reference), "probe": probe.round(7).tolist()})
+        probe = _probe(reference)
+        rows = vectors.get(name, np.empty((0, reference.shape[1]), np.float32))  # [n_kept, dim]
+        equal_shapes = rows.shape == reference.shape
+        entry["probe_error"] = float(np.abs(_probe(rows) - probe).max(initial=0)) if equal_shapes else 2.0
+        out.append({**entry, **_distance(rows, reference), "probe": probe.round(7).tolist()})
     return out
 
 
 def _shapes(encoder: Encoder, origin: Origin, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """The bare graph on random ids, the last third of each row unattended, one report entry a shape."""
+    """One report entry per shape: the graph alone on random ids, the last third of each row not attended."""
     longest = max(encoder.spec.query_length, encoder.spec.document_length)
     out = []
     for batch, length in (*[s for s in SHAPES if s[1] < longest], (1, longest)):
         ids = rng.integers(0, encoder.tokenizer.vocabulary_size, (batch, length))  # [batch, length]
         attention = np.ones((batch, length), np.int64)
         attention[:, length - length // 3 :] = 0
-        found = encoder._run(ids, attention)
-        reference = origin.vectors(ids, attention)
+        vectors = encoder._run(ids, attention)  # [batch, length, dim]
+        reference = origin.vectors(ids, attention)  # [batch, length, dim]
         dim = reference.shape[-1]
-        out.append({"shape": [batch, length], **_distance(found.reshape(-1, dim), reference.reshape(-1, dim))})
+        out.append({"shape": [batch, length], **_distance(vectors.reshape(-1, dim), reference.reshape(-1, dim))})
     return out
 
 
-def _distance(found: Floats, expected: Floats) -> dict[str, float]:  # [n, dim] twice
-    """Largest absolute difference and smallest cosine; infinitely far where the shapes differ."""
-    if found.shape != expected.shape:
+def _distance(vectors: Floats, expected: Floats) -> dict[str, float]:  # [n, dim] each
+    """Largest absolute difference and smallest cosine; infinity and -1 when the shapes differ."""
+    if vectors.shape != expected.shape:
         return {"max_abs": float("inf"), "min_cosine": -1.0}
-    a, b = found.astype(np.float64), expected.astype(np.float64)
+    a, b = vectors.astype(np.float64), expected.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)  # [n]
     return {
         "max_abs": float(np.abs(a - b).max(initial=0)),
@@ -195,7 +196,7 @@ def _distance(found: Floats, expected: Floats) -> dict[str, float]:  # [n, dim] 
 
 
 def _probe(vectors: Floats) -> NDArray[np.float64]:  # [n, dim] -> [at most PROBE_ROWS]
-    """The first rows' projection on one fixed direction: small enough to keep, and any change of a row moves it."""
+    """The projection of the first rows on a fixed direction. It is small, and any change of a row changes it."""
     direction = np.cos(np.arange(1, vectors.shape[1] + 1))  # [dim]
     out: NDArray[np.float64] = vectors[:PROBE_ROWS].astype(np.float64) @ (direction / np.linalg.norm(direction))
     return out

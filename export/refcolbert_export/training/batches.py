@@ -1,7 +1,7 @@
-"""What one training step sees: examples drawn for it, texts as ids, groups of similar length for the transformer.
+"""The batch of each training step, and its texts in groups of similar length for the transformer.
 
-Which examples a step has depends on the seed and the step's number alone, so a resumed run sees what an uninterrupted
-one would have seen. Texts that occur several times in a batch are encoded once.
+The examples of a step depend only on the seed and the number of the step, so a resumed run sees the same batches as an
+uninterrupted one. Texts that occur several times in a batch are encoded once.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from refcolbert.encoding.tokens import Tokens
 
-from ..lengths import by_length
+from ..lengths import by_length, padded_rows
 from .data import Example
 
 __all__ = ["Batch", "Draw", "Group", "group", "known_positives"]
@@ -24,31 +24,37 @@ __all__ = ["Batch", "Draw", "Group", "group", "known_positives"]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Queries, the distinct documents of all of them, and who answers whom."""
+    """Queries, the distinct documents of all of them, and which documents belong to which query."""
 
     queries: list[str]  # [n_queries]
     documents: list[str]  # [n_docs] distinct
     columns: list[list[int]]  # per query: the column of its positive, then those of its own negatives
     teacher: list[list[float] | None]  # per query: the teacher's scores of these columns
-    compared: Tensor  # bool [n_queries, n_docs] the positive, and what is not known to be another one
+    compared: Tensor  # bool [n_queries, n_docs] the positive, and documents not known to be another positive
 
 
 class Draw:
-    """Examples of a step: the epochs' permutations one after another, cut into batches."""
+    """Draws batches: the permutations of all epochs one after another, cut into pieces."""
 
     def __init__(
         self, examples: Sequence[Example], size: int, negatives: int | None, seed: int, block: int = 1
     ) -> None:
+        """Draw from `examples`.
+
+        size       examples per batch
+        negatives  negatives per example; None: all
+        block      consecutive examples that stay together
+        """
         self.examples, self.size, self.negatives, self.seed, self.block = examples, size, negatives, seed, block
         self._known = known_positives(examples)
 
     def batch(self, number: int) -> Batch:
-        """The batch of that number, counted from 0 over the whole run."""
+        """The batch of this number, counted from 0 over the whole run."""
         first = number * self.size
         return self._assemble([self._pick(position) for position in range(first, first + self.size)])
 
     def _pick(self, position: int) -> Example:
-        """One positive of an example, and of its negatives as many as are wanted: another choice in every epoch."""
+        """An example with one positive and the wanted number of negatives, chosen again in every epoch."""
         epoch, place = divmod(position, len(self.examples))
         index = int(_order(len(self.examples), self.block, self.seed, epoch)[place])
         example = self.examples[index]
@@ -62,10 +68,7 @@ class Draw:
 
     def _assemble(self, picked: list[Example]) -> Batch:
         columns: dict[str, int] = {}  # document -> its column
-        rows = [
-            [columns.setdefault(text, len(columns)) for text in (*example.positives, *example.negatives)]
-            for example in picked
-        ]
+        rows = [[columns.setdefault(text, len(columns)) for text in (*e.positives, *e.negatives)] for e in picked]
         compared = torch.ones(len(picked), len(columns), dtype=torch.bool)  # [n_queries, n_docs]
         for i, example in enumerate(picked):
             for text in self._known[example.query] & columns.keys():
@@ -75,16 +78,17 @@ class Draw:
         return Batch([example.query for example in picked], list(columns), rows, teacher, compared)
 
 
-@lru_cache(maxsize=2)  # a batch reaches over the end of an epoch
+# Two entries, because a batch may extend into the next epoch.
+@lru_cache(maxsize=2)
 def _order(n: int, block: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The epoch's order of n examples, [n]: blocks of neighbours are shuffled, and stay together."""
+    """The order of n examples in an epoch, [n]: blocks of consecutive examples are shuffled as a whole."""
     starts = block * np.random.default_rng([seed, epoch]).permutation(-(-n // block))  # [n_blocks]
     order: NDArray[np.int64] = (starts[:, None] + np.arange(block)).ravel()  # [n_blocks * block]
     return order[order < n]
 
 
 def known_positives(examples: Sequence[Example]) -> Mapping[str, set[str]]:
-    """Query -> every text that some example calls an answer to it."""
+    """Query -> every text that is a positive of it in some example."""
     known: defaultdict[str, set[str]] = defaultdict(set)
     for example in examples:
         known[example.query].update(example.positives)
@@ -98,22 +102,18 @@ class Group:
     texts: list[int]  # [n] their positions
     ids: Tensor  # int64 [n, length]
     attention: Tensor  # int64 [n, length]
-    rows: Tensor  # int64 [n_kept] positions in the flat [n * length] of the rows that count, text by text
-    lengths: list[int]  # [n] how many rows of each text count, at least 1
+    rows: Tensor  # int64 [n_kept] positions of the kept rows in the flat [n * length], text by text
+    lengths: list[int]  # [n] number of kept rows per text, at least 1
 
 
 def group(tokens: Sequence[Tokens], pad_id: int, most: int) -> list[Group]:
-    """All texts in groups of similar length, as `by_length` makes them."""
+    """All texts in groups of similar length."""
     groups = by_length([len(t.ids) for t in tokens], most)
     return [_padded([tokens[i] for i in chosen], chosen, pad_id) for chosen in groups]
 
 
 def _padded(tokens: list[Tokens], texts: list[int], pad_id: int) -> Group:
-    shape = len(tokens), max(len(t.ids) for t in tokens)
-    ids, attention = np.full(shape, pad_id, np.int64), np.zeros(shape, np.int64)
-    keep = np.zeros(shape, np.bool_)
-    for row, t in enumerate(tokens):
-        n = len(t.ids)
-        ids[row, :n], attention[row, :n], keep[row, :n] = t.ids, t.attention, t.keep
-    rows = torch.from_numpy(np.flatnonzero(keep))
-    return Group(texts, torch.from_numpy(ids), torch.from_numpy(attention), rows, keep.sum(axis=1).tolist())
+    ids = torch.from_numpy(padded_rows([t.ids for t in tokens], pad_id))  # [n, length]
+    attention = torch.from_numpy(padded_rows([t.attention for t in tokens], 0).astype(np.int64))  # [n, length]
+    keep = padded_rows([t.keep for t in tokens], 0)  # [n, length]
+    return Group(texts, ids, attention, torch.from_numpy(np.flatnonzero(keep)), keep.sum(axis=1).tolist())

@@ -1,4 +1,4 @@
-"""Training the full-interaction scorer: transformers' own model for sequence classification with one output."""
+"""Training of a cross-encoder: transformers' model for sequence classification with one output."""
 
 import inspect
 from dataclasses import dataclass
@@ -21,14 +21,17 @@ from ..parity.reference import quiet
 from ..replace_folder import replace_folder
 from .batches import Batch
 from .embed import precision_context
-from .settings import Settings
-from .validate import METRICS, Pool
+from .settings import METRICS, Settings
+from .validate import Pool
 
 __all__ = ["CrossInteraction", "CrossStart", "pair_scores", "read_cross_start"]
 
-NEW = ("classifier.", "score.", "pooler.", "pre_classifier.", "dense.")  # what a bare transformer comes without
-QUERY_ROOM = 32  # tokens besides the document's, for query and frame
-LONGEST = 512  # pairs in use, where the model's positions end nowhere
+# Weights that a plain transformer lacks.
+NEW = ("classifier.", "score.", "pooler.", "pre_classifier.", "dense.")
+# Tokens of a pair for the query and special tokens, besides the document's.
+QUERY_ROOM = 32
+# Tokens of a pair for a model whose positions have no end.
+LONGEST = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +40,20 @@ class CrossStart:
 
     model: Any  # transformers' ...ForSequenceClassification with one output
     tokenizer: Any
-    max_length: int  # of a pair, in use: a checkpoint of ours has the length it was trained with
-    longest: int  # of a pair that the model can read
+    max_length: int  # tokens per pair in use; a checkpoint trained here has its training length
+    longest: int  # tokens per pair that the model can read
 
 
 def read_cross_start(folder: Path, seed: int = 0) -> CrossStart:
-    """Read a cross-encoder, or a transformer that gets a new scoring head drawn from `seed`.
+    """Read a cross-encoder, or a transformer that gets a new random scoring head from `seed`.
 
-    Raises `UnsupportedCheckpoint` for a ColBERT checkpoint, and when weights are missing that are not the head's.
+    Raises `UnsupportedCheckpoint` for a ColBERT checkpoint, and when weights of the transformer are missing.
     """
     if not folder.is_dir():
-        raise UnsupportedCheckpoint(f"expected the folder of a transformer or a cross-encoder, found none at {folder}")
+        raise UnsupportedCheckpoint(f"expected the folder of a transformer or a cross-encoder at {folder}, found none")
     if not is_cross_encoder(folder) and any(layout.recognizes(folder) for layout in LAYOUTS):
         raise UnsupportedCheckpoint(
-            f"{folder} is a ColBERT checkpoint; a cross-encoder starts from a plain transformer"
+            f"expected a plain transformer or a cross-encoder, {folder} is a ColBERT checkpoint; choose another START"
         )
     tokenizer = load_tokenizer(folder)
     with quiet(), torch.random.fork_rng(devices=[]):
@@ -67,21 +70,21 @@ def read_cross_start(folder: Path, seed: int = 0) -> CrossStart:
 
 def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
     try:
-        found: tuple[Any, dict[str, Any]] = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder, num_labels=1, dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:
-        raise UnsupportedCheckpoint(f"transformers cannot read a scorer from {folder}: {error}") from error
-    return found
+        raise UnsupportedCheckpoint(f"transformers cannot read a cross-encoder from {folder}: {error}") from error
+    return model, loading
 
 
 class CrossInteraction:
-    """A cross-encoder: every pair of a query and one of its own documents goes through the transformer."""
+    """Trains a cross-encoder: every pair of a query and one of its documents goes through the transformer."""
 
     def __init__(self, start: CrossStart, settings: Settings) -> None:
         if "in-batch" in settings.losses or settings.cached:
             raise TrainingError(
-                "a cross-encoder scores a query with its own documents alone: neither in-batch nor cached gradients"
+                "expected neither in-batch nor --cached: a cross-encoder scores a query with its own documents alone"
             )
         self.start, self.model, self.settings, self.tokens = start, start.model, settings, 0
         length = min(settings.document_length + QUERY_ROOM, start.longest)
@@ -94,23 +97,23 @@ class CrossInteraction:
 
     @property
     def head(self) -> list[nn.Parameter]:
-        """All that is not the transformer's."""
-        own = {id(p) for p in self.backbone.parameters()}
-        return [p for p in self.model.parameters() if id(p) not in own]
+        """The parameters outside the transformer."""
+        backbone = {id(p) for p in self.backbone.parameters()}
+        return [p for p in self.model.parameters() if id(p) not in backbone]
 
     @property
     def unused(self) -> list[nn.Parameter]:
-        """Nothing: the pooler is part of the score."""
+        """No parameters: the pooler is part of the score."""
         return []
 
     def scores(self, batch: Batch) -> Tensor:
-        """[n_queries, n_docs] with the scores of each query's own documents; what stands elsewhere is never read."""
+        """[n_queries, n_docs] with the scores of each query's own documents. Other entries are 0 and never read."""
         rows = [i for i, columns in enumerate(batch.columns) for _ in columns]  # [n_pairs]
-        columns = [column for own in batch.columns for column in own]  # [n_pairs]
+        columns = [column for documents in batch.columns for column in documents]  # [n_pairs]
         pairs = [(batch.queries[i], batch.documents[j]) for i, j in zip(rows, columns, strict=True)]
-        found = self._score(pairs)
-        table = found.new_zeros(len(batch.queries), len(batch.documents))
-        return table.index_put((torch.tensor(rows), torch.tensor(columns)), found)
+        scores = self._score(pairs)  # [n_pairs]
+        table = scores.new_zeros(len(batch.queries), len(batch.documents))  # [n_queries, n_docs]
+        return table.index_put((torch.tensor(rows), torch.tensor(columns)), scores)
 
     def _score(self, pairs: list[tuple[str, str]]) -> Tensor:  # -> [n_pairs]
         encodings = self._tokenizer.pairs(pairs)
@@ -118,9 +121,9 @@ class CrossInteraction:
         groups = by_length([len(e.ids) for e in encodings], self.settings.group_tokens)
         parts = []
         for group in groups:
-            given = padded([encodings[i] for i in group], self._tokenizer.pad_id)
+            inputs = padded([encodings[i] for i in group], self._tokenizer.pad_id)
             with precision_context(self.settings.precision):
-                parts.append(pair_scores(self.model, {name: torch.from_numpy(a) for name, a in given.items()}))
+                parts.append(pair_scores(self.model, {name: torch.from_numpy(a) for name, a in inputs.items()}))
         places = torch.tensor([i for group in groups for i in group])  # [n_pairs]
         return torch.cat(parts).float()[places.argsort()]
 
@@ -129,7 +132,10 @@ class CrossInteraction:
         torch.autograd.backward(loss)
 
     def save(self, out: Path) -> None:
-        """As transformers saves it; the tokenizer says how long the pairs were, for positions beyond rank badly."""
+        """Write the folder as transformers does. Its tokenizer keeps the training length.
+
+        Pairs beyond it rank badly, because their positions were not trained.
+        """
         replace_folder(out, self._write)
 
     def _write(self, folder: Path) -> None:
@@ -138,30 +144,30 @@ class CrossInteraction:
         self.start.tokenizer.save_pretrained(folder)
 
     def validator(self, pool: Pool) -> "_Reranking":
-        """Rank each query's own candidates."""
+        """A validator that ranks each query's own candidates."""
         return _Reranking(pool, self)
 
 
-def pair_scores(model: Any, given: dict[str, Tensor]) -> Tensor:  # [batch, length] each -> [batch]
-    """The one output of each pair; token types go where the model takes them."""
-    takes = inspect.signature(model.forward).parameters
-    logits: Tensor = model(**{name: a for name, a in given.items() if name in takes}).logits  # [batch, 1]
+def pair_scores(model: Any, inputs: dict[str, Tensor]) -> Tensor:  # [batch, length] each -> [batch]
+    """The one output of each pair. Token types are left out if the model does not take them."""
+    parameters = inspect.signature(model.forward).parameters
+    logits: Tensor = model(**{name: a for name, a in inputs.items() if name in parameters}).logits  # [batch, 1]
     return logits[:, 0]
 
 
 class _Reranking:
-    """Held-out queries with the documents that came with them: positives among negatives."""
+    """Validation on held-out queries, each with its own documents: positives among negatives."""
 
     def __init__(self, pool: Pool, scorer: CrossInteraction) -> None:
         if pool.candidates is None:
             raise TrainingError(
-                "a cross-encoder cannot rank a whole collection at every validation: pass held-out examples, "
-                "whose positives it ranks among their negatives"
+                "expected held-out examples, found a whole collection, which a cross-encoder cannot rank at every "
+                "validation; pass a file of examples, whose positives are ranked among their negatives"
             )
         self.pool, self.scorer, self.candidates = pool, scorer, pool.candidates
 
     def measure(self) -> dict[str, float]:
-        """Metric -> mean over the queries; the order among equal scores puts negatives first."""
+        """Metric -> mean over the queries. Negatives go first among equal scores."""
         model, tokens = self.scorer.model, self.scorer.tokens
         was = model.training
         model.eval()

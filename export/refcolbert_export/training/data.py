@@ -1,11 +1,11 @@
-"""Training data: files of the field -> `Example`s. What is malformed names its file and line; nothing is skipped.
+"""Reads training data. An error names file and line; nothing is skipped.
 
     JSONL      {"query" | "anchor", "positive" | "positives", "negatives" | "negative" | "negative_1" ..., "scores"?},
-               as Sentence-Transformers names its columns; other keys are not looked at
-    Stanford   triples.jsonl with [qid, pid+, pid-, ...] a line, or ColBERTv2's [qid, [pid, score], ...] whose first
-               passage is the positive; ids are those of queries.tsv and collection.tsv (id <tab> text)
+               the column names of Sentence-Transformers; other keys are ignored
+    Stanford   triples.jsonl with [qid, pid+, pid-, ...] per line, or ColBERTv2's [qid, [pid, score], ...], whose first
+               passage is the positive; ids are looked up in queries.tsv and collection.tsv (id <tab> text)
 
-Each may end in .gz. `scores` are a teacher's: of the positives first, then of the negatives.
+Files may end in .gz. `scores` are a teacher's: of the positives first, then of the negatives.
 """
 
 import gzip
@@ -26,29 +26,29 @@ __all__ = ["Example", "fingerprint", "read_examples"]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One query, what answers it, what does not, and what a teacher thinks of them."""
+    """One query with its positives, its negatives and a teacher's scores of both."""
 
     query: str
     positives: tuple[str, ...]  # at least one
     negatives: tuple[str, ...] = ()
-    scores: tuple[float, ...] | None = None  # the teacher's, of positives + negatives
+    scores: tuple[float, ...] | None = None  # of positives + negatives
 
 
 def read_examples(paths: Sequence[Path], queries: Path | None = None, collection: Path | None = None) -> list[Example]:
     """The examples of one or several files, in file order.
 
-    Raises `InvalidInput` naming file and line for what is malformed, a query without positives, an empty text,
-    scores that are not one finite number a text, a negative that is also a positive; and when there is no example.
+    Raises `InvalidInput` naming file and line for a malformed line, a query without positives, an empty text, scores
+    that are not one finite number per text, a negative that is also a positive; and when there is no example.
     """
     texts = _Texts(queries, collection)
-    found = [_example(where, parsed, texts) for path in paths for where, parsed in _json_lines(path)]
-    if not found:
+    examples = [_example(where, parsed, texts) for path in paths for where, parsed in _json_lines(path)]
+    if not examples:
         raise InvalidInput(f"expected training examples in {', '.join(p.name for p in paths)}, found none")
-    return found
+    return examples
 
 
 def fingerprint(examples: Sequence[Example]) -> str:
-    """SHA-256 over all examples in their order: a run goes on only with the data that it began with."""
+    """SHA-256 over all examples in their order. A run is resumed only with the same data."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(json.dumps(astuple(example)).encode())
@@ -56,7 +56,7 @@ def fingerprint(examples: Sequence[Example]) -> str:
 
 
 class _Texts:
-    """Texts by the ids of Stanford's triples; the files are read when the first id is looked up."""
+    """Texts by the ids of Stanford's triples. The files are read when the first id is looked up."""
 
     def __init__(self, queries: Path | None, collection: Path | None) -> None:
         self._paths = {"query": queries, "passage": collection}
@@ -66,7 +66,7 @@ class _Texts:
         path = self._paths[kind]
         if path is None:
             raise InvalidInput(
-                f"{where}: a triple of ids; pass the files of their texts, queries.tsv and collection.tsv"
+                f"{where}: expected the texts of these ids; pass the files queries.tsv and collection.tsv"
             )
         if kind not in self._read:
             self._read[kind] = _tsv(path)
@@ -76,24 +76,25 @@ class _Texts:
 
 
 def _tsv(path: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for where, line in _lines(path):
         name, tab, text = line.partition("\t")
-        if not tab or name in found:
+        if not tab or name in texts:
             raise InvalidInput(f"{where}: expected an id that is new, a tab and a text, found {line[:60]!r}")
-        found[name] = text.partition("\t")[0]  # colbert-ai writes a title behind the text, and does not train on it
-    return found
+        # colbert-ai writes a title after the text and does not train on it.
+        texts[name] = text.partition("\t")[0]
+    return texts
 
 
 def _example(where: str, parsed: Any, texts: _Texts) -> Example:
     example = _triple(where, parsed, texts) if isinstance(parsed, list) else _record(where, parsed)
-    for name, found in (("query", (example.query,)), ("positive", example.positives), ("negative", example.negatives)):
-        for text in found:
+    for name, listed in (("query", (example.query,)), ("positive", example.positives), ("negative", example.negatives)):
+        for text in listed:
             _check_text(where, name, text)
     if not example.positives:
-        raise InvalidInput(f"{where}: a query without positives")
+        raise InvalidInput(f"{where}: expected at least one positive, found a query without positives")
     if both := set(example.positives) & set(example.negatives):
-        raise InvalidInput(f"{where}: a negative is also a positive: {min(both)[:60]!r}")
+        raise InvalidInput(f"{where}: expected other negatives, found {min(both)[:60]!r}, which is also a positive")
     if example.scores is not None:
         _check_scores(where, example)
     return example
@@ -113,6 +114,7 @@ def _triple(where: str, parsed: list[Any], texts: _Texts) -> Example:
 
 
 def _record(where: str, parsed: Any) -> Example:
+    """An example from an object with the column names of Sentence-Transformers."""
     if not isinstance(parsed, Mapping):
         raise InvalidInput(f"{where}: expected an object or a list, found {type(parsed).__name__}")
     query = parsed.get("query", parsed.get("anchor"))
@@ -140,7 +142,9 @@ def _check_text(where: str, name: str, text: Any) -> None:
     if not isinstance(text, str) or not text.strip():
         raise InvalidInput(f"{where}: expected a {name} with text in it, found {text!r}")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidInput(f"{where}: a {name} holds a lone surrogate, which no tokenizer takes")
+        raise InvalidInput(
+            f"{where}: expected Unicode text as {name}, found a lone surrogate, which no tokenizer takes"
+        )
 
 
 def _check_scores(where: str, example: Example) -> None:
@@ -161,7 +165,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """("file:line", line) of each line that is not blank, unpacked where the name ends in .gz."""
+    """("file:line", line) per line that is not blank. Files whose name ends in .gz are unpacked."""
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:

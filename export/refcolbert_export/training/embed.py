@@ -1,13 +1,12 @@
-"""Token vectors of many texts, as the trainer needs them: with gradients, or without and recomputed later.
+"""Token vectors of many texts with gradients, directly or by gradient caching (Gao et al. 2021).
 
-Encoding is done group by group. With `Cached` a step never holds more than one group's activations: all texts are
-encoded without a graph, the loss is differentiated with respect to the vectors alone, and each group is encoded again
-to carry its share of that gradient into the weights (gradient caching; Gao et al. 2021). Equal to the direct gradient.
+Texts are encoded group by group. With `Cached` a step never holds the activations of more than one group. All texts are
+encoded without a graph, the loss is differentiated with respect to the vectors, and each group is encoded again to pass
+its part of that gradient on to the weights. The result equals the direct gradient.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,36 +17,24 @@ from refcolbert.errors import TrainingError
 from ..model import ColbertModel
 from .batches import Group, group
 
-__all__ = ["Cached", "Direct", "Embedder", "Vectors", "precision_context"]
+__all__ = ["Cached", "Direct", "Vectors", "encode", "groups_of", "precision_context"]
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 
 
 class Vectors:
-    """The kept rows of all texts one after another, [n_rows, dim], and where each text's are."""
+    """The kept rows of all texts one after another, and the place of each text among them."""
 
     def __init__(self, parts: Sequence[Tensor], groups: Sequence[Group]) -> None:
         self.rows = torch.cat(list(parts))  # [n_rows, dim]
         self.lengths = [n for g in groups for n in g.lengths]
-        texts = [i for g in groups for i in g.texts]  # the text of each place
+        texts = [i for g in groups for i in g.texts]  # [n_texts] the text at each place
         self.places = torch.empty(len(texts), dtype=torch.int64)  # [n_texts] the place of each text
         self.places[torch.tensor(texts)] = torch.arange(len(texts))
 
 
-class Embedder(Protocol):
-    """How a step gets vectors, and how the loss's gradient gets back to the weights."""
-
-    def embed(self, groups: Sequence[Group]) -> Vectors:
-        """Vectors that a loss can be computed on."""
-        ...
-
-    def backward(self, loss: Tensor) -> None:
-        """Add the loss's gradient to the weights'."""
-        ...
-
-
 class Direct:
-    """One graph from ids to loss."""
+    """Plain backpropagation: one graph from ids to loss."""
 
     def __init__(self, model: ColbertModel, precision: str) -> None:
         self.model, self.precision = model, precision
@@ -57,19 +44,20 @@ class Direct:
         return Vectors([encode(self.model, g, self.precision) for g in groups], groups)
 
     def backward(self, loss: Tensor) -> None:
-        """Plain backpropagation."""
+        """Add the loss's gradient to the weights'."""
         torch.autograd.backward(loss)
 
 
 class Cached:
-    """Two passes: vectors without a graph, then each group again with the gradient of its vectors."""
+    """Gradient caching: vectors without a graph, then each group again with the gradient of its vectors."""
 
     def __init__(self, model: ColbertModel, precision: str) -> None:
         self.model, self.precision = model, precision
-        self._open: list[tuple[Group, Tensor, Tensor]] = []  # group, state of the generator before it, its vectors
+        # Each group, the state of the random generator before it, and its vectors.
+        self._open: list[tuple[Group, Tensor, Tensor]] = []
 
     def embed(self, groups: Sequence[Group]) -> Vectors:
-        """Vectors whose gradient is kept."""
+        """Vectors without a graph. Their gradient is kept."""
         parts = []
         for g in groups:
             state = torch.get_rng_state()
@@ -80,7 +68,7 @@ class Cached:
         return Vectors(parts, groups)
 
     def backward(self, loss: Tensor) -> None:
-        """The loss down to the vectors, then group by group down to the weights, dropping the same units."""
+        """Add the loss's gradient to the weights', group by group. Dropout drops the same units as before."""
         torch.autograd.backward(loss)
         after = torch.get_rng_state()
         for g, state, part in self._open:
@@ -91,7 +79,7 @@ class Cached:
 
 
 def encode(model: ColbertModel, g: Group, precision: str) -> Tensor:  # -> [n_kept, dim] float32
-    """The transformer in `precision`, head and normalization in float32, on the rows that count."""
+    """The kept rows: the transformer in `precision`, head and normalization in float32."""
     with precision_context(precision):
         states = model.states(g.ids, g.attention)  # [n, length, hidden]
     kept = states.flatten(0, 1).index_select(0, g.rows)  # [n_kept, hidden]
@@ -100,15 +88,17 @@ def encode(model: ColbertModel, g: Group, precision: str) -> Tensor:  # -> [n_ke
 
 @contextmanager
 def precision_context(precision: str) -> Iterator[None]:
-    """Matrix products in bfloat16, or as the weights are."""
+    """Compute matrix products in bfloat16 inside the block, or in the type of the weights for "fp32"."""
     dtype = PRECISIONS[precision]
     with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
         yield
 
 
 def groups_of(tokens: Sequence[Tokens], texts: Sequence[str], pad_id: int, most: int) -> list[Group]:
-    """Groups of texts that all have a row to score. Raises `TrainingError` naming one that has none."""
+    """Texts in groups of similar length. Raises `TrainingError` naming a text without a kept row."""
     for t, text in zip(tokens, texts, strict=True):
         if not t.keep.any():
-            raise TrainingError(f"no token of this text is kept, so it cannot be scored: {text[:60]!r}")
+            raise TrainingError(
+                f"expected a text with a token that is kept, found {text[:60]!r}; remove it from the data"
+            )
     return group(tokens, pad_id, most)

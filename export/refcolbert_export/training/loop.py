@@ -3,12 +3,12 @@
 A run's folder holds
 
     checkpoint/      the model, for `refcolbert export`: the best by validation, else the newest
-    state.pt         what the run goes on from: weights, optimizer, random generator, step
-    log.jsonl        one line a step and a validation
-    settings.json    what the run was told
-    metrics.png      losses and metrics over the steps, at the end
+    state.pt         weights, optimizer, random generator and step, from which the run can be resumed
+    log.jsonl        one line per step and per validation
+    settings.json    the settings of the run
+    metrics.png      losses and metrics over the steps, written at the end
 
-The same start, data, settings and threads give the same bytes, interrupted and resumed or not.
+Equal starts, data, settings and threads give equal bytes, also when a run is interrupted and resumed.
 """
 
 import json
@@ -28,9 +28,10 @@ from refcolbert.errors import TrainingError
 from .batches import Batch, Draw
 from .cross_encoder import CrossInteraction, CrossStart
 from .data import Example, fingerprint
-from .late_interaction import Architecture, LateInteraction
+from .late_interaction import LateInteraction
 from .objective import check_losses, losses_of, weighted
 from .optimizer import fast_attention, freeze, make_optimizer, rate, set_dropout, set_rate
+from .plot import plot_log
 from .settings import Settings
 from .start import Start
 from .state import Progress, append_log, load_state, save_state, trim_log
@@ -53,12 +54,18 @@ def train(
 ) -> Path:
     """Train and return the folder of the trained checkpoint, `out`/checkpoint.
 
-    `resume` goes on from `out`/state.pt. Raises `TrainingError` when something is at `out` already (or nothing to
-    resume), when the data lacks what a loss needs, or when the loss is no longer finite; what was saved last stays.
+    validation  held-out queries and documents; None: the newest weights are kept
+    resume      continue from `out`/state.pt
+    progress    show a progress bar
+
+    Raises `TrainingError` when `out` is not empty (or there is nothing to resume), when the data lacks what a loss
+    needs, or when the loss is no longer finite. The last saved checkpoint and state stay.
     """
     check_losses(settings, examples)
     if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainingError(f"there is already something at {out}; resume it, remove it or choose another place")
+        raise TrainingError(
+            f"expected nothing at {out}, but something is already there; resume it, remove it or choose another path"
+        )
     with _torch_settings(settings):
         trained = LateInteraction(start, settings) if isinstance(start, Start) else CrossInteraction(start, settings)
         run = _Run(trained, examples, out, settings, validation)
@@ -70,7 +77,7 @@ def train(
 
 @contextmanager
 def _torch_settings(settings: Settings) -> Iterator[None]:
-    """Seed and threads for the time of a run; the caller's come back."""
+    """Set torch's seed and threads inside the block, and restore the caller's afterwards."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
@@ -82,11 +89,17 @@ def _torch_settings(settings: Settings) -> Iterator[None]:
 
 
 class _Run:
-    """One run from its start to its end."""
+    """One training run."""
 
     def __init__(
-        self, trained: Architecture, examples: Sequence[Example], out: Path, settings: Settings, validation: Pool | None
+        self,
+        trained: LateInteraction | CrossInteraction,
+        examples: Sequence[Example],
+        out: Path,
+        settings: Settings,
+        validation: Pool | None,
     ) -> None:
+        """Prepare model, optimizer and validation."""
         self.trained, self.model, self.out, self.settings = trained, trained.model, out, settings
         self.draw = Draw(examples, settings.batch, settings.negatives, settings.seed, settings.block)
         fast_attention(trained.backbone, settings.precision)
@@ -100,89 +113,83 @@ class _Run:
         self.progress, self.saved = Progress(), time.monotonic()
 
     def resume(self) -> None:
-        """Go on where the saved state is."""
+        """Load the saved state."""
         self.progress = load_state(self.out / STATE, self.model, self.optimizer, self.about)
         trim_log(self.out / LOG, self.progress.step)
 
     def go(self, progress: bool) -> None:
-        """All steps that are left, then the last validation, the checkpoint and the plot."""
-        settings, where = self.settings, self.progress
+        """Do all remaining steps, then the last validation, the checkpoint and the plot."""
+        settings, state = self.settings, self.progress
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / SETTINGS).write_text(json.dumps(asdict(settings), indent=1) + "\n")
         self.model.train()
-        with tqdm(total=settings.steps, initial=where.step, disable=not progress, unit="step") as bar:
-            if where.step == 0:
+        with tqdm(total=settings.steps, initial=state.step, disable=not progress, unit="step") as bar:
+            if state.step == 0:
                 self._validate()
-            while where.step < settings.steps and not self._patience_is_over():
+            while state.step < settings.steps and not self._patience_is_over():
                 bar.set_postfix_str(self._step())
                 bar.update()
-                if settings.validate_every and where.step % settings.validate_every == 0:
+                if settings.validate_every and state.step % settings.validate_every == 0:
                     self._validate()
                 if self._save_is_due():
                     self._save()
-        if not settings.validate_every or where.step % settings.validate_every:
+        if not settings.validate_every or state.step % settings.validate_every:
             self._validate()
         self._save()
-        _plot(self.out)
+        plot_log(self.out / LOG, self.out / PLOT)
 
     def _step(self) -> str:
-        """One update of the weights; returns what the progress bar says of it."""
+        """Update the weights once, and return a text for the progress bar."""
         settings, began, tokens = self.settings, time.monotonic(), self.trained.tokens
         set_rate(self.optimizer, rate(self.progress.step, settings.steps, round(settings.warmup * settings.steps)))
         parts: dict[str, float] = {}
         for i in range(settings.accumulate):
-            found = self._backward(self.draw.batch(self.progress.step * settings.accumulate + i))
-            parts = {name: parts.get(name, 0.0) + value / settings.accumulate for name, value in found.items()}
+            losses = self._backward(self.draw.batch(self.progress.step * settings.accumulate + i))
+            parts = {name: parts.get(name, 0.0) + value / settings.accumulate for name, value in losses.items()}
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = float(torch.nn.utils.clip_grad_norm_(trained, settings.clip))
         if not math.isfinite(norm):
-            raise self._diverged(f"the gradient's norm is {norm}")
+            raise self._diverged("gradient's norm", norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
         seconds = time.monotonic() - began
-        speed = settings.batch * settings.accumulate / seconds, (self.trained.tokens - tokens) / seconds
-        entry = {
-            "step": self.progress.step,
-            **parts,
-            "norm": norm,
-            "examples_per_s": speed[0],
-            "tokens_per_s": speed[1],
+        speed = {
+            "examples_per_s": settings.batch * settings.accumulate / seconds,
+            "tokens_per_s": (self.trained.tokens - tokens) / seconds,
         }
-        append_log(
-            self.out / LOG,
-            {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in entry.items()},
-        )
-        return f"loss {parts['loss']:.4f}, {speed[0]:.1f} examples/s, {speed[1]:.0f} tokens/s"
+        rounded = {name: float(f"{value:.6g}") for name, value in {**parts, "norm": norm, **speed}.items()}
+        append_log(self.out / LOG, {"step": self.progress.step, **rounded})
+        return "loss {loss:.4f}, {examples_per_s:.1f} examples/s, {tokens_per_s:.0f} tokens/s".format(**rounded)
 
     def _backward(self, batch: Batch) -> dict[str, float]:
-        """Add one batch's gradient; returns its losses, weighted together as "loss"."""
+        """Add one batch's gradient and return its losses. "loss" is their weighted sum."""
         scores = self.trained.scores(batch)
         losses = losses_of(scores, batch, self.settings)
         total = weighted(losses, self.settings, scores)
         if not math.isfinite(total.item()):
-            raise self._diverged(f"the loss is {total.item()}")
+            raise self._diverged("loss", total.item())
         self.trained.backward(total / self.settings.accumulate)
         return {"loss": total.item(), **{name: loss.item() for name, loss in losses.items()}}
 
-    def _diverged(self, what: str) -> TrainingError:
+    def _diverged(self, name: str, value: float) -> TrainingError:
         return TrainingError(
-            f"step {self.progress.step + 1}: {what}; {self.out} keeps what was saved before. "
-            "Try a lower learning rate, more warm-up or fp32"
+            f"step {self.progress.step + 1}: expected a finite number, the {name} is {value}; {self.out} keeps the "
+            "last saved checkpoint. Try a lower learning rate, more warm-up or fp32"
         )
 
     def _validate(self) -> None:
-        """Measure; keep the weights if they are the best so far."""
+        """Measure the model, and save it if it is the best so far."""
         if self.validator is None:
             return
-        where, found = self.progress, self.validator.measure()
-        append_log(self.out / LOG, {"step": where.step, "validation": found})
-        tqdm.write(f"step {where.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
-        if where.best is None or found[self.settings.metric] > where.best:
-            where.best, where.best_step, where.worse = found[self.settings.metric], where.step, 0
+        state, metrics = self.progress, self.validator.measure()
+        append_log(self.out / LOG, {"step": state.step, "validation": metrics})
+        tqdm.write(f"step {state.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        if state.best is None or metrics[self.settings.metric] > state.best:
+            state.best, state.best_step, state.worse = metrics[self.settings.metric], state.step, 0
             self.trained.save(self.out / CHECKPOINT)
         else:
-            where.worse += 1
+            state.worse += 1
 
     def _patience_is_over(self) -> bool:
         return 0 < self.settings.patience <= self.progress.worse
@@ -197,9 +204,3 @@ class _Run:
             self.trained.save(self.out / CHECKPOINT)
         save_state(self.out / STATE, self.model, self.optimizer, self.progress, self.about)
         self.saved = time.monotonic()
-
-
-def _plot(out: Path) -> None:
-    from .plot import plot_log
-
-    plot_log(out / LOG, out / PLOT)

@@ -1,4 +1,4 @@
-"""The losses that train a ColBERT, on scores S with a teacher's T: `definition` states each in plain loops.
+"""The losses of ColBERT training, on scores S with a teacher's T. `definition` has each in plain loops.
 
     pairwise-hinge     max(0, 1 - S+ + S-)                                   a margin of 1
     pairwise-softmax   -log(exp S+ / (exp S+ + exp S-))                      ColBERT, section 3.3
@@ -7,8 +7,8 @@
     kl                 sum of p (log p - log r), p = softmax(T), r = softmax(S)    ColBERTv2, section 3.2
     margin-mse         ((S+ - S-) - (T+ - T-))^2
 
-Rows are queries; column 0 is the positive, except for in-batch, which names the columns. Each is a mean over queries
-(the pairwise ones and margin-mse over queries and negatives), so a weight means the same whatever the batch.
+Rows are queries. Column 0 is the positive, except for in-batch, which names the columns. Each loss is a mean over
+queries (pairwise losses and margin-mse: over queries and negatives), so a weight means the same for every batch size.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ def in_batch(
     scores: Tensor,  # [n_queries, n_docs]
     positives: Tensor,  # int64 [n_queries] the column of each query's positive
     temperature: float,
-    compared: Tensor | None = None,  # bool [n_queries, n_docs] which columns count; the positive's must
+    compared: Tensor | None = None,  # bool [n_queries, n_docs] columns that count; the positive's must
 ) -> Tensor:  # []
     """Mean of -log softmax(S / temperature)_positive over the columns that count."""
     logits = scores / temperature
@@ -48,18 +48,19 @@ def in_batch(
     return functional.cross_entropy(logits, positives)
 
 
-def kl_divergence(scores: Tensor, teacher: Tensor) -> Tensor:  # [n_queries, n] twice -> []
+def kl_divergence(scores: Tensor, teacher: Tensor) -> Tensor:  # [n_queries, n] each -> []
     """Mean over queries of the divergence of softmax(S) from softmax(T)."""
-    given, found = teacher.log_softmax(dim=1), scores.log_softmax(dim=1)
-    return functional.kl_div(found, given, reduction="batchmean", log_target=True)
+    target, log_probabilities = teacher.log_softmax(dim=1), scores.log_softmax(dim=1)  # [n_queries, n] each
+    return functional.kl_div(log_probabilities, target, reduction="batchmean", log_target=True)
 
 
-def margin_mse(scores: Tensor, teacher: Tensor) -> Tensor:  # [n_queries, 1 + n_negatives] twice -> []
+def margin_mse(scores: Tensor, teacher: Tensor) -> Tensor:  # [n_queries, 1 + n_negatives] each -> []
     """Mean squared difference between the student's margins S+ - S- and the teacher's."""
     return functional.mse_loss(scores[:, :1] - scores[:, 1:], teacher[:, :1] - teacher[:, 1:])
 
 
-# name -> what it reads besides the student's scores: "negatives" of the example, a "teacher", or the whole "batch"
+# name -> its data besides the student's scores ("negatives" of the example, a "teacher", or the whole "batch"),
+# function
 LOSSES: dict[str, tuple[str, Callable[..., Tensor]]] = {
     "pairwise-hinge": ("negatives", pairwise_hinge),
     "pairwise-softmax": ("negatives", pairwise_softmax),

@@ -1,4 +1,4 @@
-"""One setting of the C library for a process that trains on a CPU."""
+"""A setting of glibc for processes that train on a CPU."""
 
 import ctypes
 import sys
@@ -10,10 +10,10 @@ BYTES = 1 << 30
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what was freed for the next step, instead of taking every large tensor from the system anew.
+    """Let glibc keep freed memory for the next step, instead of returning it to the system.
 
-    Fresh pages are cleared by the kernel and faulted in one by one. It holds for the whole process, so a program of its
-    own calls this, never the library. Elsewhere than on glibc nothing happens.
+    The kernel clears fresh pages and maps them one by one, which slows every step down. The setting holds for the whole
+    process, so programs call this and the library does not. Without glibc nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return

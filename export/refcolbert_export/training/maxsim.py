@@ -1,10 +1,10 @@
-"""Late interaction that gradients flow through: token vectors of whole texts in, MaxSim of all pairs out.
+"""MaxSim of all pairs of queries and documents, with its gradient.
 
     S(q, d) = sum over i of max over j of q_i . d_j
 
-Texts are ragged: only rows that count stand in the matrices, so nothing is masked and no padding can win. The gradient
-reaches, for each query token and document, the one document token that won (the first of equals), so the backward pass
-reads the winners alone instead of all similarities.
+The matrices hold the kept rows of all texts without padding, so nothing has to be masked. For each query token and
+document the gradient goes to the document token with the largest product (the first of equals). The backward pass
+therefore reads these tokens only, and not all similarities.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ from torch import Tensor
 
 __all__ = ["maxsim"]
 
-CHUNK = 1 << 22  # similarities held at once
+# Similarities held at a time.
+CHUNK = 1 << 22
 
 
 def maxsim(q: Tensor, q_lengths: Sequence[int], d: Tensor, d_lengths: Sequence[int]) -> Tensor:
     """Scores [n_queries, n_docs] of every query with every document.
 
-    `q` [sum of q_lengths, dim] and `d` [sum of d_lengths, dim] hold the texts' rows one after another; every length is
-    at least 1.
+    q, d                  rows of all texts, one text after another: [sum of lengths, dim]
+    q_lengths, d_lengths  rows per text, at least 1
     """
     best: Tensor = _Best.apply(q, d, tuple(d_lengths))  # type: ignore[no-untyped-call]  # [n_query_tokens, n_docs]
     owner = torch.repeat_interleave(torch.arange(len(q_lengths)), torch.tensor(q_lengths))  # [n_query_tokens]
@@ -31,7 +32,7 @@ def maxsim(q: Tensor, q_lengths: Sequence[int], d: Tensor, d_lengths: Sequence[i
 
 
 class _Best(torch.autograd.Function):
-    """max over the tokens j of a document of q_i . d_j: [n_query_tokens, n_docs]."""
+    """The largest q_i . d_j over the tokens j of each document: [n_query_tokens, n_docs]."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, d: Tensor, lengths: tuple[int, ...]) -> Tensor:
@@ -60,7 +61,7 @@ class _Best(torch.autograd.Function):
 
 
 def _chunks(lengths: tuple[int, ...], most: int) -> list[tuple[int, tuple[int, ...]]]:
-    """Consecutive documents of together at most `most` tokens (or one longer): (first document, their lengths)."""
+    """(first document, lengths) of runs of documents with at most `most` tokens, or of one longer document."""
     out: list[tuple[int, tuple[int, ...]]] = []
     begin = total = 0
     for k, length in enumerate(lengths):

@@ -1,4 +1,4 @@
-"""Losses and metrics of a run over its steps, as a picture."""
+"""A picture of a run's losses and metrics over its steps."""
 
 import json
 import logging
@@ -8,15 +8,16 @@ from typing import Any
 __all__ = ["plot_log"]
 
 log = logging.getLogger("refcolbert")
-WINDOW = 25  # steps that a loss is averaged over: single steps say little
+# A loss is averaged over this many steps, because losses of single steps vary much.
+WINDOW = 25
 
 
 def plot_log(path: Path, out: Path) -> None:
-    """Draw the run that `path` logs into the PNG `out`; without matplotlib (extra `train`) say so in the log."""
+    """Draw the run logged at `path` into the PNG `out`. Without matplotlib (extra `train`) log a warning."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        log.warning("no plot: it needs matplotlib, pip install 'refcolbert[train]'")
+        log.warning("no plot, because matplotlib is not installed: pip install 'refcolbert[train]'")
         return
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(9, 6), layout="constrained")
@@ -30,7 +31,8 @@ def plot_log(path: Path, out: Path) -> None:
 def _losses(axes: Any, entries: list[dict[str, Any]]) -> None:
     inert = {"step", "norm", "examples_per_s", "tokens_per_s"}
     names = list(dict.fromkeys(name for e in entries for name in e if name not in inert))
-    for name in names if len(names) > 2 else names[:1]:  # one loss is the sum
+    # A single loss equals the sum and is not drawn twice.
+    for name in names if len(names) > 2 else names[:1]:
         points = [(e["step"], e[name]) for e in entries if name in e]
         steps, values = [p[0] for p in points], [p[1] for p in points]
         line = axes.plot(steps, _smooth(values), label=name)[0]

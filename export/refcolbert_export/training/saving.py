@@ -1,7 +1,7 @@
-"""A trained model back in the layout of the checkpoint that it came from: its folder copied, its weights replaced.
+"""Saves a trained model in the layout of its checkpoint: the folder copied, its weights replaced.
 
-Every file but the weights is copied as it is, so the origin's own package reads the result. Files in other formats of
-the same weights are left out: they would be stale.
+Every file except the weights is copied unchanged, so the original package reads the result. Files with the same
+weights in other formats are left out, because they would hold the old values.
 """
 
 import shutil
@@ -29,33 +29,35 @@ LEGACY = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm
 def write_as_it_came(model: ColbertModel, source: Path, folder: Path) -> None:
     """Fill `folder` with the files of the checkpoint `source` and the weights of `model`.
 
-    Raises `UnsupportedCheckpoint` naming weights of the model that the checkpoint has no place for.
+    Raises `UnsupportedCheckpoint` naming weights of the model that the checkpoint's weight file lacks.
     """
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*STALE))
     transformer, dense = _places(source)
     backbone: Any = model.backbone
     head: Any = list(model.head)
-    own = backbone.state_dict()
-    if not dense:  # Stanford's head lies beside the transformer
-        own["linear.weight"] = head.pop().weight
-    tensors = dict(_renamed(read_tensors(source / transformer), own, f"{backbone.base_model_prefix}."))
+    weights = backbone.state_dict()
+    # Stanford's head is in the transformer's weight file.
+    if not dense:
+        weights["linear.weight"] = head.pop().weight
+    tensors = dict(_renamed(read_tensors(source / transformer), weights, f"{backbone.base_model_prefix}."))
     kept = {t.data_ptr() for t in tensors.values()}
-    if lost := [name for name, t in own.items() if t.data_ptr() not in kept and not name.startswith("pooler.")]:
-        raise UnsupportedCheckpoint(f"the checkpoint's weight file has no place for {', '.join(lost[:4])}")
+    if lost := [name for name, t in weights.items() if t.data_ptr() not in kept and not name.startswith("pooler.")]:
+        raise UnsupportedCheckpoint(f"expected every weight in the checkpoint's file, it lacks {', '.join(lost[:4])}")
     save_weights(tensors, folder / transformer)
     for place, layer in zip(dense, head, strict=True):
         save_weights(_dense_tensors(layer), folder / place)
 
 
 def save_weights(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Write model.safetensors, readable by all; a tensor that has two names is stored under both."""
+    """Write model.safetensors, readable by all users. A tensor with two names is stored under both."""
     path = folder / "model.safetensors"
     save_file({name: t.detach().clone().contiguous() for name, t in tensors.items()}, path)
-    path.chmod(0o644)  # safetensors gives it to its owner alone
+    # safetensors makes the file readable by its owner only.
+    path.chmod(0o644)
 
 
 def _places(source: Path) -> tuple[Path, list[Path]]:
-    """Where the transformer's weights and each Dense's lie, relative to the checkpoint."""
+    """The folder of the transformer and of each Dense, relative to the checkpoint."""
     if layout_of(source).name in ("stanford", "xtr"):
         return Path(), [Path(DENSE)] if layout_of(source).name == "xtr" else []
     root, modules = source.resolve(), read_modules(source)
@@ -63,13 +65,13 @@ def _places(source: Path) -> tuple[Path, list[Path]]:
     return places[0], [place for place, module in zip(places, modules, strict=True) if module.kind == "Dense"]
 
 
-def _renamed(found: dict[str, Tensor], own: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """The file's names with the model's tensors; what the model does not have stays as it was."""
-    for key, tensor in found.items():
-        name = key if key in own else key.removeprefix(prefix)
+def _renamed(stored: dict[str, Tensor], weights: dict[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """The model's tensors by their names in the file. Tensors that the model lacks stay unchanged."""
+    for key, tensor in stored.items():
+        name = key if key in weights else key.removeprefix(prefix)
         for new, old in LEGACY:
-            name = name if name in own else name.replace(old, new)
-        yield key, own.get(name, tensor)
+            name = name if name in weights else name.replace(old, new)
+        yield key, weights.get(name, tensor)
 
 
 def _dense_tensors(layer: Any) -> dict[str, Tensor]:

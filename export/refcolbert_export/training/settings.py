@@ -1,95 +1,103 @@
-"""What a training run is told, and the recipes. Imports no torch: the command line shows these as its defaults."""
+"""The settings of a training run, and the recipes. Imports no torch: the command line makes its options from them."""
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Any
 
 from refcolbert.errors import TrainingError
 
-__all__ = ["ARCHITECTURES", "LOSS_NAMES", "RECIPES", "Settings", "parse_losses"]
+__all__ = ["LOSS_NAMES", "METRICS", "RECIPES", "Settings", "parse_losses"]
 
-ARCHITECTURES = ("colbert", "cross-encoder")
+METRICS = ("nDCG@10", "RR@10")
 LOSS_NAMES = ("pairwise-hinge", "pairwise-softmax", "n-way", "in-batch", "kl", "margin-mse")
 
-# What differs from the defaults. Those are the paper's for BERT-base: learning rate 3e-6, 32 examples a step.
+# The defaults of `Settings` are the paper's for BERT-base. A recipe holds what differs from them.
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "paper": {},
     "small": {"learning_rate": 5e-5, "head_learning_rate": 5e-4, "dropout": 0.0, "warmup": 0.1},
 }
 
 
+def _option(default: Any, text: str, **limits: Any) -> Any:
+    """A field that is also an option of `refcolbert train`.
+
+    text     the option's help
+    limits   `least` or `above`, a bound of the value; `choices`, all values; `metavar`, the value's name in the help
+    """
+    shown = "" if default is None or default is MISSING or default is False else f" Default: {default}."
+    return field(default=default, metadata={"help": text + shown, **limits})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything that a run's numbers depend on besides start and data, and what it does on the way."""
+    """Everything that a run's numbers depend on besides model and data, and when the run validates and saves."""
 
-    steps: int
-    architecture: str = "colbert"  # or cross-encoder
+    steps: int = _option(MISSING, "Updates of the weights.", least=1)
+    architecture: str = _option("colbert", "Kind of model to train.", choices=("colbert", "cross-encoder"))
     losses: Mapping[str, float] = field(default_factory=lambda: {"pairwise-softmax": 1.0})  # name -> weight
-    temperature: float = 1.0  # of the in-batch softmax
-    student_temperature: float = 1.0  # of the student's scores, for kl
-    teacher_temperature: float = 1.0  # of the teacher's scores, for kl
-    batch: int = 32  # examples a backward pass
-    accumulate: int = 1  # backward passes a step
-    block: int = 1  # neighbours in the data that stay together in a batch, because they share documents
-    negatives: int | None = None  # of an example, chosen anew in every epoch; None: all
-    learning_rate: float = 3e-6
-    head_learning_rate: float | None = None  # None: as the rest
-    warmup: float = 0.0  # the share of all steps in which the rate rises
-    weight_decay: float = 0.01
-    clip: float = 1.0  # the largest norm of a step's gradient
-    dropout: float | None = None  # None: as the backbone's configuration says
-    freeze: int | None = None  # lowest layers that are not trained, nor the embeddings; None: all are
-    query_length: int | None = None  # tokens at which training cuts queries; None: as the checkpoint does
-    document_length: int = 180  # tokens at which training cuts documents
-    precision: str = "fp32"  # or bf16
-    cached: bool = False  # gradient caching: less memory, one more forward pass
-    group_tokens: int = 4096  # tokens that go through the transformer at once
-    seed: int = 0
-    validate_every: int = 0  # steps; 0: never
-    metric: str = "RR@10"  # that decides which weights are kept
-    patience: int = 0  # validations without a better metric after which the run ends; 0: it never ends early
-    save_every: int = 0  # steps; 0: by the clock alone
-    save_minutes: float = 10.0
-    threads: int | None = None  # None: as torch has it
+    temperature: float = _option(1.0, "Temperature of the in-batch softmax.", above=0)
+    student_temperature: float = _option(1.0, "Temperature of the model's scores in the loss kl.", above=0)
+    teacher_temperature: float = _option(1.0, "Temperature of the teacher's scores in the loss kl.", above=0)
+    batch: int = _option(32, "Examples per backward pass.", least=1)
+    accumulate: int = _option(1, "Backward passes per step.", least=1)
+    block: int = _option(1, "Consecutive examples that stay in one batch, because they share documents.", least=1)
+    negatives: int | None = _option(None, "Negatives per example, drawn again in every epoch. Default: all.", least=0)
+    learning_rate: float = _option(3e-6, "Highest learning rate.", above=0)
+    head_learning_rate: float | None = _option(None, "Learning rate of the projection. Default: --learning-rate.")
+    warmup: float = _option(0.0, "Share of the steps in which the learning rate rises.", least=0)
+    weight_decay: float = _option(0.01, "Weight decay of AdamW.", least=0)
+    clip: float = _option(1.0, "Largest norm of a step's gradient.", above=0)
+    dropout: float | None = _option(None, "Dropout probability. Default: config.json's.")
+    freeze: int | None = _option(None, "Lowest layers to keep fixed, with the embeddings. Default: train all.", least=0)
+    query_length: int | None = _option(
+        None, "Tokens at which training cuts queries; at least the checkpoint's length. Default: that length.", least=1
+    )
+    document_length: int = _option(180, "Tokens at which training cuts documents.", least=1)
+    precision: str = _option("fp32", "Arithmetic of the transformer.", choices=("fp32", "bf16"))
+    cached: bool = _option(False, "Cache gradients: less memory per batch, one more forward pass.")
+    group_tokens: int = _option(4096, "Tokens per run of the transformer.", least=1)
+    seed: int = _option(0, "Seed of all random numbers.", least=0)
+    validate_every: int = _option(0, "Steps between validations; 0: only first and last.", least=0, metavar="STEPS")
+    metric: str = _option("RR@10", "Metric that decides which weights are kept.", choices=METRICS)
+    patience: int = _option(
+        0, "Validations without a better metric that end the run; 0: never.", least=0, metavar="VALIDATIONS"
+    )
+    save_every: int = _option(0, "Steps between saved states; 0: by time only.", least=0, metavar="STEPS")
+    save_minutes: float = _option(10.0, "Minutes between saved states.")
+    threads: int | None = _option(None, "Threads of torch. Default: torch's own choice.", least=1)
 
     def __post_init__(self) -> None:
-        """Refuse what no run could use."""
-        least = {
-            **dict.fromkeys(("steps", "batch", "block", "accumulate", "document_length", "group_tokens"), 1),
-            **dict.fromkeys(("seed", "validate_every", "patience", "save_every", "weight_decay", "warmup"), 0),
-        }
-        for name, bound in least.items():
-            if not getattr(self, name) >= bound:
-                raise TrainingError(f"expected {name} of at least {bound}, found {getattr(self, name)!r}")
-        for name in ("temperature", "student_temperature", "teacher_temperature", "learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise TrainingError(f"expected {name} above 0, found {getattr(self, name)!r}")
-        for name, bound in (("negatives", 0), ("freeze", 0), ("threads", 1), ("query_length", 1)):
-            if (found := getattr(self, name)) is not None and found < bound:
-                raise TrainingError(f"expected {name} of at least {bound}, found {found}")
+        """Refuse values that no run could use."""
+        for option in dataclasses.fields(self):
+            value, limits = getattr(self, option.name), option.metadata
+            if value is None and option.default is None:
+                continue
+            # "not >=" refuses NaN too
+            if "least" in limits and not value >= limits["least"]:
+                raise TrainingError(f"expected {option.name} of at least {limits['least']}, found {value!r}")
+            if "above" in limits and not value > limits["above"]:
+                raise TrainingError(f"expected {option.name} above {limits['above']}, found {value!r}")
+            if "choices" in limits and value not in limits["choices"]:
+                raise TrainingError(f"expected {option.name} of {', '.join(limits['choices'])}, found {value!r}")
         if not self.losses or set(self.losses) - set(LOSS_NAMES):
             raise TrainingError(
                 f"expected losses among {', '.join(LOSS_NAMES)}, found {', '.join(self.losses) or 'none'}"
             )
-        if self.architecture not in ARCHITECTURES:
-            raise TrainingError(f"expected an architecture of {', '.join(ARCHITECTURES)}, found {self.architecture!r}")
-        if self.precision not in ("fp32", "bf16"):
-            raise TrainingError(f"expected the precision fp32 or bf16, found {self.precision!r}")
 
     def numeric(self) -> dict[str, Any]:
-        """What a resumed run must have in common with its beginning: all that changes a number, but for threads.
+        """The settings that a resumed run must share with its beginning: all that change a number, except threads.
 
-        With another number of threads sums are rounded in another order.
+        Another number of threads rounds sums in another order. That is allowed when a run is resumed.
         """
         free = {"patience", "save_every", "save_minutes", "validate_every", "metric", "threads"}
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
 
 
-def parse_losses(given: tuple[str, ...]) -> dict[str, float]:
+def parse_losses(texts: tuple[str, ...]) -> dict[str, float]:
     """("kl=1", "in-batch=0.5", "n-way") -> weights; a name alone weighs 1. Raises `TrainingError`."""
     losses: dict[str, float] = {}
-    for text in given:
+    for text in texts:
         name, sign, weight = text.partition("=")
         try:
             value = float(weight) if sign else 1.0

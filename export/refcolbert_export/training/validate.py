@@ -1,4 +1,4 @@
-"""Validation: how well the model of this moment ranks held-out documents, by exact MaxSim over all of them."""
+"""Validation: the quality of the current model's ranking of held-out documents, by exact MaxSim over all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,43 +16,43 @@ from .batches import Group
 from .data import read_examples
 from .embed import Vectors, encode, groups_of
 from .maxsim import maxsim
-from .settings import Settings
+from .settings import METRICS, Settings
 
-__all__ = ["METRICS", "Pool", "Validator", "read_pool"]
+__all__ = ["Pool", "Validator", "read_pool"]
 
-METRICS = ("nDCG@10", "RR@10")
-DEPTH = 100  # documents of an answer that are judged
-QUERIES = 32  # scored at once
+DEPTH = 100  # documents per ranking
+QUERIES = 32  # queries scored at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Queries, the documents they are to find, and which answer which."""
+    """Held-out queries, documents, and the documents that answer each query."""
 
     queries: dict[str, str]
     documents: dict[str, str]
     qrels: Qrels
-    candidates: dict[str, list[str]] | None = None  # query -> documents, for a model that cannot rank all of them
+    candidates: dict[str, list[str]] | None = None  # query -> its own documents, for cross-encoders
 
 
 def read_pool(path: Path) -> Pool:
-    """A BEIR folder (its dev judgements, else test), or held-out examples, whose texts together are the documents."""
+    """Read a BEIR folder (its dev judgements, else test), or held-out examples, whose texts are the documents."""
     return _beir(path) if path.is_dir() else _held_out(path)
 
 
 def _beir(folder: Path) -> Pool:
     splits = [folder / "qrels" / f"{name}.tsv" for name in ("dev", "test")]
-    found = next((split for split in splits if split.is_file()), None)
-    if found is None:
+    judgements = next((split for split in splits if split.is_file()), None)
+    if judgements is None:
         raise InvalidInput(f"expected qrels/dev.tsv or qrels/test.tsv in {folder}, found neither")
-    qrels, queries = read_qrels(found), read_queries(folder / "queries.jsonl")
+    qrels, queries = read_qrels(judgements), read_queries(folder / "queries.jsonl")
     documents = {document.id: document.text or "" for document in read_documents(folder)}
     if missing := set(qrels) - set(queries):
-        raise InvalidInput(f"{found} judges queries that queries.jsonl does not have: {sorted(missing)[:3]}")
+        raise InvalidInput(f"expected all queries of {judgements} in queries.jsonl, it lacks {sorted(missing)[:3]}")
     return Pool({name: queries[name] for name in qrels}, documents, qrels)
 
 
 def _held_out(path: Path) -> Pool:
+    """A pool from examples. Each distinct query and text gets a number as id."""
     examples = read_examples([path])
     names: dict[str, str] = {}  # text -> id
     for example in examples:
@@ -73,7 +73,7 @@ def _swapped(names: dict[str, str]) -> dict[str, str]:
 
 
 class Validator:
-    """A pool in ids, ready to be encoded again and again."""
+    """A tokenized pool, which is encoded at each validation."""
 
     def __init__(self, pool: Pool, model: ColbertModel, tokenizer: TextTokenizer, settings: Settings) -> None:
         self.pool, self.model, self.settings, pad = pool, model, settings, tokenizer.spec.pad_id
@@ -88,11 +88,11 @@ class Validator:
         self.model.eval()
         with torch.no_grad():
             q, d = (self._embed(groups) for groups in (self._queries, self._documents))
-            parts = []  # scores of some queries with every document
-            rows = torch.split(q.rows, q.lengths)
-            for first in range(0, len(rows), QUERIES):
-                some = rows[first : first + QUERIES]
-                parts.append(maxsim(torch.cat(some), [len(r) for r in some], d.rows, d.lengths))
+            parts = []
+            texts = torch.split(q.rows, q.lengths)
+            for first in range(0, len(texts), QUERIES):
+                chunk = texts[first : first + QUERIES]
+                parts.append(maxsim(torch.cat(chunk), [len(rows) for rows in chunk], d.rows, d.lengths))
             scores = torch.cat(parts)[q.places][:, d.places]  # [n_queries, n_docs]
         self.model.train(was)
         return evaluate(self._run(scores), self.pool.qrels, METRICS)

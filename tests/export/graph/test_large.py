@@ -15,6 +15,7 @@ from refcolbert.errors import InvalidModel
 from refcolbert_export.conversion import colbert
 from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
 from refcolbert_export.graph.to_onnx import to_onnx, write_model
+from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.parity.report import recheck
 
 LARGEST = 10_000  # bytes, in the place of 2 GiB
@@ -38,9 +39,10 @@ def own(large, tmp_path):
 
 
 def test_weights_lie_beside_the_graph(large, checkpoint, tmp_path):
-    """The model is small, its weights in one safetensors file, and the vectors those of the model in one file."""
+    """A large model has its weights in a second file and gives the vectors of the same model in one file."""
     assert (large / "model.onnx").stat().st_size < LARGEST * 10 < (large / WEIGHTS).stat().st_size
     export_checkpoint(checkpoint, tmp_path / "whole")
+    assert not (tmp_path / "whole" / WEIGHTS).exists()
     a, b = Encoder.load(large), Encoder.load(tmp_path / "whole")
     assert np.array_equal(a.encode_documents([TEXT])[0], b.encode_documents([TEXT])[0])
     assert np.array_equal(a.encode_queries([TEXT])[0], b.encode_queries([TEXT])[0])
@@ -55,12 +57,6 @@ def test_a_variant_may_be_too_large_as_well(checkpoint, tmp_path, monkeypatch, v
     monkeypatch.setattr(colbert, "LARGEST_FILE", LARGEST)
     export_checkpoint(checkpoint, tmp_path / "out", variant=variant)
     assert (tmp_path / "out" / WEIGHTS).is_file()
-
-
-def test_a_small_model_is_one_file(checkpoint, tmp_path):
-    """There is no second file when everything fits into one."""
-    export_checkpoint(checkpoint, tmp_path / "out")
-    assert not (tmp_path / "out" / WEIGHTS).exists()
 
 
 def test_the_hash_covers_the_weights(own, large):
@@ -138,9 +134,7 @@ def test_a_header_that_lies_is_refused(own, entry):
 
 
 def test_the_threshold_counts_tensors(checkpoint, tmp_path):
-    """The writer splits a graph exactly when its large tensors do not fit into the limit it is given."""
-    from refcolbert_export.layouts.checkpoints import read_checkpoint
-
+    """The writer splits a graph exactly when its large tensors do not fit into the given limit."""
     graph = to_onnx(read_checkpoint(checkpoint).model)
     write_model(graph, tmp_path, largest=10**9)
     assert not (tmp_path / WEIGHTS).exists()

@@ -1,4 +1,4 @@
-"""What each reader accounts for, and that parity refuses a broken one."""
+"""Each reader accounts for every key, and parity refuses a broken reader."""
 
 import json
 import shutil
@@ -13,9 +13,10 @@ from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
 from refcolbert_export import model
 from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
-from refcolbert_export.layouts import multivector, pylate, sentence_transformers, xtr
+from refcolbert_export.layouts import multivector, xtr
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.layouts.overrides import Choices
+from tools.export_checks.broken_exports import is_refused
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "encode"
 CHAIN = GOLDEN / "pylate-chain" / "checkpoint"
@@ -89,47 +90,22 @@ def test_a_tensor_of_the_head_is_accounted_for(tmp_path):
         export_checkpoint(own, tmp_path / "out")
 
 
-def _dense_without(what):
-    right = sentence_transformers.read_dense
-
-    def broken(folder, default_activation):
-        layer = right(folder, default_activation)
-        if what == "bias":
-            layer.bias = None
-        elif what == "activation":
-            layer.activation = torch.nn.Identity()
-        else:
-            layer.residual, layer.identity_residual = None, False
-        return layer
-
-    return broken
-
-
-@pytest.mark.parametrize("what", ["bias", "activation", "residual"])
-def test_a_reader_that_loses_part_of_the_head_is_refused(tmp_path, monkeypatch, what):
-    """Parity refuses the export when bias, activation or residual of a Dense is lost."""
-    monkeypatch.setattr(pylate, "read_dense", _dense_without(what))
-    with pytest.raises(ParityError):
-        export_checkpoint(CHAIN, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
-
-
-MUTATIONS = {
-    "strip": (pylate, GOLDEN / "pylate-roberta" / "checkpoint", lambda s: replace(s, strip=False)),
-    "lowercase": (pylate, GOLDEN / "pylate-lowercase" / "checkpoint", lambda s: replace(s, lowercase=False)),
-    "prompt": (pylate, GOLDEN / "pylate-prompted" / "checkpoint", lambda s: replace(s, query_prompt="")),
-    "attention": (pylate, GOLDEN / "pylate-attended" / "checkpoint", lambda s: replace(s, expansion_attended=False)),
-    "a skiplist id": (pylate, CHAIN, lambda s: replace(s, skiplist=s.skiplist[:-1])),
+WRONG_SPECS = {
+    "strip": ("pylate-roberta", {"strip": False}),
+    "lowercase": ("pylate-lowercase", {"lowercase": False}),
+    "prompt": ("pylate-prompted", {"query_prompt": ""}),
+    "attention": ("pylate-attended", {"expansion_attended": False}),
+    "expansion": ("stanford-bert", {"expansion_id": None, "pad_expands": False}),
+    "literal padding": ("stanford-bert", {"pad_expands": False}),
+    "skiplist": ("stanford-bert", {"skiplist": ()}),
+    "suffix": ("stanford-bert", {"document_suffix_ids": ()}),
 }
 
 
-@pytest.mark.parametrize(("module", "source", "mutation"), MUTATIONS.values(), ids=MUTATIONS)
-def test_a_reader_that_loses_a_switch_is_refused(tmp_path, monkeypatch, module, source, mutation):
-    """Parity refuses the export when the reader gets one switch wrong."""
-    right = module._spec
-    monkeypatch.setattr(module, "_spec", lambda *a: mutation(right(*a)))
-    with pytest.raises(ParityError):
-        export_checkpoint(source, tmp_path / "out")
+@pytest.mark.parametrize(("case", "values"), WRONG_SPECS.values(), ids=WRONG_SPECS)
+def test_a_spec_with_one_wrong_switch_is_refused(case, values):
+    """Parity refuses the export when one switch of the spec is wrong. `test_mutations` tries many more."""
+    assert is_refused(case, lambda read: replace(read, spec=replace(read.spec, **values)))
 
 
 def test_positions_of_xlm_roberta_follow_the_ids(tmp_path, monkeypatch):

@@ -112,7 +112,7 @@ def test_candidates_are_the_first_of_every_ranking():
         candidates([up], 0)
 
 
-def test_what_may_be_relevant_is_no_negative():
+def test_documents_that_may_be_relevant_are_no_negatives():
     """Candidates above the positive or within the margin go, and the positive itself; ranks count from 1."""
     teacher = np.array([0.9, 0.5, 0.48, 0.44, 0.1], np.float32)
     assert rank_of(teacher, 1) == 2

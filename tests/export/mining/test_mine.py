@@ -1,4 +1,4 @@
-"""Hard negatives for one's own examples: the verb and what it writes."""
+"""Hard negatives for examples: the verb and the file that it writes."""
 
 import gzip
 import json
@@ -39,7 +39,7 @@ def test_bm25_alone_is_teacher_when_there_is_nothing_else(tmp_path):
 
 
 def test_a_colbert_model_mines_and_teaches(tmp_path, encoder):
-    """With a model, scores are its mean MaxSim a query token and BM25's share; negatives are what both rank high."""
+    """With a model, scores are its mean MaxSim per query token plus BM25's share; negatives rank high in both."""
     miner = Miner(EXAMPLES, CORPUS, tmp_path, model=encoder)
     vectors, bm25 = encoder.encode_documents(miner.documents), BM25(miner.documents)
     for example, query in zip(miner.mine(), encoder.encode_queries(QUESTIONS), strict=True):
@@ -82,13 +82,13 @@ def test_the_seed_decides(tmp_path):
     assert list(miner.mine()) != list(miner.mine(seed=1))
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_a_written_file_is_read(tmp_path):
     """Plain and packed files come back as they were; a file that is there is refused; a failure leaves nothing."""
     examples = [Example("q", ("p",), ("n",), (2.5, -1.0)), Example("r", ("p", "o"), (), (1.0, 0.5))]
     for name in ("a.jsonl", "b.jsonl.gz"):
         assert write_examples(tmp_path / name, examples) == 2
         assert read_examples([tmp_path / name]) == examples
-        with pytest.raises(InvalidInput, match="already something"):
+        with pytest.raises(InvalidInput, match="already there"):
             write_examples(tmp_path / name, examples)
 
     def failing():
@@ -113,6 +113,6 @@ def test_the_verb(tmp_path, encoder):
     assert [example.query for example in found] == QUESTIONS
     assert max(len(example.negatives) for example in found) == 3
     content = gzip.decompress(out.read_bytes())
-    with pytest.raises(InvalidInput, match="already something"):
+    with pytest.raises(InvalidInput, match="already there"):
         CliRunner().invoke(mine, arguments, catch_exceptions=False)
     assert gzip.decompress(out.read_bytes()) == content

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
-from train_data import SMALL, examples, records, write_jsonl
+from train_data import SMALL, examples, interrupted, records, write_jsonl
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from refcolbert.errors import ExportError, InvalidModel, ParityError, TrainingError, UnsupportedCheckpoint
@@ -18,10 +18,9 @@ from refcolbert_export import cli
 from refcolbert_export.conversion import cross_encoder
 from refcolbert_export.conversion.cross_encoder import export_cross_encoder
 from refcolbert_export.cross_encoder import CrossEncoder, PairTokenizer
-from refcolbert_export.training import loop as train_module
 from refcolbert_export.training.batches import Draw
 from refcolbert_export.training.cross_encoder import QUERY_ROOM, CrossInteraction, read_cross_start
-from refcolbert_export.training.data import read_examples
+from refcolbert_export.training.loop import train
 from refcolbert_export.training.settings import Settings
 from refcolbert_export.training.start import Head, read_start
 from refcolbert_export.training.validate import Pool, read_pool
@@ -32,7 +31,7 @@ CROSS = {**SMALL, "architecture": "cross-encoder", "losses": {"n-way": 1.0}, "le
 def run(start, out, data, resume=False, validation=None, **settings):
     """Train a cross-encoder."""
     chosen = Settings(**{"steps": 6, **CROSS, **settings})
-    return train_module.train(read_cross_start(start), data, out, chosen, resume=resume, validation=validation)
+    return train(read_cross_start(start), data, out, chosen, resume=resume, validation=validation)
 
 
 @pytest.fixture(scope="module")
@@ -108,27 +107,16 @@ def test_the_scorer_needs_no_torch():
 
 
 def test_a_resumed_cross_encoder_has_the_same_bytes(transformer, tmp_path):
-    """Four steps at once equal two, a new process's start, and two more."""
+    """Four steps equal two, an interruption and two more."""
     data = examples(tmp_path)
     whole = run(transformer, tmp_path / "whole", data, steps=4, dropout=0.1)
-
-    step = train_module._Run._step
-
-    def stopped(self):
-        if self.progress.step == 3:
-            raise KeyboardInterrupt
-        return step(self)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module._Run, "_step", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            run(transformer, tmp_path / "parts", data, steps=4, dropout=0.1, save_every=2)
+    interrupted(lambda: run(transformer, tmp_path / "parts", data, steps=4, dropout=0.1, save_every=2), 3)
     resumed = run(transformer, tmp_path / "parts", data, steps=4, dropout=0.1, save_every=2, resume=True)
     assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-def test_scores_stand_at_their_pairs(transformer, tmp_path):
-    """Whatever the grouping by length, a query's score stands in the column of its document."""
+def test_scores_are_at_their_pairs(transformer, tmp_path):
+    """A query's score is in the column of its document when texts are grouped by length."""
     settings = Settings(steps=1, **{**CROSS, "group_tokens": 40})
     scorer = CrossInteraction(read_cross_start(transformer), settings)
     scorer.model.eval()
@@ -141,8 +129,8 @@ def test_scores_stand_at_their_pairs(transformer, tmp_path):
                 np.testing.assert_allclose(table[i, j], alone[0], atol=1e-5)
 
 
-def test_what_is_no_cross_encoder_is_refused(checkpoint, transformer, trained, tmp_path):
-    """Each architecture refuses the other's checkpoints, losses that need all pairs, pools without candidates."""
+def test_a_start_of_the_other_architecture_is_refused(checkpoint, transformer, trained, tmp_path):
+    """Each architecture refuses the other's checkpoints; a cross-encoder refuses losses and pools over all pairs."""
     with pytest.raises(UnsupportedCheckpoint, match="is a ColBERT checkpoint"):
         read_cross_start(checkpoint)
     with pytest.raises(UnsupportedCheckpoint, match="is a cross-encoder"):
@@ -165,23 +153,23 @@ def test_what_is_no_cross_encoder_is_refused(checkpoint, transformer, trained, t
 
 
 def test_a_model_that_differs_is_not_exported(trained, tmp_path, monkeypatch):
-    """A graph of other weights is a ParityError and leaves nothing; an occupied place is an ExportError."""
+    """A graph of other weights is a ParityError and writes nothing; an occupied path is an ExportError."""
     graph = cross_encoder._graph
 
     def shaken(start):
         with torch.no_grad():
             start.model.classifier.bias += 1
-        made = graph(start)
+        exported = graph(start)
         with torch.no_grad():
             start.model.classifier.bias -= 1
-        return made
+        return exported
 
     monkeypatch.setattr(cross_encoder, "_graph", shaken)
     with pytest.raises(ParityError, match="differ"):
         export_cross_encoder(trained[1], tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "model").mkdir()
-    with pytest.raises(ExportError, match="already something"):
+    with pytest.raises(ExportError, match="already there"):
         export_cross_encoder(trained[1], tmp_path / "model")
 
 
@@ -208,11 +196,10 @@ def test_a_damaged_folder_is_refused(trained, tmp_path):
 def test_train_and_export_from_the_command_line(transformer, tmp_path):
     """The verbs train a cross-encoder and make it ONNX."""
     data = write_jsonl(tmp_path / "train.jsonl", records(8))
-    assert len(read_examples([data])) == 8
-    how = [str(transformer), str(tmp_path / "run"), "--data", str(data), "--steps", "1"]
-    how += ["--batch", "2", "--threads", "1", "--architecture", "cross-encoder", "--loss", "margin-mse"]
-    done = CliRunner().invoke(cli.train, how, catch_exceptions=False)
+    arguments = [str(transformer), str(tmp_path / "run"), "--data", str(data), "--steps", "1"]
+    arguments += ["--batch", "2", "--threads", "1", "--architecture", "cross-encoder", "--loss", "margin-mse"]
+    done = CliRunner().invoke(cli.train, arguments, catch_exceptions=False)
     assert "the trained checkpoint" in done.output
-    given = [str(tmp_path / "run" / "checkpoint"), str(tmp_path / "model")]
-    assert "pairs agree" in CliRunner().invoke(cli.export, given, catch_exceptions=False).output
-    assert CliRunner().invoke(cli.export, [*given[:1], str(tmp_path / "b"), "--variant", "int8"]).exit_code == 2
+    folders = [str(tmp_path / "run" / "checkpoint"), str(tmp_path / "model")]
+    assert "pairs agree" in CliRunner().invoke(cli.export, folders, catch_exceptions=False).output
+    assert CliRunner().invoke(cli.export, [*folders[:1], str(tmp_path / "b"), "--variant", "int8"]).exit_code == 2

@@ -1,4 +1,4 @@
-"""Readers of training data, batches drawn from it, and what a run starts from."""
+"""Readers of training data, batches drawn from it, and models before training."""
 
 import gzip
 import json
@@ -7,8 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from train_data import examples, records, write_jsonl
+from train_data import examples, write_jsonl
 
 from refcolbert.encoding.tokens import TextTokenizer
 from refcolbert.errors import InvalidInput, TrainingError, UnsupportedCheckpoint
@@ -24,13 +23,7 @@ from refcolbert_export.training.start import Head, for_training, read_start, sav
 def test_the_columns_of_sentence_transformers_are_read(tmp_path):
     """query or anchor, one positive or several, negatives in a list or numbered, scores; also from a .gz file."""
     rows = [
-        {
-            "query": "q",
-            "positive": "p",
-            "negatives": ["n", "m"],
-            "scores": [3, 1.5, -1],
-            "source": "other keys stay out",
-        },
+        {"query": "q", "positive": "p", "negatives": ["n", "m"], "scores": [3, 1.5, -1], "source": "ignored"},
         {"anchor": "a", "positives": ["p", "o"], "negative": "n"},
         {"query": "q", "positive": "p", **{f"negative_{i}": f"n{i}" for i in (10, 2, 1)}},
     ]
@@ -85,8 +78,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_malformed_names_file_and_line(tmp_path, case):
-    """InvalidInput says where and what, and nothing is skipped."""
+def test_a_malformed_line_is_named(tmp_path, case):
+    """InvalidInput names file, line and fault when a line is malformed."""
     row, message = WRONG[case]
     (tmp_path / "q.tsv").write_text("1\tq\n")
     (tmp_path / "c.tsv").write_text("2\tp\n3\tn\n")
@@ -170,26 +163,12 @@ def test_groups_hold_every_text_once_with_little_padding(checkpoint):
         assert g.attention.sum() == sum(len(tokens[i].ids) for i in g.texts)
 
 
-def sentence_encoder(checkpoint, folder):
-    """The tiny transformer as a sentence encoder's folder has it: without projection and metadata."""
-    folder.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / name).write_bytes((checkpoint / name).read_bytes())
-    config = json.loads((checkpoint / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
-    tensors = load_file(checkpoint / "model.safetensors")
-    own = {k.removeprefix("bert."): t for k, t in tensors.items() if k.startswith("bert.")}
-    save_file(own, folder / "model.safetensors")
-    return folder
-
-
-def test_a_sentence_encoder_gets_a_seeded_head(checkpoint, tmp_path):
+def test_a_sentence_encoder_gets_a_seeded_head(transformer, tmp_path):
     """A folder without projection starts with orthogonal rows; saved and read again it is the same model."""
-    bare = sentence_encoder(checkpoint, tmp_path / "bare")
-    start = read_start(bare, Head(dim=8, mask_punctuation=False, attend_to_mask_tokens=True), seed=4)
+    start = read_start(transformer, Head(dim=8, mask_punctuation=False, attend_to_mask_tokens=True), seed=4)
     weight = start.model.head[0].weight
     np.testing.assert_allclose((weight @ weight.T).detach(), np.eye(8), atol=1e-6)
-    assert torch.equal(weight, read_start(bare, Head(dim=8), seed=4).model.head[0].weight)
+    assert torch.equal(weight, read_start(transformer, Head(dim=8), seed=4).model.head[0].weight)
     save_start(start, tmp_path / "saved")
     again = read_checkpoint(tmp_path / "saved")
     assert again.spec == start.spec
@@ -197,7 +176,7 @@ def test_a_sentence_encoder_gets_a_seeded_head(checkpoint, tmp_path):
     ids = torch.tensor([[4, 1, 50, 5]])
     assert torch.equal(again.model(ids, torch.ones_like(ids)), start.model.eval()(ids, torch.ones_like(ids)))
     with pytest.raises(TrainingError, match="dim of 1 to 32"):
-        read_start(bare, Head(dim=33))
+        read_start(transformer, Head(dim=33))
     with pytest.raises(UnsupportedCheckpoint, match="found none"):
         read_start(tmp_path / "nowhere", Head())
 
@@ -220,23 +199,16 @@ def test_a_failed_save_leaves_what_was_there(checkpoint, tmp_path, monkeypatch):
 
 def test_settings_that_no_run_could_use_are_refused():
     """TrainingError names the setting, what was expected and what was found."""
-    for wrong in (
-        {"batch": 0},
-        {"steps": 0},
-        {"temperature": 0.0},
-        {"negatives": -1},
-        {"precision": "int8"},
-        {"losses": {}},
-    ):
+    wrong_values = {"batch": 0, "steps": 0, "temperature": 0.0, "negatives": -1, "precision": "int8", "losses": {}}
+    for name, value in {**wrong_values, "metric": "MRR", "architecture": "bert", "clip": float("nan")}.items():
         with pytest.raises(TrainingError, match="expected"):
-            Settings(**{"steps": 1, **wrong})
+            Settings(**{"steps": 1, name: value})
     for wrong in ("klx", "kl=0", "kl=-1", "kl=nan", "kl=x", "kl=inf"):
         with pytest.raises(TrainingError, match="NAME=WEIGHT"):
             parse_losses((wrong,))
     with pytest.raises(TrainingError, match="once"):
         parse_losses(("kl", "kl=2"))
     assert parse_losses(("kl=0.5", "in-batch")) == {"kl": 0.5, "in-batch": 1.0}
-    assert records()
 
 
 def test_neighbours_stay_together_in_blocks(tmp_path):
@@ -261,11 +233,10 @@ def test_training_may_cut_queries_later_and_documents_earlier(checkpoint):
         for_training(start, 65, 20)
 
 
-def test_a_fitted_head_changes_inner_products_least(checkpoint, tmp_path):
+def test_a_fitted_head_changes_inner_products_least(transformer, tmp_path):
     """PCA rows are orthonormal and lose less of the documents' states than drawn rows do; equal data, equal rows."""
     data = examples(tmp_path)
-    bare = sentence_encoder(checkpoint, tmp_path / "bare")
-    drawn, fitted, again = (read_start(bare, Head(dim=8)) for _ in range(3))
+    drawn, fitted, again = (read_start(transformer, Head(dim=8)) for _ in range(3))
     fit_head(fitted, data)
     fit_head(again, data)
     rows = {name: start.model.head[0].weight.detach() for name, start in (("drawn", drawn), ("fitted", fitted))}

@@ -1,17 +1,18 @@
-"""The training loop: it learns, repeats itself, goes on where it was, and leaves what was good."""
+"""The training loop: learning, determinism, resumption, and the checkpoint that it keeps."""
 
 import json
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from train_data import examples, records, run, write_jsonl
+from train_data import examples, interrupted, records, run, write_jsonl
 
 from refcolbert.errors import TrainingError
 from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.layouts.checkpoints import read_checkpoint
-from refcolbert_export.training import loop as train_module
+from refcolbert_export.training import loop
 from refcolbert_export.training.data import read_examples
+from refcolbert_export.training.objective import weighted
 from refcolbert_export.training.validate import read_pool
 
 
@@ -26,21 +27,11 @@ def log(out, key="loss"):
 
 
 @pytest.mark.parametrize("more", [{}, {"dropout": 0.1}, {"cached": True, "dropout": 0.1, "group_tokens": 32}])
-def test_an_interrupted_run_ends_with_the_same_bytes(checkpoint, tmp_path, monkeypatch, more):
-    """Ten steps at once and five, a kill, five more give equal weights, when dropout draws numbers and without it."""
+def test_an_interrupted_run_ends_with_the_same_bytes(checkpoint, tmp_path, more):
+    """Ten steps, and five, a kill and five more give equal weights, when dropout draws numbers and without it."""
     data = examples(tmp_path)
     whole = run(checkpoint, tmp_path / "whole", data, steps=10, **more)
-    step = train_module._Run._step
-
-    def killed(self):
-        if self.progress.step == 7:
-            raise KeyboardInterrupt
-        return step(self)
-
-    monkeypatch.setattr(train_module._Run, "_step", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(checkpoint, tmp_path / "parts", data, steps=10, save_every=5, **more)
-    monkeypatch.undo()
+    interrupted(lambda: run(checkpoint, tmp_path / "parts", data, steps=10, save_every=5, **more), 7)
     resumed = run(checkpoint, tmp_path / "parts", data, steps=10, save_every=5, resume=True, **more)
     assert weights(resumed) == weights(whole)
     assert [e["step"] for e in log(tmp_path / "parts")] == list(range(1, 11))
@@ -58,9 +49,9 @@ def test_another_seed_gives_another_model(checkpoint, tmp_path):
 
 def test_cached_gradients_are_the_direct_ones(checkpoint, tmp_path):
     """One step with gradient caching moves the weights as one without, up to float32's rounding."""
-    data, how = examples(tmp_path), {"steps": 1, "losses": {"in-batch": 1.0, "kl": 1.0}, "clip": 1e9}
-    direct = load_file(run(checkpoint, tmp_path / "direct", data, **how) / "model.safetensors")
-    cached = load_file(run(checkpoint, tmp_path / "cached", data, cached=True, **how) / "model.safetensors")
+    data, options = examples(tmp_path), {"steps": 1, "losses": {"in-batch": 1.0, "kl": 1.0}, "clip": 1e9}
+    direct = load_file(run(checkpoint, tmp_path / "direct", data, **options) / "model.safetensors")
+    cached = load_file(run(checkpoint, tmp_path / "cached", data, cached=True, **options) / "model.safetensors")
     start = load_file(checkpoint / "model.safetensors")
     for name, tensor in direct.items():
         assert torch.allclose(tensor, cached[name], atol=2e-5), name
@@ -82,18 +73,11 @@ def test_training_teaches_and_the_result_exports(checkpoint, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(checkpoint, tmp_path, monkeypatch):
-    """A learning rate beyond reason is a TrainingError, and what was saved before stays as it was."""
+    """A loss of NaN is a TrainingError, and the last saved checkpoint stays as it was."""
     data, out = examples(tmp_path), tmp_path / "out"
-    step = train_module._Run._step
-
-    def poisoned(self):
-        if self.progress.step == 3:
-            with torch.no_grad():
-                next(self.model.head.parameters()).fill_(float("nan"))
-        return step(self)
-
-    monkeypatch.setattr(train_module._Run, "_step", poisoned)
-    with pytest.raises(TrainingError, match="step 4: the loss is nan"):
+    factors = iter([1, 1, 1, float("nan")])
+    monkeypatch.setattr(loop, "weighted", lambda *arguments: weighted(*arguments) * next(factors))
+    with pytest.raises(TrainingError, match=r"step 4: .*the loss is nan"):
         run(checkpoint, out, data, save_every=2)
     kept = weights(out / "checkpoint")
     assert torch.isfinite(load_file(out / "checkpoint" / "model.safetensors")["linear.weight"]).all()
@@ -104,8 +88,8 @@ def test_a_loss_that_is_not_finite_ends_the_run(checkpoint, tmp_path, monkeypatc
 def test_the_best_weights_are_kept_and_patience_ends(checkpoint, tmp_path):
     """With a learning rate that only harms, the weights of step 0 stay and the run ends after two validations."""
     pool = read_pool(write_jsonl(tmp_path / "held.jsonl", records(14)))
-    how = {"steps": 20, "learning_rate": 3.0, "head_learning_rate": 3.0, "validate_every": 1, "patience": 2}
-    found = run(checkpoint, tmp_path / "out", examples(tmp_path), validation=pool, **how)
+    options = {"steps": 20, "learning_rate": 3.0, "head_learning_rate": 3.0, "validate_every": 1, "patience": 2}
+    found = run(checkpoint, tmp_path / "out", examples(tmp_path), validation=pool, **options)
     validations = log(tmp_path / "out", "validation")
     best = max(range(len(validations)), key=lambda i: validations[i]["validation"]["RR@10"])
     assert len(validations) == best + 3 < 20
@@ -115,14 +99,14 @@ def test_the_best_weights_are_kept_and_patience_ends(checkpoint, tmp_path):
         )
 
 
-def test_what_does_not_fit_is_refused(checkpoint, tmp_path):
-    """Other settings or data at resumption, an occupied place, nothing to resume, a damaged state: TrainingError."""
+def test_a_run_that_does_not_fit_is_refused(checkpoint, tmp_path):
+    """Other settings or data at resumption, an occupied path, nothing to resume, a damaged state: TrainingError."""
     data, out = examples(tmp_path), tmp_path / "out"
     with pytest.raises(TrainingError, match="found none"):
         run(checkpoint, out, data, resume=True)
     run(checkpoint, out, data, steps=1)
     before = weights(out / "checkpoint")
-    with pytest.raises(TrainingError, match="already something"):
+    with pytest.raises(TrainingError, match="already there"):
         run(checkpoint, out, data)
     with pytest.raises(TrainingError, match="batch was 4, is 5"):
         run(checkpoint, out, data, steps=1, batch=5, resume=True)
