@@ -18,9 +18,8 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_of_a_module_run(name, encoder, tmp_path, monkeypatch):
-    """Every example of a module runs in a folder of its own, with the tiny model as the default one."""
-    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: encoder.folder)
+def test_the_examples_of_a_module_run(name, tmp_path, monkeypatch):
+    """Every example of a module runs in a folder of its own, with the model of the package."""
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     for number, test in enumerate(doctest.DocTestFinder().find(importlib.import_module(name))):
         (tmp_path / str(number)).mkdir()
