@@ -22,7 +22,8 @@
     ├── TrainingError                  a run cannot begin, continue or be resumed
     └── MissingDependency (ImportError)  an extra is not installed; the message names it
 
-A message has three parts: expected, found, what to do. An operation that raises has changed nothing.
+A message has three parts: expected, found, what to do. An operation that raises has changed nothing, with one
+exception: `IndexWriteError` may come after the commit, and then says that `refresh()` tells.
 """
 
 __all__ = [

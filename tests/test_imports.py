@@ -91,13 +91,13 @@ def test_every_module_has_a_layer():
 def test_imports_follow_the_layers(module):
     """A module imports only from layers above its own, and third-party packages only where they belong."""
     own, other = imported(module)
-    room = module.split(".")[0]
+    folder = module.split(".")[0]
     for name in own:
-        assert room not in STANDALONE, f"{module} imports {name}"
-        above = LAYER_OF[name.split(".")[0]] < LAYER_OF[room]
-        assert above or name.split(".")[0] == room, f"{module} imports {name}"
+        assert folder not in STANDALONE, f"{module} imports {name}"
+        above = LAYER_OF[name.split(".")[0]] < LAYER_OF[folder]
+        assert above or name.split(".")[0] == folder, f"{module} imports {name}"
     for name in other - set(sys.stdlib_module_names) - {"numpy"}:
-        assert {module, room} & THIRD_PARTY.get(name, set()), f"{module} imports {name}"
+        assert {module, folder} & THIRD_PARTY.get(name, set()), f"{module} imports {name}"
 
 
 def test_no_modules_import_each_other():

@@ -49,7 +49,7 @@ MODEL = click.option("--model", help="Model folder or hub id; default: the index
 K = click.option("-k", default=10, show_default=True, help="Number of results.")
 WHERE = click.option("--where", callback=_parse_json, help='Metadata filter as JSON: \'{"year": {"$gte": 2020}}\'.')
 NPROBE = click.option("--nprobe", type=int, help="Cells probed per query token.")
-CANDIDATES = click.option("--candidates", type=int, help="Documents whose vectors are scored.")
+CANDIDATES = click.option("--candidates", type=int, help="Documents that pruning keeps.")
 GROUP = click.option("--group", "group_by", flag_value=PASSAGE_OF, help="Return only the best passage of a document.")
 EXACT = click.option("--exact", is_flag=True, help="Rank every document.")
 

@@ -83,6 +83,7 @@ def plan_index(
 
 
 def _lines(estimate: Plan) -> Iterable[str]:
+    """Yield the lines that are printed: embeddings, bytes by number of bits, times, FLOPs, memory."""
     error = f" (+- {estimate.standard_error:.1%})" if estimate.standard_error is not None else ""
     one = f"one vector per document would be {estimate.n_docs:,}, {_short(estimate.one_vector_bytes, SIZES)} of float32"
     lengths = f"{estimate.n_docs:,} documents of {estimate.tokens_per_document:.1f}{error} tokens"
@@ -116,6 +117,6 @@ def _row(name: str, values: Mapping[str, float], units: Iterable[tuple[float, st
 
 
 def _short(value: float, units: Iterable[tuple[float, str]]) -> str:
-    """Three digits in the largest unit that is no larger than the value."""
+    """Return the value in three digits and the unit that suits it: 0.0123 s is "12.3 ms"."""
     size, unit = next(((size, unit) for size, unit in units if value >= 0.9995 * size), [*units][-1])
     return f"{value / size:.3g} {unit}".rstrip()

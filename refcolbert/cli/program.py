@@ -25,7 +25,7 @@ ADVICE = {"Index.create": "`refcolbert index`", "Encoder.load(path)": "--model P
 
 
 class Commands(click.Group):
-    """Our verbs and those of the entry point group, which are imported when they are used."""
+    """The verbs of this package, and those that other packages register, imported only when they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all verbs, in alphabetical order."""

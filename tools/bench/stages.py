@@ -1,4 +1,4 @@
-"""Where a search's time goes, stage by stage, beside the least that this machine could take for it.
+"""The time of each stage of a search, beside the least time that this machine could take for it.
 
     python -m tools.bench.stages CORPUS INDEX [--nprobe 16] [--candidates 1024]
 

@@ -100,7 +100,7 @@ class Index:
         return other
 
     def files(self) -> dict[str, bytes]:
-        """What a snapshot holds, lock file apart."""
+        """Return the files of a snapshot, without the lock file."""
         with tempfile.TemporaryDirectory() as scratch:
             self._index.snapshot(Path(scratch) / "s")
             found = {str(p.relative_to(scratch)): p.read_bytes() for p in Path(scratch).rglob("*") if p.is_file()}

@@ -267,7 +267,7 @@ ANY: Attacks = {  # for raw and encoded indexes alike
     "fewer documents": lambda f: f.sqlite("DELETE FROM documents WHERE row = 1", documents=f.documents()),
     "more documents": lambda f: f.sqlite("INSERT INTO documents VALUES (500, 'x', '', '{}')", documents=f.documents()),
     "negative rows": lambda f: f.sqlite("UPDATE documents SET row = row - 2", documents=f.documents()),
-    "metadata that is no JSON": lambda f: f.sqlite("UPDATE documents SET metadata = '{'", documents=f.documents()),
+    "metadata that is not JSON": lambda f: f.sqlite("UPDATE documents SET metadata = '{'", documents=f.documents()),
     "metadata that is a list": lambda f: f.sqlite("UPDATE documents SET metadata = '[]'", documents=f.documents()),
     "deep metadata": lambda f: f.sqlite(
         "UPDATE documents SET metadata = '" + "[" * 100_000 + "'", documents=f.documents()
@@ -275,7 +275,7 @@ ANY: Attacks = {  # for raw and encoded indexes alike
     "a number of 5,000 digits": lambda f: f.sqlite(
         'UPDATE documents SET metadata = \'{"a": ' + "9" * 5000 + "}'", documents=f.documents()
     ),
-    "text that is no UTF-8": lambda f: f.sqlite(
+    "text that is not UTF-8": lambda f: f.sqlite(
         "UPDATE documents SET text = CAST(x'fffe80' AS TEXT)", documents=f.documents()
     ),
     "an empty id": lambda f: f.sqlite("UPDATE documents SET id = '' WHERE row = 0", documents=f.documents()),

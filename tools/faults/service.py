@@ -4,8 +4,8 @@
 
 First sound requests to every endpoint are damaged and sent: values in the JSON, fields, bytes of the body, bytes of the
 whole request. Each must be answered with a status that a client can earn, or its connection closed, within its time.
-Then so many connections stand open at once, and ask and are answered, several times each. The memory that the process
-holds is taken after a third of each part and at its end.
+Then many connections are open at the same time, and each sends several requests. The memory of the process is measured
+after a third of each part and at its end.
 """
 
 import asyncio
