@@ -60,8 +60,8 @@ def first_manifest(
 def matching_encoder(encoder: Encoder | None, manifest: Manifest, path: Path) -> Encoder:
     """Return the encoder whose vectors the index at `path` holds.
 
-    That is `encoder`, or if None, the one that is loaded from where the manifest says. Raises `EncoderMismatch` when
-    the index has no encoder, when it cannot be loaded, and when `encoder` is another one.
+    That is `encoder`. If it is None, the model is loaded from the path or name in the manifest. Raises
+    `EncoderMismatch` if the index has no encoder, if the model cannot be loaded, and if it is another model.
     """
     entry = manifest.encoder
     if entry is None:
@@ -87,7 +87,7 @@ def document_vectors(
     manifest: Manifest,
     progress: bool | Progress,
 ) -> Ragged:
-    """Return the vectors of a batch as they are added: `vectors`, checked, or those of the texts; pooled.
+    """Return the vectors of a batch as the index stores them: the caller's or the encoded texts', checked and pooled.
 
     Raises `InvalidInput` for vectors of another dim, and for another number of documents.
     """
@@ -103,8 +103,8 @@ def document_vectors(
 def query_arrays(queries: Sequence[Query], encoder_for: EncoderFor, manifest: Manifest) -> list[Floats]:
     """Return each query as an array [n_q, dim]. All texts are encoded together.
 
-    Raises `InvalidInput` for one string in place of a list and for vectors of another dim, `EncoderMismatch` for texts
-    without the index's encoder.
+    Raises `InvalidInput` for one string in place of a list and for vectors of another dim. Raises `EncoderMismatch` for
+    a text if the index's encoder is not available.
     """
     if isinstance(queries, str):
         raise InvalidInput("expected a list of queries, found one string; use search, or pass [query]")

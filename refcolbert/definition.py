@@ -1,4 +1,4 @@
-"""The definition of ColBERT retrieval: each equation beside a function in plain Python loops.
+"""The definition of ColBERT retrieval: each equation with a function in plain Python loops.
 
 Cite it as "refcolbert definition 1.0, equation 2.6", with the version in `DEFINITION_VERSION`. Numbers are not reused:
 a change of meaning raises the version. The tests compare the fast code of the package with these functions, and the
@@ -16,24 +16,24 @@ Sections:
     8  The index: documents that are added, replaced and deleted
     9  Training losses
 
-Normative sections. Every engine follows sections 2, 3 and 8:
+Normative. Every engine follows sections 2, 3 and 8:
 
     eligible  the documents that were added, not deleted and not excluded by the caller (equation 8.4)
     score     MaxSim of the query and the vectors that the engine holds (equation 2.6), up to its rounding
     order     score descending, then position ascending (equation 3.1)
 
-An approximate engine may rank a part of the eligible documents. The scores and the order of the documents that it
-returns follow the same equations. An engine that encodes texts follows section 1, because a model gives other vectors
-in another frame. The vectors of a text depend on that text alone, not on its batch or padding. Sections 4, 5, 6 and 9
-apply to an engine that offers their functions; an engine may hold its vectors in another codec or in none.
+An approximate engine may rank a part of the eligible documents; the scores and the order of that part follow the same
+equations. An engine that encodes texts follows section 1, because a model gives other vectors in another frame. The
+vectors of a text depend on that text alone, not on its batch or padding. Sections 4, 5, 6 and 9 apply to an engine that
+offers their functions; an engine may hold its vectors in another codec or in none.
 
-Informative section. Section 7 states the stages of refcolbert's default search. Cells, candidates, pruning and refining
-only choose which documents are ranked, and an engine may choose them in any way.
+Informative. Section 7 states refcolbert's default search. All its stages but the ranking only choose which documents
+are ranked, and an engine may choose them in any way.
 
-Notation and types. A vector is a sequence of numbers. A matrix is a sequence of vectors, with the shape
-[rows, columns]. A query q is a matrix [n_q, dim] and a document d is a matrix [n_d, dim], with one row per token; q_i
-and d_j are rows. Numbers are Python floats (IEEE 754 float64) and integers; the one exception is the float16 scale of
-equation 6.8. Indices start at 0. Input without an answer (no tokens, NaN, k = 0) is a ValueError.
+Notation. A vector is a sequence of numbers. A matrix is a sequence of vectors, with the shape [rows, columns]. Unless a
+function says otherwise, a query q is [n_q, dim], a document d is [n_d, dim], with one row q_i or d_j per token, and
+centroids are [n_centroids, dim]. Numbers are Python floats (IEEE 754 float64) and integers; the one exception is the
+float16 scale of equation 6.8. Indices start at 0. Input without an answer (no tokens, NaN, k = 0) is a ValueError.
 
 Sources:
 
@@ -147,7 +147,7 @@ def document_ids(body: Sequence[int], prefix: Sequence[int], suffix: Sequence[in
 
 
 def attention(n_framed: int, length: int, expansion_attended: bool) -> list[bool]:
-    """Return for each of the `length` tokens of a query if the other tokens attend to it.
+    """Return for each of the `length` tokens of a query whether the other tokens attend to it.
 
     Equation 1.3: a_i = (i < n_framed) or expansion_attended
 
@@ -160,7 +160,7 @@ def attention(n_framed: int, length: int, expansion_attended: bool) -> list[bool
 
 
 def kept(ids: Sequence[int], skiplist: Collection[int]) -> list[bool]:
-    """Return for each token if its vector is a row of the matrix; ColBERT calls this Filter.
+    """Return for each token whether its vector is a row of the matrix. ColBERT calls this Filter.
 
     Equation 1.4: kept_j = id_j is not in the skiplist
 
@@ -250,7 +250,7 @@ def maxsim(q: Matrix, d: Matrix) -> float:
 
     Equation 2.6: S(q, d) = sum over i of max over j of q_i . d_j
 
-    q is [n_q, dim], d is [n_d, dim]. The sum over i is added as in equation 2.1. (ColBERT, equation 3)
+    The sum over i is added as in equation 2.1. (ColBERT, equation 3)
 
         >>> q = [[1.0, 0.0], [0.0, 1.0]]
         >>> d = [[0.5, 0.25], [0.0, 0.75], [-1.0, 0.0]]
@@ -267,8 +267,8 @@ def maxsim_masked(q: Matrix, d: Matrix, mask: Sequence[bool]) -> float:
 
     Equation 2.7: S(q, d, mask) = S(q, the rows d_j with mask_j)
 
-    q is [n_q, dim], d is [n_d, dim], mask is [n_d]. A masked row may hold any numbers, NaN included. Its similarity
-    must not count as 0, because 0 is larger than a negative similarity.
+    `mask` is [n_d], False for padding. A padding row may hold any numbers, NaN included. Its similarity must not count
+    as 0, because 0 is larger than a negative similarity.
 
         >>> maxsim_masked([[1.0]], [[-0.5], [0.0]], [True, False])
         -0.5
@@ -281,7 +281,7 @@ def matches(q: Matrix, d: Matrix) -> list[tuple[int, float]]:
 
     Equation 2.8: (argmax over j, max over j) of q_i . d_j, the lowest j among equals
 
-    q is [n_q, dim], d is [n_d, dim]; there are n_q pairs. The similarities add up to equation 2.6.
+    There are n_q pairs. Their similarities add up to equation 2.6.
 
         >>> matches([[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.25], [0.0, 0.75]])
         [(0, 0.5), (1, 0.75)]
@@ -297,7 +297,7 @@ def scores(q: Matrix, documents: Sequence[Matrix]) -> list[float]:
 
     Equation 2.9: S(q, documents)_n = S(q, documents_n)
 
-    A score depends on no other document: not on padding, order or batch.
+    A score does not depend on the other documents, nor on order, batch or padding.
 
         >>> scores([[1.0, 0.0]], [[[0.5, 0.5]], [[0.25, 0.0], [0.75, 0.0]]])
         [0.5, 0.75]
@@ -313,8 +313,8 @@ def top_k(scores: Vector, k: int, positions: Sequence[int] | None = None) -> lis
 
     Equation 3.1: a comes before b if score_a > score_b, or score_a = score_b and position_a < position_b
 
-    `scores` is [n]. `positions` is [n], the places of the documents in the order in which they were added; without it
-    the indices are the positions. This is a total order, so there is one right answer.
+    `scores` is [n]. `positions` is [n], the order in which the documents were added; by default that of the indices.
+    This is a total order, so there is one right answer.
 
         >>> top_k([1.5, 2.0, 1.5, 0.5], k=3)
         [1, 0, 2]
@@ -338,6 +338,7 @@ def best_of_groups(scores: Vector, groups: Sequence[str], k: int) -> list[int]:
         [1, 2]
     """
     best: dict[str, int] = {}
+    # All documents in order. A k below 1 is passed on, so that it is an error there.
     for i in top_k(scores, k if k < 1 else len(scores) + k):
         best.setdefault(groups[i], i)
     return list(best.values())[:k]
@@ -351,8 +352,8 @@ def clusters(d: Matrix, factor: int) -> list[list[int]]:
 
     Equation 4.1: cost(A, B) = |A| |B| / (|A| + |B|) |mean(A) - mean(B)|^2
 
-    d is [n_d, dim]. Every row starts as a cluster of its own. The two clusters of lowest cost become one, the first
-    pair among equals, until ceil(n_d / factor) clusters are left. Clusters come in the order of their first rows.
+    Every row starts as a cluster of its own. The two clusters of lowest cost become one, the first pair among equals,
+    until ceil(n_d / factor) clusters are left. Clusters come in the order of their first rows.
 
         >>> clusters([[1.0, 0.0], [0.0, 1.0], [0.8, 0.0]], factor=2)
         [[0, 2], [1]]
@@ -372,7 +373,7 @@ def clusters(d: Matrix, factor: int) -> list[list[int]]:
 
 
 def pool(d: Matrix, factor: int) -> list[list[float]]:
-    """Return one row per cluster of a document's tokens: a matrix [ceil(n_d / factor), dim].
+    """Return one row per cluster of a document's tokens: [ceil(n_d / factor), dim].
 
     Equation 4.2: normalized(mean of the rows) * (mean of their norms)
 
@@ -401,8 +402,6 @@ def nearest(x: Vector, centroids: Matrix) -> int:
 
     Equation 5.1: argmax over c of x . centroid_c, the lowest c among equals
 
-    x is [dim], `centroids` is [n_centroids, dim].
-
         >>> nearest([0.6, 0.8], [[1.0, 0.0], [0.0, 1.0]])
         1
     """
@@ -410,11 +409,9 @@ def nearest(x: Vector, centroids: Matrix) -> int:
 
 
 def assign(vectors: Matrix, centroids: Matrix) -> list[int]:
-    """Return the nearest centroid of each vector: n integers.
+    """Return the number of the nearest centroid of each vector, [n].
 
     Equation 5.2: code_n = nearest(x_n, centroids)
-
-    `vectors` is [n, dim], `centroids` is [n_centroids, dim].
 
         >>> assign([[0.6, 0.8], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]])
         [1, 0]
@@ -423,7 +420,7 @@ def assign(vectors: Matrix, centroids: Matrix) -> list[int]:
 
 
 def objective(vectors: Matrix, centroids: Matrix) -> float:
-    """Return the quantity that k-means maximizes over unit centroids.
+    """Return the sum that k-means maximizes over unit centroids.
 
     Equation 5.3: sum over n of max over c of x_n . centroid_c
 
@@ -462,11 +459,11 @@ def kmeans(vectors: Matrix, n_centroids: int, iterations: int, seed: int) -> lis
 
 
 def spread(number: int) -> float:
-    """Return the length of a residual that a spread number stands for.
+    """Return the residual length that a spread number encodes.
 
     Equation 6.1: s(n) = 2^(1/2 - n / 32), 0 <= n < 256
 
-    The numbers fit one byte. They reach from sqrt(2) down to 0.0056, each 2.1 % below the one before.
+    A number fits one byte. The lengths go from sqrt(2) down to 0.0056, each 2.1 % below the one before.
 
         >>> spread(16), spread(48)
         (1.0, 0.5)
@@ -504,7 +501,7 @@ def bucket(value: float, step: float, nbits: int) -> int:
 
 
 def weight(number: int, step: float, nbits: int) -> float:
-    """Return the value that a bucket stands for: its middle.
+    """Return the value in the middle of a bucket, by which it is decoded.
 
     Equation 6.4: w(b) = step (b - (L - 1) / 2)
 
@@ -538,8 +535,8 @@ def steps(residuals: Matrix, nbits: int, reaches: Vector) -> list[float]:
 
     Equation 6.6: step_k = 2 reach sigma_k / L, sigma_k^2 = mean over n of (r_nk / s_n)^2
 
-    The reach is the one of `reaches` with the lowest equation 6.5, the first among equals. The buckets then reach from
-    -reach to reach standard deviations. Lloyd's quantizer fits each border; here one number fits them all.
+    The reach is the one in `reaches` with the least equation 6.5, the first among equals. The buckets then cover -reach
+    to reach standard deviations. Lloyd's quantizer fits each border; here one number fits all of them.
 
         >>> steps([[1.0], [-1.0]], nbits=1, reaches=[1.0, 2.0])
         [2.0]
@@ -555,6 +552,8 @@ def fit(vectors: Matrix, n_centroids: int, nbits: int, seed: int) -> tuple[list[
     """Return a codec fitted to a sample of vectors [n, dim]: centroids [n_centroids, dim] and steps [dim].
 
     Equation 6.7: kmeans(x / |x|) in 4 iterations, then steps(x / |x| - centroid_code), reaches 0.5 1.25^i, 0 <= i < 12
+
+    An engine may fit otherwise. refcolbert runs k-means in two levels and tries more reaches.
     """
     units = [normalized(x) for x in vectors]
     centroids = kmeans(units, n_centroids, 4, seed)
@@ -648,8 +647,6 @@ def probe(q: Matrix, centroids: Matrix, nprobe: int) -> set[int]:
 
     Equation 7.2: union over i of the first nprobe cells by q_i . centroid_c, the lower c first among equals
 
-    q is [n_q, dim], `centroids` is [n_centroids, dim].
-
         >>> sorted(probe([[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], nprobe=1))
         [0, 1]
     """
@@ -672,7 +669,7 @@ def quantize_scores(similarities: Matrix) -> list[list[int]]:
 
     Equation 7.4: T_ci = floor(255 max(q_i . centroid_c, 0) / largest), largest over all c and i
 
-    A byte per similarity keeps the table in the processor's cache.
+    With one byte per similarity, the table fits the processor's cache.
 
         >>> quantize_scores([[1.0, -0.5], [0.5, 0.25]])
         [[255, 0], [127, 63]]
@@ -686,7 +683,7 @@ def approximate_maxsim(table: Sequence[Sequence[int]], cells: Sequence[int]) -> 
 
     Equation 7.5: A(cells) = sum over i of max over c in cells of T_ci
 
-    `table` is equation 7.4; `cells` holds a cell per token. PLAID calls this centroid interaction.
+    `table` is T of equation 7.4; `cells` has the cell of each token. PLAID calls this centroid interaction.
 
         >>> approximate_maxsim([[255, 0], [127, 63]], cells=[0, 1, 1])
         318
@@ -699,7 +696,7 @@ def nearest_tokens(table: Sequence[Sequence[int]], cells: Sequence[int], margin:
 
     Equation 7.6: {j: T_ci >= (max over j of T_ci) - margin for some i}, with c = code_j
 
-    Refining reads the vectors of these tokens alone. `cells` holds the cell of each token.
+    Refining reads the vectors of these tokens alone. `cells` has the cell of each token.
 
         >>> nearest_tokens([[255, 0], [127, 63], [120, 60]], cells=[0, 1, 2])
         [0, 1, 2]
@@ -723,8 +720,7 @@ def search(
 
     Equation 7.7: rank(refine(prune(candidates(cells))))
 
-    q is [n_q, dim], `centroids` is [n_centroids, dim]. `documents` holds a decoded matrix [n_d, dim] per document,
-    `codes` the cells of its tokens [n_d]. The stages are:
+    `documents` has a decoded matrix [n_d, dim] per document, `codes` the cells of its tokens [n_d]. The stages are:
 
     - cells: equation 7.2 with `nprobe`, four times as many while there are fewer than k candidates.
     - candidates: equation 7.3. The best 4 `keep` by equation 7.5 over their probed cells go on.
@@ -732,10 +728,9 @@ def search(
     - refine: the best 2 k + 12 by equation 2.6 over the tokens of equation 7.6 go on.
     - rank: the best k by equation 2.6, in the order of equation 3.1.
 
-    Rank is normative, the other stages are informative. They state refcolbert's default search, in which float32
-    rounds similarities before the last stage: a document at the border of a stage may fall on the other side. A filter
-    that leaves a tenth of the documents makes refcolbert probe ten times as many cells. It skips all stages but the
-    last for raw vectors, for an exact search, and if no more than `keep` documents are eligible.
+    Before the last stage refcolbert rounds similarities to float32, so a document at the border of a stage may fall on
+    the other side. With a filter that leaves a tenth of the documents it probes ten times as many cells. It only ranks
+    if vectors are raw, if the search is exact, or if at most `keep` documents are eligible.
 
         >>> documents = [[[1.0, 0.0]], [[0.0, 1.0]], [[0.6, 0.8], [0.8, 0.6]]]
         >>> search([[1.0, 0.0]], documents, [[0], [1], [1, 0]], [[1.0, 0.0], [0.0, 1.0]], k=2, nprobe=1, keep=3)
@@ -768,9 +763,9 @@ class Index:
     """Documents by id, in the order in which they were added, and their exact search.
 
     This is the behaviour of every index, whatever its files and stages are. A call that raises changes nothing.
-    Compacting, saving, reopening and copying change no answer. A reader that was opened before a write gives the
-    answers from before that write. Threads that share an index get the answers of one thread. A search writes nothing,
-    the same calls write the same bytes, and a damaged file is an error or changes no answer.
+    Compacting, saving, reopening and copying change no answer. A reader that was opened before a write keeps its
+    answers. Threads that share an index get the answers of one thread. A search writes nothing, the same calls write
+    the same bytes, and a damaged file is an error or changes no answer.
 
         >>> index = Index(dim=2)
         >>> index.add(["a", "b"], [[[1.0, 0.0]], [[0.6, 0.8]]])
@@ -830,8 +825,7 @@ class Index:
 
         Equation 8.4: the first k of the eligible documents by equation 2.6, in the order of equation 3.1
 
-        q is [n_q, dim]. Every document in the index is eligible, or those among `ids`. An id that is not in the index
-        matches nothing.
+        Every document in the index is eligible; with `ids`, only these. An id that is not in the index matches nothing.
         """
         names = [name for name in self.documents if ids is None or name in ids]
         exact = scores(q, [self.documents[name] for name in names])
@@ -846,7 +840,7 @@ def softmax(values: Vector) -> list[float]:
 
     Equation 9.1: p_i = exp(s_i) / sum over j of exp(s_j)
 
-    The losses use log p. The largest score is subtracted first, so that exp does not overflow; p stays the same.
+    The largest score is subtracted first, so that exp does not overflow. That does not change p.
 
         >>> [round(p, 6) for p in softmax([0.0, math.log(3)])]
         [0.25, 0.75]
@@ -880,7 +874,7 @@ def pairwise_softmax(positive: float, negative: float) -> float:
 
 
 def n_way(scores: Vector) -> float:
-    """Return the cross-entropy of a relevant document, which comes first, and n - 1 irrelevant ones; `scores` is [n].
+    """Return the cross-entropy of the scores [n] of a relevant document, which comes first, and n - 1 irrelevant ones.
 
     Equation 9.4: -log softmax(S)_0
 
@@ -891,11 +885,11 @@ def n_way(scores: Vector) -> float:
 
 
 def in_batch(scores: Matrix, temperature: float) -> float:
-    """Return the mean cross-entropy of a batch; `scores` is [n, n], query by document.
+    """Return the mean cross-entropy of a batch with the scores [n, n], query by document.
 
     Equation 9.5: mean over i of -log softmax(S_i / temperature)_i
 
-    Document i is relevant to query i, and the other documents of the batch are irrelevant to it.
+    Document i is relevant to query i. The other documents are irrelevant to it.
 
         >>> round(in_batch([[math.log(3), 0.0], [0.0, math.log(3)]], temperature=1.0), 6)
         0.287682
@@ -905,7 +899,7 @@ def in_batch(scores: Matrix, temperature: float) -> float:
 
 
 def kl_divergence(scores: Matrix, teacher: Matrix) -> float:
-    """Return the divergence of the model's from the teacher's distribution (ColBERTv2, section 3.2).
+    """Return the KL divergence between the teacher's distributions and the model's (ColBERTv2, section 3.2).
 
     Equation 9.6: mean over queries of sum over j of p_j (log p_j - log r_j), p = softmax(T), r = softmax(S)
 

@@ -35,7 +35,7 @@ class Hit:
     _explain: Callable[[], Explanation] = field(repr=False, compare=False)
 
     def explain(self) -> Explanation:
-        """Return which document token is nearest to each query token, and how much each pair adds to the score.
+        """Return the explanation of the score: the match of each query token, and its share of the score.
 
         It is computed at each call, from the same vectors as the score.
         """
@@ -56,7 +56,7 @@ def best_of_groups(find: Callable[[int], list[Hit]], k: int, key: str) -> list[H
     - `find`: returns the n best hits.
     - `key`: the metadata key that names groups.
 
-    The number of hits that contain k groups is not known, so four times as many are fetched until there are k groups.
+    It is not known how many hits contain k groups. So k hits are fetched first, then four times as many, and so on.
     """
     check_key(key)
     n = k
@@ -94,7 +94,7 @@ def hits_of(generation: Generation, encoder_for: EncoderFor, query: Query, q: Fl
 def _explain(
     generation: Generation, encoder_for: EncoderFor, query: Query, q: Floats, number: int, text: str | None
 ) -> Explanation:
-    """Explain a hit by the vectors that its generation holds, compressed or not: they gave the score."""
+    """Explain a hit by the vectors of its generation, compressed or not. The score was computed from the same ones."""
     manifest = generation.manifest
     d = generation.segmented.vectors(np.array([number]))[0]  # [n_d, dim]
     encoder = encoder_for(manifest) if manifest.encoder else None
@@ -111,8 +111,8 @@ def explain_texts(
 ) -> Explanation:
     """Explain MaxSim(q, d) with the tokens of `query` and `text`.
 
-    Rows are named by their number where their tokens are unknown: without an encoder or a text, and where the caller
-    gave vectors of another number than the text has tokens.
+    Rows are named by their number where their tokens are unknown. That is so without an encoder or a text, and if the
+    number of vectors is not the number of tokens of the text, because the caller computed the vectors.
     """
     query_side = LabelledVectors(q, [f"query {i}" for i in range(len(q))])
     document_side = LabelledVectors(d, [f"row {j}" for j in range(len(d))], text=text)

@@ -51,7 +51,7 @@ from .storage.store import Store, Writer
 __all__ = ["Index"]
 
 NBITS = 4
-TRAIN_AT = 1 << 17  # tokens: below, scanning every raw vector takes a few hundredths of a second
+TRAIN_AT = 1 << 17  # tokens; a scan of fewer raw vectors takes a few hundredths of a second
 FULL_VERIFY_BYTES = 256 << 20  # up to this size, verify="auto" checks every byte when opening
 BUILD_BATCH = 2048  # documents that `build` encodes and stages at a time
 
@@ -62,7 +62,7 @@ class Index:
     Several threads may share one object. A forked child may use an object that its parent opened. Reading never blocks.
     A second writer, in any process, gets `IndexLocked` without waiting. The files that an object needs stay on disk as
     long as the object or one of its hits exists, whatever other writers do. An index is a context manager; leaving it
-    closes the files. Nothing is lost without that.
+    closes the files. Closing is optional, because each write is on disk when its call returns.
 
         >>> from refcolbert import Index
         >>> index = Index.create("notes")
@@ -156,8 +156,8 @@ class Index:
         """Index a large collection in bounded memory, and publish it in one step when it is complete.
 
         Documents are encoded and staged in batches beside `path`. After an interruption, the same call continues where
-        it stopped, provided that `documents` yields the same documents in the same order. `bulk_build` says how much
-        memory and disk it takes.
+        it stopped, provided that `documents` yields the same documents in the same order. The docstring of
+        `storage.bulk_build` states the memory and disk that it takes.
 
         - `documents`: as in `add`. They are read once, so a generator is fine.
         - `vectors`: ready-made vectors, one array [n_d, dim] per document. They are read once, too.
@@ -208,7 +208,7 @@ class Index:
 
     def close(self) -> None:
         """Close the files. Hits of earlier searches keep what they need; any other use raises `InvalidInput`."""
-        # Connections, maps and the pin end with the last search that still uses them.
+        # Database connections, mapped files and the pin end with the last search or hit that still uses them.
         self._current = None
 
     def refresh(self) -> bool:
@@ -219,9 +219,9 @@ class Index:
         return True
 
     def newest(self) -> Self:
-        """Return an object that sees the newest generation. This object keeps the one that it sees.
+        """Return an object that sees the newest generation: this object if it does, else a new one.
 
-        That is this object itself if no other generation was committed since.
+        This object goes on seeing its own generation.
         """
         if self._store.read() == self.view.manifest:
             return self
@@ -309,7 +309,7 @@ class Index:
         return query_arrays(queries, self._encoder_for, self.view.manifest)
 
     def info(self) -> dict[str, Any]:
-        """Return what the index holds: counts, sizes in bytes, settings, and the quantization error.
+        """Return facts about the index: counts, sizes in bytes, settings, and the quantization error.
 
         For example:
 

@@ -47,7 +47,7 @@ WEIGHTS = "weights.safetensors"
 WEIGHT_TYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8, "I64": np.int64}
 # Tokens of one run: enough for full matrix products, few enough for the activations to stay in the caches.
 BATCH_TOKENS = 2048
-# A norm further from 1 than this is not a rounding error: the graph does not normalize.
+# A squared norm further from 1 than this is not a rounding error: the graph does not normalize.
 UNIT_TOLERANCE = 1e-3
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -95,7 +95,7 @@ class Encoder:
         """Load a model. Without arguments this is the default model, on the CPU.
 
             path_or_hub_id  a model folder, or a hub id "owner/name", which is downloaded once; None: the default model
-            device          "cpu"; "cuda", an error where CUDA cannot run; "auto", CUDA or else the CPU, which is logged
+            device          "cpu"; "cuda", an error where CUDA cannot run; "auto", CUDA where it runs, else the CPU
             threads         ONNX Runtime's threads inside one operator; None: one per core
 
         Raises `ModelNotFound`, `InvalidModel`, `DeviceUnavailable`, `InvalidInput`. An example:
@@ -179,7 +179,7 @@ class Encoder:
         }
 
     def _encode(self, tokens: list[Tokens], progress: Progress) -> Ragged:
-        """Run all texts and return the vectors that they keep; `progress` gets the number of texts of each batch."""
+        """Run all texts and return the vectors of their kept tokens. `progress` gets the number of texts per batch."""
         offsets = offsets_of([int(t.keep.sum()) for t in tokens])  # [n_texts + 1]
         for t in tokens:
             if not t.keep.any():
@@ -192,7 +192,7 @@ class Encoder:
             ids = np.stack([tokens[i].ids for i in batch])  # [n_batch, length]
             attention = np.stack([tokens[i].attention for i in batch]).astype(np.int64)  # [n_batch, length]
             keep = np.stack([tokens[i].keep for i in batch])  # [n_batch, length]
-            # A mask takes rows text by text, in the order of the batch, and rows_of lists their places in that order.
+            # Indexing with a mask gives the kept rows text by text. `rows_of` lists their places in the same order.
             out[rows_of(offsets, np.array(batch, np.int64))] = self._run(ids, attention)[keep]
             progress(len(batch))
         return Ragged(out, offsets)
@@ -219,9 +219,9 @@ class Encoder:
         return np.asarray(vectors)
 
     def _start(self, files: "_ModelFiles") -> None:
-        """Start a session from bytes that were hashed. ONNX Runtime opens no file, so it reads nothing else."""
+        """Start a session from the bytes that were hashed. ONNX Runtime opens no file, so it runs no other bytes."""
         options = onnxruntime.SessionOptions()
-        # Errors only: ONNX Runtime's warnings are about the machine, and would go to the caller's stderr.
+        # 3 is errors only. ONNX Runtime's warnings are about the machine, and would go to the caller's stderr.
         options.log_severity_level = 3
         # Without this, bytes may also be in ONNX Runtime's own format, which `_check_complete` does not read.
         options.add_session_config_entry("session.load_model_format", "ONNX")
@@ -274,11 +274,11 @@ class Encoder:
 
 
 def _batches(tokens: list[Tokens]) -> Iterator[list[int]]:
-    """Yield the numbers of texts of one length, the longest first: at most BATCH_TOKENS tokens, or one text.
+    """Yield batches of texts of one length, the longest first, as their indices in `tokens`.
 
-    A batch of one length needs no padding. So no arithmetic is spent on padding, and the vectors of a text depend on
-    the other texts of its batch by float rounding alone. With BATCH_TOKENS 2048 and 300 texts of 20 tokens, batches
-    have 102, 102 and 96 texts.
+    A batch has at most BATCH_TOKENS tokens, or one text. With BATCH_TOKENS 2048, 300 texts of 20 tokens give batches of
+    102, 102 and 96 texts. A batch of one length needs no padding. So no arithmetic is spent on padding, and the other
+    texts of a batch change the vectors of a text by float rounding alone.
     """
     by_length: defaultdict[int, list[int]] = defaultdict(list)
     for i, t in enumerate(tokens):

@@ -4,8 +4,8 @@ A tensor of an ONNX graph may name another file as the place of its data. ONNX R
 releases at any path, even if the graph was passed as bytes. A content hash of model.onnx does not cover that file. So
 `external_tensors` lists such tensors before ONNX Runtime sees the graph.
 
-`matrix_products` counts the multiplications of one text. A product with a weight [a, b] takes a * b per token. The two
-products of attention, of tokens with tokens, take the width of attention per pair of tokens.
+`matrix_products` counts the multiplications of one text. A product with a weight [a, b] takes a * b per token.
+Attention has two products of tokens with tokens. Each takes the width of attention per pair of tokens.
 
 An ONNX file is a protobuf message: a sequence of fields, each with a number and a kind. onnx.proto defines the numbers.
 """
@@ -67,18 +67,19 @@ def matrix_products(model: bytes) -> tuple[int, int]:
     parts = [part for graph in graphs[-1:] for part in _fields(graph)]
     known = dict(_tensor(content) for number, content in parts if number == INITIALIZER)
     factors = [_factor(*_node(content), known) for number, content in parts if number == NODE]
-    by_token = by_pair = waiting = 0
+    per_token = per_pair = n_attention = 0
     for weight in (factor for factor in factors if factor is not None):
         if weight:
-            by_token += prod(weight)
-            by_pair, waiting = by_pair + waiting * weight[0], 0
+            per_token += prod(weight)
+            # The products of attention since the last weight. Only this weight tells their width.
+            per_pair, n_attention = per_pair + n_attention * weight[0], 0
         else:
-            waiting += 1
-    return by_token, by_pair
+            n_attention += 1
+    return per_token, per_pair
 
 
 Numbers = tuple[int, ...]
-Tensor = tuple[Numbers, Numbers]  # its shape, and its values where they can be the shape that a Reshape gives
+Tensor = tuple[Numbers, Numbers]  # its shape, and its values where they could be the new shape of a Reshape
 
 
 def _factor(
@@ -123,7 +124,7 @@ def _tensor(message: memoryview) -> tuple[bytes, Tensor]:
 
 
 def _numbers(contents: Iterable[memoryview]) -> Iterator[int]:
-    """Yield the numbers of a repeated field, which may have one field each or share one."""
+    """Yield the numbers of a repeated field, one per field or several packed into one field."""
     for content in contents:
         at = 0
         while at < len(content):

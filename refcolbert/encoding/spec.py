@@ -25,7 +25,7 @@ SPEC_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodingSpec:
-    """The rules by which one model encodes queries and documents: immutable, comparable, JSON both ways.
+    """The rules by which one model encodes queries and documents. Immutable, comparable, written and read as JSON.
 
     Lengths count every token, markers included. Ids are the ids of the model's own tokenizer.
 

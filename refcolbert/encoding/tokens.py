@@ -45,7 +45,7 @@ class TextTokenizer:
             self._tokenizer: Tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as error:
             raise InvalidModel(f"tokenizer.json cannot be read: {error}; export the model again") from error
-        # The file may bring both. They would cut and fill without regard to markers.
+        # The file may set both. They would cut and fill without regard to markers.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.spec = spec
@@ -62,7 +62,7 @@ class TextTokenizer:
         return str(self._tokenizer.id_to_token(int(token_id)))
 
     def queries(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return prefix + body + suffix (+ expansion up to `expansion_length`) of each query (section 3.2).
+        """Return prefix + body + suffix (+ expansion up to `expansion_length`) of each query (ColBERT, section 3.2).
 
         All rows are kept, unless the spec has a query skiplist.
         """
@@ -82,7 +82,7 @@ class TextTokenizer:
         return out
 
     def documents(self, texts: Sequence[str]) -> list[Tokens]:
-        """Return prefix + body + suffix of each document, without the rows of the skiplist (section 3.2)."""
+        """Return prefix + body + suffix of each document; rows of the skiplist are not kept (ColBERT, section 3.2)."""
         spec = self.spec
         prefix, suffix = spec.document_prefix_ids, spec.document_suffix_ids
         bodies = self._bodies(texts, spec.document_prompt, spec.document_length - len(prefix) - len(suffix))
@@ -102,7 +102,10 @@ class TextTokenizer:
         return spec.document_length - len(frame) - sum(self.lengths([spec.document_prompt]))
 
     def lengths(self, words: Sequence[str]) -> list[int]:
-        """Return the number of tokens that each word adds to a text: at the beginning or behind a space, the larger."""
+        """Return the number of tokens that each word adds to a text.
+
+        That is the larger of two numbers: at the beginning of a text, and after a space.
+        """
         unique = list(dict.fromkeys(words))
         texts = [space + self._prepare(word) for space in ("", " ") for word in unique]
         counts = [len(encoding.ids) for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
@@ -110,7 +113,7 @@ class TextTokenizer:
         return [most[word] for word in words]
 
     def _expanded(self, token_id: int) -> int:
-        """Return the id to run for an id of a query's text: `pad_expands` replaces the padding id."""
+        """Return the id that the model reads for an id of a query's text: `pad_expands` replaces the padding id."""
         spec = self.spec
         replaced = spec.pad_expands and spec.expansion_id is not None and token_id == spec.pad_id
         return spec.expansion_id or 0 if replaced else token_id
@@ -149,7 +152,7 @@ class TextTokenizer:
             return list(offsets)
         full = prompt + text
         lead = len(full) - len(full.lstrip()) if self.spec.strip else 0
-        # From the number of a prepared character to the number of the character in prompt + text.
+        # places[i] is the place in prompt + text of character i of the prepared text.
         places = list(range(lead, len(full) + 1))
         if self.spec.lowercase and len(full.lower()) != len(full):
             places = [i for i in range(lead, len(full)) for _ in full[i].lower()] + [len(full)]
@@ -157,7 +160,7 @@ class TextTokenizer:
 
 
 def _place(places: list[int], start: int, end: int, prompt: int) -> Span:
-    """Return the span of places[start : end] behind the prompt; None when it begins inside the prompt."""
+    """Return the span of places[start : end], counted after the prompt; None when it begins inside the prompt."""
     last = len(places) - 1
     first, after = places[min(start, last)] - prompt, places[min(max(end - 1, start), last)] + 1 - prompt
     return (first, max(after, first)) if first >= 0 else None

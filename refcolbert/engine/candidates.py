@@ -1,20 +1,22 @@
 """The stages that choose which documents are ranked: cells, candidates, prune, refine (PLAID, section 4).
 
-A worked example. A query of two tokens beside three centroids, nprobe 1, and the cells of each document's tokens:
+A worked example with nprobe 1: two query tokens q, three centroids c, and the cells of each document's tokens.
 
     q . c     c_0  c_1  c_2        document A  cells 0, 1        lists  0: A
     q_1       .9   .2   .1         document B  cells 1, 2               1: A, B, C
     q_2       .1   .3   .8         document C  cells 1, 1               2: B
 
-    cells       q_1 likes cell 0 best, q_2 cell 2: cells 0 and 2 are kept
-    candidates  the lists of 0 and 2 name A and B; C is no candidate
+    cells       the best cell of q_1 is 0, that of q_2 is 2: these two are kept
+    candidates  the lists of 0 and 2 name A and B; C is not a candidate
                 A by cell 0 alone:       .9 + .1 = 1.0      B by cell 2 alone:       .1 + .8 = .9
     prune       A by cells 0 and 1:      .9 + .3 = 1.2      B by cells 1 and 2:      .2 + .8 = 1.0
-    refine      A and B by the stored vectors of their nearest tokens: A's in cell 0 and 1, B's in 1 and 2
+    refine      A and B by the stored vectors of their nearest tokens: A's in cells 0 and 1, B's in 1 and 2
 
-Up to pruning, scores are sums of similarities rounded to 8 bits (`centroid_interaction`). The candidate stage reads the
-inverted lists alone, some twenty times less than all tokens of its documents, so pruning meets few documents. Refining
-reads stored vectors, but only of the nearest tokens: about a quarter, which hold almost all the maxima.
+Up to pruning, scores are sums of similarities rounded to 8 bits (`centroid_interaction`). PLAID scores every candidate
+by the cells of all its tokens. Here every candidate is first scored by the entries of the probed lists alone, and only
+the best go on to pruning, which reads the cells of all their tokens. Refining reads stored vectors, but only those of
+the nearest tokens: about three in ten, with almost all the maxima. `python -m tools.bench.stages` prints the amount
+that each stage reads.
 """
 
 from typing import NamedTuple
@@ -32,11 +34,11 @@ from .trace import Trace
 
 __all__ = ["Refined", "candidates_from_lists", "generate_candidates", "prune", "refine"]
 
-PRUNE_FACTOR = 4  # documents that pruning looks at for each one that it keeps
+PRUNE_FACTOR = 4  # pruning looks at PRUNE_FACTOR documents per document that it keeps
 REFINE_FACTOR, REFINE_EXTRA = 2, 12  # refining keeps REFINE_FACTOR k + REFINE_EXTRA documents
-WIDER = 4  # times as many cells are probed when too few documents were found
-PRUNE_TOKENS = 1 << 16  # pruned at a time: 32 bytes each for a query of 32 vectors
-REFINE_TOKENS = 1 << 15  # refined at a time; a quarter of them is unpacked: 4 MiB at dim 128
+WIDER = 4  # when too few documents were found, WIDER times as many cells are probed
+PRUNE_TOKENS = 1 << 16  # tokens pruned at a time: 2 MiB of quantized scores for a query of 32 vectors
+REFINE_TOKENS = 1 << 15  # tokens refined at a time; where a quarter of them is unpacked, that is 4 MiB at dim 128
 
 
 def generate_candidates(
@@ -48,9 +50,9 @@ def generate_candidates(
     keep: int,
     trace: Trace,
 ) -> tuple[Ints, QuantizedScores]:
-    """Return the `keep` documents that centroids choose, ascending, and the quantized scores they were chosen by.
+    """Return the `keep` documents that centroids choose, ascending, and the quantized scores of all centroids.
 
-    Probing is widened until there are k documents, or all eligible ones.
+    Probing is widened until there are k candidates, or all eligible documents. At least one document must be eligible.
     """
     with trace.stage("cells") as stage:
         quantized = quantize_scores(prepared.centroids)  # [n_centroids, n_q]
@@ -81,8 +83,9 @@ def candidates_from_lists(
     cells: Ints,  # [n_cells] ascending
     eligible: Bools,  # [n_docs]
 ) -> tuple[Ints, Ints, int]:
-    """Return eligible documents with a token in one of `cells`, ascending; their scores; how many entries were read."""
+    """Return eligible documents with a token in one of `cells`, ascending; their scores; the number of entries read."""
     documents, scores, n_entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+    # Not strict: `starts` has one number more than there are segments.
     for segment, start in zip(index.segments, index.starts, strict=False):
         if segment.lists is None:
             continue
@@ -97,6 +100,7 @@ def candidates_from_lists(
             firsts = np.flatnonzero(np.diff(row_of, prepend=-1))  # [n_found] each document's first entry
             counts = np.diff(firsts, append=len(pairs))  # [n_found]
             documents.append(row_of[firsts] + start)
+            # Conversion to uint32 keeps the low half of each integer, which is the cell.
             scores.append(approximate_maxsim(quantized, pairs.astype(np.uint32), firsts, counts))
     return np.concatenate(documents), np.concatenate(scores), n_entries
 
@@ -120,7 +124,7 @@ class Refined(NamedTuple):
     """The documents that refining keeps."""
 
     documents: Ints  # [n_kept] ascending
-    kth_score_at_least: float  # a lower bound of the k-th best canonical score among them
+    kth_score_at_least: float  # a lower bound of the k-th best canonical score among them; -inf if unknown
     n_nearest: int  # tokens whose vectors were read
 
 
@@ -134,8 +138,8 @@ def refine(
 ) -> Refined:
     """Return the documents of highest MaxSim between query and nearest tokens: REFINE_FACTOR k + REFINE_EXTRA of them.
 
-    A document's MaxSim with some of its tokens is never above that with all of them. So the k-th best score found here,
-    less its rounding, is a lower bound of the k-th best score, and the ranking skips what cannot reach it.
+    MaxSim with some tokens of a document is at most MaxSim with all of them. So the k-th best score found here, less
+    its error bound, is a lower bound of the k-th best exact score. The ranking skips documents that cannot reach it.
     """
     keep = REFINE_FACTOR * k + REFINE_EXTRA
     if len(documents) <= keep:
@@ -154,7 +158,7 @@ def refine(
 def _score_nearest(
     prepared: PreparedQuery, quantized: QuantizedScores, segment: Segment, rows: Ints
 ) -> tuple[Array, float, int]:
-    """Return [n_rows] MaxSim with the nearest tokens of these documents, how far one can be off, how many tokens."""
+    """Return MaxSim with the nearest tokens of each document, [n_rows]; its error bound; the number of these tokens."""
     encoded = segment.coded()
     tokens = nearest_tokens(quantized, encoded.codes, segment.offsets[rows], segment.lengths(rows))  # [n_nearest]
     nearest = encoded.take(tokens)

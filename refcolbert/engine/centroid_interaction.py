@@ -1,8 +1,8 @@
 """Centroid interaction: MaxSim with each document token replaced by its centroid (PLAID, section 4.2), in bytes.
 
 A search computes the similarity of every query token with every centroid once. Rounded to one byte each, these
-similarities are a table [n_centroids, n_q] that stays in the processor's cache, and one row of it scores one document
-token against all query tokens. Candidate documents are chosen by sums of such bytes; stored vectors are read later.
+similarities are a table [n_centroids, n_q] that stays in the processor's cache. One row of it scores one document token
+against all query tokens. Candidate documents are chosen by sums of such bytes. Stored vectors are read later.
 
 A worked example, two query tokens and three centroids:
 
@@ -11,12 +11,12 @@ A worked example, two query tokens and three centroids:
     c_1   .2  .3           56   85
     c_2  -.1  .8            0  226
 
-A document with tokens in cells 0 and 1 scores max(255, 56) + max(28, 85) = 340, which is .9 + .3 = 1.2 times 255 / .9,
-less what was cut off.
+A document with tokens in cells 1 and 2 scores max(56, 0) + max(85, 226) = 282. Without rounding this would be
+(.2 + .8) * 255 / .9 = 283.3.
 
-NumPy computes a maximum over many short rows slowly when it goes row by row, and fast when it compares whole arrays. So
-the tokens of each document are taken in groups of GROUP, a document's last group filled up with its last token, and
-first tokens are compared with second tokens, and so on, for all groups in one call.
+NumPy computes the maxima of many short runs of rows slowly, and the maximum of whole arrays fast. So the tokens of each
+document are put into groups of GROUP, and its last group is filled up with its last token. Then the first tokens of all
+groups are compared with the second tokens of all groups, these with the third, and so on.
 """
 
 import numpy as np
@@ -29,14 +29,15 @@ __all__ = ["NEAR", "QuantizedScores", "approximate_maxsim", "nearest_tokens", "q
 QuantizedScores = Bytes  # [n_centroids, n_q]
 
 LARGEST = 255
-NEAR = 8  # steps of 1 / 255: a token that far below the best one of its document still counts as nearest
-GROUP = 8  # tokens of a document compared at a time
+NEAR = 8  # in the unit of the quantized scores: a token this far below the best of its document counts as nearest
+GROUP = 8  # tokens in a group
 
 
 def quantize_scores(similarities: Floats) -> QuantizedScores:
-    """Return similarities [n_centroids, n_q] in steps of largest / 255, cut down. Negative ones become 0.
+    """Return similarities [n_centroids, n_q] in units of largest / 255, rounded down. Negative ones become 0.
 
-    The largest one is over all query tokens, so that sums over query tokens keep their order.
+    `largest` is the largest similarity of all query tokens. With a unit of its own per query token, a sum over query
+    tokens would weigh them differently.
     """
     largest = max(float(similarities.max()), 1e-30)
     return (np.maximum(similarities, 0) * np.float32(LARGEST / largest)).astype(np.uint8)
@@ -48,7 +49,10 @@ def approximate_maxsim(
     starts: Ints,  # [n_docs] each document's first token
     counts: Ints,  # [n_docs] its number of tokens, at least 1
 ) -> Ints:
-    """Return [n_docs] the sum over query tokens of the best quantized score among cells[start : start + count]."""
+    """Return MaxSim of each document by quantized scores, [n_docs].
+
+    Document i has the cells cells[starts[i] : starts[i] + counts[i]].
+    """
     tokens, n_groups = _in_groups(starts, counts)  # [GROUP, n_all_groups], [n_docs]
     best_of_groups = np.take(quantized, cells[tokens], axis=0).max(axis=0)  # [n_all_groups, n_q]
     best = np.maximum.reduceat(best_of_groups, offsets_of(n_groups)[:-1], axis=0)  # [n_docs, n_q]
@@ -59,29 +63,31 @@ def approximate_maxsim(
 def nearest_tokens(quantized: QuantizedScores, cells: Array, starts: Ints, counts: Ints) -> Ints:
     """Return the tokens, ascending, whose score for some query token is within NEAR of their document's best.
 
-    These hold almost all the maxima of exact MaxSim: a stored vector differs from its centroid by little. Every
-    document has at least one such token. The arguments are those of `approximate_maxsim`.
+    Almost all maxima of exact MaxSim are among these tokens, because a stored vector differs little from its centroid.
+    Every document has at least one such token. The parameters are those of `approximate_maxsim`.
     """
     tokens, n_groups = _in_groups(starts, counts)
     scores = np.take(quantized, cells[tokens], axis=0)  # [GROUP, n_all_groups, n_q]
     best = np.maximum.reduceat(scores.max(axis=0), offsets_of(n_groups)[:-1], axis=0)  # [n_docs, n_q]
-    # Bytes do not go below 0: subtracting NEAR from a smaller best would wrap around to 250 and more.
+    # Bytes wrap around below 0: a best score of 3 less NEAR would become 251.
     enough = np.repeat(np.maximum(best, NEAR) - np.uint8(NEAR), n_groups, axis=0)  # [n_all_groups, n_q]
-    hits = np.flatnonzero(scores >= enough) // quantized.shape[1]  # a token is hit once per query token it is near to
-    place, group = np.divmod(hits, len(enough))
+    # Numbers into [GROUP, n_all_groups]; a token has one entry per query token for which it is near enough.
+    tokens_near = np.flatnonzero(scores >= enough) // quantized.shape[1]
+    place, group = np.divmod(tokens_near, len(enough))
     near = np.zeros(tokens.shape[::-1], np.bool_)  # [n_all_groups, GROUP]
     near[group, place] = True
-    found = tokens.T[near]  # ascending, but the filled places of a group repeat its last token
+    found = tokens.T[near]  # [n] ascending, but the places that fill up a group repeat its last token
     return found[np.diff(found, prepend=-1) > 0]
 
 
 def _in_groups(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """Return the tokens of all documents in groups, [GROUP, n_all_groups], and how many groups each has, [n_docs].
+    """Return the tokens of all documents in groups, [GROUP, n_all_groups], and the number of groups of each, [n_docs].
 
-    With GROUP 2, a document of tokens 4 5 6 and one of tokens 9 10 give the groups (4, 5), (6, 6), (9, 10).
+    With GROUP 2, a document of tokens 4 5 6 and one of tokens 9 10 give the columns (4, 5), (6, 6), (9, 10).
     """
     n_groups = -(-counts // GROUP)  # [n_docs]
-    shift = starts - GROUP * offsets_of(n_groups)[:-1]  # [n_docs] from GROUP x the group's number to its first token
+    # Group g begins at token GROUP * g + shift, with one shift per document. In the example the shifts are 4 and 5.
+    shift = starts - GROUP * offsets_of(n_groups)[:-1]  # [n_docs]
     firsts = GROUP * np.arange(n_groups.sum()) + np.repeat(shift, n_groups)  # [n_all_groups]
     lasts = np.repeat(starts + counts - 1, n_groups)  # [n_all_groups] the last token of each group's document
     return np.minimum(firsts + np.arange(GROUP)[:, None], lasts), n_groups

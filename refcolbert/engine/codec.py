@@ -5,10 +5,10 @@
     buckets  b_k = floor(r_k / (s step_k) + L / 2), kept within 0 .. L - 1,   L = 2^nbits
     decoded  y = centroid[code] + s step * (b - (L - 1) / 2);   x' = scale * y   with  scale = |x| / |y| (at most 65504)
 
-So a decoded vector keeps the norm of the original, and a search divides by nothing. ColBERTv2 cuts all components of
-all tokens at the same quantiles. Here the width of a bucket follows the component (`steps`) and the token (`spread`).
-That loses less (decision 003 has the measurement), and it makes a similarity linear in the bucket numbers, so a
-search need not decode (`PreparedQuery`).
+So a decoded vector has the norm of the original, and a search need not normalize it. ColBERTv2 cuts all components of
+all tokens at the same quantiles. Here the width of a bucket depends on the component (`steps`) and on the token
+(`spread`). That loses less (docs/decisions/003 has the measurement). It also makes a similarity linear in the bucket
+numbers, so a search need not decode (`PreparedQuery`).
 
 A worked example with nbits 2 (L = 4), dim 2, steps (1, 1), and an x of norm 2 whose unit vector is (.8, .6):
 
@@ -18,11 +18,12 @@ A worked example with nbits 2 (L = 4), dim 2, steps (1, 1), and an x of norm 2 w
     decoded    (1, 0) + .634 (1 - 1.5, 2 - 1.5) = (.683, .317), of norm .753
     scale      2 / .753 = 2.66,  so x' = (1.81, .84) where x = (1.6, 1.2)
 
-Stored of a token: code; the buckets, packed; scale; and n, the number of its spread s = 2^(1/2 - n/32), 0 <= n < 256.
+Stored per token: the code, the packed buckets, the scale, and the number n of the spread s = 2^(1/2 - n/32),
+0 <= n < 256.
 
 Packing. Component k's bucket takes bits k * nbits to (k + 1) * nbits of the row, counted from the low bit of the first
-byte. A row is ceil(dim * nbits / 8) bytes and unused high bits are 0. With nbits 2, buckets 1, 2, 3, 0 are the byte
-0b00_11_10_01.
+byte. A row has ceil(dim * nbits / 8) bytes, and unused high bits are 0. With nbits 2, the buckets 1, 2, 3, 0 are the
+byte 0b00_11_10_01.
 """
 
 from collections.abc import Sequence
@@ -46,14 +47,15 @@ CHUNK = 1 << 13  # vectors encoded at a time: 4 MiB at dim 128
 CENTROID_CHUNK = 1 << 14  # centroids compared with a query at a time; fewer are not worth sharing among threads
 LARGEST_SCALE = 65504.0  # the largest float16
 LARGEST_QUERY_NORM = 1e30  # times the norm of a document vector and its rounding, this still fits float32
-POINTS_PER_CENTROID = 64  # vectors that k-means is fitted to, for each centroid
-SAMPLE = 1 << 20  # and at most this many in all
+POINTS_PER_CENTROID = 64  # vectors per centroid that k-means is fitted to
+SAMPLE = 1 << 20  # the most vectors that k-means is fitted to
 RESIDUAL_SAMPLE = 1 << 14  # vectors whose residuals determine the steps
 # Half the width of all buckets together, in standard deviations of a component: `fit` tries each.
 HALF_WIDTHS = np.geomspace(0.8, 8, 32)
-# [256] descending. The nearest centroid is at most a right angle away, so |r| <= 2^(1/2).
+# [256] descending. A centroid at a right angle leaves |r| = 2^(1/2). A farther one is nearest only to a vector unlike
+# all that the codec was fitted to; its residual gets the first spread, and large components are clipped.
 SPREADS = np.exp2(0.5 - np.arange(256) / 32).astype(np.float32)
-# [255] ascending: the borders between neighbouring spreads, on the scale of logarithms.
+# [255] ascending: the borders between neighbouring spreads, half way between them on the scale of logarithms.
 SPREAD_BORDERS = np.exp2(0.5 - (np.arange(254, -1, -1) + 0.5) / 32).astype(np.float32)
 
 
@@ -73,7 +75,7 @@ class Encoded:
         """Return the listed tokens; a slice gives views."""
         if isinstance(tokens, slice):
             return Encoded(self.codes[tokens], self.residuals[tokens], self.scales[tokens], self.spreads[tokens])
-        # Several times as fast as self.residuals[tokens], which copies row by row.
+        # `np.take` is several times as fast here as self.residuals[tokens].
         residuals = np.take(self.residuals, tokens, axis=0)
         return Encoded(self.codes[tokens], residuals, self.scales[tokens], self.spreads[tokens])
 
@@ -99,7 +101,7 @@ class Codec:
         return int(2**self.nbits - 1) / 2
 
     def encode(self, vectors: Floats) -> Encoded:
-        """Return the vectors [n, dim] encoded. A token's bytes do not depend on what else is in the batch.
+        """Return the vectors [n, dim] encoded. A token's bytes do not depend on the other tokens of the batch.
 
         Raises `InvalidInput` for a norm that float16 cannot hold.
         """
@@ -132,6 +134,7 @@ class Codec:
 
     def _encode_chunk(self, vectors: Floats) -> Encoded:
         units, norms = _normalize(vectors)  # [n, dim], [n]
+        # Half of what a scale can be: it exceeds |x| where the decoded sum is shorter than 1.
         if norms.max(initial=0) > LARGEST_SCALE / 2:
             raise InvalidInput(
                 f"expected vectors of norm at most {LARGEST_SCALE / 2:.0f}, which float16 scales can store, "
@@ -141,10 +144,10 @@ class Codec:
         residuals = units - self.centroids[codes]  # [n, dim]
         spreads = _spread_numbers(_norms(residuals))  # [n]
         buckets = _buckets(residuals, self.steps, SPREADS[spreads], self.nbits)  # [n, dim]
-        lengths = _norms(self._sum(codes, buckets, SPREADS[spreads]))  # [n]
-        # A residual may nearly cancel its centroid; the scale must fit float16 even then.
+        decoded_norms = _norms(self._sum(codes, buckets, SPREADS[spreads]))  # [n] of y
+        # A residual may nearly cancel its centroid. The scale |x| / |y| must fit float16 even then.
         least = norms / LARGEST_SCALE  # [n]
-        scales = np.divide(norms, np.maximum(lengths, least), out=np.zeros_like(norms), where=lengths > 0)
+        scales = np.divide(norms, np.maximum(decoded_norms, least), out=np.zeros_like(norms), where=decoded_norms > 0)
         return Encoded(codes.astype(np.uint16), pack(buckets, self.nbits), scales.astype(np.float16), spreads)
 
     def _sum(self, codes: Array, buckets: Bytes, spreads: Floats) -> Floats:
@@ -162,8 +165,8 @@ class PreparedQuery:
 
         q . x' = scale * (q . centroid[code] + s * sum over k of q_k step_k (b_k - middle))
 
-    The products with all centroids are computed once, and a search also chooses its candidates by them. What remains
-    for each token is a product of q_k step_k with its bucket numbers (asymmetric: the query is not compressed).
+    The products with all centroids are computed once, and a search also chooses its candidates by them. For each token
+    there remains the product of the vector q_k step_k with the bucket numbers b_k. The query itself is not compressed.
     """
 
     def __init__(self, codec: Codec, q: Floats, map_chunks: MapChunks = map) -> None:
@@ -173,20 +176,23 @@ class PreparedQuery:
             chunk = slice(first, first + CENTROID_CHUNK)
             np.matmul(codec.centroids[chunk], q.T, out=self.centroids[chunk])
 
-        # A map is lazy: the list runs it. Each chunk writes rows of its own, so threads do not meet.
+        # `list` runs the lazy map. Each chunk writes other rows, so threads do not disturb each other.
         list(map_chunks(compare, range(0, len(codec.centroids), CENTROID_CHUNK)))
         self._nbits, weighted = codec.nbits, q * codec.steps  # [n_q, dim]
         per_byte = 8 // codec.nbits
-        # `_unpack_planes` gives the components of a token in another order; the query's are put into that order once.
+        # `_unpack_planes` gives the components of a token in another order. The query's are put into that order here,
+        # once: component k is bits k % per_byte of byte k // per_byte, and planes come before bytes.
         padded = np.zeros((len(q), row_bytes(codec.dim, codec.nbits) * per_byte), np.float32)
         padded[:, : codec.dim] = weighted
         planes = np.concatenate([padded[:, i::per_byte] for i in range(per_byte)], axis=1)
         self._planes = np.ascontiguousarray(planes.T)  # [8 / nbits * row_bytes, n_q]
         self._shift: Floats = weighted.sum(axis=1) * np.float32(codec.middle)  # [n_q]
-        # Every rounding is relative to a term of at most |q| s (L - 1) |step| or |q|; `error_bound` applies the scales.
-        self._terms: float = 1 + 2 * float(SPREADS[0]) * (2**codec.nbits - 1) * float(np.linalg.norm(codec.steps))
-        self._unit = (codec.dim + 8) * 2.0**-24
-        self._norms = np.linalg.norm(q.astype(np.float64), axis=1)  # [n_q]
+        # A similarity at scale 1 is q . centroid, of at most |q|, and two terms of at most |q| s (L - 1) |steps|: the
+        # product with the bucket numbers, and the shift. Each of dim + 8 roundings is relative to their sum.
+        terms: float = 1 + 2 * float(SPREADS[0]) * (2**codec.nbits - 1) * float(np.linalg.norm(codec.steps))
+        n_u = (codec.dim + 8) * 2.0**-24
+        norms = np.linalg.norm(q.astype(np.float64), axis=1)  # [n_q]
+        self._bound_at_scale_1: Doubles = n_u / (1 - n_u) * norms * terms  # [n_q]
 
     def similarities(self, encoded: Encoded) -> Floats:
         """Return the similarities with n encoded tokens, [n, n_q].
@@ -201,9 +207,11 @@ class PreparedQuery:
         return out
 
     def error_bound(self, largest_scale: float) -> NDArray[np.float64]:
-        """Return how far one of `similarities` can be from the similarity with the decoded vector, [n_q]."""
-        at_scale_1: Doubles = self._unit / (1 - self._unit) * self._norms * self._terms
-        return at_scale_1 * largest_scale
+        """Return the largest error of `similarities` against the products with decoded vectors, [n_q].
+
+        `largest_scale` is the largest scale of the tokens that are compared.
+        """
+        return self._bound_at_scale_1 * largest_scale
 
 
 def join(parts: Sequence[Encoded]) -> Encoded:
@@ -212,11 +220,13 @@ def join(parts: Sequence[Encoded]) -> Encoded:
 
 
 def fit(vectors: Floats, n_centroids: int, nbits: int, seed: int) -> Codec:
-    """Fit a codec to a sample of token vectors. Same input, seed and BLAS threads give the same bytes.
+    """Fit a codec to a sample of token vectors.
+
+    The same input, seed and number of BLAS threads give the same bytes.
 
     vectors      [n, dim]; zero vectors are left out
-    n_centroids  or one per vector, if there are fewer vectors
-    nbits        1, 2, 4 or 8 per component
+    n_centroids  number of centroids; with fewer vectors, one per vector
+    nbits        bits per component: 1, 2, 4 or 8
     seed         of the sampling and of k-means
 
     Raises `InvalidInput` for another nbits, or when there is no vector other than zero.
@@ -240,9 +250,10 @@ def fit(vectors: Floats, n_centroids: int, nbits: int, seed: int) -> Codec:
 
 
 def _fit_steps(residuals: Floats, nbits: int) -> Floats:
-    """Return the steps [dim] that restore residuals [n, dim] with the least squared error, of those HALF_WIDTHS gives.
+    """Return the steps [dim] that store residuals [n, dim] with the least squared error.
 
-    Narrow buckets are exact for small residuals and clip large ones; wide buckets do the opposite.
+    Each number in HALF_WIDTHS is tried. Narrow buckets are exact for small components and clip large ones. Wide buckets
+    do the opposite.
     """
     spreads = SPREADS[_spread_numbers(_norms(residuals))]  # [n]
     deviations = np.sqrt(np.mean(np.square(residuals / spreads[:, None]), axis=0, dtype=np.float64))  # [dim]
@@ -257,7 +268,7 @@ def _fit_steps(residuals: Floats, nbits: int) -> Floats:
 
 
 def row_bytes(dim: int, nbits: int) -> int:
-    """Return the bytes of one token's packed residual."""
+    """Return the number of bytes of one token's packed residual."""
     return -(-dim * nbits // 8)
 
 
@@ -288,9 +299,9 @@ def unpack(packed: Bytes, dim: int, nbits: int) -> Bytes:
 def _unpack_planes(packed: Bytes, nbits: int) -> Floats:
     """Return bucket numbers plane by plane: [n, row_bytes] -> [n, 8 / nbits * row_bytes].
 
-    First come the lowest bits of every byte of a row, then the next bits, and so on. Whole rows are shifted and masked
-    in one call. Putting the components into their order would take several times as long, and a sum over components
-    does not need it.
+    First come the lowest bits of every byte of a row, then the next bits, and so on. With nbits 2 and dim 8, the order
+    of components is 0 4, 1 5, 2 6, 3 7. Whole rows are shifted and masked in one call. The order of `unpack` would take
+    several times as long, and a sum over components does not need it.
     """
     n, width = packed.shape
     buckets = np.empty((n, 8 // nbits, width), np.float32)
@@ -319,20 +330,20 @@ def _spread_numbers(norms: Floats) -> Bytes:
 
 
 def _normalize(vectors: Floats) -> tuple[Floats, Floats]:
-    """Return unit rows, of which zero rows stay zero, and the norms."""
+    """Return the rows [n, dim] divided by their norms, and the norms [n]. Zero rows stay zero."""
     norms = _norms(vectors)  # [n]
     units: Floats = np.divide(vectors, np.where(norms > 0, norms, 1)[:, None], dtype=np.float32)
     return units, norms
 
 
 def _norms(vectors: Floats) -> Floats:
-    """Return the norms [n] of rows [n, dim], by `pairwise_sum`: the same bits whatever else is in the batch."""
+    """Return the norms [n] of rows [n, dim], by `pairwise_sum`: their bits do not depend on the batch."""
     norms: Floats = np.sqrt(pairwise_sum(np.square(vectors)))
     return norms
 
 
 def _sample(vectors: Floats, size: int, rng: np.random.Generator) -> Floats:
-    """Return `size` of the vectors, drawn without replacement, in their order; all of them if there are no more."""
+    """Return `size` vectors, drawn without replacement, in their given order; all vectors if there are no more."""
     if size >= len(vectors):
         return vectors
     return vectors[np.sort(rng.choice(len(vectors), size, replace=False))]

@@ -1,12 +1,12 @@
 """Inverted lists: for each centroid, the documents that have a token there (PLAID, section 4).
 
-A worked example: three documents whose tokens lie in these cells,
+A worked example. Three documents whose tokens lie in these cells, and their inverted lists:
 
-    document 0   cells 4 4 7        cells      4  7            lists of the cells in use, ascending
-    document 1   cells 7            offsets    0  2  5
-    document 2   cells 4 7 7        documents  0 2  0 1 2      each document once per cell
+    document 0   cells 4 4 7        cells      4    7          the cells in use, ascending
+    document 1   cells 7            offsets    0    2     5    list of cell 4: entries 0 to 2; of cell 7: 2 to 5
+    document 2   cells 4 7 7        documents  0 2  0 1 2      the entries: each document once per cell
 
-Only cells that hold something are stored, so the lists of a small segment are small however many centroids there are.
+Only cells with a document have a list. So the lists of a small segment are small, however many centroids there are.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .ragged import rows_of
 
 __all__ = ["InvertedLists", "build", "candidates", "entries", "probe"]
 
-# `probe` looks at the best cell of each of this many groups of cells, or of this many groups per probe if that is more.
+# `probe` divides the cells into GROUPS_PER_PROBE * nprobe groups, and into at least MIN_GROUPS.
 MIN_GROUPS, GROUPS_PER_PROBE = 128, 4
 
 
@@ -74,26 +74,30 @@ def probe(centroid_scores: Floats, nprobe: int) -> Ints:
         return np.arange(n_centroids)
     by_cell = centroid_scores.T  # [n_centroids, n_q]
     # Partitioning all scores of a query token would read them several times. Instead cells are put into groups, and the
-    # best cell of each group is found in one pass. The nprobe best groups have nprobe different best cells, so the
-    # nprobe-th best cell of all scores at least as high as the best of the nprobe-th best group. Few cells do.
+    # best cell of each group is found in one pass. The nprobe best groups have nprobe different best cells. So the
+    # nprobe-th best cell of all scores at least as much as the best cell of the nprobe-th best group. Few cells do, and
+    # only these are sorted. The last cells, fewer than one group, are in no group. They are compared with `least` too.
     group = max(n_centroids // max(MIN_GROUPS, GROUPS_PER_PROBE * nprobe), 1)  # cells in each of n_groups >= nprobe
     n_groups = n_centroids // group
     best = by_cell[: group * n_groups].reshape(group, n_groups, n_q).max(axis=0)  # [n_groups, n_q]
     least = np.partition(best, n_groups - nprobe, axis=0)[n_groups - nprobe]  # [n_q]
     cell, token = np.divmod(np.flatnonzero(by_cell >= least), n_q)  # [n_left] each
     order = np.lexsort((-by_cell[cell, token], token))  # by query token, best first; a stable sort, so ties by number
-    rank = np.arange(len(order)) - np.searchsorted(token[order], token[order])  # [n_left] among the cells of its token
+    # [n_left] the place in `order` minus the first place of the same query token: 0 for the token's best cell.
+    rank = np.arange(len(order)) - np.searchsorted(token[order], token[order])
     return np.unique(cell[order[rank < nprobe]])
 
 
 def entries(lists: InvertedLists, cells: Ints) -> tuple[Array, NDArray[np.uint32]]:
     """Return the entries of the lists of `cells` (ascending), list after list: documents and their cells, [n] each."""
     places = np.searchsorted(lists.cells, cells)  # [n_cells] where each cell's list is, if it has one
+    # A cell above all listed cells has the place len(lists.cells). `minimum` turns it into that of the last list, whose
+    # cell differs.
     places = places[lists.cells[np.minimum(places, len(lists.cells) - 1)] == cells]  # [n_found]
     counts = lists.offsets[places + 1] - lists.offsets[places]  # [n_found]
     return lists.documents[rows_of(lists.offsets, places)], np.repeat(lists.cells[places], counts)
 
 
 def candidates(lists: InvertedLists, cells: Ints) -> Ints:
-    """Return the documents with a token in one of `cells` (ascending): each once, ascending."""
+    """Return the documents with a token in one of `cells` (ascending), ascending and each once."""
     return np.unique(entries(lists, cells)[0]).astype(np.int64)

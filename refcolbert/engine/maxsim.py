@@ -1,14 +1,14 @@
 """Exact MaxSim: S(q, d) = sum over i of max over j of q_i . d_j   (ColBERT, SIGIR 2020, equation 3).
 
-`definition.maxsim` is the same in plain loops. Here all documents are scored by one matrix product and one segmented
-maximum. Such a score is rough: a float32 product is off by at most g(dim) |q_i| |d_j| against exact arithmetic, with
-g(n) = n u / (1 - n u) and u = 2^-24 (`float32_error_bound`), and its last bits depend on what else is in the matrix.
+`definition.maxsim` is the same in plain loops. Here all documents are scored by one float32 matrix product and one
+segmented maximum. Such a score is rough. A float32 similarity is off by at most g(dim) |q_i| |d_j|, with
+g(n) = n u / (1 - n u) and u = 2^-24 (`float32_error_bound`). Its last bits depend on the other rows of the matrix.
 
-An order must not depend on that. The canonical similarity of two vectors is the float64 sum of their products, halves
-added to halves (`pairwise_sum`): off by less than 2^-48 of |q_i| |d_j|, and the same bits on every machine. A ranking
-takes the `possible_top_k`, every document that could be among the first k. `canonical_scores` then multiplies again,
-for each of their query tokens, the document tokens that could be its best. Order and ties are defined on the canonical
-scores.
+An order must not depend on those bits. The canonical similarity of two vectors is the float64 sum of their products,
+halves added to halves (`pairwise_sum`). It has the same bits on every machine and is off by less than
+2^-48 |q_i| |d_j|. A ranking takes every document that could be among the first k (`possible_top_k`). For each query
+token, `canonical_scores` then multiplies in float64 those document tokens that could be its maximum. Order and ties are
+defined on the canonical scores.
 
 A worked example, two query tokens and a document of three tokens:
 
@@ -38,8 +38,10 @@ __all__ = [
 ]
 
 
-PAIRS = 1 << 12  # pairs of a query token and a document token multiplied again at a time: 4 MiB at dim 128
-CHUNK = 1 << 22  # similarities in memory at a time: 16 MiB of float32, which stays in the last-level cache
+# (query token, document token) pairs multiplied in float64 at a time: 4 MiB at dim 128.
+PAIRS = 1 << 12
+# Similarities in memory at a time: 16 MiB of float32, few enough for the last-level cache of most processors.
+CHUNK = 1 << 22
 
 
 def maxsim(query: ArrayLike, documents: ArrayLike | Ragged) -> float | Doubles:
@@ -48,9 +50,10 @@ def maxsim(query: ArrayLike, documents: ArrayLike | Ragged) -> float | Doubles:
     query      [n_q, dim]
     documents  one document [n_d, dim], or a `Ragged` of many
 
-    Vectors are used as they are: unit rows give cosines, and a score between -n_q and n_q. The score of one document is
-    canonical. Scores of a `Ragged` are float32 sums, much faster; they agree within `float32_error_bound` summed over
-    the query tokens. Raises `InvalidInput` for empty arrays, NaN or infinity, and vectors of different dim.
+    Vectors are not normalized. Unit rows give cosines, and a score between -n_q and n_q. The score of one document is
+    canonical. The scores of a `Ragged` are sums of float32 similarities. They are much faster, and differ from the
+    canonical scores by at most the sum of `float32_error_bound` over the query tokens. Raises `InvalidInput` for empty
+    arrays, NaN or infinity, and vectors of different dim.
 
     >>> round(maxsim([[1, 0], [0, 1]], [[0.9, 0.1], [0.2, 0.3], [0.1, 0.8]]), 6)
     1.7
@@ -65,7 +68,7 @@ def maxsim(query: ArrayLike, documents: ArrayLike | Ragged) -> float | Doubles:
 
 
 def similarities(q: Floats, d: Floats) -> Doubles:  # [n_q, dim], [n_d, dim] -> [n_q, n_d]
-    """Return the canonical similarities. `score` is the sum of their maxima, and finds those without the rest."""
+    """Return the canonical similarities. The score of the document is the sum of the row maxima."""
     wide = d.astype(np.float64)  # [n_d, dim]
     return np.stack([pairwise_sum(q_i * wide) for q_i in q.astype(np.float64)])
 
@@ -74,17 +77,17 @@ def score(q: Floats, d: Floats) -> float:  # [n_q, dim], [n_d, dim] -> []
     """Return the canonical score of one document. Its bits depend on the two arrays alone."""
     with np.errstate(invalid="ignore", over="ignore"):
         rough = d @ q.T  # [n_d, n_q]
-    norm = float(np.linalg.norm(d.astype(np.float64), axis=1).max())
-    return float(
-        canonical_scores(q, rough, np.zeros(1, np.int64), float32_error_bound(q, norm), lambda rows: d[rows])[0]
-    )
+    largest_norm = float(np.linalg.norm(d.astype(np.float64), axis=1).max())
+    error_bound = float32_error_bound(q, largest_norm)  # [n_q]
+    starts = np.zeros(1, np.int64)  # [1] one document, which starts at row 0
+    return float(canonical_scores(q, rough, starts, error_bound, lambda rows: d[rows])[0])
 
 
 def canonical_scores(
     q: Floats,  # [n_q, dim]
-    rough: Floats,  # [n_rows, n_q] float32 similarities with the rows of the documents
+    rough: Floats,  # [n_rows, n_q] float32 similarities with the rows of the documents, one document after the other
     starts: Ints,  # [n_docs] each document's first row
-    error_bound: Doubles,  # [n_q] how far a rough similarity can be off
+    error_bound: Doubles,  # [n_q] the largest error of a rough similarity
     vectors: Callable[[Ints], Floats],  # [n] rows -> [n, dim]
 ) -> Doubles:
     """Return the canonical scores of the documents, [n_docs].
@@ -97,7 +100,7 @@ def canonical_scores(
     # A maximum beyond float32 is infinity or NaN and says nothing, so every row could hold the true one.
     with np.errstate(invalid="ignore", over="ignore"):
         least = np.where(np.isfinite(best), best - 2 * error_bound, -np.inf).astype(np.float32)  # [n_docs, n_q]
-    # "Not below" keeps similarities that are NaN.
+    # `~(a < b)` instead of `a >= b` keeps similarities that are NaN: both comparisons are false for NaN.
     near = np.flatnonzero(~(rough < np.repeat(least, counts, axis=0)))  # [n_pairs]
     rows, tokens = np.divmod(near, len(q))  # [n_pairs] each
     places = (np.searchsorted(starts, rows, side="right") - 1) * len(q) + tokens  # [n_pairs] into `maxima`
@@ -107,14 +110,15 @@ def canonical_scores(
         # Two float32 numbers multiply exactly in float64; only the sum rounds.
         products = q[tokens[pairs]].astype(np.float64) * vectors(rows[pairs])  # [n, dim]
         np.maximum.at(maxima, places[pairs], pairwise_sum(products))
-    scores: Doubles = pairwise_sum(maxima.reshape(best.shape))  # [n_docs]
-    return scores
+    totals: Doubles = pairwise_sum(maxima.reshape(best.shape))  # [n_docs]
+    return totals
 
 
 def pairwise_sum(terms: Array) -> Array:  # [n, width] -> [n]
     """Return the sum of each row: the upper half added to the lower half, element by element, until one is left.
 
-    A library's sum may add a row in another order when there are more rows, or on another machine. This one does not.
+    The terms are filled with zeros up to a power of two. NumPy's own sum may add a row in another order when there are
+    more rows, or on another machine. This one does not.
 
     >>> pairwise_sum(np.array([[1.0, 2.0, 3.0]]))  # (1 + 3) + (2 + 0)
     array([6.])
@@ -134,19 +138,20 @@ def scores(q: Floats, documents: Ragged) -> Doubles:  # [n_q, dim], n_docs docum
     first = 0
     for last in _cuts(documents.offsets, max(CHUNK // len(q), 1)):
         rows = slice(documents.offsets[first], documents.offsets[last])
-        similarities = documents.vectors[rows] @ q.T  # [n_rows, n_q]
+        rough = documents.vectors[rows] @ q.T  # [n_rows, n_q]
         starts = documents.offsets[first:last] - rows.start  # [n_chunk_docs]
-        per_token = np.maximum.reduceat(similarities, starts, axis=0)  # [n_chunk_docs, n_q]
-        out[first:last] = per_token.sum(axis=1, dtype=np.float64)
+        maxima = np.maximum.reduceat(rough, starts, axis=0)  # [n_chunk_docs, n_q]
+        out[first:last] = maxima.sum(axis=1, dtype=np.float64)
         first = last
     return out
 
 
 def float32_error_bound(q: Floats, largest_norm: float) -> Doubles:
-    """Return how far a float32 similarity of each query token with a vector of at most this norm can be off, [n_q].
+    """Return the largest error of a float32 similarity of each query token, [n_q], with vectors up to `largest_norm`.
 
-    g(dim) |q_i| |d_j|, plus 2^-126 for each product, which float32 may lose when it is too small. The sum over query
-    tokens bounds a score. Roundings of float64 are covered: g(n) is larger than (1 + u)^n - 1 by more than they are.
+    The bound is g(dim) |q_i| |d_j|, plus 2^-126 for each of the dim products: float32 may turn a smaller one into 0.
+    The sum over query tokens bounds the error of a score. The bound also covers the far smaller errors of float64,
+    because g(n) is a little larger than (1 + u)^n - 1, the worst case of n roundings.
     """
     dim = q.shape[1]
     norms = np.linalg.norm(q.astype(np.float64), axis=1)  # [n_q]
@@ -155,7 +160,7 @@ def float32_error_bound(q: Floats, largest_norm: float) -> Doubles:
 
 
 def possible_top_k(rough: Doubles, bound: float, k: int) -> Ints:
-    """Return the indices, ascending, that can be among the first k when each score may be off by `bound`: [n_near].
+    """Return the indices, ascending, that can be among the first k if each score is off by at most `bound`: [n_near].
 
     >>> possible_top_k(np.array([2.00001, 2.0, 1.5]), 0.00002, 1)
     array([0, 1])
@@ -163,7 +168,7 @@ def possible_top_k(rough: Doubles, bound: float, k: int) -> Ints:
     if k >= len(rough):
         return np.arange(len(rough))
     kth = np.partition(rough, len(rough) - k)[len(rough) - k]
-    # The true k-th score is at least kth - bound, and an index needs rough + bound to reach it. "Not below" keeps NaN.
+    # The true k-th score is at least kth - bound, and a true score is at most rough + bound. `~(a < b)` keeps NaN.
     return np.flatnonzero(~(rough < kth - 2 * bound))
 
 

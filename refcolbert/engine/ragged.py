@@ -1,4 +1,4 @@
-"""Ragged: many documents' token vectors in one array. Encoder, engine and storage pass vectors in this form.
+"""Ragged: the token vectors of many documents in one array. Encoder, engine and storage pass vectors in this form.
 
     vectors [n_tokens, dim]   float32, the documents' rows one after the other
     offsets [n_docs + 1]      int64, document i owns rows offsets[i] : offsets[i + 1]
@@ -39,8 +39,9 @@ def rows_of(offsets: Ints, documents: Ints) -> Ints:
     """
     lengths = offsets[documents + 1] - offsets[documents]  # [n]
     ends = np.cumsum(lengths)  # [n]
-    # A document's rows are consecutive in the array and in the answer, so one shift per document leads from its places
-    # in the answer to its rows. That costs one repeat and one addition instead of a loop over documents.
+    # A document's rows are consecutive in the array and in the result, so they differ from their places in the result
+    # by one number per document. In the example, document 2 has places 0 1 and rows 3 4, a shift of 3. Document 0 has
+    # places 2 3 and rows 0 1, a shift of -2. One repeat and one addition replace a loop over documents.
     shift = offsets[documents] - (ends - lengths)  # [n]
     return np.repeat(shift, lengths) + np.arange(ends[-1] if ends.size else 0)
 
@@ -74,9 +75,9 @@ class Ragged:
 
     @classmethod
     def from_list(cls, documents: Sequence[ArrayLike], dim: int | None = None) -> Self:
-        """Join arrays [n_d, dim], one per document. Raises `InvalidInput` naming the first that does not fit.
+        """Join arrays [n_d, dim], one per document. Raises `InvalidInput` naming the first array that does not fit.
 
-        `dim` is needed only for an empty list; otherwise it is that of the first document.
+        By default `dim` is taken from the first document. An empty list has none, so it needs `dim`.
         """
         arrays: list[Floats] = []
         for position, document in enumerate(documents):
@@ -88,12 +89,12 @@ class Ragged:
 
     @property
     def dim(self) -> int:
-        """Columns of a vector."""
+        """The number of columns of a vector."""
         return int(self.vectors.shape[1])
 
     @property
     def lengths(self) -> Ints:
-        """[n_docs] rows of each document."""
+        """[n_docs] number of rows of each document."""
         return np.diff(self.offsets)
 
     def __len__(self) -> int:

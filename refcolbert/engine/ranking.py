@@ -6,9 +6,9 @@ can be among the first k. Those get canonical scores (`maxsim.canonical_scores`)
 order.
 
 A worked example with k = 1. Three documents have float32 scores 2.00001, 2.00000 and 1.5, and a float32 score can be
-off by .00002. The first two could each be the best. The third could not: in its best case it has 1.50002, below the
-worst case of the first, 1.99999. So two canonical scores are computed and not three: 2.000004 and 2.000006, say. The
-second document wins.
+off by .00002. The third document cannot be the best: at most it has 1.50002, and the first one has at least 1.99999.
+The other two could each be the best, so only their canonical scores are computed. If these are 2.000004 and 2.000006,
+the second document wins.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from .topk import top_k
 
 __all__ = ["CHUNK_TOKENS", "float32_scores", "keep_possible_top_k", "rank", "reachable_scores"]
 
-CHUNK_TOKENS = 1 << 13  # compared at a time: 4 MiB unpacked at dim 128
+CHUNK_TOKENS = 1 << 13  # document tokens compared at a time: 4 MiB unpacked at dim 128
 
 
 def rank(
     q: Floats,  # [n_q, dim]
-    prepared: PreparedQuery | None,  # the same query beside the codec, None where all vectors are raw
+    prepared: PreparedQuery | None,  # the same query for encoded vectors; None where all vectors are raw
     index: SegmentedIndex,
     documents: Ints,  # [n] ascending
     k: int,
@@ -54,7 +54,7 @@ def keep_possible_top_k(
     k: int,
     map_chunks: MapChunks = map,
 ) -> Ints:
-    """Return those of `documents` that can be among the k best, ascending: a scan in float32, shared by threads."""
+    """Return the documents that can be among the k best, ascending, after a scan in float32 that threads share."""
     scores, error_bound = float32_scores(q, prepared, index, documents, map_chunks)
     return documents[possible_top_k(scores, error_bound, k)]
 
@@ -66,7 +66,7 @@ def float32_scores(
     documents: Ints,  # [n] ascending
     map_chunks: MapChunks = map,
 ) -> tuple[Doubles, float]:
-    """Return MaxSim with each document by float32 similarities, [n], and how far one can be from the canonical."""
+    """Return MaxSim with each document by float32 similarities, [n], and the bound of its error."""
 
     def score_chunk(chunk: Ints) -> list[tuple[Doubles, float]]:
         compared = (_compare(q, prepared, segment, rows) for segment, rows in index.parts(chunk))
@@ -84,13 +84,13 @@ def reachable_scores(
     documents: Ints,  # [n] ascending
     least: float = -np.inf,
 ) -> tuple[Ints, Doubles]:
-    """Return those of `documents` that can score `least` or more, ascending, and their canonical MaxSim."""
+    """Return the documents that can score `least` or more, ascending, and their canonical MaxSim."""
     reaching, scores = [np.empty(0, np.int64)], [np.empty(0)]
     for chunk in index.chunks(documents, CHUNK_TOKENS):
         first = 0  # place in the chunk of the part's first document
         for segment, rows in index.parts(chunk):
             compared = _compare(q, prepared, segment, rows)
-            # Written as "not below": a score that is NaN could be anything, so it stays.
+            # `~(a < b)` instead of `a >= b`: a score that is NaN could be anything, so it stays.
             near = np.flatnonzero(~(compared.scores() < least - compared.error_bound.sum()))  # [n_near]
             reaching.append(chunk[first + near])
             scores.append(compared.canonical(q, near, index))
@@ -104,9 +104,9 @@ class _Compared:
 
     segment: Segment
     tokens: Ints | slice  # [n_tokens] rows of the segment's token arrays, one document after the other
-    offsets: Ints  # [n_docs + 1] where each document's tokens begin among these
+    offsets: Ints  # [n_docs + 1] where each document's tokens begin in `tokens`
     similarities: Floats  # [n_tokens, n_q]
-    error_bound: Doubles  # [n_q] how far one similarity can be off
+    error_bound: Doubles  # [n_q] the largest error of a similarity
 
     @np.errstate(invalid="ignore")
     def scores(self) -> Doubles:
@@ -116,7 +116,7 @@ class _Compared:
         return scores
 
     def canonical(self, q: Floats, documents: Ints, index: SegmentedIndex) -> Doubles:
-        """[n] canonical scores of these documents, numbered among the compared ones."""
+        """[n] canonical scores of these documents. They are numbered among the compared documents."""
         own = rows_of(self.offsets, documents)  # [n_own] their rows of `similarities`
         starts = offsets_of(np.diff(self.offsets)[documents])[:-1]  # [n] where each begins in `own`
         rows = own + self.tokens.start if isinstance(self.tokens, slice) else self.tokens[own]  # [n_own]

@@ -12,11 +12,11 @@ With q_i the query tokens, c the centroids, code_j the cell of document token j 
     rank        the best k of these                           sum over i of max over all j of q_i . x_j: exact MaxSim
 
 Only the ranking decides scores and order. Every returned score is the canonical MaxSim (`maxsim`) of the query with the
-vectors that the index holds, and the order is that of `topk`. The stages before the ranking decide which documents it
-sees, and so how many of the true best are returned. `candidates` has those stages, `ranking` the last one.
+vectors that the index holds, and the order is the one of `topk`. The earlier stages choose the documents that are
+ranked, so recall depends on them. They are in `candidates`, the last stage is in `ranking`.
 
-An index without a codec, an index with no more documents than pruning would keep, and `exact=True` skip everything but
-the ranking.
+All eligible documents are ranked, without the other stages, if the index has no codec, if pruning would keep all of
+them anyway, or with `exact=True`.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class SearchOptions:
     nprobe: int = NPROBE  # cells probed for each query token
     candidates: int = CANDIDATES  # documents that pruning keeps, never fewer than k
     exact: bool = False  # rank every document instead
-    threads: int = 1  # share the products of one query; the answer does not depend on it
+    threads: int = 1  # threads that share the products of one query; the answer does not depend on them
 
     def __post_init__(self) -> None:
         for name in ("nprobe", "candidates", "threads"):
@@ -97,9 +97,10 @@ def search(
             with trace.stage("centroids") as stage:
                 prepared = index.codec.prepare(q, map_chunks)
                 stage.read = stage.count = len(prepared.centroids)
-        everything = options.exact or prepared is None or eligible.sum() <= max(options.candidates, k)
+        rank_all = options.exact or prepared is None or eligible.sum() <= max(options.candidates, k)
         kth_score_at_least = -np.inf
-        if everything or prepared is None:
+        # `prepared is None` implies `rank_all`; type checkers need it again.
+        if rank_all or prepared is None:
             documents = np.flatnonzero(eligible)
         else:
             documents, quantized = generate_candidates(
@@ -111,7 +112,7 @@ def search(
                 stage.read, stage.count = refined.n_nearest, len(documents)
         with trace.stage("rank") as stage:
             stage.read, stage.count = int(index.lengths[documents].sum()), len(documents)
-            if everything:
+            if rank_all:
                 documents = keep_possible_top_k(q, prepared, index, documents, k, map_chunks)
             hits, scores = rank(q, prepared, index, documents, k, kth_score_at_least)
     return Result(hits, scores, tuple(trace.stages))

@@ -1,13 +1,13 @@
 """Segments: the arrays that a search reads. All of them are immutable, so searches need no lock.
 
-A `Segment` holds the documents that one write added: their token vectors, raw or encoded, with a position for each
-document and a mark for each deleted one. A `SegmentedIndex` numbers the documents of several segments through:
+A `Segment` holds documents that were written together: their token vectors, raw or encoded, a position for each
+document and a mark for each deleted one. A `SegmentedIndex` numbers the documents of its segments consecutively:
 
     segment 0   rows 0 1 2    documents 0 1 2
     segment 1   rows 0 1      documents 3 4          starts = [0, 3, 5]
 
-Rows, document numbers and positions are three things. A row counts within a segment, a document number within one
-generation. A position is given to a document when it is added and never changes, so it decides ties.
+A row, a document number and a position are three things. A row counts within a segment, a document number within one
+generation. A document gets its position when it is added, and keeps it. So positions decide between equal scores.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ from .ragged import Ragged, offsets_of, rows_of
 __all__ = ["Segment", "SegmentedIndex", "largest_norm"]
 
 
-PART = 1 << 11  # tokens decoded at a time when all of them are read: these stay in the cache
+PART = 1 << 11  # tokens decoded at a time for `largest_norm`: few enough to stay in the cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,9 +46,9 @@ class Segment:
         return len(self.positions)
 
     def tokens(self, rows: Ints) -> Ints | slice:
-        """Return where the tokens of these documents (ascending rows) are.
+        """Return the token rows of these documents (ascending rows), one document after the other.
 
-        For neighbouring rows that is a slice, with which NumPy copies nothing.
+        For consecutive documents this is a slice, so that NumPy returns views instead of copies.
         """
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows):
             return slice(int(self.offsets[rows[0]]), int(self.offsets[rows[-1] + 1]))
@@ -79,7 +79,7 @@ class Segment:
 
 
 def largest_norm(vectors: Callable[[slice], Floats], n: int) -> float:
-    """Return the largest norm of n vectors. `vectors` gives the rows of a slice of them, PART at a time."""
+    """Return the largest norm of n vectors. `vectors` returns those of a slice, and is called for PART at a time."""
     parts = (vectors(slice(first, first + PART)) for first in range(0, n, PART))
     return max(float(np.linalg.norm(part, axis=1).max()) for part in parts)
 
@@ -109,7 +109,7 @@ class SegmentedIndex:
 
     @cached_property
     def lengths(self) -> Ints:
-        """[n_docs] token vectors of each document."""
+        """[n_docs] number of token vectors of each document."""
         return np.concatenate([np.empty(0, np.int64), *(np.diff(s.offsets) for s in self.segments)])
 
     def parts(self, documents: Ints) -> Iterator[tuple[Segment, Ints]]:
@@ -124,7 +124,7 @@ class SegmentedIndex:
 
         A scan in such runs holds little in memory at a time.
         """
-        ends = np.cumsum(self.lengths[documents])  # [n]
+        ends = np.cumsum(self.lengths[documents])  # [n] number of tokens up to and with each document
         first = 0
         while first < len(documents):
             limit = n_tokens + (int(ends[first - 1]) if first else 0)

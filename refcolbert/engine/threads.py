@@ -1,4 +1,7 @@
-"""Sharing the chunks of one search among threads. NumPy's products release the interpreter, so threads do help."""
+"""A `map` that shares the chunks of one search among threads.
+
+NumPy releases the interpreter's lock during a matrix product, so threads help there.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

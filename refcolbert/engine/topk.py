@@ -1,4 +1,4 @@
-"""The one total order: score descending, then position ascending."""
+"""The order of results: score descending, then position ascending. It is total, so there is one right answer."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ __all__ = ["top_k"]
 def top_k(scores: NDArray[np.floating | np.integer], k: int, positions: Ints | None = None) -> Ints:
     """Return the indices of the k best scores, best first: [min(k, n)].
 
-    Exactly the first k of a full sort by (-score, position).
+    These are exactly the first k of a full sort by (-score, position).
 
     scores     [n], never NaN
     k          at least 1
@@ -28,7 +28,8 @@ def top_k(scores: NDArray[np.floating | np.integer], k: int, positions: Ints | N
         positions = np.arange(len(scores))
     chosen = np.arange(len(scores))
     if k < len(scores):
-        # A partition alone would cut a group of equal scores at an arbitrary place, so all of the group stays.
+        # A partition alone would cut a group of equal scores at an arbitrary place. So every score that equals the k-th
+        # stays until the sort.
         kth = np.partition(scores, len(scores) - k)[len(scores) - k]
         chosen = np.flatnonzero(scores >= kth)
     order = np.lexsort((positions[chosen], -scores[chosen]))

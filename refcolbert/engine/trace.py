@@ -1,4 +1,4 @@
-"""The trace of one search: for each stage, how much it read, how much came out, how long it took."""
+"""The trace of one search: for each stage, the amount it read, the amount it kept, and its time."""
 
 import time
 from collections.abc import Iterator
@@ -12,8 +12,18 @@ __all__ = ["Stage", "Trace"]
 class Stage:
     """One stage of one search.
 
-    `read` counts centroids, cells, entries of inverted lists, or tokens, whichever the stage goes through; refining
-    counts the nearest tokens alone. `count` is the number of things, mostly documents, that the stage leaves.
+    `read` and `count` are the numbers of
+
+        stage       read                         count
+
+        centroids   centroids                    centroids
+        cells       centroids                    probed cells
+        candidates  entries of inverted lists    documents
+        prune       tokens                       documents
+        refine      nearest tokens               documents
+        rank        tokens                       documents that are ranked
+
+    A stage that has nothing to do, because few documents are left, has `read` 0.
     """
 
     name: str

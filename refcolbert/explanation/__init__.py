@@ -1,8 +1,8 @@
-"""A score, explained: which document token answered which query token.
+"""The explanation of a score: for each query token, the document token that it matched.
 
 Read in this order:
 
-    alignment    Match: one query token and its document token; the same by words of the two texts
+    alignment    Match: one query token and its document token; the same for the words of the two texts
     explanation  LabelledVectors, twice -> Explanation: all matches, words and text pieces of one score
     html         an explanation as HTML, for notebooks
     heatmap      an explanation as a matplotlib drawing

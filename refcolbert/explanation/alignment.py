@@ -1,8 +1,11 @@
 """The alignment of a query with a document, by tokens (`Match`) and by the words of the two texts.
 
-A tokenizer cuts a word into pieces. Pieces of one word touch each other in the text, whatever mark a vocabulary puts on
-them (## or a space), so their places in the text suffice to join them again. The similarity of a query word is the sum
-over its tokens. So the similarities of the words add up to the score, as the similarities of the tokens do.
+Each query token matches the document token that is most similar to it. A document word answers a query word if one of
+its tokens is the match of one of the query word's tokens.
+
+A tokenizer cuts a word into tokens. The tokens of one word touch each other in the text, whatever mark a vocabulary
+puts on them (## or a space), so their places in the text suffice to join them again. The similarity of a query word is
+the sum over its tokens. So the similarities of the words add up to the score, as the similarities of the tokens do.
 """
 
 from collections import Counter
@@ -22,7 +25,7 @@ class Match:
     """One query token and the document token most similar to it (the first of equals)."""
 
     query_token: str
-    kind: str  # "text": written by the user; "marker": put around it by the model, a prompt too; "expansion": [MASK]
+    kind: str  # "text": written by the user; "marker": added by the model, as [CLS] or a prompt; "expansion": [MASK]
     document_token: str
     document_row: int  # row of that token in the document's vectors
     similarity: float
@@ -32,7 +35,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word and the tokens that spell it; a token without a place in the text is a word of its own."""
+    """A word and its tokens. A token without a place in the text is a word of its own."""
 
     text: str  # from the text, or the token's spelling
     span: Span
@@ -47,29 +50,29 @@ class QueryWord:
     kind: str  # "text", "marker" or "expansion", as `Match.kind`
     rows: tuple[int, ...]  # numbers of its query tokens
     similarity: float  # the sum over its tokens
-    found: tuple[tuple[str, int], ...]  # (document word, number of this word's tokens that it answered), most first
+    found: tuple[tuple[str, int], ...]  # (document word, number of this word's tokens that it matched), most first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A query word that a piece of the document answered."""
+    """A query word that a piece of the document answers."""
 
     word: int  # number of the query word
-    similarity: float  # the greatest among its tokens that are answered here
+    similarity: float  # the greatest similarity among its tokens whose match is in the piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextPiece:
-    """A piece of the document and the query words that it answered; most pieces answer none."""
+    """A piece of the document and the query words that it answers. Most pieces answer none."""
 
-    text: str  # "" for a marker that answered something
+    text: str  # "" for a marker that answers a query word
     token: str  # that marker, else ""
-    rows: tuple[int, ...]  # numbers of the document tokens that spell it, none for text without a vector
-    answers: tuple[Answer, ...]  # words that the user wrote before markers and expansion, then by similarity
+    rows: tuple[int, ...]  # numbers of its document tokens, none for text without a vector
+    answers: tuple[Answer, ...]  # words of the user first, markers and expansion last; each by similarity, best first
 
 
 def words_of(tokens: Sequence[str], spans: Sequence[Span], text: str | None) -> list[Word]:
-    """Return the words of `tokens` in token order; `spans` are places in `text`.
+    """Return the words of `tokens` in token order. `spans` are the places of the tokens in `text`.
 
     Without a text every token is a word. Here the first three tokens touch, so they are one word:
 
@@ -92,7 +95,7 @@ def words_of(tokens: Sequence[str], spans: Sequence[Span], text: str | None) -> 
 
 
 def query_words(query: Sequence[Word], document: Sequence[Word], matches: Sequence[Match]) -> list[QueryWord]:
-    """Return the query's words with their share of the score, in query order; `matches` holds one per query token."""
+    """Return the query's words with their share of the score, in query order. `matches` has one match per token."""
     text_of = {row: word.text for word in document for row in word.rows}
     return [
         QueryWord(
@@ -109,10 +112,10 @@ def query_words(query: Sequence[Word], document: Sequence[Word], matches: Sequen
 def text_pieces(
     text: str, document: Sequence[Word], query: Sequence[QueryWord], matches: Sequence[Match]
 ) -> list[TextPiece]:
-    """Return the document in pieces whose texts join to `text`, with the markers that answered something between."""
-    end = 0  # of the text that is in a piece already
+    """Return the document in pieces whose texts join to `text`, and between them markers that answer a query word."""
+    end = 0  # the end of the text that is in a piece already
     pieces: list[TextPiece] = []
-    # Markers since the last word wait here: text without a vector, such as a full stop, comes before them.
+    # Markers since the last word are kept back: text without a vector, such as a full stop, comes before them.
     markers: list[TextPiece] = []
     for word in document:
         answers = _answers(word, query, matches)
@@ -139,14 +142,14 @@ def _answers(word: Word, query: Sequence[QueryWord], matches: Sequence[Match]) -
 
 
 def _trimmed(text: str, span: tuple[int, int]) -> Span:
-    """Return a place without the spaces that some vocabularies count to a word; None when only spaces are there."""
+    """Return a place without the spaces that some vocabularies include in a word; None for nothing but spaces."""
     piece = text[slice(*span)]
     start, end = span[0] + len(piece) - len(piece.lstrip()), span[0] + len(piece.rstrip())
     return (start, end) if start < end else None
 
 
 def _touch(text: str, before: tuple[int, int], after: tuple[int, int]) -> bool:
-    """Return True if two places belong to one word: letters meet, or bytes of one character share its place."""
+    """Return True if two places belong to one word: letters touch, or bytes of one character share its place."""
     if after[0] < before[1]:
         return True
     return after[0] == before[1] and _joins(text[before[1] - 1 : after[0] + 1])

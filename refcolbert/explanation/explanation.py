@@ -1,7 +1,7 @@
-"""The explanation of a score: which document token answered which query token, and its place in the text.
+"""The explanation of a score: for each query token, the document token that it matched and its place in the text.
 
 MaxSim is a sum of one maximum per query token, so the explanation is exact: the similarities of the matches add up to
-the score. `Explanation.words` and `Explanation.segments` give the same by words, for a page or a terminal to show.
+the score. `Explanation.words` and `Explanation.segments` give the same for words, for a page or a terminal to show.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ class LabelledVectors:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Explanation:
-    """The explanation of one score: a match for every query token, and the same by words.
+    """The explanation of one score: a match for every query token, and the same for words.
 
     `Hit.explain` makes one:
 

@@ -41,7 +41,7 @@ def strength(similarity: float) -> float:
 
 
 def explanation_html(score: float, words: Sequence[QueryWord], segments: Sequence[TextPiece]) -> str:
-    """Return the query's words with their shares of the score, and the document colored by the words it answered."""
+    """Return the query's words with their shares of the score, and the document in the colors of the query words."""
     query = " ".join(_query_word(words, number) for number in range(len(words)))
     text = "".join(_text_piece(words, segment) for segment in segments)
     sums = f'<div style="line-height:1.8">{query} = <b>{score:.3f}</b></div>'

@@ -1,12 +1,12 @@
 """Building: index a large collection in bounded memory, and publish it in one step when it is complete.
 
 Batches are staged beside the target, as raw segments of an index of their own. So an interruption loses at most one
-batch. In the end a codec is fitted to a sample of all vectors, and everything is encoded with it and becomes one
+batch. At the end a codec is fitted to a sample of all vectors, and everything is encoded with it and becomes one
 segment.
 
-Memory holds one batch of documents with their vectors at a time; after that, the codec's sample (`codec.SAMPLE` vectors
-and a few copies of them). It also holds some 100 bytes per document, and 6 bytes per token for offsets and inverted
-lists. The disk holds 2 dim bytes per token (4 dim for float32) until the index is published.
+Memory holds one batch of documents with their vectors at a time, and at the end the codec's sample (`codec.SAMPLE`
+vectors and a few copies of them). It also holds some 100 bytes per document, and 6 bytes per token for offsets and
+inverted lists. The disk holds 2 dim bytes per token (4 dim for float32) until the index is published.
 """
 
 import itertools
@@ -45,7 +45,7 @@ class Building:
         try:
             staged = self._store.read()
         except IndexNotFound:
-            # Nothing was begun, or it was interrupted before its first manifest.
+            # No build was begun, or it was interrupted before its first manifest.
             self._store.create()
             with self._store.writing(new=True) as writer:
                 writer.commit(manifest)
@@ -57,9 +57,10 @@ class Building:
                     "found others; use those, or remove that folder"
                 )
         self._generation = Generation(self._store, self._store.read(), verify=False)
-        # Ids that an earlier attempt staged. The documents that come now must have the same, in the same order.
+        # The ids that an earlier attempt staged. The next documents must have the same ids, in the same order.
         self._staged_ids = self._generation.ids()
-        # 64 bits per id instead of the id. A hash that occurs again is looked up, so equal hashes do no harm.
+        # One 64-bit hash per id takes less memory than the id. An id whose hash is known is looked up among the stored
+        # ids, so equal hashes of different ids do no harm.
         self._hashes = {hash(name) for name in self._generation.ids()}
 
     @property

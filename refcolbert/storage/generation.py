@@ -24,13 +24,14 @@ log = logging.getLogger("refcolbert")
 
 Place = tuple[int, int]  # segment, row
 
-DRIFT_FACTOR = 1.25  # quantization error of documents, over that of the codec when it was fitted, that is reported
+# A quantization error is reported if it is more than this many times the error of the codec when it was fitted.
+DRIFT_FACTOR = 1.25
 MIN_DRIFT_TOKENS = 256  # the mean error of fewer new tokens varies too much to be reported
 REMEDY = "compact(refit=True) fits the codec to the stored vectors; indexing the texts again is more exact"
 
 
 class Generation:
-    """One generation of an index. It is immutable, so searches need no lock. Its files stay as long as it exists."""
+    """One generation of an index. It is immutable, so searches need no lock. A pin keeps its files on disk."""
 
     def __init__(
         self,
@@ -44,8 +45,8 @@ class Generation:
         """Load the files that `manifest` names. Raises `CorruptIndexError`.
 
         - `verify`: check every byte of them.
-        - `pin`: keeps other processes from removing them; held as long as this object exists.
-        - `known`: an earlier generation; segments that both share are taken from it, not read and checked again.
+        - `pin`: keeps writers from removing them; held as long as this object exists.
+        - `known`: an earlier generation. Segments that both have are taken from it, and not read and checked again.
         """
         self.manifest, self._pin = manifest, pin
         self.segmented: SegmentedIndex
@@ -92,10 +93,10 @@ class Generation:
         }
 
     def quantization_error(self) -> dict[str, Any] | None:
-        """Return how well the codec fits the stored vectors, or None while there is no codec.
+        """Return the quantization error of the codec as "fitted", "now" and "remedy", or None while there is no codec.
 
-        "fitted" is the error of the vectors that the codec was fitted to, "now" that of all stored vectors. "remedy"
-        says what to do when "now" is clearly larger, else it is None.
+        "fitted" is the error of the vectors that the codec was fitted to, "now" the error of all stored vectors.
+        "remedy" is an advice if "now" is clearly larger, else None.
         """
         codec, entries = self.manifest.codec, self.manifest.segments
         if codec is None or not entries:
@@ -119,7 +120,7 @@ class Generation:
 
         All vectors may be shorter: `largest_norm` is a bound, and the longest vector may have been deleted.
         """
-        # float16 rounds scales and components by a factor of 2^-11 or, near 0, by 2^-25.
+        # Rounding to float16 changes a number by at most 2^-11 of its size or, near 0, by 2^-25. Both are doubled here.
         rounding = self.manifest.dim**0.5 * 2.0**-24
         for number, stored in enumerate(self.stored):
             longest, bound = stored.segment.longest(self.segmented.codec), stored.segment.largest_norm

@@ -1,8 +1,9 @@
 """Making the next generation: choose the segments to merge, fit a codec when it is time, write segments, commit.
 
-An index with many small segments is slow to search, and merging all of them at every add is slow to write. So segments
-are merged from the end, and each segment stays at least twice as large as the next one. The number of segments is then
-logarithmic in the number of documents, and so is the number of times that a document is written.
+An index with many small segments is slow to search, and merging all of them at every add is slow to write. So a write
+merges only the last segments: enough of them for each segment to stay at least twice as large as the next one. The
+number of segments is then logarithmic in the number of documents, and so is the number of times that a document is
+written.
 """
 
 from collections.abc import Sequence
@@ -12,12 +13,12 @@ from ..engine.codec import Codec
 from . import segment_files
 from .format import Manifest, SegmentEntry
 from .generation import Generation
-from .segment_files import NewSegment, OldSegment, StoredSegment
+from .segment_files import NewSegment, Piece, StoredSegment
 from .store import Writer
 
 __all__ = ["first_to_merge", "publish", "stage"]
 
-MAX_STAGED_SEGMENTS = 256  # of a build, each with three open files, before they are merged
+MAX_STAGED_SEGMENTS = 256  # segments of a build before they are merged; each one keeps three files open
 
 
 def publish(
@@ -34,13 +35,13 @@ def publish(
     - `kept`: segments of `generation`, some of whose documents may be newly deleted.
     - `added`: new segments that come after them.
     - `merge_all`: make everything one segment without deleted documents.
-    - `refit`: fit the codec again to the stored vectors. Vectors that stay raw by their format have no codec.
+    - `refit`: fit the codec again to the stored vectors. It changes nothing in a format without a codec.
 
     Vectors stay raw until there are `train_at` live tokens. The codec is then fitted, and everything is encoded with
     it and becomes one segment.
     """
     manifest, codec = generation.manifest, generation.segmented.codec
-    pieces: list[OldSegment] = [*kept, *added]
+    pieces: list[Piece] = [*kept, *added]
     enough = codec is None and segment_files.n_live_tokens(pieces) >= manifest.train_at
     if pieces and manifest.vector_format.is_compressed and (refit or enough):
         codec = segment_files.fit_codec(pieces, codec, manifest)
@@ -51,15 +52,16 @@ def publish(
 
 def stage(writer: Writer, generation: Generation, added: NewSegment) -> Manifest:
     """Commit one more segment of a build. No codec is fitted, and segments are merged only when there are too many."""
-    pieces: list[OldSegment] = [*generation.stored, added]
+    pieces: list[Piece] = [*generation.stored, added]
     first = 0 if len(pieces) > MAX_STAGED_SEGMENTS else len(pieces) - 1
     return _commit(writer, generation, pieces, first, None)
 
 
 def first_to_merge(sizes: Sequence[int]) -> int:
-    """Return the number of the first segment that is merged with all segments behind it. `sizes` counts documents.
+    """Return the index of the first segment that is merged with all segments behind it. `sizes` counts documents.
 
-    A segment is merged while it has less than twice as many documents as all segments behind it together.
+    From the end to the front, a segment is merged if it has less than twice as many documents as all segments behind it
+    together. The first segment that is large enough ends the merge.
 
     >>> first_to_merge([100, 9, 3, 2])  # 3 < 2 * 2 and 9 < 2 * (3 + 2), but 100 >= 2 * (9 + 3 + 2)
     1
@@ -76,7 +78,7 @@ def first_to_merge(sizes: Sequence[int]) -> int:
 def _commit(
     writer: Writer,
     generation: Generation,
-    pieces: Sequence[OldSegment],
+    pieces: Sequence[Piece],
     first: int,
     codec: Codec | None,
     *,
@@ -104,7 +106,7 @@ def _commit(
 
 def _entry(
     writer: Writer,
-    group: Sequence[OldSegment],
+    group: Sequence[Piece],
     manifest: Manifest,
     old: Codec | None,
     new: Codec | None,

@@ -25,7 +25,7 @@ from .store import Store, Writer
 
 __all__ = [
     "NewSegment",
-    "OldSegment",
+    "Piece",
     "StoredSegment",
     "encode",
     "fit_codec",
@@ -80,17 +80,18 @@ class NewSegment:
         return iter(self.documents)
 
 
-OldSegment = StoredSegment | NewSegment
+# A new segment is made of pieces: the live documents of each, one piece after the other.
+Piece = StoredSegment | NewSegment
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
-    """Some neighbouring documents of a segment that is being written: what its entry needs to know of them."""
+    """Facts about some consecutive documents of a segment that is being written, for its entry and its lists."""
 
     n_tokens: int
     error: float  # the mean over these tokens
     largest_norm: float
-    lists: ivf.InvertedLists | None  # document rows counted through the new segment; None for raw vectors
+    lists: ivf.InvertedLists | None  # documents are rows of the new segment; None for raw vectors
 
 
 def encode(
@@ -134,12 +135,12 @@ def live_lengths(segment: Segment) -> Ints:
     return lengths
 
 
-def n_live_tokens(pieces: Sequence[OldSegment]) -> int:
+def n_live_tokens(pieces: Sequence[Piece]) -> int:
     """Return the number of tokens of all documents that are not deleted."""
     return sum(int(live_lengths(piece.segment).sum()) for piece in pieces)
 
 
-def fit_codec(pieces: Sequence[OldSegment], old: Codec | None, manifest: Manifest) -> Codec:
+def fit_codec(pieces: Sequence[Piece], old: Codec | None, manifest: Manifest) -> Codec:
     """Return a codec that is fitted to a random sample of the live vectors. `old` decodes those already encoded."""
     n_tokens = n_live_tokens(pieces)
     n_centroids = kmeans.centroid_count(n_tokens)
@@ -148,11 +149,12 @@ def fit_codec(pieces: Sequence[OldSegment], old: Codec | None, manifest: Manifes
     return codecs.fit(vectors, n_centroids, manifest.vector_format.bits, manifest.seed)
 
 
-def sample(pieces: Sequence[OldSegment], codec: Codec | None, size: int, manifest: Manifest) -> Floats:
+def sample(pieces: Sequence[Piece], codec: Codec | None, size: int, manifest: Manifest) -> Floats:
     """Return the vectors of `size` random tokens of live documents, in their order: [size, dim]."""
     bounds = offsets_of([n_live_tokens([piece]) for piece in pieces])  # [n_pieces + 1]
     rng = np.random.default_rng([manifest.seed, 0])
-    chosen = np.sort(rng.choice(int(bounds[-1]), size, replace=False))  # [size] live tokens, counted through the pieces
+    # [size] numbers of live tokens, which are numbered consecutively from the first piece to the last.
+    chosen = np.sort(rng.choice(int(bounds[-1]), size, replace=False))
     cuts = np.searchsorted(chosen, bounds)  # [n_pieces + 1] the first chosen token of each piece
     vectors = np.empty((size, manifest.dim), np.float32)
     for piece, bound, first, last in zip(pieces, bounds, cuts, cuts[1:], strict=False):
@@ -162,7 +164,7 @@ def sample(pieces: Sequence[OldSegment], codec: Codec | None, size: int, manifes
 
 
 def _live_token_rows(segment: Segment, tokens: Ints) -> Ints:
-    """Return the rows of these tokens [n] in the arrays of the segment. `tokens` counts through live documents only."""
+    """Return the rows of these tokens [n] in the arrays of the segment. `tokens` are numbers of live tokens."""
     offsets = offsets_of(live_lengths(segment))  # [n_live + 1]
     documents = np.searchsorted(offsets, tokens, side="right") - 1  # [n] counted among live documents
     starts = segment.offsets[:-1][segment.live]  # [n_live]
@@ -171,7 +173,7 @@ def _live_token_rows(segment: Segment, tokens: Ints) -> Ints:
 
 
 def write(
-    writer: Writer, pieces: Sequence[OldSegment], manifest: Manifest, old: Codec | None, new: Codec | None
+    writer: Writer, pieces: Sequence[Piece], manifest: Manifest, old: Codec | None, new: Codec | None
 ) -> SegmentEntry:
     """Stage one segment of the live documents of `pieces`, in order, at their positions, and return its entry.
 
@@ -179,8 +181,8 @@ def write(
     - `old`: the codec of the pieces that are encoded.
     - `new`: the codec of the new segment; None keeps vectors raw.
 
-    Codes are copied where `new` is `old`; otherwise vectors are decoded and encoded again. In memory are one run of
-    documents at a time, some bytes per document, and 10 bytes per token for the inverted lists.
+    Codes are copied where `new` is `old`; otherwise vectors are decoded and encoded again. Memory holds one run of
+    documents at a time, some bytes per document, and about 10 bytes per entry of the inverted lists.
     """
     positions = np.concatenate([piece.segment.positions[piece.segment.live] for piece in pieces])  # [n_docs]
     offsets = offsets_of(np.concatenate([live_lengths(piece.segment) for piece in pieces]))  # [n_docs + 1]
@@ -213,15 +215,15 @@ def write(
     )
 
 
-def _runs(pieces: Sequence[OldSegment]) -> Iterator[tuple[OldSegment, Ints]]:
-    """Yield each piece with rows of its live documents, about RUN_TOKENS tokens at a time."""
+def _runs(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Ints]]:
+    """Yield (piece, rows of some live documents of it): about RUN_TOKENS tokens at a time, in order."""
     for piece in pieces:
         for rows in _cut(np.flatnonzero(piece.segment.live), np.cumsum(live_lengths(piece.segment))):
             yield piece, rows
 
 
 def _convert(
-    piece: OldSegment, rows: Ints, first_row: int, old: Codec | None, new: Codec | None
+    piece: Piece, rows: Ints, first_row: int, old: Codec | None, new: Codec | None
 ) -> tuple[dict[str, Array], _Run]:
     """Return the token arrays of some documents as the new segment stores them, by role, and their `_Run`.
 
@@ -248,7 +250,7 @@ def _convert(
 def join_lists(parts: Sequence[ivf.InvertedLists]) -> ivf.InvertedLists:
     """Return the inverted lists of all documents, from the lists of consecutive runs of them.
 
-    Rows count through all runs already, so they ascend from one run to the next. Two runs, for example:
+    The rows are those of the new segment already, so they ascend from one run to the next. Two runs, for example:
 
         cell 2: rows 0 1    cell 5: row 1        and        cell 5: rows 2 3
         joined:  cells [2, 5]    offsets [0, 2, 5]    documents [0, 1, 1, 2, 3]
@@ -265,21 +267,22 @@ def join_lists(parts: Sequence[ivf.InvertedLists]) -> ivf.InvertedLists:
     documents = np.empty(int(ends[-1]), np.uint32)
     bounds = np.cumsum([len(part.cells) for part in parts])[:-1]
     for part, part_starts in zip(parts, np.split(starts, bounds), strict=True):
-        shift = np.repeat(part_starts - part.offsets[:-1], np.diff(part.offsets))  # from place in part to place in all
+        # [n_entries of the part] from the place of an entry in the part to its place in `documents`.
+        shift = np.repeat(part_starts - part.offsets[:-1], np.diff(part.offsets))
         documents[shift + np.arange(len(shift))] = part.documents
     unique, first = np.unique(cells[order], return_index=True)
     return ivf.InvertedLists(unique, np.concatenate([ends[first], ends[-1:]]), documents)
 
 
 def write_deleted(writer: Writer, entry: SegmentEntry, live: Bools) -> SegmentEntry:
-    """Stage the list of deleted rows anew, and return the entry of the same segment with it."""
+    """Stage a new list of deleted rows, and return the entry of the same segment with this list."""
     deleted = np.flatnonzero(~live).astype(np.uint32)
     files = {**entry.files, "deleted": writer.array("deleted", deleted)}
     return replace(entry, n_deleted=len(deleted), files=files)
 
 
 def write_codec(writer: Writer, codec: Codec, error: float) -> CodecEntry:
-    """Stage a codec's files and return its entry. `error` is the quantization error of what it was fitted to."""
+    """Stage a codec's files and return its entry. `error` is the quantization error when the codec is new."""
     roles = ("centroids", "coarse", "starts", "steps")
     files = {role: writer.array(role, getattr(codec, role)) for role in roles}
     return CodecEntry(len(codec.centroids), len(codec.coarse), error, files)

@@ -45,7 +45,7 @@ log = logging.getLogger("refcolbert")
 
 MANIFEST, TEMPORARY, DATA, LOCK = "manifest.json", "manifest.json.tmp", "data", "writer.lock"
 DATA_FILE = re.compile(r"([0-9]{8,})-[0-9a-z-]+\.(npy|sqlite|json)")  # in data/; the generation comes first
-PIN_ATTEMPTS = 16  # each failure takes two commits by others between two lines of `Store.pin`
+PIN_ATTEMPTS = 16  # an attempt fails only if others commit twice between two lines of `Store.pin`
 ABANDONED = "nothing was published and the index is as it was"
 
 
@@ -68,7 +68,7 @@ class NewArrays:
 
 
 class Writer:
-    """One write operation in progress: stages files, then `commit`s a manifest that names them."""
+    """One write operation in progress. It stages files, then commits a manifest that names them."""
 
     def __init__(self, store: "Store", manifest: Manifest | None) -> None:
         self._store, self._files = store, store.file_system
@@ -166,7 +166,7 @@ class Store:
     def move(self, target: Path) -> "Store":
         """Rename the whole folder, durably, and return the store at its new path.
 
-        That publishes, in one step, an index that was built beside its place.
+        That publishes in one step an index that was built in another folder.
         """
         with self.as_write_errors(f"{target} does not exist, or is the complete index"):
             self.file_system.replace(self.path, target)
@@ -174,7 +174,7 @@ class Store:
         return Store(target, self.file_system)
 
     def discard(self) -> None:
-        """Remove the whole folder. For an index that was never published."""
+        """Remove the whole folder of an index that was never published."""
         self.file_system.remove_folder(self.path)
 
     def read(self) -> Manifest:
