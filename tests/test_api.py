@@ -55,6 +55,15 @@ def test_no_assert_and_no_print(name):
     assert "print" not in calls
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_long_functions_say_what_they_do(name):
+    """Every function of 14 lines or more has a docstring, private ones too."""
+    tree = ast.parse((PACKAGE / f"{name.replace('.', '/')}.py").read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = [node for node in functions if node.end_lineno - node.lineno + 1 >= 14]
+    assert [node.name for node in long if not ast.get_docstring(node)] == []
+
+
 def test_types_are_shipped_and_logging_is_silent():
     """py.typed is there, and the library's logger has a NullHandler and no level of its own."""
     assert (PACKAGE / "py.typed").exists()

@@ -123,7 +123,7 @@ class Codec:
         largest = float(np.linalg.norm(q.astype(np.float64), axis=1).max())
         if largest > LARGEST_QUERY_NORM:
             raise InvalidInput(
-                "expected query vectors of norm at most 1e30 beside compressed vectors, "
+                "expected query vectors of norm at most 1e30 for an index of compressed vectors, "
                 f"found {largest:.4g}; scale them down"
             )
         return PreparedQuery(self, q, map_chunks)
@@ -133,6 +133,7 @@ class Codec:
         return kmeans.Centroids(self.centroids, self.coarse, self.starts)
 
     def _encode_chunk(self, vectors: Floats) -> Encoded:
+        """`encode` of a few vectors: the steps of the module docstring, in its order."""
         units, norms = _normalize(vectors)  # [n, dim], [n]
         # Half of what a scale can be: it exceeds |x| where the decoded sum is shorter than 1.
         if norms.max(initial=0) > LARGEST_SCALE / 2:
@@ -170,6 +171,7 @@ class PreparedQuery:
     """
 
     def __init__(self, codec: Codec, q: Floats, map_chunks: MapChunks = map) -> None:
+        """Compare q with all centroids, and arrange q_k step_k as the packed bucket numbers are arranged."""
         self.centroids: Floats = np.empty((len(codec.centroids), len(q)), np.float32)  # [n_centroids, n_q]
 
         def compare(first: int) -> None:
