@@ -130,7 +130,7 @@ def _comparison(
     seed: int,
     samples: int,
 ) -> Comparison:
-    """Return the comparison of one metric, from its values by query: both means, the p-value, and the differences, largest first."""
+    """Return the comparison of one metric from its values by query: means, p-value, differences from the largest."""
     differences = {query: value - baseline_values[query] for query, value in values.items()}
     return Comparison(
         metric=metric,
