@@ -202,7 +202,7 @@ def zero_query_rows_add_nothing(impl, pair):
 
 
 @case("15", "maxsim", equation="2.5", side=st.sampled_from(["query", "document"]))
-def nothing_has_no_score(impl, side):
+def an_empty_query_or_document_has_no_score(impl, side):
     """An empty query or document is an error; its score is neither 0 nor minus infinity."""
     rows = {"query": np.ones((2, 3), np.float32), "document": np.ones((2, 3), np.float32)}
     rows[side] = rows[side][:0]
@@ -217,7 +217,7 @@ def nothing_has_no_score(impl, side):
     value=st.sampled_from([np.nan, np.inf, -np.inf]),
     row=st.integers(0, 2),
 )
-def numbers_that_are_none_are_refused(impl, side, value, row):
+def nan_and_infinity_are_refused(impl, side, value, row):
     """NaN or infinity in a query or document is an error."""
     both = [np.ones((3, 4), np.float32), np.ones((3, 4), np.float32)]
     both[side][row, 3 - row] = value
