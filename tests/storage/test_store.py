@@ -331,49 +331,6 @@ def test_the_second_writer_learns_who_is_writing(store):
     step(store)
 
 
-def compete(path, barrier, results):
-    """One of many writers that start together; the winner stays until all have tried."""
-    barrier.wait()
-    try:
-        with Store(path).writing():
-            results.put("won")
-            barrier.wait()
-    except IndexLocked:
-        results.put("locked")
-        barrier.wait()
-
-
-def test_of_sixteen_writers_one_wins(store):
-    """Of many writers that start together, exactly one writes and the others are refused without waiting."""
-    for _ in range(3):
-        barrier, results = FORK.Barrier(16), FORK.Queue()
-        children = [FORK.Process(target=compete, args=(store.path, barrier, results)) for _ in range(16)]
-        [child.start() for child in children]
-        found = [results.get(timeout=60) for _ in children]
-        [child.join() for child in children]
-        assert sorted(found) == ["locked"] * 15 + ["won"]
-
-
-def test_death_releases_the_lock(store):
-    """When the holder is killed the next writer wins, with nothing to delete."""
-
-    def write_forever():
-        with store.writing():
-            send.send(1)
-            signal.pause()
-
-    receive, send = FORK.Pipe(False)
-    child = FORK.Process(target=write_forever)
-    child.start()
-    receive.recv()
-    with pytest.raises(IndexLocked, match=f"process {child.pid}"):
-        step(store)
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
-    step(store)
-    assert store.read().generation == 2
-
-
 def test_a_lock_is_not_held_between_operations(store):
     """A child forked between two writes holds nothing."""
     step(store)
