@@ -112,40 +112,41 @@ def _base(case: str) -> str:
 
 def _specs(spec: EncodingSpec, spelled: set[int], cased: bool) -> Iterator[tuple[str, EncodingSpec]]:
     """The spec with one thing wrong."""
+    edited: Callable[..., EncodingSpec] = replace  # the names of fields are made here
     for side in ("query", "document"):
         prefix, suffix = getattr(spec, f"{side}_prefix_ids"), getattr(spec, f"{side}_suffix_ids")
         key = "skiplist" if side == "document" else "query_skiplist"
         length, skiplist = getattr(spec, f"{side}_length"), getattr(spec, key)
         if length < 60:  # no text of the gate is longer than a limit that hardly limits
             fill = {"expansion_length": None} if spec.expansion_length == length and side == "query" else {}
-            yield f"{side} one token longer", replace(spec, **{f"{side}_length": length + 1}, **fill)
-            yield f"{side} one token shorter", replace(spec, **{f"{side}_length": length - 1}, **fill)
+            yield f"{side} one token longer", edited(spec, **{f"{side}_length": length + 1}, **fill)
+            yield f"{side} one token shorter", edited(spec, **{f"{side}_length": length - 1}, **fill)
         if prefix:
-            yield f"{side} without its last prefix id", replace(spec, **{f"{side}_prefix_ids": prefix[:-1]})
-            yield f"{side} with another marker", replace(spec, **{f"{side}_prefix_ids": (*prefix[:-1], prefix[-1] + 1)})
+            yield f"{side} without its last prefix id", edited(spec, **{f"{side}_prefix_ids": prefix[:-1]})
+            yield f"{side} with another marker", edited(spec, **{f"{side}_prefix_ids": (*prefix[:-1], prefix[-1] + 1)})
         if len(prefix) > 1:
-            yield f"{side} marker in front", replace(spec, **{f"{side}_prefix_ids": prefix[::-1]})
-        yield f"{side} without suffix", replace(spec, **{f"{side}_suffix_ids": suffix[:-1]})
-        yield f"{side} with a prompt", replace(spec, **{f"{side}_prompt": getattr(spec, f"{side}_prompt") + "a "})
+            yield f"{side} marker in front", edited(spec, **{f"{side}_prefix_ids": prefix[::-1]})
+        yield f"{side} without suffix", edited(spec, **{f"{side}_suffix_ids": suffix[:-1]})
+        yield f"{side} with a prompt", edited(spec, **{f"{side}_prompt": getattr(spec, f"{side}_prompt") + "a "})
         if getattr(spec, f"{side}_prompt"):
-            yield f"{side} without prompt", replace(spec, **{f"{side}_prompt": ""})
+            yield f"{side} without prompt", edited(spec, **{f"{side}_prompt": ""})
         for token in [i for i in skiplist if i in spelled][:40]:
-            yield f"{side} skiplist without {token}", replace(spec, **{key: tuple(i for i in skiplist if i != token)})
+            yield f"{side} skiplist without {token}", edited(spec, **{key: tuple(i for i in skiplist if i != token)})
         kept = prefix[0] if prefix else suffix[0]
         if kept not in skiplist:
-            yield f"{side} skiplist with {kept}", replace(spec, **{key: tuple(sorted({*skiplist, kept}))})
+            yield f"{side} skiplist with {kept}", edited(spec, **{key: tuple(sorted({*skiplist, kept}))})
     if spec.expansion_id is None:
-        yield "queries expanded", replace(spec, expansion_id=spec.pad_id)
+        yield "queries expanded", edited(spec, expansion_id=spec.pad_id)
     else:
-        yield "queries not expanded", replace(spec, expansion_id=None, expansion_length=None, pad_expands=False)
-        yield "another expansion id", replace(spec, expansion_id=spec.expansion_id + 1)
-        yield "attention to expansion", replace(spec, expansion_attended=not spec.expansion_attended)
+        yield "queries not expanded", edited(spec, expansion_id=None, expansion_length=None, pad_expands=False)
+        yield "another expansion id", edited(spec, expansion_id=spec.expansion_id + 1)
+        yield "attention to expansion", edited(spec, expansion_attended=not spec.expansion_attended)
         if spec.pad_id != spec.expansion_id:
-            yield "a literal padding token", replace(spec, pad_expands=not spec.pad_expands)
+            yield "a literal padding token", edited(spec, pad_expands=not spec.pad_expands)
         if spec.expansion_length:
-            yield "filled up to one less", replace(spec, expansion_length=spec.expansion_length - 1)
+            yield "filled up to one less", edited(spec, expansion_length=spec.expansion_length - 1)
     if "roberta" in str(spec) or cased:
-        yield "lower-casing", replace(spec, lowercase=not spec.lowercase)
+        yield "lower-casing", edited(spec, lowercase=not spec.lowercase)
 
 
 def _without_normalizer(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
