@@ -26,8 +26,6 @@ from refcolbert.errors import (
     IndexLocked,
     IndexNotFound,
     InvalidInput,
-    ModelNotFound,
-    UnknownId,
 )
 from refcolbert.storage.format import Manifest
 from refcolbert.storage.store import Store
@@ -109,15 +107,6 @@ def test_delete_equals_never_added(vectors_index, tmp_path):
     assert index.info()["deleted"] == 0
 
 
-def test_deleting_twice_is_an_error_and_deletes_nothing(vectors_index):
-    """An unknown id among several leaves all of them (35)."""
-    index, _ = vectors_index
-    index.delete(["d1"])
-    with pytest.raises(UnknownId, match="'d1'"):
-        index.delete(["d2", "d1"])
-    assert "d2" in index
-
-
 def test_upsert_replaces_at_a_new_position(vectors_index):
     """The old vectors and text are gone and ties now go after the others."""
     index, documents = vectors_index
@@ -173,44 +162,6 @@ def test_crossing_train_at_fits_the_codec(tmp_path):
     raw.add(names, vectors=documents)
     raw.compact(refit=True)
     assert raw.info()["centroids"] is None
-
-
-def test_compact_refit_keeps_documents(vectors_index):
-    """Refitting changes codes, not what is found by an exact search for a document's own vectors."""
-    index, documents = vectors_index
-    index.compact(refit=True)
-    assert index.search(documents[12][:4], 1)[0].id == "d12"
-    assert len(index) == 60
-
-
-def test_same_inputs_same_bytes(tmp_path):
-    """Two indexes made alike are equal byte for byte; another seed gives another codec (34)."""
-    documents = topical(np.random.default_rng(0), 30, DIM)
-    contents = []
-    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        index = Index.create(tmp_path / name, dim=DIM, train_at=50, seed=seed)
-        index.add([{"id": str(i), "text": f"t{i}", "metadata": {"i": i}} for i in range(30)], vectors=documents)
-        files = sorted(p for p in index.path.rglob("*") if p.is_file() and p.name != "writer.lock")
-        contents.append([(p.relative_to(index.path), p.read_bytes()) for p in files])
-    assert contents[0] == contents[1]
-    assert contents[0] != contents[2]
-
-
-def test_explanation_adds_up(index):
-    """The similarities of the matches add up to the hit's score, and spans name words of the text."""
-    hit = index.search("the cat", 1)[0]
-    explanation = hit.explain()
-    assert sum(m.similarity for m in explanation.matches) == pytest.approx(hit.score, abs=1e-9)
-    assert all(hit.text[slice(*m.span)] == m.text for m in explanation.matches if m.span)
-    assert any(m.span for m in explanation.matches)
-
-
-def test_explanation_of_ready_made_vectors(vectors_index):
-    """Without a text the rows are numbered."""
-    index, documents = vectors_index
-    explanation = index.search(documents[4][:2], 1)[0].explain()
-    assert [m.document_token for m in explanation.matches] == ["row 0", "row 1"]
-    assert explanation.similarities.shape == (2, len(documents[4]))
 
 
 def test_build_publishes_once_and_resumes(tmp_path, encoder, monkeypatch):
@@ -328,14 +279,6 @@ def other_model(tmp_path):
     (folder / "encoding.json").write_text(spec.replace('"query_length": 32', '"query_length": 16'))
     assert spec != (folder / "encoding.json").read_text()
     return Encoder.load(folder)
-
-
-def test_without_default_model_the_error_says_what_to_do(tmp_path, monkeypatch):
-    """Where the packaged model is missing, create says what to do."""
-    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: tmp_path / "nothing")
-    with pytest.raises(ModelNotFound, match="install refcolbert again"):
-        Index.create(tmp_path / "i")
-    assert not (tmp_path / "i").exists()
 
 
 def test_text_query_on_vectors_only_index(vectors_index):
@@ -458,20 +401,6 @@ def test_a_writer_continues_from_the_newest_generation(index):
     assert other.refresh()
     assert not other.refresh()
     assert len(other) == 6
-
-
-def test_a_reader_keeps_its_generation(vectors_index):
-    """What is open answers the same through deletes, adds and compaction by others (36)."""
-    index, documents = vectors_index
-    reader = Index.open(index.path)
-    q = unit(np.random.default_rng(3), 4, DIM)
-    before = answers(reader.search(q, 8))
-    index.delete([name for name, _ in before])
-    index.add([{"id": "new"}], vectors=[documents[0]])
-    index.compact()
-    assert answers(reader.search(q, 8)) == before
-    reader.refresh()
-    assert not {name for name, _ in before} & {h.id for h in reader.search(q, 8)}
 
 
 def test_the_newest_leaves_its_origin_where_it_is(vectors_index):

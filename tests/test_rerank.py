@@ -97,12 +97,8 @@ def test_other_values_than_texts_are_refused(encoder, query, texts):
 
 
 def test_a_generator_is_not_taken_for_nothing(encoder):
-    """Texts that can be read only once are reranked or refused, never silently lost."""
-    try:
-        hits = rerank(QUERY, (text for text in ("a", "b")), encoder)
-    except InvalidInput:
-        return
-    assert len(hits) == 2
+    """Texts that can be read only once are reranked."""
+    assert len(rerank(QUERY, (text for text in ("a", "b")), encoder)) == 2
 
 
 def test_the_default_model_is_used_when_none_is_given(encoder, monkeypatch):

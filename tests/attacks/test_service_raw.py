@@ -16,6 +16,7 @@ from servers import make_index, post_head, received, running, statuses
 SOON, LATER = 0.6, 5.0  # seconds: for what is never finished, and for large requests on a busy machine
 OK = json.dumps({"query": "a date"}).encode()
 HOST = b"Host: localhost\r\n"
+JSON, CHUNKED = b"Content-Type: application/json", b"Transfer-Encoding: chunked"
 GET = b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
@@ -27,6 +28,11 @@ def post(body, path="/search"):
 def head(*lines):
     """A request from its lines."""
     return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def ask(line, *headers):
+    """A request to this host."""
+    return head(line + b" HTTP/1.1", b"Host: localhost", *headers)
 
 
 @pytest.fixture(scope="module")
@@ -68,38 +74,38 @@ REFUSED = {
     "http 2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", [400]),
     "http 3.0": (head(b"GET /health HTTP/3.0", b"Host: localhost"), [400]),
     "no host": (b"GET /health HTTP/1.1\r\n\r\n", [400]),
-    "two hosts": (head(b"GET /health HTTP/1.1", b"Host: localhost", b"Host: evil.example"), [400]),
+    "two hosts": (ask(b"GET /health", b"Host: evil.example"), [400]),
     "another host": (head(b"GET /info HTTP/1.1", b"Host: evil.example"), [400]),
     "a host with NUL": (head(b"GET /info HTTP/1.1", b"Host: local\0host"), [400]),
-    "NUL in the path": (head(b"GET /hea\0lth HTTP/1.1", b"Host: localhost"), [400]),
-    "NUL in the path, escaped": (head(b"GET /hea%00lth HTTP/1.1", b"Host: localhost"), [404]),
-    "a path of other bytes": (head(b"GET /\xff\xfe HTTP/1.1", b"Host: localhost"), [400]),
-    "a path of other bytes, escaped": (head(b"GET /%ff%fe HTTP/1.1", b"Host: localhost"), [404]),
-    "no path": (head(b"GET  HTTP/1.1", b"Host: localhost"), [400]),
-    "a space in the path": (head(b"GET /hea lth HTTP/1.1", b"Host: localhost"), [400]),
-    "an asterisk": (head(b"OPTIONS * HTTP/1.1", b"Host: localhost"), [404]),
-    "an absolute path": (head(b"GET http://localhost/health HTTP/1.1", b"Host: localhost"), [404]),
-    "an absolute path elsewhere": (head(b"GET http://evil.example/ HTTP/1.1", b"Host: localhost"), [404]),
-    "connect": (head(b"CONNECT evil.example:80 HTTP/1.1", b"Host: localhost"), [404]),
-    "two slashes": (head(b"GET //health HTTP/1.1", b"Host: localhost"), [404]),
-    "a slash behind": (head(b"GET /health/ HTTP/1.1", b"Host: localhost"), [404]),
-    "a way out": (head(b"GET /static/../../service/app.py HTTP/1.1", b"Host: localhost"), [404]),
-    "a way out, escaped": (head(b"GET /static/%2e%2e/%2e%2e/etc/passwd HTTP/1.1", b"Host: localhost"), [404]),
-    "a way out, escaped twice": (head(b"GET /static/%252e%252e/passwd HTTP/1.1", b"Host: localhost"), [404]),
-    "a way out of another system": (head(b"GET /static/..\\..\\x HTTP/1.1", b"Host: localhost"), [404]),
-    "a long path": (head(b"GET /" + b"x" * 70_000 + b" HTTP/1.1", b"Host: localhost"), [431]),
-    "a long header": (head(b"GET /health HTTP/1.1", b"Host: localhost", b"X: " + b"x" * 70_000), [431]),
-    "12,000 headers": (head(b"GET /health HTTP/1.1", b"Host: localhost", *[b"X: y"] * 12_000), [431]),
+    "NUL in the path": (ask(b"GET /hea\0lth"), [400]),
+    "NUL in the path, escaped": (ask(b"GET /hea%00lth"), [404]),
+    "a path of other bytes": (ask(b"GET /\xff\xfe"), [400]),
+    "a path of other bytes, escaped": (ask(b"GET /%ff%fe"), [404]),
+    "no path": (ask(b"GET "), [400]),
+    "a space in the path": (ask(b"GET /hea lth"), [400]),
+    "an asterisk": (ask(b"OPTIONS *"), [404]),
+    "an absolute path": (ask(b"GET http://localhost/health"), [404]),
+    "an absolute path elsewhere": (ask(b"GET http://evil.example/"), [404]),
+    "connect": (ask(b"CONNECT evil.example:80"), [404]),
+    "two slashes": (ask(b"GET //health"), [404]),
+    "a slash behind": (ask(b"GET /health/"), [404]),
+    "a way out": (ask(b"GET /static/../../service/app.py"), [404]),
+    "a way out, escaped": (ask(b"GET /static/%2e%2e/%2e%2e/etc/passwd"), [404]),
+    "a way out, escaped twice": (ask(b"GET /static/%252e%252e/passwd"), [404]),
+    "a way out of another system": (ask(b"GET /static/..\\..\\x"), [404]),
+    "a long path": (ask(b"GET /" + b"x" * 70_000), [431]),
+    "a long header": (ask(b"GET /health", b"X: " + b"x" * 70_000), [431]),
+    "12,000 headers": (ask(b"GET /health", *[b"X: y"] * 12_000), [431]),
     "an endless head": (b"GET /health HTTP/1.1\r\n" + b"X: y\r\n" * 50_000, [431]),
-    "a header without a colon": (head(b"GET /health HTTP/1.1", b"Host: localhost", b"nothing"), [400]),
-    "a space before the colon": (head(b"GET /health HTTP/1.1", b"Host: localhost", b"X : y"), [400]),
-    "a header with a bare CR": (head(b"GET /health HTTP/1.1", b"Host: localhost", b"X: a\rb"), [400]),
-    "no method": (head(b" /health HTTP/1.1", b"Host: localhost"), [400]),
-    "another method": (head(b"BREW /search HTTP/1.1", b"Host: localhost"), [405]),
-    "a long method": (head(b"G" * 5000 + b" /search HTTP/1.1", b"Host: localhost"), [405]),
-    "trace": (head(b"TRACE / HTTP/1.1", b"Host: localhost", b"Cookie: secret"), [405]),
+    "a header without a colon": (ask(b"GET /health", b"nothing"), [400]),
+    "a space before the colon": (ask(b"GET /health", b"X : y"), [400]),
+    "a header with a bare CR": (ask(b"GET /health", b"X: a\rb"), [400]),
+    "no method": (ask(b" /health"), [400]),
+    "another method": (ask(b"BREW /search"), [405]),
+    "a long method": (ask(b"G" * 5000 + b" /search"), [405]),
+    "trace": (ask(b"TRACE /", b"Cookie: secret"), [405]),
     # lengths
-    "no length": (head(b"POST /search HTTP/1.1", b"Host: localhost", b"Content-Type: application/json"), [411]),
+    "no length": (ask(b"POST /search", JSON), [411]),
     "a negative length": (post_head("/search", -1), [400]),
     "a length in words": (post_head("/search", "ten"), [400]),
     "a length in hexadecimals": (post_head("/search", "0x10"), [400]),
@@ -108,45 +114,14 @@ REFUSED = {
     "a length of other digits": (post_head("/search", "\u0665").replace(b"?", b""), [400]),
     "a huge length": (post_head("/search", 10**18), [413]),
     "a length past all numbers": (post_head("/search", "9" * 5000), [400]),
-    "two lengths": (
-        head(b"POST /search HTTP/1.1", b"Host: localhost", b"Content-Length: 5", b"Content-Length: 6"),
-        [400],
-    ),
-    "two lengths in one": (head(b"POST /search HTTP/1.1", b"Host: localhost", b"Content-Length: 5, 6"), [400]),
-    "chunks": (
-        head(
-            b"POST /search HTTP/1.1",
-            b"Host: localhost",
-            b"Content-Type: application/json",
-            b"Transfer-Encoding: chunked",
-        )
-        + b"5\r\nabcde\r\n0\r\n\r\n",
-        [501],
-    ),
-    "chunks and a length": (
-        head(
-            b"POST /search HTTP/1.1",
-            b"Host: localhost",
-            b"Content-Type: application/json",
-            b"Content-Length: 4",
-            b"Transfer-Encoding: chunked",
-        )
-        + b"0\r\n\r\n"
-        + GET,
-        [501],
-    ),
-    "chunks, disguised": (head(b"POST /search HTTP/1.1", b"Host: localhost", b"Transfer-Encoding: xchunked"), [501]),
-    "chunks twice": (head(b"POST /search HTTP/1.1", b"Host: localhost", b"Transfer-Encoding: chunked, chunked"), [501]),
-    "chunks in HTTP 1.0": (
-        head(
-            b"POST /search HTTP/1.0",
-            b"Host: localhost",
-            b"Content-Type: application/json",
-            b"Transfer-Encoding: chunked",
-        ),
-        [501],
-    ),
-    "a body with GET": (head(b"GET /search?q=a HTTP/1.1", b"Host: localhost", b"Content-Length: 2") + b"{}", [413]),
+    "two lengths": (ask(b"POST /search", b"Content-Length: 5", b"Content-Length: 6"), [400]),
+    "two lengths in one": (ask(b"POST /search", b"Content-Length: 5, 6"), [400]),
+    "chunks": (ask(b"POST /search", JSON, CHUNKED) + b"5\r\nabcde\r\n0\r\n\r\n", [501]),
+    "chunks and a length": (ask(b"POST /search", JSON, b"Content-Length: 4", CHUNKED) + b"0\r\n\r\n" + GET, [501]),
+    "chunks, disguised": (ask(b"POST /search", b"Transfer-Encoding: xchunked"), [501]),
+    "chunks twice": (ask(b"POST /search", b"Transfer-Encoding: chunked, chunked"), [501]),
+    "chunks in HTTP 1.0": (head(b"POST /search HTTP/1.0", b"Host: localhost", JSON, CHUNKED), [501]),
+    "a body with GET": (ask(b"GET /search?q=a", b"Content-Length: 2") + b"{}", [413]),
     # bodies
     "an empty body": (post(b""), [400]),
     "no JSON": (post(b"query=a"), [400]),
@@ -177,11 +152,7 @@ REFUSED = {
     "a query of 1e6 characters": (post(json.dumps({"query": "x" * 1_000_000}).encode()), [400]),
     "too long a body": (post(json.dumps({"query": "x" * 1_100_000}).encode()), [413]),
     "1e5 unknown fields": (post(json.dumps({f"f{i}": 1 for i in range(50_000)}).encode()), [400]),
-    "another type": (
-        head(b"POST /search HTTP/1.1", b"Host: localhost", b"Content-Type: text/plain", b"Content-Length: %d" % len(OK))
-        + OK,
-        [415],
-    ),
+    "another type": (ask(b"POST /search", b"Content-Type: text/plain", b"Content-Length: %d" % len(OK)) + OK, [415]),
     "two types": (post(OK).replace(b"\r\nContent-Length", b"\r\nContent-Type: text/html\r\nContent-Length"), [415]),
     "a compressed body": (
         post(OK).replace(b"\r\nContent-Length", b"\r\nContent-Encoding: gzip\r\nContent-Length").replace(OK, OK[::-1]),
@@ -193,22 +164,10 @@ REFUSED = {
     "a good one behind a refused one": (post(b"{}") + GET, [400, 200]),
     "a good one behind an unread body": (post(OK, "/nowhere") + GET, [404, 200]),
     "empty lines before": (b"\r\n\r\n" + GET, [400]),
-    "an upgrade to websockets": (
-        head(b"GET /search?q=a HTTP/1.1", b"Host: localhost", b"Connection: Upgrade", b"Upgrade: websocket"),
-        [200],
-    ),
-    "an upgrade to HTTP 2": (
-        head(b"GET /search?q=a HTTP/1.1", b"Host: localhost", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c"),
-        [200],
-    ),
-    "something unexpected": (
-        head(b"GET /health HTTP/1.1", b"Host: localhost", b"Expect: 200-ok"),
-        [200],
-    ),
-    "a forged line in a header": (
-        head(b"GET /health HTTP/1.1", b"Host: localhost", b"X-Request-ID: a%0d%0aSet-Cookie: b"),
-        [200],
-    ),
+    "an upgrade to websockets": (ask(b"GET /search?q=a", b"Connection: Upgrade", b"Upgrade: websocket"), [200]),
+    "an upgrade to HTTP 2": (ask(b"GET /search?q=a", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c"), [200]),
+    "something unexpected": (ask(b"GET /health", b"Expect: 200-ok"), [200]),
+    "a forged line in a header": (ask(b"GET /health", b"X-Request-ID: a%0d%0aSet-Cookie: b"), [200]),
 }
 
 

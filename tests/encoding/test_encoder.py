@@ -32,7 +32,6 @@ TEXTS = [
     "naïve CAFÉ 中文 \u201cquoted\u201d",
     "\t \n",
 ]
-AWKWARD = ["", " ", "\t\n\r\x0b\x0c", "\0", "a\0b", "\u2028\u2029\x85", "\ufeff", "\u200d\u0301", "...", "[SEP] [MASK]"]
 
 some_texts = st.lists(st.sampled_from(["the", "file", "read", "x", ".", "[MASK]", "é"]), max_size=12).map(" ".join)
 
@@ -101,15 +100,6 @@ def test_a_large_batch_is_the_same_as_single_texts(encoder):
     assert all(near(together[i], encoder.encode_documents([texts[i]])[0]) for i in (0, 1, 150, 298, 299))
 
 
-def test_a_repeated_call_gives_the_same_bits(encoder):
-    """The same list gives the same bytes, for queries and documents."""
-    first, second = encoder.encode_documents(TEXTS), encoder.encode_documents(TEXTS)
-    assert first.vectors.tobytes() == second.vectors.tobytes()
-    assert first.offsets.tolist() == second.offsets.tolist()
-    queries = [q.tobytes() for q in encoder.encode_queries(TEXTS)]
-    assert queries == [q.tobytes() for q in encoder.encode_queries(TEXTS)]
-
-
 def test_the_number_of_threads_changes_nothing_but_rounding(encoder):
     """One thread gives the vectors that many give."""
     single = Encoder.load(encoder.folder, threads=1)
@@ -167,13 +157,6 @@ def test_expansion_is_attended_only_when_the_spec_says_so(encoder, model, attend
     assert near(full[:6], short) == same
 
 
-@pytest.mark.parametrize("text", AWKWARD, ids=ascii)
-def test_an_awkward_text_is_valid(encoder, text):
-    """Blank, NUL, separators and bare marks give at least the markers, as query and as document."""
-    assert len(encoder.encode_documents([text])[0]) >= 3
-    assert len(encoder.encode_queries([text])[0]) == encoder.spec.query_length
-
-
 @pytest.mark.parametrize(
     ("text", "beginning"),
     [("read the file. " * 700_000, "read the file. " * 40), ("\0" * 10_000_000, ""), (" " * 1_000_000, "")],
@@ -229,12 +212,8 @@ def test_other_values_than_a_list_of_texts_are_refused(encoder, encode, texts, m
 
 @pytest.mark.parametrize("encode", ["encode_queries", "encode_documents"])
 def test_a_generator_is_not_taken_for_nothing(encoder, encode):
-    """Texts that can be read only once are encoded or refused, never silently lost."""
-    try:
-        vectors = getattr(encoder, encode)(text for text in ("a", "b"))
-    except InvalidInput:
-        return
-    assert len(vectors) == 2
+    """Texts that can be read only once are encoded."""
+    assert len(getattr(encoder, encode)(text for text in ("a", "b"))) == 2
 
 
 @pytest.mark.parametrize("label", ["query_labels", "document_labels"])

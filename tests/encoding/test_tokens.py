@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from refcolbert import definition
-from refcolbert.checks import check_texts
 from refcolbert.encoding import tokens
 from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.encoding.tokens import TextTokenizer
-from refcolbert.errors import InvalidInput, InvalidModel
+from refcolbert.errors import InvalidModel
 
 TINY = Path(__file__).parents[1] / "models" / "tiny"
 JSON = (TINY / "tokenizer.json").read_text()
@@ -174,23 +173,3 @@ def test_an_unreadable_tokenizer_is_an_invalid_model():
     """A file that the tokenizers package cannot read is an InvalidModel with its name."""
     with pytest.raises(InvalidModel, match=r"tokenizer\.json cannot be read"):
         TextTokenizer("{}", SPEC)
-
-
-@pytest.mark.parametrize(
-    ("texts", "message"),
-    [
-        ("date", "expected a list of strings, found one str"),
-        (7, "expected a list of strings, found one int"),
-        (["a", b"b"], "item 1 must be a string, found bytes"),
-        (["a", "b", "cd\ud800"], "item 2 holds a lone surrogate at character 2"),
-    ],
-)
-def test_other_values_than_a_list_of_texts_are_refused(texts, message):
-    """One string, a number, another type of item and a lone surrogate are errors that name the item (41)."""
-    with pytest.raises(InvalidInput, match=message):
-        check_texts(texts)
-
-
-def test_any_iterable_of_texts_is_taken_once():
-    """A generator gives its texts."""
-    assert check_texts(t for t in ("a", "", "\x00")) == ["a", "", "\x00"]

