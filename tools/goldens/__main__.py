@@ -156,18 +156,30 @@ CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
 
 
 def run_original(name: str, python: Path, out: Path, only: str | None = None) -> None:
-    """Make the bases of the cases here, then let the original answer."""
-    texts, cases = {"query": QUERIES, "document": DOCUMENTS}, []
+    """Let the original answer its cases."""
+    texts = {"query": QUERIES, "document": DOCUMENTS}
+    cases = [
+        {"name": case, "base": base, "options": options, "texts": texts}
+        for case, (base, options) in CASES[name].items()
+        if only in (None, case)
+    ]
+    run_cases(name, python, cases, out)
+
+
+def run_cases(name: str, python: Path, cases: list[dict[str, Any]], out: Path) -> None:
+    """Make the bases here, then let the original answer. A case may hold `config`, changes to its base."""
     with tempfile.TemporaryDirectory() as scratch:
-        for case, (base, options) in CASES[name].items():
-            if only in (None, case):
-                folder = Path(scratch) / base
-                if not folder.is_dir():
-                    folder.mkdir()
-                    write_base(base, folder)
-                cases.append({"name": case, "base": str(folder), "options": options, "texts": texts})
+        given: list[dict[str, Any]] = []
+        for case in cases:
+            config = case.get("config", {})
+            folder = Path(scratch) / "-".join(map(str, (len(given), *config.values()) if config else ("plain",)))
+            folder /= case["base"]
+            if not folder.is_dir():
+                folder.mkdir(parents=True)
+                write_base(case["base"], folder, config)
+            given.append({**case, "base": str(folder)})
         path = Path(scratch) / "cases.json"
-        path.write_text(json.dumps(cases))
+        path.write_text(json.dumps(given))
         offline = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": "", "CUDA_VISIBLE_DEVICES": ""}
         subprocess.run([python, "-m", f"tools.goldens.origins.{name}", path, out], check=True, env=offline, cwd=ROOT)
 

@@ -55,14 +55,17 @@ ROBERTA = Special("<pad>", "<unk>", "<mask>", "<s>", "</s>")
 T5 = Special("<pad>", "<unk>", None, None, "</s>")
 
 
-def write_base(kind: str, folder: Path) -> None:
-    """Write the transformer `kind` (a key of BASES) and its tokenizer as transformers saves them."""
+def write_base(kind: str, folder: Path, changes: dict[str, Any] | None = None) -> None:
+    """Write the transformer `kind` (a key of BASES) and its tokenizer as transformers saves them.
+
+    `changes` go into its configuration.
+    """
     tokenizer, special, make = BASES[kind]
     built = tokenizer(special)
     size = built.get_vocab_size(with_added_tokens=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = make(size, built)
+        model = make(size, built, **(changes or {}))
         for parameter in model.parameters():
             parameter.data = torch.randn_like(parameter) / 4 + (parameter.ndim == 1) * parameter.data
     model.save_pretrained(folder)
@@ -146,46 +149,46 @@ def _common(size: int, tokenizer: Tokenizer, special: Special, extra: int = 0) -
     }
 
 
-def _bert(size: int, t: Tokenizer) -> Any:
-    return BertModel(BertConfig(**_common(size, t, BERT)))
+def _bert(size: int, t: Tokenizer, **more: Any) -> Any:
+    return BertModel(BertConfig(**_common(size, t, BERT) | more))
 
 
-def _electra(size: int, t: Tokenizer) -> Any:
-    return ElectraModel(ElectraConfig(**_common(size, t, BERT), embedding_size=8))
+def _electra(size: int, t: Tokenizer, **more: Any) -> Any:
+    return ElectraModel(ElectraConfig(**_common(size, t, BERT) | more, embedding_size=8))
 
 
-def _distilbert(size: int, t: Tokenizer) -> Any:
+def _distilbert(size: int, t: Tokenizer, **more: Any) -> Any:
     pad = t.token_to_id(BERT.pad)
     shape = {"dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": HIDDEN}
     return DistilBertModel(
-        DistilBertConfig(vocab_size=size, max_position_embeddings=POSITIONS, pad_token_id=pad, **shape)
+        DistilBertConfig(vocab_size=size, max_position_embeddings=POSITIONS, pad_token_id=pad, **shape | more)
     )
 
 
-def _roberta(size: int, t: Tokenizer) -> Any:
-    return RobertaModel(RobertaConfig(**_common(size, t, ROBERTA, 2), type_vocab_size=1))
+def _roberta(size: int, t: Tokenizer, **more: Any) -> Any:
+    return RobertaModel(RobertaConfig(**_common(size, t, ROBERTA, 2) | more, type_vocab_size=1))
 
 
-def _xlm_roberta(size: int, t: Tokenizer) -> Any:
-    return XLMRobertaModel(XLMRobertaConfig(**_common(size, t, ROBERTA, 2), type_vocab_size=1))
+def _xlm_roberta(size: int, t: Tokenizer, **more: Any) -> Any:
+    return XLMRobertaModel(XLMRobertaConfig(**_common(size, t, ROBERTA, 2) | more, type_vocab_size=1))
 
 
-def _mpnet(size: int, t: Tokenizer) -> Any:
-    return MPNetModel(MPNetConfig(**_common(size, t, ROBERTA, 2)))
+def _mpnet(size: int, t: Tokenizer, **more: Any) -> Any:
+    return MPNetModel(MPNetConfig(**_common(size, t, ROBERTA, 2) | more))
 
 
-def _modernbert(size: int, t: Tokenizer) -> Any:
+def _modernbert(size: int, t: Tokenizer, **more: Any) -> Any:
     ids = {"cls_token_id": t.token_to_id("[CLS]"), "sep_token_id": t.token_to_id("[SEP]")}
     ends = {"bos_token_id": t.token_to_id("[CLS]"), "eos_token_id": t.token_to_id("[SEP]")}
     # a window of 8 tokens: shorter than the queries, so that local attention shows
     local = {"local_attention": 8, "global_attn_every_n_layers": 2}
-    return ModernBertModel(ModernBertConfig(**_common(size, t, BERT) | local | ids | ends))
+    return ModernBertModel(ModernBertConfig(**_common(size, t, BERT) | local | ids | ends | more))
 
 
-def _t5(size: int, t: Tokenizer) -> Any:
+def _t5(size: int, t: Tokenizer, **more: Any) -> Any:
     shape = {"d_model": HIDDEN, "d_kv": 8, "d_ff": HIDDEN, "num_layers": LAYERS, "num_heads": HEADS}
     ids = {"pad_token_id": t.token_to_id(T5.pad), "eos_token_id": t.token_to_id(T5.last)}
-    return T5EncoderModel(T5Config(vocab_size=size, **shape | ids))
+    return T5EncoderModel(T5Config(vocab_size=size, **shape | ids | more))
 
 
 BASES: dict[str, tuple[Callable[[Special], Tokenizer], Special, Callable[..., Any]]] = {
