@@ -72,8 +72,9 @@ def _values(option: click.Option) -> str:
 
 
 def _default(option: click.Option) -> str:
-    found = option.default
-    shown = ", ".join(map(str, found)) if isinstance(found, tuple | list) else str(found)
+    # A text in place of True says what the default is: the number of cores, which is another one on each machine.
+    default = option.show_default if isinstance(option.show_default, str) else option.default
+    shown = ", ".join(map(str, default)) if isinstance(default, tuple | list) else str(default)
     return f" Default: {shown}."
 
 
