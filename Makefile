@@ -56,8 +56,8 @@ check: lint
 
 # A worker a core, each with one thread of BLAS and torch: more threads than cores are slower, and waiting overlaps.
 WORKERS := --numprocesses auto --dist worksteal
-# Browser, site and the suite's own check do not depend on the versions of the core's dependencies.
-NOT_LOWEST := tests/export tests/service/page tests/docs/test_site.py tests/conformance/test_broken.py
+# These do not depend on the versions of the core's dependencies, or run other programs: once is enough.
+NOT_LOWEST := $(addprefix tests/,export service/page conformance docs faults goldens tools)
 test: export OPENBLAS_NUM_THREADS = 1
 test: export OMP_NUM_THREADS = 1
 test: lint $(LOWEST)/.ready adapters
