@@ -24,7 +24,7 @@ def draw(folder: Path, lines: Sequence[Line]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, x, label in (
         ("latency", "p50", "median milliseconds of a query"),
-        ("bytes", "bytes", "bytes a document"),
+        ("bytes", "bytes", "bytes per document"),
     ):
         _scatter(lines, x, label).savefig(folder / f"quality-{name}.png", dpi=100, metadata={"Software": None})
 

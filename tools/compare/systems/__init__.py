@@ -36,7 +36,7 @@ class System:
 
 
 WORDS = "inverted index of words"
-VECTOR = "one vector a document"
+VECTOR = "one vector per document"
 TOKENS = "token vectors of all documents"
 SINGLE, LATE, HYBRID, FULL = "single vector", "late interaction", "hybrid", "full interaction"
 BM25_SETTINGS = {"k1": K1, "b": B}
