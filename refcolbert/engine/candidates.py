@@ -93,7 +93,7 @@ def candidates_from_lists(
         n_entries += len(rows)
         kept = eligible[start : start + len(segment)][rows]  # [n_entries]
         # Lists come cell after cell, and scoring needs the cells of one document side by side. Document and cell in one
-        # integer sort in a third of the time that sorting by two keys takes.
+        # integer need one plain sort, where two keys would need an indirect one.
         pairs = np.sort(rows[kept].astype(np.uint64) << np.uint64(32) | cell_of[kept])  # [n_kept]
         if len(pairs):
             row_of = (pairs >> np.uint64(32)).astype(np.int64)  # [n_kept] ascending

@@ -195,7 +195,7 @@ def _lloyd(vectors: Floats, k: int, rng: np.random.Generator) -> Floats:
 def _cluster_sums(vectors: Floats, codes: Ints, k: int) -> Floats:
     """Return the sum of each cluster's vectors, [k, dim].
 
-    Membership is written as a matrix of 0 and 1 [k, n], so that BLAS does the adding; `np.add.at` is far slower.
+    Membership is written as a matrix of 0 and 1 [k, n], so that BLAS does the adding.
     """
     sums = np.zeros((k, vectors.shape[1]), np.float32)
     step = max(CHUNK // k, 1)

@@ -113,7 +113,7 @@ class Generation:
             )
         ids = [document.id for document in self.live_documents()]
         if len(set(ids)) != len(ids):
-            raise CorruptIndexError("documents: expected distinct ids, found a live one twice; restore the index")
+            raise CorruptIndexError("documents: expected distinct ids, found one in two documents; restore the index")
 
     def _check_norms(self) -> None:
         """Raise `CorruptIndexError` when a vector is longer than its segment's `largest_norm`.
