@@ -9,6 +9,7 @@ A worked example. Three documents whose tokens lie in these cells, and their inv
 Only cells with a document have a list. So the lists of a small segment are small, however many centroids there are.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 
 from ..arrays import Array, Floats, Ints
 from ..checks import check_count
-from .ragged import rows_of
+from .ragged import offsets_of, rows_of
 
-__all__ = ["InvertedLists", "build", "candidates", "entries", "probe"]
+__all__ = ["InvertedLists", "build", "candidates", "entries", "join", "merge_lists", "probe"]
 
 # `probe` divides the cells into GROUPS_PER_PROBE * nprobe groups, and into at least MIN_GROUPS.
 MIN_GROUPS, GROUPS_PER_PROBE = 128, 4
@@ -55,6 +56,45 @@ def build(codes: Array, offsets: Ints) -> InvertedLists:
     cells, starts = np.unique(cell_of, return_index=True)
     bounds = np.concatenate([starts, [len(pairs)]]).astype(np.int64)
     return InvertedLists(cells.astype(np.uint32), bounds, document_of.astype(np.uint32))
+
+
+def join(parts: Sequence[InvertedLists]) -> InvertedLists:
+    """Return the inverted lists of all documents, from the lists of consecutive runs of them.
+
+    The documents of all parts are numbered together already, so they ascend from one run to the next. Two runs:
+
+        cell 2: documents 0 1    cell 5: document 1        and        cell 5: documents 2 3
+        joined:  cells [2, 5]    offsets [0, 2, 5]    documents [0, 1, 1, 2, 3]
+    """
+    cells, offsets, places = merge_lists([(part.cells, part.offsets) for part in parts])
+    documents = np.empty(int(offsets[-1]), np.uint32)
+    for part, place in zip(parts, places, strict=True):
+        documents[place] = part.documents
+    return InvertedLists(cells.astype(np.uint32), offsets, documents)
+
+
+def merge_lists(parts: Sequence[tuple[Array, Ints]]) -> tuple[Array, Ints, Iterator[Ints]]:
+    """Merge the lists of several parts: return their keys, their offsets, and the places of each part's entries.
+
+    parts  for each part the keys of its lists [n_lists], ascending, and the lists' offsets [n_lists + 1]
+
+    A merged list has the entries of the first part, then those of the second, and so on. Places are computed one part
+    at a time: [n_entries of the part].
+    """
+    keys = np.concatenate([np.empty(0, np.int64), *(keys for keys, _ in parts)])  # [n_lists] one per list of each part
+    lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(offsets) for _, offsets in parts)])  # [n_lists]
+    # By key, then by part, because the sort is stable.
+    order = np.argsort(keys, kind="stable")
+    ends = offsets_of(lengths[order])  # [n_lists + 1]
+    starts = np.empty(len(keys), np.int64)  # [n_lists] place of each list's first entry
+    starts[order] = ends[:-1]
+    by_part = np.split(starts, np.cumsum([len(keys) for keys, _ in parts])[:-1])
+    unique, first = np.unique(keys[order], return_index=True)
+    places = (
+        np.repeat(part_starts - offsets[:-1], np.diff(offsets)) + np.arange(int(offsets[-1]))
+        for part_starts, (_, offsets) in zip(by_part, parts, strict=False)
+    )
+    return unique, np.concatenate([ends[:-1][first], ends[-1:]]), places
 
 
 def probe(centroid_scores: Floats, nprobe: int) -> Ints:

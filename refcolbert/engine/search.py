@@ -19,21 +19,23 @@ All eligible documents are ranked, without the other stages, if the index has no
 them anyway, or with `exact=True`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
 from ..arrays import Bools, Doubles, Floats, Ints
 from ..checks import check_count
 from .candidates import generate_candidates, refine
-from .ranking import keep_possible_top_k, rank
+from .ranking import keep_possible_top_k, rank, reachable_scores
 from .segments import SegmentedIndex
 from .threads import mapping
 from .trace import Stage, Trace
 
-__all__ = ["CANDIDATES", "NPROBE", "Result", "SearchOptions", "search", "search_many"]
+__all__ = ["CANDIDATES", "NPROBE", "Result", "SearchOptions", "best_by_vectors", "search", "search_many"]
+
+Q = TypeVar("Q")
 
 NPROBE = 16  # cells probed for each query token, by default
 CANDIDATES = 1024  # documents that pruning keeps, by default
@@ -73,8 +75,10 @@ class Result:
     """Documents of an index, best first."""
 
     documents: Ints  # [n_hits] numbers in the `SegmentedIndex`
-    scores: Doubles  # [n_hits] canonical MaxSim
+    scores: Doubles  # [n_hits] these decide the order
     trace: tuple[Stage, ...]
+    late: Doubles | None = None  # [n_hits] canonical MaxSim; None for a search by words alone
+    words: Doubles | None = None  # [n_hits] BM25; None for a search by late interaction alone
 
 
 def search(
@@ -89,9 +93,25 @@ def search(
 
     Probing and pruning are widened as far as it takes to find k documents. Raises `InvalidInput` for k below 1.
     """
-    k = check_count(k, "k")
-    trace, prepared = Trace(), None
-    eligible = index.live if allowed is None else index.live & allowed  # [n_docs]
+    trace = Trace()
+    documents, scores = best_by_vectors(q, index, check_count(k, "k"), options, index.eligible(allowed), trace)
+    return Result(documents, scores, tuple(trace.stages), late=scores)
+
+
+def best_by_vectors(
+    q: Floats,  # [n_q, dim]
+    index: SegmentedIndex,
+    k: int,
+    options: SearchOptions,
+    eligible: Bools,  # [n_docs]
+    trace: Trace,
+    also: Ints | None = None,
+) -> tuple[Ints, Doubles]:
+    """Return the k eligible documents with the best MaxSim, best first, and their scores: [n_hits] each.
+
+    `also` names more documents, ascending. Those that are not among the k best follow them, with their scores too.
+    """
+    prepared = None
     with mapping(options.threads) as map_chunks:
         if index.codec is not None:
             with trace.stage("centroids") as stage:
@@ -115,23 +135,27 @@ def search(
             if rank_all:
                 documents = keep_possible_top_k(q, prepared, index, documents, k, map_chunks)
             hits, scores = rank(q, prepared, index, documents, k, kth_score_at_least)
-    return Result(hits, scores, tuple(trace.stages))
+            if also is not None:
+                others = reachable_scores(q, prepared, index, np.setdiff1d(also, hits))
+                hits, scores = np.concatenate([hits, others[0]]), np.concatenate([scores, others[1]])
+    return hits, scores
 
 
 def search_many(
-    queries: Sequence[Floats],  # each [n_q, dim]
+    queries: Sequence[Q],
     index: SegmentedIndex,
     k: int,
     options: SearchOptions = DEFAULTS,
     *,
     allowed: Bools | None = None,  # [n_docs]
+    search_one: Callable[..., Result] = search,  # another search with the same parameters (`hybrid`)
 ) -> list[Result]:
-    """Return `search` of each query.
+    """Return the search of each query; each query is an array [n_q, dim], or as `search_one` takes it.
 
     `options.threads` queries are searched at a time, each by one thread; a single query is shared by all of them.
     """
     if len(queries) == 1:
-        return [search(queries[0], index, k, options, allowed=allowed)]
+        return [search_one(queries[0], index, k, options, allowed=allowed)]
     alone = replace(options, threads=1)
     with mapping(options.threads) as map_queries:
-        return list(map_queries(lambda q: search(q, index, k, alone, allowed=allowed), queries))
+        return list(map_queries(lambda q: search_one(q, index, k, alone, allowed=allowed), queries))

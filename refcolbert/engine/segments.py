@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Bools, Floats, Ints
+from ..arrays import Bools, Bytes, Floats, Ints
 from ..errors import InvalidInput
 from . import ivf
 from .codec import Codec, Encoded
 from .ragged import Ragged, offsets_of, rows_of
+from .terms import TermLists
 
 __all__ = ["Segment", "SegmentedIndex", "largest_norm"]
 
@@ -41,6 +42,7 @@ class Segment:
     raw: NDArray[Any] | None  # [n_tokens, dim] float16 or float32
     encoded: Encoded | None  # in place of `raw`
     lists: ivf.InvertedLists | None  # together with `encoded`
+    terms: TermLists | None = None  # the words of the texts, in an index that has them
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -107,10 +109,39 @@ class SegmentedIndex:
         """[n_docs] False once deleted."""
         return np.concatenate([np.empty(0, np.bool_), *(s.live for s in self.segments)])
 
+    def eligible(self, allowed: Bools | None) -> Bools:
+        """Return the documents that a search may return: [n_docs]. None allows every live document."""
+        return self.live if allowed is None else self.live & allowed
+
     @cached_property
     def lengths(self) -> Ints:
         """[n_docs] number of token vectors of each document."""
         return np.concatenate([np.empty(0, np.int64), *(np.diff(s.offsets) for s in self.segments)])
+
+    @cached_property
+    def n_words(self) -> Ints:
+        """[n_docs] number of words of each document."""
+        return np.concatenate([np.empty(0, np.int64), *(s.terms.lengths for s in self.segments if s.terms)])
+
+    @cached_property
+    def total_words(self) -> int:
+        """The number of words of all live documents."""
+        return int(self.n_words[self.live].sum())
+
+    @cached_property
+    def mean_words(self) -> float:
+        """The mean number of words of the live documents, never 0."""
+        return max(self.total_words, 1) / max(int(self.live.sum()), 1)
+
+    def term_entries(self, term: bytes) -> tuple[Ints, Bytes]:
+        """Return the documents with a term (ascending numbers, deleted ones included), and its counts: [n] each."""
+        documents, counts = [np.empty(0, np.int64)], [np.empty(0, np.uint8)]
+        for start, segment in zip(self.starts, self.segments, strict=False):
+            if segment.terms is not None:
+                rows, count = segment.terms.entries(term)
+                documents.append(start + rows)
+                counts.append(count)
+        return np.concatenate(documents), np.concatenate(counts)
 
     def parts(self, documents: Ints) -> Iterator[tuple[Segment, Ints]]:
         """Yield each segment that holds some of `documents` (ascending numbers), with their rows in it."""

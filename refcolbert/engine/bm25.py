@@ -1,0 +1,125 @@
+"""BM25: a score by the words that a query and a document share (Robertson and Zaragoza, 2009).
+
+With N live documents, df of them with the term, f the term's count in a document and L the document's number of words:
+
+    idf     ln(1 + (N - df + .5) / (df + .5))
+    weight  n idf (K1 + 1)                                     n: how often the query has the term
+    score   sum over the query's terms of weight f / (f + K1 (1 - B + B L / mean of L))
+
+The score of a term is below its weight, whatever f is. N, df and the mean of L count all live documents of the index.
+So a score does not depend on the segments that the documents are in, nor on a filter.
+
+A worked example. Of 4 documents with 10 words each, one has "strptime" and three have "date". For the query "strptime
+date", idf is ln(1 + 3.5 / 1.5) = 1.20 and ln(1 + 1.5 / 3.5) = .36. A document with both words once has the score
+1.20 * 2.2 / 2.2 + .36 * 2.2 / 2.2 = 1.56.
+
+Terms are added from the largest weight to the smallest, equal weights by spelling. Float64 sums depend on the order of
+their terms, and this order is the same in every search.
+
+`best_by_words` need not read the long lists of common words (MaxScore: Turtle and Flood, 1995). A document that has
+none of the terms added so far can only get the weights of the terms that are left. Once the k-th best score exceeds
+their sum, no such document can be among the k best. The rest is added for the documents that still can be.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arrays import Bools, Bytes, Doubles, Ints
+from .segments import SegmentedIndex
+from .topk import top_k
+
+__all__ = ["K1", "B", "QueryTerm", "best_by_words", "query_terms", "term_scores", "word_scores"]
+
+K1, B = 1.2, 0.75
+LONG_LIST = 1 << 12  # entries; a shorter list is read sooner than it is decided whether it can be spared
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryTerm:
+    """One term of a query, and its inverted list."""
+
+    term: bytes
+    count: int  # how often the query has it
+    weight: float  # its score in any document is below this
+    documents: Ints  # [n] ascending numbers of the documents that have it, deleted ones included
+    counts: Bytes  # [n] how often they have it
+
+
+def query_terms(terms: Sequence[bytes], index: SegmentedIndex) -> list[QueryTerm]:
+    """Return the distinct terms of a query, in the order in which their scores are added.
+
+    terms  of the query, repetitions included
+    index  all of whose segments have words
+    """
+    n_docs = int(index.live.sum())
+    weighted = []
+    for term, count in Counter(terms).items():
+        documents, counts = index.term_entries(term)
+        df = int(index.live[documents].sum())
+        idf = math.log(1 + (n_docs - df + 0.5) / (df + 0.5))
+        weighted.append(QueryTerm(term, count, count * idf * (K1 + 1), documents, counts))
+    return sorted(weighted, key=lambda t: (-t.weight, t.term))
+
+
+def word_scores(terms: Sequence[QueryTerm], index: SegmentedIndex, documents: Ints) -> Doubles:
+    """Return the BM25 score of each of these documents (ascending), 0 for one that has no term of the query: [n]."""
+    scores = np.zeros(len(documents))
+    for term in terms:
+        scores += term_scores(term, index, documents)
+    return scores
+
+
+def term_scores(term: QueryTerm, index: SegmentedIndex, documents: Ints) -> Doubles:
+    """Return the score of one term in each of these documents (ascending): [n]."""
+    places = np.searchsorted(term.documents, documents)  # [n] where each document is in the list, if it is there
+    found = np.flatnonzero(places < len(term.documents))
+    found = found[term.documents[places[found]] == documents[found]]  # [n_found]
+    scores = np.zeros(len(documents))
+    scores[found] = _scores(term.weight, term.counts[places[found]], index, documents[found])
+    return scores
+
+
+def best_by_words(
+    terms: Sequence[QueryTerm],  # as `query_terms` returns them
+    index: SegmentedIndex,
+    k: int,
+    eligible: Bools,  # [n_docs] documents that may be returned
+) -> tuple[Ints, Doubles]:
+    """Return the k eligible documents with the best BM25 scores, best first, and the scores: [n_hits] each.
+
+    A document without any term of the query is not returned. Equal scores are ordered by position.
+    """
+    partial = np.zeros(len(eligible))  # [n_docs] the sum over the terms read so far
+    unread = sum(term.weight for term in terms)  # no document can get more from the terms that are not read yet
+    remaining = list(terms)
+    while remaining:
+        term = remaining[0]
+        if len(term.documents) > LONG_LIST and _kth(partial[eligible], k) > unread:
+            break
+        partial[term.documents] += _scores(term.weight, term.counts, index, term.documents)
+        remaining, unread = remaining[1:], unread - term.weight
+    partial[~eligible] = 0
+    least = max(_kth(partial, k) - unread, 0) if remaining else 0
+    documents = np.flatnonzero(partial > least)
+    scores = partial[documents]
+    for term in remaining:
+        scores += term_scores(term, index, documents)
+    order = top_k(scores, k, index.positions[documents])
+    return documents[order], scores[order]
+
+
+def _kth(scores: Doubles, k: int) -> float:
+    """Return the k-th largest of scores, 0 if there are fewer than k."""
+    return float(np.partition(scores, len(scores) - k)[len(scores) - k]) if len(scores) >= k else 0.0
+
+
+def _scores(weight: float, counts: Bytes, index: SegmentedIndex, documents: Ints) -> Doubles:
+    """Return the score of a term in documents [n] that have it so many times: [n]."""
+    lengths = index.n_words[documents] / index.mean_words  # [n]
+    f = counts.astype(np.float64)
+    scores: Doubles = weight * f / (f + K1 * (1 - B + B * lengths))
+    return scores
