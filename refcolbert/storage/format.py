@@ -1,4 +1,4 @@
-"""The index format, version 1: the meaning of every byte on disk. This module does no I/O.
+"""The index format, version 2: the meaning of every byte on disk. This module does no I/O.
 
 An index is a folder:
 
@@ -25,7 +25,8 @@ The manifest is one JSON object in UTF-8, then a newline, then the SHA-256 in lo
 newline, then a newline. It has at most 1 MiB. Every key is required, and no key may be added or repeated. A reader that
 meets an unknown key MUST refuse the index, because it cannot know what the key changes.
 
-    format_version     1. A larger number MUST be refused: the index is too new.
+    format_version     1 or 2. A larger number MUST be refused: the index is too new. In version 1, manifest and
+                       segments have no key "words"; everything else is the same.
     reader_features    [] names of features a reader must know; an unknown one MUST be refused
     writer_features    [] names of features a writer must know: it MUST refuse an unknown one, a reader need not
     generation         >= 1, one more than that of the manifest it replaced
@@ -35,11 +36,12 @@ meets an unknown key MUST refuse the index, because it cannot know what the key 
     seed               seed of every random choice
     pool_factor        1 to 64: tokens per vector; a document's vectors are pooled (`pooling`) before they are added
     next_position      the position that the next document gets; larger than any in use
+    words              null, or the tokenizer of the texts' words: "porter", "unicode61", "trigram" (`encoding.words`)
     encoder            null, or {"hash": content hash of the model, "source": null or where it was found}
     codec              null while vectors are raw, or {"n_centroids", "n_coarse", "error", "files"}; n_centroids is at
                        most 65536
     segments           list of {"n_docs", "n_tokens", "n_deleted", "n_lists", "n_entries", "largest_norm", "error",
-                       "files"}
+                       "words", "files"}; `words` is null, or {"n_terms", "n_bytes", "n_entries"} if the index has words
 
 `largest_norm` is at least the norm of every vector of the segment before rounding to float16. No decoded vector is
 longer than (1 + 2^-10) largest_norm + sqrt(dim) 2^-24. The error bound of a search on raw vectors depends on it.
@@ -49,8 +51,8 @@ segment, its own vectors; 0 while vectors are raw. It shows how far documents ha
 depends on it.
 
 `files` maps a role to {"name", "bytes", "sha256"}. A name matches [0-9a-z-]{1,64} followed by .npy or .sqlite. It names
-a regular file in data/, never a link. These are the roles; n_coarse, n_lists and n_entries are those of the same
-object:
+a regular file in data/, never a link. These are the roles; counts are those of the same object, and of its `words` for
+the roles of words:
 
     codec       centroids [n_centroids, dim] float32    unit rows
                 coarse [n_coarse, dim] float32           unit rows
@@ -70,6 +72,12 @@ object:
                 cell_offsets [n_lists + 1] int64        strictly ascending from 0 to n_entries
                 cell_documents [n_entries]              rows, strictly ascending within a list; uint16 if
                                                         n_docs <= 65536, else uint32
+      words     term_spelling [n_bytes] uint8           the terms in UTF-8, one after the other, strictly ascending
+                term_bounds [n_terms + 1] int64         strictly ascending from 0 to n_bytes
+                term_offsets [n_terms + 1] int64        strictly ascending from 0 to n_entries
+                term_documents [n_entries]              rows, strictly ascending within a list; dtype as cell_documents
+                term_counts [n_entries] uint8           how often the document has the term, 255 for more
+                term_lengths [n_docs] uint32            number of words of each document, 0 without a text
 
 All numbers are little-endian, and arrays are C-ordered. An array file is NumPy's .npy version 1.0. Its header MUST
 equal, byte for byte, the result of `npy_header` for the dtype and shape above. A reader compares the header and parses
@@ -90,6 +98,7 @@ from typing import Any
 
 import numpy as np
 
+from ..encoding.words import TOKENIZERS
 from ..engine.codec import NBITS, row_bytes
 from ..engine.kmeans import MAX_CENTROIDS
 from ..errors import CorruptIndexError, IndexTooNewError
@@ -105,6 +114,7 @@ __all__ = [
     "Manifest",
     "SegmentEntry",
     "VectorFormat",
+    "WordsEntry",
     "array_types",
     "manifest_copy_name",
     "npy_header",
@@ -112,7 +122,7 @@ __all__ = [
     "token_types",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LARGEST_MANIFEST = 1 << 20
 LARGEST_DIM = 4096
 LARGEST_POOL_FACTOR = 64
@@ -180,6 +190,15 @@ class CodecEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class WordsEntry:
+    """The words of a segment."""
+
+    n_terms: int
+    n_bytes: int
+    n_entries: int
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentEntry:
     """One segment. `n_lists` and `n_entries` are 0 while it is raw."""
 
@@ -191,6 +210,7 @@ class SegmentEntry:
     largest_norm: float
     error: float
     files: dict[str, FileEntry]
+    words: WordsEntry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +224,7 @@ class Manifest:
     seed: int
     pool_factor: int = 1
     next_position: int = 0
+    words: str | None = None
     encoder: EncoderEntry | None = None
     codec: CodecEntry | None = None
     segments: tuple[SegmentEntry, ...] = ()
@@ -234,7 +255,11 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the content of the manifest file. Equal manifests give equal bytes."""
-        body = json.dumps(asdict(self), sort_keys=True, indent=1, allow_nan=False).encode()
+        values = asdict(self)
+        if self.format_version == 1:
+            for owner in (values, *values["segments"]):
+                del owner["words"]
+        body = json.dumps(values, sort_keys=True, indent=1, allow_nan=False).encode()
         return body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
 
     @classmethod
@@ -303,6 +328,13 @@ def array_types(manifest: Manifest, owner: CodecEntry | SegmentEntry) -> dict[st
         types["cells"] = (U4, (owner.n_lists,))
         types["cell_offsets"] = (I8, (owner.n_lists + 1,))
         types["cell_documents"] = (row_type(owner.n_docs), (owner.n_entries,))
+    if owner.words is not None:
+        types["term_spelling"] = (U1, (owner.words.n_bytes,))
+        types["term_bounds"] = (I8, (owner.words.n_terms + 1,))
+        types["term_offsets"] = (I8, (owner.words.n_terms + 1,))
+        types["term_documents"] = (row_type(owner.n_docs), (owner.words.n_entries,))
+        types["term_counts"] = (U1, (owner.words.n_entries,))
+        types["term_lengths"] = (U4, (owner.n_docs,))
     return types
 
 
@@ -319,6 +351,7 @@ MANIFEST_RULES: dict[str, Rule] = {
     "seed": count(0, 2**63 - 1),
     "pool_factor": count(1, LARGEST_POOL_FACTOR),
     "next_position": count(),
+    "words": lambda value: value is None or (isinstance(value, str) and value in TOKENIZERS),
     # The next two are null, or objects with tables of their own.
     "encoder": anything,
     "codec": anything,
@@ -341,7 +374,10 @@ SEGMENT_RULES: dict[str, Rule] = {
     "n_entries": count(),
     "largest_norm": is_size,
     "error": is_size,
+    # Null, or an object with a table of its own.
+    "words": anything,
 }
+WORDS_RULES: dict[str, Rule] = {"n_terms": count(), "n_bytes": count(), "n_entries": count()}
 FILE_RULES: dict[str, Rule] = {
     "name": lambda value: isinstance(value, str) and FILE_NAME.fullmatch(value) is not None,
     "bytes": count(1),
@@ -351,19 +387,38 @@ FILE_RULES: dict[str, Rule] = {
 
 def _manifest(parsed: Any) -> Manifest:
     """Return the manifest that a JSON object describes. Raises `CorruptIndexError` naming the field that is wrong."""
+    if isinstance(parsed, dict) and parsed.get("format_version") == 1:
+        parsed = _without_words(parsed)
     obey(parsed, MANIFEST_RULES, "manifest.json")
     encoder, codec = parsed["encoder"], parsed["codec"]
     if encoder is not None:
         encoder = EncoderEntry(**obey(encoder, ENCODER_RULES, "encoder"))
     if codec is not None:
         codec = CodecEntry(**_owner(codec, CODEC_RULES, "codec"))
-    segments = tuple(
-        SegmentEntry(**_owner(segment, SEGMENT_RULES, f"segments[{i}]")) for i, segment in enumerate(parsed["segments"])
-    )
+    segments = tuple(_segment(segment, f"segments[{i}]") for i, segment in enumerate(parsed["segments"]))
     features = {name: tuple(parsed[name]) for name in ("reader_features", "writer_features")}
     manifest = Manifest(**parsed | features | {"encoder": encoder, "codec": codec, "segments": segments})
     _agree(manifest)
     return manifest
+
+
+def _without_words(parsed: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of version 1 with "words": null wherever version 2 has this key. It may not have the key."""
+    segments = parsed.get("segments")
+    for owner in (parsed, *(segments if isinstance(segments, list) else ())):
+        if isinstance(owner, dict) and "words" in owner:
+            raise corrupt("manifest.json: words", "no such key in version 1", owner["words"])
+    if isinstance(segments, list):
+        segments = [{**segment, "words": None} if isinstance(segment, dict) else segment for segment in segments]
+    return {**parsed, "words": None, **({} if segments is None else {"segments": segments})}
+
+
+def _segment(parsed: Any, where: str) -> SegmentEntry:
+    fields = _owner(parsed, SEGMENT_RULES, where)
+    words = fields["words"]
+    return SegmentEntry(
+        **fields | {"words": None if words is None else WordsEntry(**obey(words, WORDS_RULES, f"{where}.words"))}
+    )
 
 
 def _owner(parsed: Any, rules: Mapping[str, Rule], where: str) -> dict[str, Any]:
@@ -390,6 +445,8 @@ def _agree(manifest: Manifest) -> None:
     for segment in manifest.segments:
         if segment.n_deleted >= segment.n_docs or segment.n_tokens < segment.n_docs:
             raise corrupt("segments", "n_deleted < n_docs <= n_tokens", segment)
+        if (segment.words is None) != (manifest.words is None):
+            raise corrupt("segments.words", "words in every segment or in none, as the manifest says", segment.words)
     if sum(segment.n_docs for segment in manifest.segments) > manifest.next_position:
         raise corrupt("next_position", "at least the number of documents", manifest.next_position)
     names = [file.name for file in manifest.files()]

@@ -81,6 +81,7 @@ class Generation:
             "dim": manifest.dim,
             "nbits": manifest.nbits,
             "pool_factor": manifest.pool_factor,
+            "words": manifest.words,
             "centroids": len(segmented.codec.centroids) if segmented.codec else None,
             "quantization_error": self.quantization_error(),
             "segments": len(manifest.segments),

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..engine.codec import Codec
 from . import segment_files
-from .format import Manifest, SegmentEntry
+from .format import FORMAT_VERSION, Manifest, SegmentEntry
 from .generation import Generation
 from .segment_files import NewSegment, Piece, StoredSegment
 from .store import Writer
@@ -29,6 +29,7 @@ def publish(
     *,
     merge_all: bool = False,
     refit: bool = False,
+    words: str | None = None,
 ) -> Manifest:
     """Commit the next generation and return its manifest.
 
@@ -36,6 +37,7 @@ def publish(
     - `added`: new segments that come after them.
     - `merge_all`: make everything one segment without deleted documents.
     - `refit`: fit the codec again to the stored vectors. It changes nothing in a format without a codec.
+    - `words`: a tokenizer for the words of all texts, with `merge_all`. None keeps the index's own.
 
     Vectors stay raw until there are `train_at` live tokens. The codec is then fitted, and everything is encoded with
     it and becomes one segment.
@@ -46,15 +48,18 @@ def publish(
     if pieces and manifest.vector_format.is_compressed and (refit or enough):
         codec = segment_files.fit_codec(pieces, codec, manifest)
         merge_all = True
+    if words is not None and words != manifest.words:
+        manifest = replace(manifest, words=words, format_version=FORMAT_VERSION)
+        pieces = [piece.without_words() if isinstance(piece, StoredSegment) else piece for piece in pieces]
     first = 0 if merge_all else first_to_merge([len(piece.segment) for piece in pieces])
-    return _commit(writer, generation, pieces, first, codec, drop_deleted=merge_all)
+    return _commit(writer, generation, manifest, pieces, first, codec, drop_deleted=merge_all)
 
 
 def stage(writer: Writer, generation: Generation, added: NewSegment) -> Manifest:
     """Commit one more segment of a build. No codec is fitted, and segments are merged only when there are too many."""
     pieces: list[Piece] = [*generation.stored, added]
     first = 0 if len(pieces) > MAX_STAGED_SEGMENTS else len(pieces) - 1
-    return _commit(writer, generation, pieces, first, None)
+    return _commit(writer, generation, generation.manifest, pieces, first, None)
 
 
 def first_to_merge(sizes: Sequence[int]) -> int:
@@ -78,6 +83,7 @@ def first_to_merge(sizes: Sequence[int]) -> int:
 def _commit(
     writer: Writer,
     generation: Generation,
+    manifest: Manifest,
     pieces: Sequence[Piece],
     first: int,
     codec: Codec | None,
@@ -86,9 +92,10 @@ def _commit(
 ) -> Manifest:
     """Commit the generation that has `pieces[:first]` as they are and all others as one segment; return its manifest.
 
-    All of them are encoded with `codec`. `drop_deleted` rewrites a segment that has deleted documents.
+    `manifest` says how new segments are stored. All segments are encoded with `codec`. `drop_deleted` rewrites a
+    segment that has deleted documents.
     """
-    manifest, old = generation.manifest, generation.segmented.codec
+    old = generation.segmented.codec
     groups = [[piece] for piece in pieces[:first]] + ([list(pieces[first:])] if pieces else [])
     entries = [_entry(writer, group, manifest, old, codec, drop_deleted=drop_deleted) for group in groups]
     if codec is not None and codec is not old:
@@ -116,7 +123,8 @@ def _entry(
     """Return the entry of the segment that a group of pieces becomes, and stage the files that it does not have yet."""
     piece = group[0]
     n_deleted = int((~piece.segment.live).sum())
-    if len(group) > 1 or isinstance(piece, NewSegment) or new is not old or (drop_deleted and n_deleted):
+    needs_words = manifest.words is not None and piece.segment.terms is None
+    if len(group) > 1 or isinstance(piece, NewSegment) or new is not old or needs_words or (drop_deleted and n_deleted):
         return segment_files.write(writer, group, manifest, old, new)
     if n_deleted == piece.entry.n_deleted:
         return piece.entry

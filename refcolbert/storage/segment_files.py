@@ -13,14 +13,26 @@ import numpy as np
 
 from ..arrays import Array, Bools, Floats, Ints
 from ..documents import Document
+from ..encoding.words import WordTokenizer
 from ..engine import codec as codecs
-from ..engine import ivf, kmeans
+from ..engine import ivf, kmeans, terms
 from ..engine.codec import Codec, Encoded
 from ..engine.ragged import Ragged, offsets_of
 from ..engine.segments import Segment, largest_norm
+from ..engine.terms import TermLists
 from ..errors import CorruptIndexError, InvalidInput
 from .document_file import DocumentFile
-from .format import CodecEntry, FileEntry, Manifest, SegmentEntry, VectorFormat, array_types, row_type, token_types
+from .format import (
+    CodecEntry,
+    FileEntry,
+    Manifest,
+    SegmentEntry,
+    VectorFormat,
+    WordsEntry,
+    array_types,
+    row_type,
+    token_types,
+)
 from .store import Store, Writer
 
 __all__ = [
@@ -29,7 +41,6 @@ __all__ = [
     "StoredSegment",
     "encode",
     "fit_codec",
-    "join_lists",
     "live_lengths",
     "load",
     "load_codec",
@@ -42,7 +53,19 @@ __all__ = [
 ]
 
 RUN_TOKENS = 1 << 17  # merged or encoded at a time
+RUN_TEXTS = 1 << 11  # cut into words at a time
 ERROR_SAMPLE = 4096  # tokens whose quantization error is measured
+
+
+# Role of a file -> the field of `TermLists`.
+TERM_ROLES = {
+    "term_spelling": "spelling",
+    "term_bounds": "bounds",
+    "term_offsets": "offsets",
+    "term_documents": "documents",
+    "term_counts": "counts",
+    "term_lengths": "lengths",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +88,10 @@ class StoredSegment:
     def with_live(self, live: Bools) -> "StoredSegment":
         """Return the same segment with `live` [n_docs] in place of its own: other documents are deleted."""
         return replace(self, segment=replace(self.segment, live=live))
+
+    def without_words(self) -> "StoredSegment":
+        """Return the same segment without its words, so that writing it cuts the texts into words again."""
+        return replace(self, segment=replace(self.segment, terms=None))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,7 +209,8 @@ def write(
     - `new`: the codec of the new segment; None keeps vectors raw.
 
     Codes are copied where `new` is `old`; otherwise vectors are decoded and encoded again. Memory holds one run of
-    documents at a time, some bytes per document, and about 10 bytes per entry of the inverted lists.
+    documents at a time, some bytes per document, and about 10 bytes per entry of the inverted lists. Words are
+    copied as well; the texts of a piece without words are cut into words.
     """
     positions = np.concatenate([piece.segment.positions[piece.segment.live] for piece in pieces])  # [n_docs]
     offsets = offsets_of(np.concatenate([live_lengths(piece.segment) for piece in pieces]))  # [n_docs + 1]
@@ -197,11 +225,15 @@ def write(
             runs.append(run)
             first_row += len(rows)
         files |= arrays.finish()
-    lists = join_lists([run.lists for run in runs if run.lists is not None])
+    lists = ivf.join([run.lists for run in runs if run.lists is not None])
     if new is not None:
         files["cells"] = writer.array("cells", lists.cells)
         files["cell_offsets"] = writer.array("cell_offsets", lists.offsets)
         files["cell_documents"] = writer.array("cell_documents", lists.documents.astype(row_type(len(positions))))
+    words = None
+    if manifest.words is not None:
+        words, word_files = _write_words(writer, pieces, WordTokenizer(manifest.words))
+        files |= word_files
     files["documents"] = writer.documents(d for piece in pieces for d in piece.live_documents())
     return SegmentEntry(
         n_docs=len(positions),
@@ -212,7 +244,29 @@ def write(
         largest_norm=max(run.largest_norm for run in runs),
         error=sum(run.error * run.n_tokens for run in runs) / n_tokens,
         files=files,
+        words=words,
     )
+
+
+def _write_words(
+    writer: Writer, pieces: Sequence[Piece], tokenizer: WordTokenizer
+) -> tuple[WordsEntry, dict[str, FileEntry]]:
+    """Stage the words of the live documents of `pieces`, and return their entry and their files by role."""
+    lists = terms.join([part for piece in pieces for part in _words(piece, tokenizer)])
+    arrays = {role: getattr(lists, name) for role, name in TERM_ROLES.items()}
+    arrays["term_documents"] = lists.documents.astype(row_type(len(lists.lengths)))
+    files = {role: writer.array(role, array) for role, array in arrays.items()}
+    return WordsEntry(len(lists), len(lists.spelling), len(lists.documents)), files
+
+
+def _words(piece: Piece, tokenizer: WordTokenizer) -> Iterator[tuple[TermLists, Bools]]:
+    """Yield the words of the documents of a piece, with the mark of the live ones: stored words, or those of texts."""
+    if piece.segment.terms is not None:
+        yield piece.segment.terms, piece.segment.live
+        return
+    documents = piece.live_documents()
+    while batch := [document.text for document in itertools.islice(documents, RUN_TEXTS)]:
+        yield tokenizer.lists(batch), np.ones(len(batch), np.bool_)
 
 
 def _runs(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Ints]]:
@@ -245,33 +299,6 @@ def _convert(
     lists = ivf.build(encoded.codes, offsets_of(segment.lengths(rows)))
     lists = replace(lists, documents=lists.documents + np.uint32(first_row))
     return {name: getattr(encoded, name) for name in Encoded.__slots__}, _Run(len(encoded.codes), error, norm, lists)
-
-
-def join_lists(parts: Sequence[ivf.InvertedLists]) -> ivf.InvertedLists:
-    """Return the inverted lists of all documents, from the lists of consecutive runs of them.
-
-    The rows are those of the new segment already, so they ascend from one run to the next. Two runs, for example:
-
-        cell 2: rows 0 1    cell 5: row 1        and        cell 5: rows 2 3
-        joined:  cells [2, 5]    offsets [0, 2, 5]    documents [0, 1, 1, 2, 3]
-    """
-    if not parts:
-        return ivf.build(np.empty(0, np.uint16), np.zeros(1, np.int64))
-    cells = np.concatenate([part.cells for part in parts])  # [n_lists] one per list of each part
-    lengths = np.concatenate([np.diff(part.offsets) for part in parts])  # [n_lists]
-    # By cell, then by part: the sort is stable, so documents ascend within a cell.
-    order = np.argsort(cells, kind="stable")
-    ends = offsets_of(lengths[order])  # [n_lists + 1]
-    starts = np.empty(len(cells), np.int64)  # [n_lists] first place of each list in `documents`
-    starts[order] = ends[:-1]
-    documents = np.empty(int(ends[-1]), np.uint32)
-    bounds = np.cumsum([len(part.cells) for part in parts])[:-1]
-    for part, part_starts in zip(parts, np.split(starts, bounds), strict=True):
-        # [n_entries of the part] from the place of an entry in the part to its place in `documents`.
-        shift = np.repeat(part_starts - part.offsets[:-1], np.diff(part.offsets))
-        documents[shift + np.arange(len(shift))] = part.documents
-    unique, first = np.unique(cells[order], return_index=True)
-    return ivf.InvertedLists(unique, np.concatenate([ends[first], ends[-1:]]), documents)
 
 
 def write_deleted(writer: Writer, entry: SegmentEntry, live: Bools) -> SegmentEntry:
@@ -325,9 +352,16 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
         lists = ivf.InvertedLists(arrays["cells"], arrays["cell_offsets"], arrays["cell_documents"])
         expect("cell_offsets", _rises(lists.offsets, entry.n_entries), "a strict rise from 0 to n_entries")
         expect("cells", bool((np.diff(lists.cells.astype(np.int64)) > 0).all()), "strictly ascending cells")
-    segment = Segment(positions, arrays["offsets"], live, entry.largest_norm, arrays.get("vectors"), encoded, lists)
+    words = None
+    if entry.words is not None:
+        words = TermLists(**{name: arrays[role] for role, name in TERM_ROLES.items()})
+        expect("term_bounds", _rises(words.bounds, entry.words.n_bytes), "a strict rise from 0 to n_bytes")
+        expect("term_offsets", _rises(words.offsets, entry.words.n_entries), "a strict rise from 0 to n_entries")
+    vectors = arrays.get("vectors")
+    segment = Segment(positions, arrays["offsets"], live, entry.largest_norm, vectors, encoded, lists, words)
     if verify:
         _check_tokens(segment, entry, manifest)
+        _check_words(segment, entry)
     documents = DocumentFile(store.document_path(entry.files["documents"], verify=verify), entry.n_docs)
     if verify:
         documents.check()
@@ -348,6 +382,26 @@ def _check_tokens(s: Segment, entry: SegmentEntry, manifest: Manifest) -> None:
             expect(role, np.array_equal(getattr(rebuilt, name), getattr(s.lists, name)), "the lists of its codes")
 
 
+def _check_words(s: Segment, entry: SegmentEntry) -> None:
+    """Check every entry of the words: terms and rows ascend, and the counts of a document add up to its length."""
+    if s.terms is None:
+        return
+    expect = partial(_expect, entry.files)
+    spelled = s.terms.terms()
+    expect("term_spelling", all(a < b for a, b in itertools.pairwise(spelled)), "strictly ascending terms")
+    rows, counts = s.terms.documents.astype(np.int64), s.terms.counts.astype(np.int64)
+    first = np.zeros(len(rows) + 1, np.bool_)  # [n_entries + 1] True where a list begins
+    first[s.terms.offsets] = True
+    ascend = bool((first[1:-1] | (np.diff(rows) > 0)).all())
+    expect("term_documents", ascend and bool((rows < len(s)).all()), "ascending rows in each list, below n_docs")
+    expect("term_counts", bool((counts > 0).all()), "values above 0")
+    # A count of MAX_COUNT may stand for more.
+    cut = np.bincount(rows, counts == terms.MAX_COUNT, len(s)) > 0  # [n_docs]
+    sums = np.bincount(rows, counts, len(s))  # [n_docs]
+    exact = np.where(cut, s.terms.lengths >= sums, s.terms.lengths == sums)
+    expect("term_lengths", bool(exact.all()), "the sums of the documents' counts")
+
+
 def _lists_of(codes: Array, offsets: Ints) -> ivf.InvertedLists:
     """Return `ivf.build` of the same arguments, computed for some documents at a time."""
     parts = []
@@ -355,7 +409,7 @@ def _lists_of(codes: Array, offsets: Ints) -> ivf.InvertedLists:
         first, last = int(rows[0]), int(rows[-1]) + 1
         lists = ivf.build(codes[offsets[first] : offsets[last]], offsets[first : last + 1] - offsets[first])
         parts.append(replace(lists, documents=lists.documents + np.uint32(first)))
-    return join_lists(parts)
+    return ivf.join(parts)
 
 
 def _cut(rows: Ints, ends: Ints) -> list[Ints]:
