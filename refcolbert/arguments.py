@@ -1,43 +1,71 @@
 """Arguments of `Index` methods: checked, and converted to the types that the other modules take."""
 
 import itertools
+import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import ArrayLike
 
 from .arrays import Floats
-from .checks import check_count, check_seed, check_vectors
+from .checks import check_count, check_seed, check_texts, check_vectors
 from .documents import Document
 from .encoding.encoder import Encoder, Progress
+from .encoding.words import WordTokenizer
 from .engine.codec import NBITS
 from .engine.pooling import pool_documents
 from .engine.ragged import Ragged
-from .errors import EncoderMismatch, InvalidInput, ModelError
+from .engine.segments import SegmentedIndex
+from .errors import EncoderMismatch, InvalidInput, MissingDependency, ModelError
 from .storage.format import LARGEST_POOL_FACTOR, RAW, EncoderEntry, Manifest, VectorFormat
 
 __all__ = [
+    "MODES",
     "Documents",
     "EncoderFor",
     "Query",
+    "ReadyQuery",
     "Vectors",
     "batches",
+    "check_min_score",
     "document_vectors",
     "first_manifest",
     "id_list",
     "matching_encoder",
     "query_arrays",
+    "ready_queries",
+    "words_for",
 ]
 
 Vectors = Ragged | Sequence[ArrayLike]
 Documents = Iterable[str | Mapping[str, Any] | Document]
 Query = str | ArrayLike
 EncoderFor = Callable[[Manifest], Encoder]  # returns the encoder whose vectors an index holds
+MODES = ("late", "words", "hybrid")
+
+log = logging.getLogger("refcolbert")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadyQuery:
+    """A query as the engine takes it."""
+
+    query: Query  # as the caller passed it
+    vectors: Floats | None  # [n_q, dim]; None in a search by words
+    terms: list[bytes] | None  # repetitions included; None in a search by vectors
 
 
 def first_manifest(
-    encoder: Encoder | None, dim: int | None, nbits: int | str, train_at: int, seed: int, pool_factor: int
+    encoder: Encoder | None,
+    dim: int | None,
+    nbits: int | str,
+    train_at: int,
+    seed: int,
+    pool_factor: int,
+    words: str | None,
 ) -> Manifest:
     """Return the manifest of an empty index with these options of `Index.create`. Raises `InvalidInput`."""
     if encoder is not None and dim not in (None, encoder.dim):
@@ -53,8 +81,29 @@ def first_manifest(
         train_at=check_count(train_at, "train_at"),
         seed=check_seed(seed),
         pool_factor=pool_factor,
+        words=words_for(EncoderEntry(encoder.hash, encoder.source) if encoder else None, words),
         encoder=EncoderEntry(encoder.hash, encoder.source) if encoder else None,
     )
+
+
+def words_for(encoder: EncoderEntry | None, words: str | None) -> str | None:
+    """Return the tokenizer that `words` names, once it has been tried; None for no words.
+
+    "auto" is "porter" with the default model, which knows English, "unicode61" with another model, and None for
+    ready-made vectors. It is also None, with a warning, where SQLite has no full-text search. Raises `InvalidInput`,
+    and `MissingDependency` for another name where SQLite lacks it.
+    """
+    if words is None or (words == "auto" and encoder is None):
+        return None
+    name = words if words != "auto" or encoder is None else "porter" if encoder.source is None else "unicode61"
+    try:
+        WordTokenizer(name).terms("")
+    except MissingDependency as error:
+        if words != "auto":
+            raise
+        log.warning("the index gets no words: %s", error)
+        return None
+    return name
 
 
 def matching_encoder(encoder: Encoder | None, manifest: Manifest, path: Path) -> Encoder:
@@ -111,6 +160,66 @@ def query_arrays(queries: Sequence[Query], encoder_for: EncoderFor, manifest: Ma
     texts = [query for query in queries if isinstance(query, str)]
     encoded = iter(encoder_for(manifest).encode_queries(texts) if texts else [])
     return [next(encoded) if isinstance(q, str) else check_vectors(q, "query", manifest.dim) for q in queries]
+
+
+def ready_queries(
+    queries: Sequence[Query],
+    vectors: Sequence[ArrayLike] | None,
+    mode: str,
+    encoder_for: EncoderFor,
+    manifest: Manifest,
+    index: SegmentedIndex,
+) -> list[ReadyQuery]:
+    """Return the queries with what `mode` needs of them: vectors, terms, or both.
+
+    `vectors` holds each query's vectors, which are then not computed. Raises as `query_arrays` does. Raises
+    `InvalidInput` for an unknown mode, for a query without a text or an index without words in a mode that needs them.
+    """
+    if mode not in MODES:
+        raise InvalidInput(f"mode must be one of {', '.join(MODES)}, found {mode!r}")
+    if vectors is not None and len(vectors) != len(queries):
+        raise InvalidInput(f"expected vectors for {len(queries)} queries, found {len(vectors)}")
+    arrays: Sequence[Floats | None] = [None] * len(queries)
+    if mode != "words":
+        arrays = query_arrays(queries if vectors is None else vectors, encoder_for, manifest)
+    terms: Sequence[list[bytes] | None] = [None] * len(queries)
+    if mode != "late":
+        tokenizer = _tokenizer(mode, manifest, index)
+        terms = [tokenizer.terms(_text(query, mode)) for query in queries]
+    return [ReadyQuery(*ready) for ready in zip(queries, arrays, terms, strict=True)]
+
+
+def _tokenizer(mode: str, manifest: Manifest, index: SegmentedIndex) -> WordTokenizer:
+    """Return the tokenizer of an index. Raises `InvalidInput` if it has no words, or no text at all."""
+    if manifest.words is None:
+        raise InvalidInput(
+            f"mode={mode!r} requires an index with words, found one without; compact(words='porter') adds the words of "
+            "its texts, create(..., words='porter') makes an index with words"
+        )
+    if index.live.any() and not index.total_words:
+        raise InvalidInput(
+            f"mode={mode!r} requires documents with words, found {int(index.live.sum())} without a text; add the "
+            "documents with their texts"
+        )
+    return WordTokenizer(manifest.words)
+
+
+def _text(query: Query, mode: str) -> str:
+    if not isinstance(query, str):
+        raise InvalidInput(f"mode={mode!r} requires a query with a text, found vectors; pass the text, and vectors=...")
+    (text,) = check_texts([query], "query")
+    return text
+
+
+def check_min_score(min_score: object, mode: str) -> float:
+    """Return the least similarity of a hit; -inf for None. Raises `InvalidInput`, also for a mode without one."""
+    if min_score is None:
+        return -math.inf
+    if isinstance(min_score, bool) or not isinstance(min_score, int | float) or math.isnan(min_score):
+        raise InvalidInput(f"min_score must be a number, such as 0.5, found {min_score!r}")
+    if mode == "words":
+        raise InvalidInput("min_score is a similarity of vectors, which mode='words' does not compute; use 'hybrid'")
+    return float(min_score)
 
 
 def id_list(ids: Iterable[str]) -> list[str]:

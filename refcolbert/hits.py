@@ -8,19 +8,30 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import EncoderFor, Query
+from .arguments import EncoderFor, Query, ReadyQuery
 from .arrays import Floats
 from .encoding.encoder import Encoder
 from .encoding.tokens import Span
+from .encoding.words import WordTokenizer
 from .engine.pooling import clusters
 from .engine.search import Result
 from .errors import RefColbertError
+from .explanation.alignment import TextPiece
 from .explanation.explanation import Explanation, LabelledVectors, explain
 from .explanation.html import hit_html
+from .explanation.words import word_matches
 from .storage.generation import Generation
 from .storage.groups import check_key, group_of
 
-__all__ = ["Hit", "best_of_groups", "explain_texts", "hits_of"]
+__all__ = ["Hit", "Parts", "best_of_groups", "explain_texts", "hits_of", "similar_enough", "similarity_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The two scores of a hit. A search by words has no MaxSim, a search by late interaction no BM25."""
+
+    late: float | None  # MaxSim of the query with the stored vectors
+    words: float | None  # BM25, 0 if the document has no word of the query
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +39,12 @@ class Hit:
     """One document that a search returned."""
 
     rank: int  # 1 is the best
-    score: float  # MaxSim of the query with the stored vectors
+    score: float  # decides the order: MaxSim, BM25, or in a hybrid search the fused score
     id: str
     text: str | None
     metadata: dict[str, Any]
+    parts: Parts
+    similarity: float | None  # MaxSim per query vector, -1 to 1 for unit vectors; None in a search by words
     _explain: Callable[[], Explanation] = field(repr=False, compare=False)
 
     def explain(self) -> Explanation:
@@ -70,35 +83,63 @@ def best_of_groups(find: Callable[[int], list[Hit]], k: int, key: str) -> list[H
         n *= 4
 
 
-def hits_of(generation: Generation, encoder_for: EncoderFor, query: Query, q: Floats, result: Result) -> list[Hit]:
-    """Return the hits of one query, best first. They keep `generation` on disk, so that they can be explained.
-
-    - `query`: as the caller passed it: a text, or vectors.
-    - `q`: its vectors [n_q, dim].
-    """
+def hits_of(generation: Generation, encoder_for: EncoderFor, ready: ReadyQuery, result: Result) -> list[Hit]:
+    """Return the hits of one query, best first. They keep `generation` on disk, so that they can be explained."""
     documents = generation.documents(result.documents)
-    rows = zip(documents, result.documents, result.scores, strict=True)
-    return [
-        Hit(
-            rank=rank,
-            score=float(score),
-            id=document.id,
-            text=document.text,
-            metadata=document.metadata,
-            _explain=partial(_explain, generation, encoder_for, query, q, int(number), document.text),
+    hits = []
+    for i, (document, number) in enumerate(zip(documents, result.documents, strict=True)):
+        late = None if result.late is None else float(result.late[i])
+        words = None if result.words is None else float(result.words[i])
+        hits.append(
+            Hit(
+                rank=i + 1,
+                score=float(result.scores[i]),
+                id=document.id,
+                text=document.text,
+                metadata=document.metadata,
+                parts=Parts(late, words),
+                similarity=None if late is None or ready.vectors is None else similarity_of(late, ready.vectors),
+                _explain=partial(_explain, generation, encoder_for, ready, int(number), document.text),
+            )
         )
-        for rank, (document, number, score) in enumerate(rows, start=1)
-    ]
+    return hits
+
+
+def similar_enough(hits: list[Hit], least: float) -> list[Hit]:
+    """Return the hits whose similarity is at least `least`, renumbered from rank 1."""
+    kept = (hit for hit in hits if hit.similarity is None or hit.similarity >= least)
+    return [replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1)]
+
+
+def similarity_of(score: float, q: Floats) -> float:
+    """Return MaxSim divided by the number of query vectors [n_q, dim] that are not zero. A zero vector adds nothing."""
+    return score / max(int(q.any(axis=1).sum()), 1)
 
 
 def _explain(
-    generation: Generation, encoder_for: EncoderFor, query: Query, q: Floats, number: int, text: str | None
+    generation: Generation, encoder_for: EncoderFor, ready: ReadyQuery, number: int, text: str | None
 ) -> Explanation:
     """Explain a hit by the vectors of its generation, compressed or not. The score was computed from the same ones."""
-    manifest = generation.manifest
-    d = generation.segmented.vectors(np.array([number]))[0]  # [n_d, dim]
-    encoder = encoder_for(manifest) if manifest.encoder else None
-    return explain_texts(encoder, query, q, text, d, manifest.pool_factor)
+    manifest, index = generation.manifest, generation.segmented
+    if ready.vectors is None:
+        piece = TextPiece(text=text or "", token="", rows=(), answers=())
+        explanation = Explanation(
+            score=0.0,
+            matches=(),
+            similarities=np.empty((0, 0), np.float32),
+            document_tokens=(),
+            text=text,
+            words=(),
+            segments=(piece,),
+        )
+    else:
+        d = index.vectors(np.array([number]))[0]  # [n_d, dim]
+        encoder = encoder_for(manifest) if manifest.encoder else None
+        explanation = explain_texts(encoder, ready.query, ready.vectors, text, d, manifest.pool_factor)
+    if manifest.words is None or ready.terms is None or not isinstance(ready.query, str):
+        return explanation
+    shared = word_matches(WordTokenizer(manifest.words), ready.query, text, index, number)
+    return replace(explanation, shared_words=shared)
 
 
 def explain_texts(

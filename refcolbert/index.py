@@ -24,22 +24,27 @@ from tqdm import tqdm
 from .arguments import (
     Documents,
     Query,
+    ReadyQuery,
     Vectors,
     batches,
+    check_min_score,
     document_vectors,
     first_manifest,
     id_list,
     matching_encoder,
     query_arrays,
+    ready_queries,
+    words_for,
 )
 from .arrays import Floats
 from .documents import Document, as_documents
 from .encoding.encoder import Encoder, Progress
+from .engine.hybrid import search_by
 from .engine.ragged import Ragged
-from .engine.search import SearchOptions, search, search_many
+from .engine.search import SearchOptions, search_many
 from .engine.segments import SegmentedIndex
 from .errors import DuplicateId, IndexExists, IndexLocked, InvalidInput
-from .hits import Hit, best_of_groups, hits_of
+from .hits import Hit, best_of_groups, hits_of, similar_enough
 from .storage import segment_files
 from .storage.bulk_build import Building
 from .storage.format import EncoderEntry, Manifest
@@ -95,6 +100,7 @@ class Index:
         train_at: int = TRAIN_AT,
         seed: int = 0,
         pool_factor: int = 1,
+        words: str | None = "auto",
     ) -> Self:
         """Make an empty index in a new folder.
 
@@ -108,8 +114,13 @@ class Index:
         - `seed`: of the codec's random choices.
         - `pool_factor`: f tokens of a document are pooled to one vector, which makes the index f times smaller and
           faster to search, but less exact. 1 keeps all vectors.
+        - `words`: the tokenizer of the texts' words, for the modes "words" and "hybrid" of `search`: "porter" for
+          English, "unicode61" for other languages with spaces, "trigram" for languages without spaces and for code, or
+          None for no words. "auto" is "porter" with the default model, "unicode61" with another model, and None with
+          `dim` alone.
 
-        Raises `IndexExists`, `InvalidInput`, `ModelNotFound` when there is no default model.
+        Raises `IndexExists`, `InvalidInput`, `ModelNotFound` when there is no default model, `MissingDependency` when
+        this Python's SQLite lacks the tokenizer (with "auto", that is a warning, and the index gets no words).
 
             >>> from refcolbert import Index
             >>> len(Index.create("vectors", dim=128))
@@ -118,7 +129,7 @@ class Index:
         if encoder is None and dim is None:
             encoder = Encoder.load()
         store = Store(Path(path))
-        manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor)
+        manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor, words)
         store.create()
         with store.writing(new=True) as writer:
             writer.commit(manifest)
@@ -151,6 +162,7 @@ class Index:
         train_at: int = TRAIN_AT,
         seed: int = 0,
         pool_factor: int = 1,
+        words: str | None = "auto",
         progress: bool = False,
     ) -> Self:
         """Index a large collection in bounded memory, and publish it in one step when it is complete.
@@ -176,7 +188,7 @@ class Index:
             raise IndexExists(f"{target} exists already; choose another path or remove it first")
         if encoder is None and dim is None:
             encoder = Encoder.load()
-        manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor)
+        manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor, words)
         building = Building(target, manifest)
         arrays = None if vectors is None else iter(vectors)
         total = len(documents) if isinstance(documents, Sized) else None
@@ -325,9 +337,12 @@ class Index:
         query: Query,
         k: int = 10,
         *,
+        mode: str = "late",
+        vectors: ArrayLike | None = None,
         where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
         group_by: str | None = None,
+        min_score: float | None = None,
         nprobe: int | None = None,
         candidates: int | None = None,
         exact: bool = False,
@@ -337,10 +352,16 @@ class Index:
 
         - `query`: a text, or query vectors [n_q, dim].
         - `k`: number of hits. There are fewer only if the index, or the choice of `where` and `ids`, has fewer.
+        - `mode`: "late" ranks by MaxSim. "words" ranks by BM25, without the model, and returns only documents that have
+          a word of the query. "hybrid" ranks by both, fused (`engine.hybrid`). The last two need a text as query, and
+          an index with words. The text is text: quotes, AND, * and other signs mean nothing.
+        - `vectors`: the query's vectors [n_q, dim], if they are computed already.
         - `where`: a metadata filter (`filters`), applied before candidates are chosen.
         - `ids`: ids to search among, likewise. Ids that are not in the index match nothing.
         - `group_by`: a metadata key. The answer is the best document of each of the k best groups. With "passage_of",
           that is one passage of each text that was split.
+        - `min_score`: leave out hits whose `similarity` is lower, such as 0.5. `refcolbert tune --no-answer` finds a
+          value for an index. There may be fewer than k hits then, or none. Not for the mode "words".
         - `nprobe`: cells that are probed per query token; default 16. More cells find more of the true best documents
           and take longer.
         - `candidates`: documents that are kept after the inverted lists are read; default 1024. The best 2 k + 12 of
@@ -349,8 +370,9 @@ class Index:
         - `threads`: threads that share the work of one query. They help most where BLAS itself has one thread
           (OPENBLAS_NUM_THREADS=1). The answer does not depend on them.
 
-        Every returned score is the exact MaxSim with the stored vectors, whatever the parameters. Raises
-        `InvalidInput`, and `EncoderMismatch` for a text when the index's model is not available.
+        Every returned MaxSim is the exact one with the stored vectors, and every BM25 too, whatever the parameters.
+        Raises `InvalidInput`, `EncoderMismatch` for a text when the index's model is not available, and
+        `MissingDependency` for a mode with words when this Python's SQLite has no full-text search.
 
             >>> from refcolbert import Index
             >>> index = Index.create("compass", dim=2)
@@ -367,9 +389,12 @@ class Index:
         return self.search_many(
             [query],
             k,
+            mode=mode,
+            vectors=None if vectors is None else [vectors],
             where=where,
             ids=ids,
             group_by=group_by,
+            min_score=min_score,
             nprobe=nprobe,
             candidates=candidates,
             exact=exact,
@@ -381,9 +406,12 @@ class Index:
         queries: Sequence[Query],
         k: int = 10,
         *,
+        mode: str = "late",
+        vectors: Sequence[ArrayLike] | None = None,
         where: Mapping[str, Any] | None = None,
         ids: Iterable[str] | None = None,
         group_by: str | None = None,
+        min_score: float | None = None,
         nprobe: int | None = None,
         candidates: int | None = None,
         exact: bool = False,
@@ -399,20 +427,23 @@ class Index:
         """
         generation = self.view
         options = SearchOptions.of(nprobe=nprobe, candidates=candidates, exact=exact, threads=threads)
+        least = check_min_score(min_score, mode)
         allowed = generation.allowed(where, ids)
-        arrays = query_arrays(queries, self._encoder_for, generation.manifest)
+        ready = ready_queries(queries, vectors, mode, self._encoder_for, generation.manifest, generation.segmented)
+
+        def search_ready(queries: Sequence[ReadyQuery], n: int) -> list[list[Hit]]:
+            pairs = [(query.vectors, query.terms) for query in queries]
+            results = search_many(pairs, generation.segmented, n, options, allowed=allowed, search_one=search_by)
+            return [hits_of(generation, self._encoder_for, *answer) for answer in zip(queries, results, strict=True)]
+
+        def search_one(query: ReadyQuery, n: int) -> list[Hit]:
+            return search_ready([query], n)[0]
+
         if group_by is None:
-            results = search_many(arrays, generation.segmented, k, options, allowed=allowed)
-            answers = zip(queries, arrays, results, strict=True)
-            return [hits_of(generation, self._encoder_for, query, q, result) for query, q, result in answers]
-
-        def best_hits(query: Query, q: Floats, n: int) -> list[Hit]:
-            result = search(q, generation.segmented, n, options, allowed=allowed)
-            return hits_of(generation, self._encoder_for, query, q, result)
-
-        return [
-            best_of_groups(partial(best_hits, query, q), k, group_by) for query, q in zip(queries, arrays, strict=True)
-        ]
+            answers = search_ready(ready, k)
+        else:
+            answers = [best_of_groups(partial(search_one, query), k, group_by) for query in ready]
+        return [similar_enough(hits, least) for hits in answers]
 
     def check(self) -> dict[str, Any]:
         """Verify every byte of the newest generation, and everything that can be computed again. Returns `info()`.
@@ -485,13 +516,18 @@ class Index:
             places = generation.places(names) if group_by is None else group_places(generation, names, group_by)
             publish(writer, generation, generation.without(places), [])
 
-    def compact(self, refit: bool = False) -> None:
+    def compact(self, refit: bool = False, *, words: str | None = None) -> None:
         """Merge all segments into one without deleted documents.
 
         - `refit`: also fit the codec again to the stored vectors, after documents have drifted from it (`info`).
+        - `words`: cut the texts into words again with this tokenizer; see `create`. By default an index keeps its own.
+          One that was made before indexes had words gets those that `create` would give it.
         """
         with self._writing() as (writer, generation):
-            publish(writer, generation, generation.stored, [], merge_all=True, refit=refit)
+            manifest = generation.manifest
+            if words is not None or manifest.format_version == 1:
+                words = words_for(manifest.encoder, words or "auto")
+            publish(writer, generation, generation.stored, [], merge_all=True, refit=refit, words=words)
 
     def reencode(self, encoder: Encoder, progress: bool = False) -> None:
         """Encode every text again with another model, in one generation.

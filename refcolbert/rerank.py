@@ -9,7 +9,7 @@ from .checks import check_count, check_texts
 from .encoding.encoder import Encoder
 from .engine.maxsim import float32_error_bound, possible_top_k, score, scores
 from .engine.topk import top_k
-from .hits import Hit, explain_texts
+from .hits import Hit, Parts, explain_texts, similarity_of
 
 __all__ = ["rerank"]
 
@@ -47,6 +47,8 @@ def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: 
             id=str(near[i]),
             text=texts[near[i]],
             metadata={},
+            parts=Parts(late=float(exact[i]), words=None),
+            similarity=similarity_of(float(exact[i]), q),
             _explain=partial(explain_texts, encoder, query, q, texts[near[i]], documents[int(near[i])]),
         )
         for rank, i in enumerate(top_k(exact, k), start=1)

@@ -200,7 +200,7 @@ def plan(
         raise InvalidInput("expected either tokens or a sample, found both or neither; pass one of the two")
     if encoder is None and dim is None:
         encoder = Encoder.load()
-    manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor)
+    manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor, None)
     if sample is None:
         documents = _of_length(tokens or 0.0, pool_factor, text_bytes)
     else:

@@ -16,6 +16,7 @@ from ..engine.maxsim import pairwise_sum, similarities
 from .alignment import Match, QueryWord, TextPiece, Word, query_words, text_pieces, words_of
 from .heatmap import heatmap
 from .html import explanation_html
+from .words import WordMatch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,18 +73,22 @@ class Explanation:
         dates -> date
     """
 
-    score: float
+    score: float  # MaxSim, also in a hybrid search; 0 in a search by words
     matches: tuple[Match, ...]  # n_q, in query order; their similarities add up to `score`
     similarities: Floats  # [n_q, n_d]
     document_tokens: tuple[str, ...]  # n_d
     text: str | None
     words: tuple[QueryWord, ...]  # the query; their similarities add up to `score` too
     segments: tuple[TextPiece, ...]  # the document; their texts join to `text`
+    shared_words: tuple[WordMatch, ...] = ()  # of a search by words: their scores add up to the BM25 score
 
     def __str__(self) -> str:
-        """Return a table with one line per query token."""
-        width = max(len(m.query_token) for m in self.matches)
+        """Return a table with one line per query token, then one per shared word."""
+        width = max([len(m.query_token) for m in self.matches] + [len(w.text) for w in self.shared_words], default=0)
         lines = [f"{m.query_token:>{width}}  {m.similarity:6.3f}  {m.document_token}{_place(m)}" for m in self.matches]
+        if self.shared_words:
+            lines.append(f"words {sum(word.score for word in self.shared_words):.4f}")
+            lines += [f"{w.text:>{width}}  {w.score:6.3f}  x{len(w.spans)}" for w in self.shared_words]
         return "\n".join([f"score {self.score:.4f}", *lines])
 
     def _repr_html_(self) -> str:
@@ -108,6 +113,7 @@ class Explanation:
             "matches": [asdict(match) for match in self.matches],
             "words": [asdict(word) for word in self.words],
             "segments": [asdict(segment) for segment in self.segments],
+            "shared_words": [asdict(word) for word in self.shared_words],
         }
         if matrix:
             values["document_tokens"] = list(self.document_tokens)
