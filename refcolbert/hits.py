@@ -1,7 +1,7 @@
 """Hits: the documents that a search returns, best first. Each can explain its score."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -15,7 +15,7 @@ from .encoding.tokens import Span
 from .encoding.words import WordTokenizer
 from .engine.pooling import clusters
 from .engine.search import Result
-from .errors import RefColbertError
+from .errors import InvalidInput, RefColbertError
 from .explanation.alignment import TextPiece
 from .explanation.explanation import Explanation, LabelledVectors, explain
 from .explanation.html import hit_html
@@ -23,7 +23,18 @@ from .explanation.words import word_matches
 from .storage.generation import Generation
 from .storage.groups import check_key, group_of
 
-__all__ = ["Hit", "Parts", "best_of_groups", "explain_texts", "hits_of", "similar_enough", "similarity_of"]
+__all__ = [
+    "Explainer",
+    "Hit",
+    "Hits",
+    "Parts",
+    "best_of_groups",
+    "explain_texts",
+    "hits_of",
+    "shorten",
+    "similar_enough",
+    "similarity_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +45,32 @@ class Parts:
     words: float | None  # BM25, 0 if the document has no word of the query
 
 
+class Explainer:
+    """Computes the explanation of a hit. It holds mapped files and a model, so a pickled one explains nothing."""
+
+    # Not a dataclass: `dataclasses.asdict` of a hit would take it apart.
+    def __init__(self, compute: Callable[[], Explanation] | None) -> None:
+        self.compute = compute
+
+    def __call__(self) -> Explanation:
+        """Return the explanation. Raises `InvalidInput` if this object was pickled."""
+        if self.compute is None:
+            raise InvalidInput(
+                "expected a hit of this process, found one that was pickled and lost its vectors; search again, with "
+                "ids=[hit.id], and explain that hit"
+            )
+        return self.compute()
+
+    def __reduce__(self) -> tuple[type["Explainer"], tuple[None]]:
+        return Explainer, (None,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Explainer":
+        return self
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
-    """One document that a search returned."""
+    """One document that a search returned. It can be pickled, copied and hashed."""
 
     rank: int  # 1 is the best
     score: float  # decides the order: MaxSim, BM25, or in a hybrid search the fused score
@@ -45,14 +79,28 @@ class Hit:
     metadata: dict[str, Any]
     parts: Parts
     similarity: float | None  # MaxSim per query vector, -1 to 1 for unit vectors; None in a search by words
-    _explain: Callable[[], Explanation] = field(repr=False, compare=False)
+    _explain: Explainer = field(repr=False, compare=False)
 
     def explain(self) -> Explanation:
         """Return the explanation of the score: the match of each query token, and its share of the score.
 
-        It is computed at each call, from the same vectors as the score.
+        It is computed at each call, from the same vectors as the score. Raises `InvalidInput` for a hit that was
+        pickled.
         """
         return self._explain()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the hit as plain JSON values: rank, score, id, text, metadata, parts, similarity."""
+        names = ("rank", "score", "id", "text", "metadata")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "parts": asdict(self.parts),
+            "similarity": self.similarity,
+        }
+
+    def __hash__(self) -> int:
+        # The metadata have no hash. Equal hits are equal in these.
+        return hash((self.rank, self.score, self.id))
 
     def _repr_html_(self) -> str:
         try:
@@ -61,6 +109,32 @@ class Hit:
             # The model cannot be loaded here. The notebook shows the hit without its explanation.
             explained = None
         return hit_html(self.rank, self.score, self.id, self.text or "", explained)
+
+
+class Hits(list[Hit]):
+    """The hits of one query, best first: a list that a notebook shows as a whole and a data frame takes as rows."""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the hits as plain JSON values, for example for `pandas.DataFrame(hits.to_dicts())`."""
+        return [hit.to_dict() for hit in self]
+
+    def __repr__(self) -> str:
+        """Return one short line per hit."""
+        lines = (f"{hit.rank:>3}  {hit.score:8.4f}  {hit.id}  {shorten(hit.text or '')}" for hit in self)
+        return "\n".join(lines) or "no hits"
+
+    def _repr_html_(self) -> str:
+        return "".join(hit._repr_html_() for hit in self) or "<i>no hits</i>"
+
+
+def shorten(text: str, width: int = 90) -> str:
+    """Return a text in one line of at most `width` characters.
+
+    >>> shorten("one  two three", 10)
+    'one two...'
+    """
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 3] + "..."
 
 
 def best_of_groups(find: Callable[[int], list[Hit]], k: int, key: str) -> list[Hit]:
@@ -99,16 +173,16 @@ def hits_of(generation: Generation, encoder_for: EncoderFor, ready: ReadyQuery, 
                 metadata=document.metadata,
                 parts=Parts(late, words),
                 similarity=None if late is None or ready.vectors is None else similarity_of(late, ready.vectors),
-                _explain=partial(_explain, generation, encoder_for, ready, int(number), document.text),
+                _explain=Explainer(partial(_explain, generation, encoder_for, ready, int(number), document.text)),
             )
         )
     return hits
 
 
-def similar_enough(hits: list[Hit], least: float) -> list[Hit]:
+def similar_enough(hits: list[Hit], least: float) -> Hits:
     """Return the hits whose similarity is at least `least`, renumbered from rank 1."""
     kept = (hit for hit in hits if hit.similarity is None or hit.similarity >= least)
-    return [replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1)]
+    return Hits(replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1))
 
 
 def similarity_of(score: float, q: Floats) -> float:

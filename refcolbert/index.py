@@ -44,7 +44,7 @@ from .engine.ragged import Ragged
 from .engine.search import SearchOptions, search_many
 from .engine.segments import SegmentedIndex
 from .errors import DuplicateId, IndexExists, IndexLocked, InvalidInput
-from .hits import Hit, best_of_groups, hits_of, similar_enough
+from .hits import Hit, Hits, best_of_groups, hits_of, similar_enough
 from .storage import segment_files
 from .storage.bulk_build import Building
 from .storage.format import EncoderEntry, Manifest
@@ -347,7 +347,7 @@ class Index:
         candidates: int | None = None,
         exact: bool = False,
         threads: int = 1,
-    ) -> list[Hit]:
+    ) -> Hits:
         """Return the k best documents for a query, by score descending, then position ascending.
 
         - `query`: a text, or query vectors [n_q, dim].
@@ -416,7 +416,7 @@ class Index:
         candidates: int | None = None,
         exact: bool = False,
         threads: int = 1,
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """Return the hits of each query, all from the same generation.
 
         - `queries`: texts, which are encoded together, and query vectors [n_q, dim], in any mixture.

@@ -9,12 +9,12 @@ from .checks import check_count, check_texts
 from .encoding.encoder import Encoder
 from .engine.maxsim import float32_error_bound, possible_top_k, score, scores
 from .engine.topk import top_k
-from .hits import Hit, Parts, explain_texts, similarity_of
+from .hits import Explainer, Hit, Hits, Parts, explain_texts, similarity_of
 
 __all__ = ["rerank"]
 
 
-def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: int | None = None) -> list[Hit]:
+def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: int | None = None) -> Hits:
     """Return the k best of `texts` for `query`, by score descending, then position ascending.
 
     - `query`: one text.
@@ -36,11 +36,11 @@ def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: 
     (q,) = encoder.encode_queries([query])
     documents = encoder.encode_documents(texts)
     if not len(documents):
-        return []
+        return Hits()
     norms = np.linalg.norm(documents.vectors, axis=1)  # [n_tokens]
     near = possible_top_k(scores(q, documents), float(float32_error_bound(q, float(norms.max())).sum()), k)
     exact = np.array([score(q, documents[i]) for i in near])  # [n_near]
-    return [
+    return Hits(
         Hit(
             rank=rank,
             score=float(exact[i]),
@@ -49,7 +49,7 @@ def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: 
             metadata={},
             parts=Parts(late=float(exact[i]), words=None),
             similarity=similarity_of(float(exact[i]), q),
-            _explain=partial(explain_texts, encoder, query, q, texts[near[i]], documents[int(near[i])]),
+            _explain=Explainer(partial(explain_texts, encoder, query, q, texts[near[i]], documents[int(near[i])])),
         )
         for rank, i in enumerate(top_k(exact, k), start=1)
-    ]
+    )
