@@ -55,12 +55,12 @@ def query_terms(terms: Sequence[bytes], index: SegmentedIndex) -> list[QueryTerm
     terms  of the query, repetitions included
     index  all of whose segments have words
     """
-    n_docs = int(index.live.sum())
+    n_live = int(index.live.sum())
     weighted = []
     for term, count in Counter(terms).items():
         documents, counts = index.term_entries(term)
-        df = int(index.live[documents].sum())
-        idf = math.log(1 + (n_docs - df + 0.5) / (df + 0.5))
+        df = len(documents) if n_live == len(index.live) else int(index.live[documents].sum())
+        idf = math.log(1 + (n_live - df + 0.5) / (df + 0.5))
         weighted.append(QueryTerm(term, count, count * idf * (K1 + 1), documents, counts))
     return sorted(weighted, key=lambda t: (-t.weight, t.term))
 
@@ -93,21 +93,24 @@ def best_by_words(
 
     A document without any term of the query is not returned. Equal scores are ordered by position.
     """
-    partial = np.zeros(len(eligible))  # [n_docs] the sum over the terms read so far
-    unread = sum(term.weight for term in terms)  # no document can get more from the terms that are not read yet
+    scores = np.zeros(len(eligible))  # [n_docs] the sum over the terms read so far
+    unread = total = sum(term.weight for term in terms)  # `unread`: no document can get more from the terms left
     remaining = list(terms)
     while remaining:
         term = remaining[0]
-        if len(term.documents) > LONG_LIST and _kth(partial[eligible], k) > unread:
+        # The sums cannot exceed `unread` before the weights that were read do.
+        long = len(term.documents) > LONG_LIST and total - unread > unread
+        if long and _kth(scores[(scores > 0) & eligible], k) > unread:
             break
-        partial[term.documents] += _scores(term.weight, term.counts, index, term.documents)
+        scores[term.documents] += _scores(term.weight, term.counts, index, term.documents)
         remaining, unread = remaining[1:], unread - term.weight
-    partial[~eligible] = 0
-    least = max(_kth(partial, k) - unread, 0) if remaining else 0
-    documents = np.flatnonzero(partial > least)
-    scores = partial[documents]
+    documents = np.flatnonzero((scores > 0) & eligible)
+    scores = scores[documents]  # [n]
     for term in remaining:
+        reachable = scores + unread >= _kth(scores, k)
+        documents, scores = documents[reachable], scores[reachable]
         scores += term_scores(term, index, documents)
+        unread -= term.weight
     order = top_k(scores, k, index.positions[documents])
     return documents[order], scores[order]
 

@@ -1,7 +1,15 @@
 """Search by words, and by words and vectors together.
 
-A search by words ranks documents by BM25 (`bm25`). A hybrid search takes the best POOL documents by MaxSim (`search`)
-and the best POOL by BM25, computes both scores of each of them, and ranks them by the fused score.
+A search by words ranks documents by BM25 (`bm25`). A hybrid search takes the best documents by MaxSim (`search`) and
+the best documents by BM25, 2 k + 12 of each, and ranks all of them by
+
+    fused score  =  MaxSim + WORD_WEIGHT * BM25
+
+Both scores are sums over the query, and both are computed for every document of the pool. So a fused score depends on
+the query, the document and the statistics of the collection alone. It does not depend on the other documents that were
+found, as fused ranks do, or scores that are scaled to [0, 1].
+
+The form and the weight were chosen among several families by `tools.compare.fusion`, on seven collections.
 """
 
 from collections.abc import Sequence
@@ -10,18 +18,29 @@ import numpy as np
 
 from ..arrays import Bools, Doubles, Floats
 from ..checks import check_count
-from .bm25 import QueryTerm, best_by_words, query_terms, word_scores
+from .bm25 import best_by_words, query_terms, word_scores
 from .search import DEFAULTS, Result, SearchOptions, best_by_vectors, search
 from .segments import SegmentedIndex
 from .topk import top_k
 from .trace import Trace
 
-__all__ = ["POOL", "VectorsAndTerms", "fuse", "search_by", "search_hybrid", "search_words"]
+__all__ = [
+    "POOL_EXTRA",
+    "POOL_FACTOR",
+    "WORD_WEIGHT",
+    "VectorsAndTerms",
+    "fuse",
+    "search_by",
+    "search_hybrid",
+    "search_words",
+]
 
 # A query: its vectors [n_q, dim], or None; its terms, repetitions included, or None.
 VectorsAndTerms = tuple[Floats | None, Sequence[bytes] | None]
 
-POOL = 100  # documents that each of the two rankings contributes, never fewer than k
+WORD_WEIGHT = 0.2
+# Documents that each of the two rankings contributes: POOL_FACTOR k + POOL_EXTRA. More change no answer that matters.
+POOL_FACTOR, POOL_EXTRA = 2, 12
 
 
 def search_words(
@@ -67,8 +86,8 @@ def search_hybrid(
     allowed: Bools | None = None,  # [n_docs]
 ) -> Result:
     """Return the k best live and allowed documents by the fused score (`fuse`), equal scores by position."""
-    k, trace, eligible = check_count(k, "k"), Trace(), index.eligible(allowed)
-    depth = max(k, POOL)
+    depth = POOL_FACTOR * check_count(k, "k") + POOL_EXTRA
+    trace, eligible = Trace(), index.eligible(allowed)
     with trace.stage("words") as stage:
         weighted = query_terms(terms, index)
         by_words, _ = best_by_words(weighted, index, depth, eligible)
@@ -77,17 +96,15 @@ def search_hybrid(
     ascending = np.argsort(pool)  # [n_pool]
     pool, late = pool[ascending], late[ascending]
     words = word_scores(weighted, index, pool)
-    scores = fuse(late, words, len(q), weighted)
+    scores = fuse(late, words)
     order = top_k(scores, k, index.positions[pool])
     return Result(pool[order], scores[order], tuple(trace.stages), late[order], words[order])
 
 
-def fuse(late: Doubles, words: Doubles, n_q: int, terms: Sequence[QueryTerm]) -> Doubles:
-    """Return the fused scores of documents: [n].
+def fuse(late: Doubles, words: Doubles) -> Doubles:
+    """Return the fused scores of documents with these MaxSim and BM25 scores: [n].
 
-    late   [n] MaxSim with the n_q query vectors
-    words  [n] BM25 with the query's terms
+    >>> fuse(np.array([20.0, 21.0]), np.array([8.0, 0.0])).tolist()
+    [21.6, 21.0]
     """
-    bound = sum(term.weight for term in terms) or 1.0
-    scores: Doubles = 0.7 * late / n_q + 0.3 * words / bound
-    return scores
+    return late + WORD_WEIGHT * words

@@ -135,13 +135,18 @@ class SegmentedIndex:
 
     def term_entries(self, term: bytes) -> tuple[Ints, Bytes]:
         """Return the documents with a term (ascending numbers, deleted ones included), and its counts: [n] each."""
-        documents, counts = [np.empty(0, np.int64)], [np.empty(0, np.uint8)]
-        for start, segment in zip(self.starts, self.segments, strict=False):
-            if segment.terms is not None:
-                rows, count = segment.terms.entries(term)
-                documents.append(start + rows)
-                counts.append(count)
-        return np.concatenate(documents), np.concatenate(counts)
+        parts = [
+            (start, *segment.terms.entries(term))
+            for start, segment in zip(self.starts, self.segments, strict=False)
+            if segment.terms is not None
+        ]
+        if len(parts) == 1:
+            # Without the copies below. Lists of common words are long.
+            return parts[0][1].astype(np.int64), parts[0][2]
+        documents = [start + rows for start, rows, _ in parts]
+        return np.concatenate([np.empty(0, np.int64), *documents]), np.concatenate(
+            [np.empty(0, np.uint8), *(counts for _, _, counts in parts)]
+        )
 
     def parts(self, documents: Ints) -> Iterator[tuple[Segment, Ints]]:
         """Yield each segment that holds some of `documents` (ascending numbers), with their rows in it."""
