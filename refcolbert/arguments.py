@@ -196,9 +196,9 @@ def _tokenizer(mode: str, manifest: Manifest, index: SegmentedIndex) -> WordToke
             f"mode={mode!r} requires an index with words, found one without; compact(words='porter') adds the words of "
             "its texts, create(..., words='porter') makes an index with words"
         )
-    if index.live.any() and not index.total_words:
+    if index.n_live and not index.total_words:
         raise InvalidInput(
-            f"mode={mode!r} requires documents with words, found {int(index.live.sum())} without a text; add the "
+            f"mode={mode!r} requires documents with words, found {index.n_live} without a text; add the "
             "documents with their texts"
         )
     return WordTokenizer(manifest.words)

@@ -9,12 +9,17 @@ With N live documents, df of them with the term, f the term's count in a documen
 The score of a term is below its weight, whatever f is. N, df and the mean of L count all live documents of the index.
 So a score does not depend on the segments that the documents are in, nor on a filter.
 
+A term that no live document has may be misspelt. If it consists of 4 to 24 letters a to z, its place is taken by the
+term that differs from it by one letter and is in most documents (of equals, the first in the alphabet), and its weight
+is halved. Trigrams are shorter, and numbers and identifiers with digits are meant as they are. This is done for the
+first MAX_CORRECTED such terms of a query.
+
 A worked example. Of 4 documents with 10 words each, one has "strptime" and three have "date". For the query "strptime
 date", idf is ln(1 + 3.5 / 1.5) = 1.20 and ln(1 + 1.5 / 3.5) = .36. A document with both words once has the score
 1.20 * 2.2 / 2.2 + .36 * 2.2 / 2.2 = 1.56.
 
-Terms are added from the largest weight to the smallest, equal weights by spelling. Float64 sums depend on the order of
-their terms, and this order is the same in every search.
+Terms are added from the largest weight to the smallest, equal weights by the query's spelling. Float64 sums depend on
+the order of their terms, and this order is the same in every search.
 
 `best_by_words` need not read the long lists of common words (MaxScore: Turtle and Flood, 1995). A document that has
 none of the terms added so far can only get the weights of the terms that are left. Once the k-th best score exceeds
@@ -22,6 +27,7 @@ their sum, no such document can be among the k best. The rest is added for the d
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,11 +36,15 @@ import numpy as np
 
 from ..arrays import Bools, Bytes, Doubles, Ints
 from .segments import SegmentedIndex
+from .terms import one_edit_away
 from .topk import top_k
 
 __all__ = ["K1", "B", "QueryTerm", "best_by_words", "query_terms", "term_scores", "word_scores"]
 
 K1, B = 1.2, 0.75
+CORRECTABLE = re.compile(rb"[a-z]{4,24}")
+MAX_CORRECTED = 8  # terms of a query, the first ones: each looks up several hundred other terms
+MISSPELT = 0.5  # share of its weight that a term gets in the place of a misspelling
 LONG_LIST = 1 << 12  # entries; a shorter list is read sooner than it is decided whether it can be spared
 
 
@@ -43,6 +53,7 @@ class QueryTerm:
     """One term of a query, and its inverted list."""
 
     term: bytes
+    asked: bytes  # the term of the query: the same one, or a misspelling of it
     count: int  # how often the query has it
     weight: float  # its score in any document is below this
     documents: Ints  # [n] ascending numbers of the documents that have it, deleted ones included
@@ -55,14 +66,23 @@ def query_terms(terms: Sequence[bytes], index: SegmentedIndex) -> list[QueryTerm
     terms  of the query, repetitions included
     index  all of whose segments have words
     """
-    n_live = int(index.live.sum())
-    weighted = []
-    for term, count in Counter(terms).items():
-        documents, counts = index.term_entries(term)
-        df = len(documents) if n_live == len(index.live) else int(index.live[documents].sum())
-        idf = math.log(1 + (n_live - df + 0.5) / (df + 0.5))
-        weighted.append(QueryTerm(term, count, count * idf * (K1 + 1), documents, counts))
-    return sorted(weighted, key=lambda t: (-t.weight, t.term))
+    weighted, n_corrected = [], 0
+    for asked, count in Counter(terms).items():
+        term, times, df = asked, float(count), _document_frequency(asked, index)
+        if df == 0 and CORRECTABLE.fullmatch(asked) and n_corrected < MAX_CORRECTED:
+            n_corrected += 1
+            near = [(_document_frequency(other, index), other) for other in one_edit_away(asked)]
+            df, term = min(near, key=lambda pair: (-pair[0], pair[1]))
+            term, times = (term, MISSPELT * count) if df else (asked, times)
+        idf = math.log(1 + (index.n_live - df + 0.5) / (df + 0.5))
+        weighted.append(QueryTerm(term, asked, count, times * idf * (K1 + 1), *index.term_entries(term)))
+    return sorted(weighted, key=lambda t: (-t.weight, t.asked))
+
+
+def _document_frequency(term: bytes, index: SegmentedIndex) -> int:
+    """Return the number of live documents with a term."""
+    documents, _ = index.term_entries(term)
+    return len(documents) if index.n_live == len(index.live) else int(index.live[documents].sum())
 
 
 def word_scores(terms: Sequence[QueryTerm], index: SegmentedIndex, documents: Ints) -> Doubles:

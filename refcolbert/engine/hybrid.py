@@ -3,15 +3,17 @@
 A search by words ranks documents by BM25 (`bm25`). A hybrid search takes the best documents by MaxSim (`search`) and
 the best documents by BM25, 2 k + 12 of each, and ranks all of them by
 
-    fused score  =  MaxSim + WORD_WEIGHT * BM25
+    fused score  =  MaxSim + WORD_WEIGHT * BM25 / sqrt(number of terms in the query, repetitions included)
 
-Both scores are sums over the query, and both are computed for every document of the pool. So a fused score depends on
-the query, the document and the statistics of the collection alone. It does not depend on the other documents that were
-found, as fused ranks do, or scores that are scaled to [0, 1].
+Both scores are computed for every document of the pool. So a fused score depends on the query, the document and the
+statistics of the collection alone. It does not depend on the other documents that were found, as fused ranks do, or
+scores that are scaled to [0, 1]. BM25 adds up over the terms, and its spread over documents grows with the square root
+of their number. MaxSim of a query that is filled up to a fixed number of tokens does not grow.
 
 The form and the weight were chosen among several families by `tools.compare.fusion`, on seven collections.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,7 +40,7 @@ __all__ = [
 # A query: its vectors [n_q, dim], or None; its terms, repetitions included, or None.
 VectorsAndTerms = tuple[Floats | None, Sequence[bytes] | None]
 
-WORD_WEIGHT = 0.2
+WORD_WEIGHT = 0.7
 # Documents that each of the two rankings contributes: POOL_FACTOR k + POOL_EXTRA. More change no answer that matters.
 POOL_FACTOR, POOL_EXTRA = 2, 12
 
@@ -96,15 +98,15 @@ def search_hybrid(
     ascending = np.argsort(pool)  # [n_pool]
     pool, late = pool[ascending], late[ascending]
     words = word_scores(weighted, index, pool)
-    scores = fuse(late, words)
+    scores = fuse(late, words, len(terms))
     order = top_k(scores, k, index.positions[pool])
     return Result(pool[order], scores[order], tuple(trace.stages), late[order], words[order])
 
 
-def fuse(late: Doubles, words: Doubles) -> Doubles:
-    """Return the fused scores of documents with these MaxSim and BM25 scores: [n].
+def fuse(late: Doubles, words: Doubles, n_terms: int) -> Doubles:
+    """Return the fused scores of documents with these MaxSim and BM25 scores, for a query of `n_terms` terms: [n].
 
-    >>> fuse(np.array([20.0, 21.0]), np.array([8.0, 0.0])).tolist()
-    [21.6, 21.0]
+    >>> fuse(np.array([20.0, 21.0]), np.array([8.0, 0.0]), 4).round(2).tolist()
+    [22.8, 21.0]
     """
-    return late + WORD_WEIGHT * words
+    return late + WORD_WEIGHT / math.sqrt(max(n_terms, 1)) * words

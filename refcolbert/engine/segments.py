@@ -119,6 +119,11 @@ class SegmentedIndex:
         return np.concatenate([np.empty(0, np.int64), *(np.diff(s.offsets) for s in self.segments)])
 
     @cached_property
+    def n_live(self) -> int:
+        """The number of live documents."""
+        return int(self.live.sum())
+
+    @cached_property
     def n_words(self) -> Ints:
         """[n_docs] number of words of each document."""
         return np.concatenate([np.empty(0, np.int64), *(s.terms.lengths for s in self.segments if s.terms is not None)])
@@ -131,7 +136,7 @@ class SegmentedIndex:
     @cached_property
     def mean_words(self) -> float:
         """The mean number of words of the live documents, never 0."""
-        return max(self.total_words, 1) / max(int(self.live.sum()), 1)
+        return max(self.total_words, 1) / max(self.n_live, 1)
 
     def term_entries(self, term: bytes) -> tuple[Ints, Bytes]:
         """Return the documents with a term (ascending numbers, deleted ones included), and its counts: [n] each."""

@@ -24,8 +24,9 @@ from ..arrays import Bools, Bytes, Ints
 from .ivf import merge_lists
 from .ragged import offsets_of
 
-__all__ = ["MAX_COUNT", "TermLists", "build", "join"]
+__all__ = ["MAX_COUNT", "TermLists", "build", "join", "one_edit_away"]
 
+LETTERS = b"abcdefghijklmnopqrstuvwxyz"
 MAX_COUNT = 255  # one byte. By then the weight of a term has nearly reached its limit (`bm25`)
 
 
@@ -43,10 +44,6 @@ class TermLists:
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    def term(self, number: int) -> bytes:
-        """Return the spelling of term `number`."""
-        return self.spelling[self.bounds[number] : self.bounds[number + 1]].tobytes()
-
     def terms(self) -> list[bytes]:
         """Return the spelling of every term, ascending."""
         spelling, bounds = self.spelling.tobytes(), self.bounds.tolist()
@@ -54,8 +51,14 @@ class TermLists:
 
     def entries(self, term: bytes) -> tuple[NDArray[Any], Bytes]:
         """Return the documents with a term, ascending, and their counts: [n] each. Both are empty if none has it."""
-        number = bisect_left(range(len(self)), term, key=self.term)
-        if number == len(self) or self.term(number) != term:
+        # Views, because one element of an array costs several times as much as one of a view.
+        spelling, bounds = memoryview(self.spelling), memoryview(self.bounds)  # type: ignore[arg-type]
+
+        def spelled(number: int) -> bytes:
+            return bytes(spelling[bounds[number] : bounds[number + 1]])
+
+        number = bisect_left(range(len(self)), term, key=spelled)
+        if number == len(self) or spelled(number) != term:
             return self.documents[:0], self.counts[:0]
         part = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
         return self.documents[part], self.counts[part]
@@ -90,6 +93,21 @@ def build(entries: Iterable[tuple[bytes, int, int]], n_docs: int) -> TermLists:
         counts=np.minimum(np.array(counts, np.int64), MAX_COUNT).astype(np.uint8),
         lengths=np.bincount(np.array(documents, np.int64), counts, minlength=n_docs).astype(np.uint32),
     )
+
+
+def one_edit_away(term: bytes) -> set[bytes]:
+    """Return the terms that differ from `term` by one letter: inserted, left out, replaced, or swapped with the next.
+
+    >>> sorted(one_edit_away(b"do"))[:4], len(one_edit_away(b"do"))
+    ([b'ado', b'ao', b'bdo', b'bo'], 129)
+    """
+    letters = [bytes([letter]) for letter in LETTERS]
+    cuts = [(term[:i], term[i:]) for i in range(len(term) + 1)]
+    edited = {head + letter + tail for head, tail in cuts for letter in letters}
+    edited |= {head + tail[1:] for head, tail in cuts if tail}
+    edited |= {head + letter + tail[1:] for head, tail in cuts if tail for letter in letters}
+    edited |= {head + tail[1:2] + tail[:1] + tail[2:] for head, tail in cuts if len(tail) > 1}
+    return edited - {term}
 
 
 def join(parts: Sequence[tuple[TermLists, Bools]]) -> TermLists:

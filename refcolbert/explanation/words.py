@@ -30,17 +30,16 @@ def word_matches(
     Their scores add up to the document's BM25 score.
     """
     document = np.array([number])
-    scored = [
-        (term.term, float(term_scores(term, index, document)[0])) for term in query_terms(tokenizer.terms(query), index)
-    ]
-    words = {term: query[start:end] for start, end, terms in tokenizer.places(query) for term in terms}
+    terms = query_terms(tokenizer.terms(query), index)
+    scored = [(term, float(term_scores(term, index, document)[0])) for term in terms]
+    words = {term: query[start:end] for start, end, own in tokenizer.places(query) for term in own}
     places = tokenizer.places(text or "")
     matches = [
         WordMatch(
-            text=words.get(term, term.decode(errors="replace")),
-            term=term.decode(errors="replace"),
+            text=words.get(term.asked, term.asked.decode(errors="replace")),
+            term=term.term.decode(errors="replace"),
             score=score,
-            spans=tuple((start, end) for start, end, terms in places if term in terms),
+            spans=tuple((start, end) for start, end, own in places if term.term in own),
         )
         for term, score in scored
         if score

@@ -60,7 +60,7 @@ class Generation:
 
     def __len__(self) -> int:
         """Return the number of live documents."""
-        return int(self.segmented.live.sum())
+        return self.segmented.n_live
 
     def live_documents(self) -> Iterator[Document]:
         """Yield the documents that are not deleted, by position, read one at a time."""
