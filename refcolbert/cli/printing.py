@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import repeat
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from ..evaluation.tune import Tuning
 from ..explanation.alignment import QueryWord, TextPiece
 from ..explanation.explanation import Explanation
 from ..explanation.html import color_of
+from ..explanation.words import shared_parts
 from ..hits import Hit
 from ..index import Index
 
@@ -83,11 +85,15 @@ def colors(choice: str = "auto") -> bool:
 
 
 def show_explanation(explanation: Explanation, colored: bool) -> None:
-    """Print the table; in color also the text, with each word in the color of the query word that it matched."""
+    """Print the table; in color also the text, with each word in the color of the query word that it matched.
+
+    Shared words are reversed.
+    """
     click.echo(table(explanation, colored), color=colored)
     if colored:
         inks = [_ink(explanation.words, number) for number in range(len(explanation.words))]
-        text = "".join(_painted(segment, inks) for segment in explanation.segments)
+        parts = shared_parts(explanation.segments, explanation.shared_words)
+        text = "".join(map(_painted, explanation.segments, parts, repeat(inks)))
         click.echo(f"\n{text}", color=True)
 
 
@@ -133,16 +139,17 @@ def _ink(words: Sequence[QueryWord], number: int) -> int:
     return GREY if color is None else INKS[color]
 
 
-def _painted(segment: TextPiece, inks: Sequence[int]) -> str:
-    text = printable(segment.text)
-    if not segment.answers:
-        return text
-    best = segment.answers[0]
-    return click.style(
-        text or f" {printable(segment.token)} ",
-        fg=inks[best.word],
-        bold=best.similarity >= BOLD_SIMILARITY,
-        underline=bool(text),
+def _painted(segment: TextPiece, parts: Sequence[tuple[str, bool]], inks: Sequence[int]) -> str:
+    style: dict[str, Any] = {}
+    if segment.answers:
+        best = segment.answers[0]
+        bold = best.similarity >= BOLD_SIMILARITY
+        style = {"fg": inks[best.word], "bold": bold, "underline": bool(segment.text)}
+    if segment.token:
+        return click.style(f" {printable(segment.token)} ", **style)
+    return "".join(
+        click.style(printable(text), **style, reverse=shared or None) if style or shared else printable(text)
+        for text, shared in parts
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from .alignment import QueryWord, TextPiece
-from .words import WordMatch
+from .words import WordMatch, shared_parts
 
 __all__ = ["PALETTE", "color_of", "explanation_html", "hit_html", "strength"]
 
@@ -55,11 +55,10 @@ def explanation_html(
     if shared_words:
         shares = " ".join(f"{_shared(escape(word.text))} <small>{word.score:.2f}</small>" for word in shared_words)
         sums += _sum(shares, sum(word.score for word in shared_words))
-    spans = sorted({span for word in shared_words for span in word.spans if span})
-    text, start = "", 0
-    for segment in segments:
-        text += _text_piece(words, segment, _underlined(segment.text, start, spans))
-        start += len(segment.text)
+    text = ""
+    for segment, parts in zip(segments, shared_parts(segments, shared_words), strict=True):
+        shown = "".join(_shared(escape(part)) if shared else escape(part) for part, shared in parts)
+        text += _text_piece(words, segment, shown)
     return f'<div style="{CARD}">{sums}<div dir="auto" style="{TEXT}">{text}</div></div>'
 
 
@@ -75,21 +74,6 @@ def _sum(shares: str, total: float) -> str:
 
 def _shared(shown: str) -> str:
     return f'<b style="{SHARED}">{shown}</b>'
-
-
-def _underlined(text: str, start: int, spans: Sequence[tuple[int, int]]) -> str:
-    """Return a piece of the document, which begins at `start`, with the parts inside `spans` underlined.
-
-    >>> _underlined("a <date>", 10, [(13, 17)]).replace(SHARED, "...")
-    'a &lt;<b style="...">date</b>&gt;'
-    """
-    shown, done = "", 0
-    for span_start, span_end in spans:
-        first, end = max(span_start - start, done), min(span_end - start, len(text))
-        if first < end:
-            shown += escape(text[done:first]) + _shared(escape(text[first:end]))
-            done = end
-    return shown + escape(text[done:])
 
 
 def _query_word(words: Sequence[QueryWord], number: int) -> str:

@@ -1,6 +1,8 @@
 """The share of each word in a BM25 score, and its places in the query and the document."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -8,8 +10,9 @@ from ..encoding.tokens import Span
 from ..encoding.words import WordTokenizer
 from ..engine.bm25 import query_terms, term_scores
 from ..engine.segments import SegmentedIndex
+from .alignment import TextPiece
 
-__all__ = ["WordMatch", "word_matches"]
+__all__ = ["WordMatch", "shared_parts", "word_matches"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,18 @@ def word_matches(
         for word, own in shares.items()
     ]
     return tuple(sorted(matches, key=lambda match: -match.score))
+
+
+def shared_parts(segments: Sequence[TextPiece], words: Sequence[WordMatch]) -> list[list[tuple[str, bool]]]:
+    """Return the text of each segment in parts, each with True if it belongs to a shared word."""
+    inside = {i for word in words for span in word.spans if span for i in range(*span)}
+    parts, start = [], 0
+    for segment in segments:
+        end = start + len(segment.text)
+        runs = groupby(range(start, end), key=inside.__contains__)
+        parts.append([("".join(segment.text[i - start] for i in places), shared) for shared, places in runs])
+        start = end
+    return parts
 
 
 def _decoded(term: bytes) -> str:
