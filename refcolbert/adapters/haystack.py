@@ -1,7 +1,7 @@
 """Haystack: an index as a retriever component, MaxSim as a ranker component (haystack-ai, extra `haystack`)."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,9 @@ __all__ = ["ColBERTRanker", "ColBERTRetriever", "where_of"]
 
 @component
 class ColBERTRetriever:
-    """Documents of an index, scored by MaxSim.
+    """Documents of an index, with the score of their hits.
+
+    `search_kwargs` are more arguments of `Index.search`: mode, min_score, group_by, ...
 
     The serialized form holds the folder of the index and the name of the model. A dumped pipeline can be loaded where
     both exist. The index is opened by `warm_up`, or at the first run.
@@ -40,12 +42,14 @@ class ColBERTRetriever:
         nprobe: int | None = None,
         candidates: int | None = None,
         exact: bool = False,
+        search_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """`index` is an open index or a folder; `model` is needed if a folder's own model has moved."""
         self.index = str(index.path if isinstance(index, Index) else index)
         self.model, self.top_k, self.filters = model, top_k, filters
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
         self.nprobe, self.candidates, self.exact = nprobe, candidates, exact
+        self.search_kwargs = dict(search_kwargs or {})
         self._index = index if isinstance(index, Index) else None
 
     def warm_up(self) -> None:
@@ -54,7 +58,7 @@ class ColBERTRetriever:
 
     def to_dict(self) -> dict[str, Any]:
         """The serialized component."""
-        names = ("index", "model", "top_k", "filters", "nprobe", "candidates", "exact")
+        names = ("index", "model", "top_k", "filters", "nprobe", "candidates", "exact", "search_kwargs")
         values = {name: getattr(self, name) for name in names}
         serialized: dict[str, Any] = default_to_dict(self, **values, filter_policy=self.filter_policy.value)
         return serialized
@@ -77,6 +81,7 @@ class ColBERTRetriever:
             nprobe=self.nprobe,
             candidates=self.candidates,
             exact=self.exact,
+            **self.search_kwargs,
         )
         return {"documents": [Document(id=h.id, content=h.text, meta=h.metadata, score=h.score) for h in hits]}
 

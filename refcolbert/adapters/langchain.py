@@ -32,7 +32,7 @@ __all__ = ["ColBERTReranker", "ColBERTRetriever"]
 
 
 class ColBERTRetriever(BaseRetriever):
-    """Documents of an index. `search_kwargs` are more arguments of `Index.search`: nprobe, candidates, exact, ...
+    """Documents of an index. `search_kwargs` are more arguments of `Index.search`: mode, min_score, nprobe, ...
 
     Arguments of `invoke` and `ainvoke` override all of them for one call: `invoke(query, k=3)`. A pickled retriever
     holds the path of the index. A document without text raises `InvalidInput`: LangChain's documents must have text.

@@ -36,9 +36,9 @@ OPERATORS = {
 
 
 class ColBERTRetriever(BaseRetriever):
-    """Nodes of an index: id, text and metadata of the documents, scored by MaxSim.
+    """Nodes of an index: id, text and metadata of the documents, with the score of their hits.
 
-    `filters` are LlamaIndex's; `search_kwargs` are more arguments of `Index.search`: nprobe, candidates, exact, ... The
+    `filters` are LlamaIndex's; `search_kwargs` are more arguments of `Index.search`: mode, min_score, nprobe, ... The
     embedding of a query bundle is not used. A document without text raises `InvalidInput`: text nodes must have text.
     """
 

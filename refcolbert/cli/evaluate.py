@@ -14,7 +14,7 @@ from ..evaluation.metrics import Run, evaluate, per_query, read_qrels, read_quer
 from ..evaluation.significance import Comparison, compare
 from ..evaluation.tune import N_QUERIES, tune
 from ..index import Index
-from .options import EXACT, FILE, GROUP, INDEX, MODEL, K, json_option, open_index, progress
+from .options import EXACT, FILE, GROUP, INDEX, MIN_SCORE, MODE, MODEL, K, json_option, open_index, progress
 from .printing import curve, dump, printable, shorten
 
 __all__: list[str] = []  # the package registers every click command of this module
@@ -35,7 +35,9 @@ SHOWN = 5  # queries in a list
 @click.option("--metric", "metrics", multiple=True, default=METRICS, show_default=True, help="An ir-measures name.")
 @click.option("--per-query", "each", is_flag=True, help="Also print the metrics of every query.")
 @click.option("-k", type=click.IntRange(1), help="Results per query; default: the largest cutoff of the metrics.")
+@MODE
 @GROUP
+@MIN_SCORE
 @EXACT
 @MODEL
 @json_option("one object: queries, metrics, unjudged, unanswered, per_query, baseline")
@@ -86,13 +88,13 @@ def eval_command(
     click.echo(dump(report) if as_json else "\n".join(_lines(report, comparisons, texts)))
 
 
-def _run(index: Index, texts: dict[str, str], k: int, group_by: str | None, exact: bool) -> Run:
+def _run(index: Index, texts: dict[str, str], k: int, group_by: str | None, **options: Any) -> Run:
     """The index's answers to queries, with a progress bar."""
     names, run = list(texts), Run()
     with tqdm(total=len(names), desc="eval", unit="query", disable=not progress()) as bar:
         for first in range(0, len(names), BATCH):
             batch = names[first : first + BATCH]
-            hits = index.search_many([texts[name] for name in batch], k, group_by=group_by, exact=exact)
+            hits = index.search_many([texts[name] for name in batch], k, group_by=group_by, **options)
             run |= run_of(batch, hits, group_by)
             bar.update(len(batch))
     return run

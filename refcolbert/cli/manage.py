@@ -10,7 +10,7 @@ from ..encoding.encoder import Encoder
 from ..index import NBITS, Index
 from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
-from .options import BITS, FILE, INDEX, INFO, MODEL, SAME_AS_INFO, bits, json_option, progress
+from .options import BITS, FILE, INDEX, INFO, MODEL, SAME_AS_INFO, TOKENIZER_CHOICES, bits, json_option, progress
 from .printing import dump, pairs, summary
 from .sources import Sources, read_sources, takes_documents
 
@@ -31,6 +31,15 @@ NBITS_OPTION = click.option(
 @MODEL
 @NBITS_OPTION
 @click.option("--pool-factor", default=1, show_default=True, help="Keep one vector per this many tokens.")
+@click.option(
+    "--words",
+    type=click.Choice([*TOKENIZER_CHOICES, "none"]),
+    default="auto",
+    show_default=True,
+    callback=lambda ctx, param, value: None if value == "none" else value,
+    help="Tokenizer of the words for --mode words and hybrid: porter for English, unicode61 for other languages with "
+    "spaces, trigram for code and languages without spaces.",
+)
 @json_option(SAME_AS_INFO)
 def index_command(index: Path, sources: Sources, model: str | None, as_json: bool, **options: Any) -> None:
     """Create INDEX from DOCUMENTS: files, folders, or - for stdin.
@@ -82,11 +91,16 @@ def delete_command(index: Path, ids: tuple[str, ...], group_by: str | None, as_j
 @click.command("compact")
 @INDEX
 @click.option("--refit", is_flag=True, help="Train centroids and residual buckets again, on the current documents.")
+@click.option(
+    "--words",
+    type=click.Choice(TOKENIZER_CHOICES),
+    help="Cut the texts into words again, with this tokenizer; default: keep the words.",
+)
 @json_option(SAME_AS_INFO)
-def compact_command(index: Path, refit: bool, as_json: bool) -> None:
+def compact_command(index: Path, refit: bool, words: str | None, as_json: bool) -> None:
     """Merge the segments of INDEX and remove deleted documents."""
     with Index.open(index) as opened:
-        opened.compact(refit)
+        opened.compact(refit, words=words)
         summary(opened, as_json)
 
 

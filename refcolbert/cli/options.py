@@ -8,8 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from ..arguments import MODES
 from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
+from ..encoding.words import TOKENIZERS
 from ..index import Index
 
 __all__ = [
@@ -21,9 +23,12 @@ __all__ = [
     "HIT",
     "INDEX",
     "INFO",
+    "MIN_SCORE",
+    "MODE",
     "MODEL",
     "NPROBE",
     "SAME_AS_INFO",
+    "TOKENIZER_CHOICES",
     "WHERE",
     "K",
     "bits",
@@ -52,12 +57,21 @@ NPROBE = click.option("--nprobe", type=int, help="Cells probed per query token."
 CANDIDATES = click.option("--candidates", type=int, help="Documents that pruning keeps.")
 GROUP = click.option("--group", "group_by", flag_value=PASSAGE_OF, help="Return only the best passage of a document.")
 EXACT = click.option("--exact", is_flag=True, help="Rank every document.")
+MODE = click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    default="late",
+    show_default=True,
+    help="Rank by late interaction, by words (BM25), or by both.",
+)
+MIN_SCORE = click.option("--min-score", type=float, help="Leave out hits whose similarity is lower, such as 0.5.")
+TOKENIZER_CHOICES = ("auto", *TOKENIZERS)
 
 # the names that --json prints, for the help and the documents
-HIT = "rank, score, id, text, metadata"
+HIT = "rank, score, id, text, metadata, parts, similarity"
 INFO = (
-    "one object: path, documents, tokens, dim, nbits, pool_factor, centroids, quantization_error, segments, deleted, "
-    "generation, bytes, bytes_of, format_version, encoder"
+    "one object: path, documents, tokens, dim, nbits, pool_factor, words, centroids, quantization_error, segments, "
+    "deleted, generation, bytes, bytes_of, format_version, encoder"
 )
 SAME_AS_INFO = "the object that `info --json` prints"
 

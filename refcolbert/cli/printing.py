@@ -5,7 +5,10 @@ import logging
 import os
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import repeat
 from typing import Any
 
 import click
@@ -14,6 +17,7 @@ from ..evaluation.tune import Tuning
 from ..explanation.alignment import QueryWord, TextPiece
 from ..explanation.explanation import Explanation
 from ..explanation.html import color_of
+from ..explanation.words import shared_parts
 from ..hits import Hit
 from ..index import Index
 
@@ -61,16 +65,17 @@ def _value(value: Any) -> str:
 
 def fields(hit: Hit) -> dict[str, Any]:
     """A hit as a JSON object."""
-    return {name: getattr(hit, name) for name in ("rank", "score", "id", "text", "metadata")}
+    names = ("rank", "score", "id", "text", "metadata")
+    return {**{name: getattr(hit, name) for name in names}, "parts": asdict(hit.parts), "similarity": hit.similarity}
 
 
 def show_hits(hits: list[Hit], as_json: bool) -> None:
-    """Print one line per hit."""
+    """Print one line per hit. In a hybrid search it has both parts beside the score."""
     for hit in hits:
-        if as_json:
-            click.echo(dump(fields(hit)))
-        else:
-            click.echo(f"{hit.rank:>3}  {hit.score:8.4f}  {printable(hit.id)}  {shorten(printable(hit.text or ''))}")
+        late, words = hit.parts.late, hit.parts.words
+        both = "" if late is None or words is None else f"late {late:7.3f}  words {words:7.3f}  "
+        text = f"{hit.rank:>3}  {hit.score:8.4f}  {both}{printable(hit.id)}  {shorten(printable(hit.text or ''))}"
+        click.echo(dump(fields(hit)) if as_json else text)
 
 
 def colors(choice: str = "auto") -> bool:
@@ -80,26 +85,48 @@ def colors(choice: str = "auto") -> bool:
 
 
 def show_explanation(explanation: Explanation, colored: bool) -> None:
-    """Print the table; in color also the text, with each word in the color of the query word that it matched."""
+    """Print the table; in color also the text, with each word in the color of the query word that it matched.
+
+    Shared words are reversed.
+    """
     click.echo(table(explanation, colored), color=colored)
     if colored:
         inks = [_ink(explanation.words, number) for number in range(len(explanation.words))]
-        text = "".join(_painted(segment, inks) for segment in explanation.segments)
+        parts = shared_parts(explanation.segments, explanation.shared_words)
+        text = "".join(map(_painted, explanation.segments, parts, repeat(inks)))
         click.echo(f"\n{text}", color=True)
 
 
 def table(explanation: Explanation, colored: bool = False) -> str:
-    """One line per query word: its share of the score, a bar of its mean similarity, the matched words."""
+    """One line per query word: its share of the score, a bar of its mean similarity, the matched words.
+
+    Then, of a search by words, one line per shared word: its share of BM25, a bar of it, the places in the document.
+    """
     lines = []
     for number, word in enumerate(explanation.words):
         label = word.text if word.kind != "expansion" else f"{word.text} x{len(word.rows)}"
-        matched = ", ".join(text if count == 1 else f"{text} x{count}" for text, count in word.found[:4])
+        matched = _counted(word.found)
         bar = "#" * max(round(20 * word.similarity / len(word.rows)), 0)
         cells = [f"{printable(label):>16}", f"{bar:20}"]
         if colored:
             cells = [click.style(cell, fg=_ink(explanation.words, number)) for cell in cells]
-        lines.append(f"{cells[0]}  {word.similarity:6.3f} {cells[1]} {printable(matched)}")
-    return "\n".join([*lines, f"{'sum':>16} {explanation.score:7.3f}"])
+        lines.append(f"{cells[0]}  {word.similarity:6.3f} {cells[1]} {matched}")
+    if explanation.words:
+        lines.append(f"{'sum':>16} {explanation.score:7.3f}")
+    total = sum(shared.score for shared in explanation.shared_words)
+    for shared in explanation.shared_words:
+        places = [(explanation.text or "")[slice(*span)] for span in shared.spans if span]
+        bar = "#" * round(20 * shared.score / total)
+        label = printable(shared.text)
+        lines.append(f"{label:>16}  {shared.score:6.3f} {bar:20} {_counted(Counter(places).most_common())}".rstrip())
+    if explanation.shared_words:
+        lines.append(f"{'sum of words':>16} {total:7.3f}")
+    return "\n".join(lines)
+
+
+def _counted(found: Sequence[tuple[str, int]]) -> str:
+    """The first words of a document, each with its count."""
+    return printable(", ".join(text if count == 1 else f"{text} x{count}" for text, count in found[:4]))
 
 
 def printable(text: str) -> str:
@@ -112,16 +139,17 @@ def _ink(words: Sequence[QueryWord], number: int) -> int:
     return GREY if color is None else INKS[color]
 
 
-def _painted(segment: TextPiece, inks: Sequence[int]) -> str:
-    text = printable(segment.text)
-    if not segment.answers:
-        return text
-    best = segment.answers[0]
-    return click.style(
-        text or f" {printable(segment.token)} ",
-        fg=inks[best.word],
-        bold=best.similarity >= BOLD_SIMILARITY,
-        underline=bool(text),
+def _painted(segment: TextPiece, parts: Sequence[tuple[str, bool]], inks: Sequence[int]) -> str:
+    style: dict[str, Any] = {}
+    if segment.answers:
+        best = segment.answers[0]
+        bold = best.similarity >= BOLD_SIMILARITY
+        style = {"fg": inks[best.word], "bold": bold, "underline": bool(segment.text)}
+    if segment.token:
+        return click.style(f" {printable(segment.token)} ", **style)
+    return "".join(
+        click.style(printable(text), **style, reverse=shared or None) if style or shared else printable(text)
+        for text, shared in parts
     )
 
 

@@ -21,7 +21,14 @@ __all__ = ["Commands", "main"]
 EXTRA_COMMANDS = "refcolbert.commands"
 INTERRUPTED, PIPE_CLOSED = 130, 141  # the exit codes that shells use for SIGINT and SIGPIPE
 # The library's errors give advice for Python; here it names verbs and options.
-ADVICE = {"Index.create": "`refcolbert index`", "Encoder.load(path)": "--model PATH", "use upsert": "use --upsert"}
+ADVICE = {
+    "Index.create": "`refcolbert index`",
+    "Encoder.load(path)": "--model PATH",
+    "use upsert": "use --upsert",
+    "compact(words='porter')": "`refcolbert compact --words porter`",
+    "create(..., words='porter')": "`refcolbert index --words porter`",
+    "words=None": "--words none",
+}
 
 
 class Commands(click.Group):

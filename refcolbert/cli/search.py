@@ -8,7 +8,21 @@ import click
 
 from ..encoding.encoder import Encoder
 from ..rerank import rerank
-from .options import CANDIDATES, EXACT, GROUP, HIT, INDEX, MODEL, NPROBE, WHERE, K, json_option, open_index
+from .options import (
+    CANDIDATES,
+    EXACT,
+    GROUP,
+    HIT,
+    INDEX,
+    MIN_SCORE,
+    MODE,
+    MODEL,
+    NPROBE,
+    WHERE,
+    K,
+    json_option,
+    open_index,
+)
 from .printing import colors, dump, printable, show_explanation, show_hits
 
 __all__: list[str] = []  # the package registers every click command of this module
@@ -18,8 +32,10 @@ __all__: list[str] = []  # the package registers every click command of this mod
 @INDEX
 @click.argument("query")
 @K
+@MODE
 @WHERE
 @GROUP
+@MIN_SCORE
 @NPROBE
 @CANDIDATES
 @EXACT
@@ -46,6 +62,7 @@ def rerank_command(query: str, texts: tuple[str, ...], k: int, model: str | None
 @INDEX
 @click.argument("query")
 @click.option("--id", "document_id", help="The document to explain; default: the best one.")
+@MODE
 @MODEL
 @click.option(
     "--color",
@@ -54,21 +71,24 @@ def rerank_command(query: str, texts: tuple[str, ...], k: int, model: str | None
     show_default=True,
     help="Color the document's words like the query words that they matched; auto: on a terminal without NO_COLOR.",
 )
-@json_option("one object: id, score, matches")
+@json_option("one object: id, score, parts, matches, shared_words")
 def explain_command(
-    index: Path, query: str, document_id: str | None, model: str | None, color: str, as_json: bool
+    index: Path, query: str, document_id: str | None, mode: str, model: str | None, color: str, as_json: bool
 ) -> None:
     """Show which words of QUERY a document matched. The document is the best one of INDEX, or that of --id."""
     with open_index(index, model) as opened:
         if document_id is not None:
             # Raises UnknownId: the search would return nothing.
             opened.get([document_id])
-        hits = opened.search(query, 1, ids=None if document_id is None else [document_id])
+        hits = opened.search(query, 1, mode=mode, ids=None if document_id is None else [document_id])
+        if mode == "words" and not hits:
+            click.echo(f"note: no word of the query is in {document_id or 'any document'}", err=True)
         for hit in hits:
             explanation = hit.explain()
             if as_json:
-                matches = [asdict(match) for match in explanation.matches]
-                click.echo(dump({"id": hit.id, "score": hit.score, "matches": matches}))
+                explained = explanation.to_dict()
+                parts = {name: explained[name] for name in ("matches", "shared_words")}
+                click.echo(dump({"id": hit.id, "score": hit.score, "parts": asdict(hit.parts), **parts}))
             else:
                 click.echo(printable(hit.id))
                 show_explanation(explanation, colors(color))

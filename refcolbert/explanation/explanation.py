@@ -13,6 +13,7 @@ import numpy as np
 from ..arrays import Floats
 from ..encoding.tokens import Span
 from ..engine.maxsim import pairwise_sum, similarities
+from ..errors import InvalidInput
 from .alignment import Match, QueryWord, TextPiece, Word, query_words, text_pieces, words_of
 from .heatmap import heatmap
 from .html import explanation_html
@@ -85,20 +86,23 @@ class Explanation:
     def __str__(self) -> str:
         """Return a table with one line per query token, then one per shared word."""
         width = max([len(m.query_token) for m in self.matches] + [len(w.text) for w in self.shared_words], default=0)
-        lines = [f"{m.query_token:>{width}}  {m.similarity:6.3f}  {m.document_token}{_place(m)}" for m in self.matches]
+        lines = [f"score {self.score:.4f}"] if self.matches else []
+        lines += [f"{m.query_token:>{width}}  {m.similarity:6.3f}  {m.document_token}{_place(m)}" for m in self.matches]
         if self.shared_words:
             lines.append(f"words {sum(word.score for word in self.shared_words):.4f}")
             lines += [f"{w.text:>{width}}  {w.score:6.3f}  x{len(w.spans)}" for w in self.shared_words]
-        return "\n".join([f"score {self.score:.4f}", *lines])
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        return explanation_html(self.score, self.words, self.segments)
+        return explanation_html(self.score, self.words, self.segments, self.shared_words)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draw the similarities as a heatmap with the matches marked, on `ax` or new axes, and return the axes.
 
-        Raises `MissingDependency` without matplotlib (extra `plot`).
+        Raises `MissingDependency` without matplotlib (extra `plot`), `InvalidInput` for a hit of a search by words.
         """
+        if not self.matches:
+            raise InvalidInput("expected the similarities of vectors, found a hit of a search by words; use 'hybrid'")
         rows = [match.document_row for match in self.matches]
         labels = [match.query_token for match in self.matches]
         return heatmap(self.similarities, labels, self.document_tokens, rows, f"score {self.score:.3f}", ax)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from .alignment import QueryWord, TextPiece
+from .words import WordMatch, shared_parts
 
 __all__ = ["PALETTE", "color_of", "explanation_html", "hit_html", "strength"]
 
@@ -19,6 +20,7 @@ PALETTE = (
     (239, 68, 68),
     (132, 160, 22),
 )
+SHARED = "text-decoration:underline 2px;text-underline-offset:.2em"
 GREY = (128, 128, 128)
 MAX_OPACITY = 0.5  # at similarity 1
 CARD = "border:1px solid rgba(128,128,128,.35);border-radius:6px;padding:.6em .8em;margin:.4em 0;max-width:60em"
@@ -40,11 +42,23 @@ def strength(similarity: float) -> float:
     return min(max(similarity, 0.0), 1.0) ** 2
 
 
-def explanation_html(score: float, words: Sequence[QueryWord], segments: Sequence[TextPiece]) -> str:
-    """Return the query's words with their shares of the score, and the document in the colors of the query words."""
-    query = " ".join(_query_word(words, number) for number in range(len(words)))
-    text = "".join(_text_piece(words, segment) for segment in segments)
-    sums = f'<div style="line-height:1.8">{query} = <b>{score:.3f}</b></div>'
+def explanation_html(
+    score: float, words: Sequence[QueryWord], segments: Sequence[TextPiece], shared_words: Sequence[WordMatch] = ()
+) -> str:
+    """Return the query's words with their shares of the score, and the document in the colors of the query words.
+
+    Below the query's words are the shared words with their shares of BM25. They are underlined in the document.
+    """
+    sums = ""
+    if words:
+        sums += _sum(" ".join(_query_word(words, number) for number in range(len(words))), score)
+    if shared_words:
+        shares = " ".join(f"{_shared(escape(word.text))} <small>{word.score:.2f}</small>" for word in shared_words)
+        sums += _sum(shares, sum(word.score for word in shared_words))
+    text = ""
+    for segment, parts in zip(segments, shared_parts(segments, shared_words), strict=True):
+        shown = "".join(_shared(escape(part)) if shared else escape(part) for part, shared in parts)
+        text += _text_piece(words, segment, shown)
     return f'<div style="{CARD}">{sums}<div dir="auto" style="{TEXT}">{text}</div></div>'
 
 
@@ -52,6 +66,14 @@ def hit_html(rank: int, score: float, name: str, text: str, explained: str | Non
     """Return one hit: rank, id, score, and the explanation's HTML, or the bare text without one."""
     body = explained or f'<div dir="auto" style="{CARD};{TEXT}">{escape(text)}</div>'
     return f"<div><div><b>{rank}.</b> <b>{escape(name)}</b> · {score:.3f}</div>{body}</div>"
+
+
+def _sum(shares: str, total: float) -> str:
+    return f'<div style="line-height:1.8">{shares} = <b>{total:.3f}</b></div>'
+
+
+def _shared(shown: str) -> str:
+    return f'<b style="{SHARED}">{shown}</b>'
 
 
 def _query_word(words: Sequence[QueryWord], number: int) -> str:
@@ -62,8 +84,8 @@ def _query_word(words: Sequence[QueryWord], number: int) -> str:
     return _mark(label, color_of(words, number), word.similarity / len(word.rows), f"{word.text} → {found}")
 
 
-def _text_piece(words: Sequence[QueryWord], segment: TextPiece) -> str:
-    shown = escape(segment.text or segment.token)
+def _text_piece(words: Sequence[QueryWord], segment: TextPiece, shown: str) -> str:
+    shown = shown or escape(segment.token)
     if not segment.answers:
         return shown
     if segment.token:

@@ -6,18 +6,19 @@ The functions run in worker threads. Each sees the generation that was the newes
 import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..arguments import MODES
 from ..arrays import Floats
 from ..encoding.encoder import Encoder
-from ..errors import EncoderMismatch
+from ..errors import EncoderMismatch, InvalidInput
 from ..hits import Hit
 from ..rerank import rerank
 from . import schemas
 from .limits import ServiceLimits
 from .reload import Served
-from .schemas import Schema, array, boolean, enum, integer, obj, one_of, string
+from .schemas import Schema, array, boolean, enum, integer, number, obj, one_of, string
 
 __all__ = ["Call", "Endpoint", "encode_together", "endpoints"]
 
@@ -32,6 +33,11 @@ class Call:
     fields: Json
     encoded: Floats | None = None  # [n_q, dim] set if the query was encoded in a batch with others
     encode_ms: float = 0.0
+
+    @property
+    def needs_vectors(self) -> bool:
+        """False for a search by words, which encodes nothing."""
+        return self.fields.get("mode") != "words"
 
     @property
     def model(self) -> Encoder:
@@ -86,9 +92,10 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
             summary="Which words of a document matched which words of a query",
             request=obj(
                 "",
-                ("matrix",),
+                ("mode", "matrix"),
                 query=text,
                 id=string("The document's id.", maxLength=limits.characters),
+                mode=options["mode"],
                 matrix=boolean("Also return all similarities, [query tokens, document tokens]; default: false."),
             ),
             answer=_explain,
@@ -129,49 +136,56 @@ def _search_options(limits: ServiceLimits) -> dict[str, Schema]:
     text = limits.characters
     return {
         "k": integer("Number of hits; default: 10.", 1, maximum=limits.k),
+        "mode": enum(MODES, "Rank by late interaction, by words (BM25), or by both; default: late."),
         "where": {"type": "object", "description": 'A metadata filter: {"year": {"$gte": 2020}}.'},
         "ids": array(string("An id.", maxLength=text), "Search only these documents.", maxItems=limits.documents),
         "group_by": string("A metadata key: only the best hit of the documents that share its value.", maxLength=text),
+        # The bounds keep an integer of any length and infinity out.
+        "min_score": number("Leave out hits whose similarity is lower.", minimum=-1e38, maximum=1e38),
         "nprobe": integer("Cells that are probed per query token.", 1, maximum=limits.nprobe),
         "candidates": integer("Documents whose vectors are scored.", 1, maximum=limits.candidates),
         "exact": boolean("Rank every document; default: false."),
     }
 
 
-def encode_together(calls: Sequence[Call]) -> list[Floats]:
+def encode_together(calls: Sequence[Call]) -> None:
     """Set the query vectors of each call, all of one generation. Raises as `Index.search` does."""
     start = time.perf_counter()
     vectors = calls[0].served.index.query_vectors([call.fields["query"] for call in calls])
     milliseconds = 1e3 * (time.perf_counter() - start)
     for call, encoded in zip(calls, vectors, strict=True):
         call.encoded, call.encode_ms = encoded, milliseconds
-    return vectors
 
 
 def _search(call: Call) -> Json:
     index, options = call.served.index, _without(call.fields, "query")
-    vectors = encode_together([call])[0] if call.encoded is None else call.encoded
+    if call.needs_vectors and call.encoded is None:
+        encode_together([call])
     start = time.perf_counter()
-    hits = index.search(vectors, **options)
+    hits = index.search(call.fields["query"], vectors=call.encoded, **options)
     took = {"encode": call.encode_ms, "search": 1e3 * (time.perf_counter() - start)}
     return {"hits": _hits(hits), "generation": index.generation, "took_ms": took}
 
 
 def _search_many(call: Call) -> Json:
-    index, options = call.served.index, _without(call.fields, "queries")
+    index, queries, options = call.served.index, call.fields["queries"], _without(call.fields, "queries")
     start = time.perf_counter()
-    vectors = index.query_vectors(call.fields["queries"])
+    vectors = index.query_vectors(queries) if call.needs_vectors else None
     encoded = time.perf_counter()
-    results = index.search_many(vectors, **options)
+    results = index.search_many(queries, vectors=vectors, **options)
     took = {"encode": 1e3 * (encoded - start), "search": 1e3 * (time.perf_counter() - encoded)}
     return {"results": [{"hits": _hits(hits)} for hits in results], "generation": index.generation, "took_ms": took}
 
 
 def _explain(call: Call) -> Json:
     index, document_id = call.served.index, call.fields["id"]
+    mode = {name: value for name, value in call.fields.items() if name == "mode"}
     # Raises UnknownId: the search would return nothing.
     index.get([document_id])
-    (hit,) = index.search(call.fields["query"], 1, ids=[document_id])
+    hits = index.search(call.fields["query"], 1, ids=[document_id], **mode)
+    if not hits:
+        raise InvalidInput(f"expected a document with a word of the query, found none in {document_id!r}; use hybrid")
+    (hit,) = hits
     explanation = hit.explain().to_dict(matrix=call.fields.get("matrix", False))
     shown = {"id": hit.id, "text": hit.text, "metadata": hit.metadata, "generation": index.generation}
     return {**shown, **explanation}
@@ -181,8 +195,7 @@ def _rerank(call: Call) -> Json:
     query, documents = call.fields["query"], call.fields["documents"]
     texts = [document if isinstance(document, str) else document["text"] for document in documents]
     hits = rerank(query, texts, call.model, call.fields.get("top_n"))
-    n_q = len(call.model.query_labels(query))
-    results: list[Json] = [{"index": int(hit.id), "relevance_score": hit.score / n_q} for hit in hits]
+    results: list[Json] = [{"index": int(hit.id), "relevance_score": hit.similarity} for hit in hits]
     if call.fields.get("return_documents", False):
         for result, hit in zip(results, hits, strict=True):
             result["document"] = {"text": hit.text}
@@ -201,7 +214,8 @@ def _encode(call: Call) -> Json:
 
 
 def _hits(hits: Sequence[Hit]) -> list[Json]:
-    return [{"rank": h.rank, "score": h.score, "id": h.id, "text": h.text, "metadata": h.metadata} for h in hits]
+    names = ("rank", "score", "id", "text", "metadata", "similarity")
+    return [{**{name: getattr(hit, name) for name in names}, "parts": asdict(hit.parts)} for hit in hits]
 
 
 def _without(fields: Json, name: str) -> Json:

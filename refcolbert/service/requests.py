@@ -76,7 +76,7 @@ def _read(text: str, field: Schema) -> Any:
         return FLAGS[text]
     if kind in ("array", "object"):
         return from_json(text.encode())
-    return int(text) if kind == "integer" else text
+    return int(text) if kind == "integer" else float(text) if kind == "number" else text
 
 
 def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ __all__ = [
     "enum",
     "integer",
     "matches",
+    "number",
     "obj",
     "one_of",
     "string",
@@ -45,6 +46,11 @@ def integer(about: str, least: int = 0, **bounds: int) -> Schema:
     return {"type": "integer", "minimum": least, **bounds, "description": about}
 
 
+def number(about: str, **bounds: float) -> Schema:
+    """A number; `bounds` are minimum and maximum, which a field of a request has."""
+    return {"type": "number", **bounds, "description": about}
+
+
 def string(about: str, **bounds: int) -> Schema:
     """A text; `bounds` is maxLength."""
     return {"type": "string", **bounds, "description": about}
@@ -65,8 +71,8 @@ def one_of(*schemas: Schema, about: str) -> Schema:
     return {"oneOf": list(schemas), "description": about}
 
 
-def _number(about: str) -> Schema:
-    return {"type": "number", "description": about}
+def _or_null(about: str) -> Schema:
+    return {"type": ["number", "null"], "description": about}
 
 
 # ---- the check
@@ -83,11 +89,13 @@ def matches(value: Any, schema: Schema) -> bool:
             return type(value) is bool
         case {"type": "integer", "minimum": least, "maximum": most}:
             return type(value) is int and least <= value <= most
+        case {"type": "number", "minimum": least, "maximum": most}:
+            return type(value) in (int, float) and bool(least <= value <= most)
         case {"type": "string", "maxLength": most}:
             return isinstance(value, str) and len(value) <= most
         # One pass without recursion: a query may hold tens of thousands of numbers.
         case {"type": "array", "items": {"type": "number"}}:
-            return isinstance(value, list) and all(type(number) in (int, float) for number in value)
+            return isinstance(value, list) and all(type(one) in (int, float) for one in value)
         case {"type": "array", "items": items, "maxItems": most}:
             least = schema.get("minItems", 0)
             return isinstance(value, list) and least <= len(value) <= most and all(matches(v, items) for v in value)
@@ -120,13 +128,18 @@ ROWS = array({"type": "integer"}, "The numbers of its tokens.")
 
 HIT = obj(
     rank=integer("1 is the best."),
-    score=_number("MaxSim of the query and the stored vectors."),
+    score=number("Decides the order: MaxSim, BM25, or in the mode hybrid the fused score."),
     id=string("The document's id."),
     text=TEXT,
     metadata=METADATA,
+    parts=obj(
+        late=_or_null("MaxSim of the query and the stored vectors; null in the mode words."),
+        words=_or_null("BM25, 0 without a word of the query; null in the mode late."),
+    ),
+    similarity=_or_null("MaxSim per query vector, -1 to 1 for unit vectors; null in the mode words."),
 )
 HITS = array(HIT, "Best first: by descending score, then oldest first.")
-TOOK = obj(encode=_number("Milliseconds."), search=_number("Milliseconds."))
+TOOK = obj(encode=number("Milliseconds."), search=number("Milliseconds."))
 SEARCH = obj(hits=HITS, generation=GENERATION, took_ms=TOOK)
 SEARCH_MANY = obj(results=array(obj(hits=HITS), "One per query."), generation=GENERATION, took_ms=TOOK)
 
@@ -136,7 +149,7 @@ MATCH = obj(
     kind=KIND,
     document_token=string("As in the vocabulary."),
     document_row=integer("The number of the document token."),
-    similarity=_number("The similarity of the two tokens."),
+    similarity=number("The similarity of the two tokens."),
     span=SPAN,
     text=string("The document's text at that place."),
 )
@@ -145,7 +158,7 @@ WORD = obj(
     text=string("As the user wrote it."),
     kind=KIND,
     rows=ROWS,
-    similarity=_number("Its share of the score."),
+    similarity=number("Its share of the score."),
     found={"type": "array", "description": "Words of the document, each with the number of tokens that it matched."},
 )
 SEGMENT = obj(
@@ -154,9 +167,16 @@ SEGMENT = obj(
     token=string("That marker, else empty."),
     rows=ROWS,
     answers=array(
-        obj(word=integer("The number of the query word."), similarity=_number("The highest similarity.")),
+        obj(word=integer("The number of the query word."), similarity=number("The highest similarity.")),
         "The query words that it matched, the most similar first.",
     ),
+)
+SHARED_WORD = obj(
+    "A word of the query that the document has.",
+    text=string("As the user wrote it."),
+    term=string("As the tokenizer of the index leaves it."),
+    score=number("Its share of BM25."),
+    spans=array(SPAN, "Its places in the document's text."),
 )
 EXPLAIN = obj(
     "Why a document matched. The similarities of the matches add up to the score.",
@@ -165,10 +185,11 @@ EXPLAIN = obj(
     text=TEXT,
     metadata=METADATA,
     generation=GENERATION,
-    score=_number("MaxSim."),
-    matches=array(MATCH, "One per query token."),
-    words=array(WORD, "The query."),
+    score=number("MaxSim, also in the mode hybrid; 0 in the mode words."),
+    matches=array(MATCH, "One per query token; none in the mode words."),
+    words=array(WORD, "The query; none in the mode words."),
     segments=array(SEGMENT, "The document."),
+    shared_words=array(SHARED_WORD, "In the modes words and hybrid; their scores add up to BM25."),
     document_tokens=array({"type": "string"}, "With `matrix`: the document's tokens."),
     similarities=array(array({"type": "number"}), "With `matrix`: [query tokens, document tokens]."),
 )
@@ -177,7 +198,7 @@ RESULT = obj(
     "",
     ("document",),
     index=integer("The document's place in the request, from 0."),
-    relevance_score=_number("MaxSim divided by the number of query tokens: at most 1."),
+    relevance_score=number("MaxSim divided by the number of query tokens: at most 1."),
     document=obj(text=string("The document's text.")),
 )
 RERANK = obj(model=string("The model's content hash."), results=array(RESULT, "Best first."))
@@ -187,7 +208,10 @@ ENCODE = obj(
     vectors=array({"oneOf": [{"type": "string"}, array(array({"type": "number"}))]}, "One per text: rows, or base64."),
 )
 
-INFO = {"type": "object", "description": "What the index holds and how, as `Index.info` returns it."}
+INFO = {
+    "type": "object",
+    "description": "What the index holds and how, as `Index.info` returns it. `words` is null for an index without.",
+}
 STATUS = obj(status=string("ok"))
 ERROR = obj(
     error=obj(

@@ -30,8 +30,11 @@ class _Job:
 
     def batches_with(self, other: "_Job") -> bool:
         """True if the queries of both may be encoded together: both are texts for the same generation."""
-        texts = all(job.endpoint.batched and isinstance(job.call.fields["query"], str) for job in (self, other))
-        return texts and self.call.served is other.call.served
+        return self._encodes_text() and other._encodes_text() and self.call.served is other.call.served
+
+    def _encodes_text(self) -> bool:
+        call = self.call
+        return self.endpoint.batched and call.needs_vectors and isinstance(call.fields["query"], str)
 
 
 class Workers:

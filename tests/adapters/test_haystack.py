@@ -50,10 +50,21 @@ def test_arguments_reach_the_search(index):
     assert ids(ColBERTRetriever(index, exact=True).run(QUERY)) == [hit.id for hit in index.search(QUERY, exact=True)]
 
 
+def test_hybrid_search_and_a_least_score(index):
+    """`search_kwargs` reach the search: scores are the fused ones, and fewer documents may be left."""
+    hits = index.search("strptime", mode="hybrid")
+    found = ColBERTRetriever(index, search_kwargs={"mode": "hybrid"}).run("strptime")["documents"]
+    assert [(d.id, d.score) for d in found] == [(hit.id, hit.score) for hit in hits]
+    least = {"mode": "hybrid", "min_score": max(hit.similarity for hit in hits)}
+    assert len(ColBERTRetriever(index, search_kwargs=least).run("strptime")["documents"]) == 1
+
+
 def test_a_pipeline_is_dumped_and_loaded(index, encoder):
     """Retriever and ranker answer alike when their pipeline comes back from YAML."""
     pipeline = Pipeline()
-    pipeline.add_component("retriever", ColBERTRetriever(index, top_k=3, filters=RECENT, exact=True))
+    pipeline.add_component(
+        "retriever", ColBERTRetriever(index, top_k=3, filters=RECENT, exact=True, search_kwargs={"mode": "hybrid"})
+    )
     pipeline.add_component("ranker", ColBERTRanker(encoder, top_k=2))
     pipeline.connect("retriever.documents", "ranker.documents")
     asked = {"retriever": {"query": QUERY}, "ranker": {"query": QUERY}}

@@ -39,6 +39,15 @@ def test_filters_and_arguments_pass_through(index):
         retriever.invoke(QUERY, nprobe=0)
 
 
+def test_hybrid_search_and_a_least_score(index):
+    """`search_kwargs` reach the search: scores are the fused ones, and fewer documents may be left."""
+    hits = index.search("strptime", mode="hybrid")
+    retriever = ColBERTRetriever(index=index, search_kwargs={"mode": "hybrid"})
+    found = retriever.invoke("strptime")
+    assert [(d.id, d.metadata["relevance_score"]) for d in found] == [(hit.id, hit.score) for hit in hits]
+    assert len(retriever.invoke("strptime", min_score=max(hit.similarity for hit in hits))) == 1
+
+
 def test_async_and_batches_answer_alike(index):
     """`ainvoke`, with arguments, and `batch` return the same as `invoke`."""
     retriever = ColBERTRetriever(index=index)

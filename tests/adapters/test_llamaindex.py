@@ -35,6 +35,15 @@ def test_filters_pass_through(index):
     assert {n.node.node_id for n in found} == {"rows", "datum"}
 
 
+def test_hybrid_search_and_a_least_score(index):
+    """`search_kwargs` reach the search: scores are the fused ones, and fewer nodes may be left."""
+    hits = index.search("strptime", mode="hybrid")
+    found = ColBERTRetriever(index, search_kwargs={"mode": "hybrid"}).retrieve("strptime")
+    assert [(n.node.node_id, n.score) for n in found] == [(hit.id, hit.score) for hit in hits]
+    least = {"mode": "hybrid", "min_score": max(hit.similarity for hit in hits)}
+    assert len(ColBERTRetriever(index, search_kwargs=least).retrieve("strptime")) == 1
+
+
 def test_a_document_without_text_is_refused(textless):
     """There is no empty node when the index was given vectors alone."""
     with pytest.raises(InvalidInput, match="none in 'a'"):

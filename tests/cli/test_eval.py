@@ -101,6 +101,15 @@ def test_passages_count_for_their_document(tmp_path, run, beir):
     assert sorted((row[0], row[2]) for row in rows) == [(q, d) for q in ("q1", "q2") for d in ("date", "file")]
 
 
+def test_eval_takes_a_mode_and_a_least_score(evaluate):
+    """Answers by words are the documents with a word of the query, and none is as similar as 2."""
+    evaluate("--mode", "words", "--save", "words.trec")
+    answers = {tuple(line.split()[:3:2]) for line in Path("words.trec").read_text().splitlines()}
+    assert answers == {("q1", "date"), ("q1", "wing"), ("q2", "file"), ("q2", "wing")}
+    found = json.loads(evaluate("--min-score", 2, "--metric", "R@3", "--json").stdout)
+    assert (found["unanswered"], found["metrics"]) == (["q1", "q2"], {"R@3": 0.0})
+
+
 @pytest.mark.parametrize("metric", ["foo", "nDCG@"])
 def test_an_unknown_metric_is_refused(evaluate, metric):
     """Exit code 1 with names that are known."""

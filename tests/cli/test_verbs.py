@@ -88,6 +88,23 @@ def test_index_refuses_other_numbers_of_bits(tmp_path, beir, run, nbits):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(("words", "held"), [("auto", "unicode61"), ("trigram", "trigram"), ("none", None)])
+def test_index_cuts_texts_into_words_as_asked(tmp_path, beir, run, words, held):
+    """--words names the tokenizer; none makes an index without words."""
+    run("index", tmp_path / "new", beir, "--model", "MODEL", "--words", words)
+    assert Index.open(tmp_path / "new").info()["words"] == held
+
+
+def test_compact_adds_words(tmp_path, beir, run):
+    """Without words the error names the option that adds them; with it the search is answered."""
+    run("index", "new", beir, "--model", "MODEL", "--words", "none")
+    refused = run("search", "new", "a wing", "--mode", "words", exit_code=1).stderr
+    assert "`refcolbert compact --words porter` adds the words" in refused
+    assert json.loads(run("compact", "new", "--words", "porter", "--json").stdout)["words"] == "porter"
+    assert ids_of(run("search", "new", "wings", "--mode", "words", "--json")) == ["wing"]
+    assert json.loads(run("compact", "new", "--json").stdout)["words"] == "porter"
+
+
 def test_index_does_not_replace_an_index(index, beir, run):
     """An existing index stays unchanged."""
     before = (index / "manifest.json").read_bytes()
@@ -137,9 +154,48 @@ def test_search_json_is_what_the_library_returns(index, run):
     """Each line is one hit with all that is known of it."""
     with Index.open(index) as opened:
         hits = opened.search("parse a date", 2)
-    expected = [{"rank": h.rank, "score": h.score, "id": h.id, "text": h.text, "metadata": h.metadata} for h in hits]
+    expected = [
+        {
+            "rank": h.rank,
+            "score": h.score,
+            "id": h.id,
+            "text": h.text,
+            "metadata": h.metadata,
+            "parts": {"late": h.parts.late, "words": None},
+            "similarity": h.similarity,
+        }
+        for h in hits
+    ]
     result = run("search", index, "parse a date", "-k", 2, "--json")
     assert [json.loads(line) for line in result.stdout.splitlines()] == expected
+
+
+def test_search_by_words_finds_what_has_them(index, run):
+    """--mode words returns the documents with a word of the query, by BM25, and needs no model."""
+    (hit,) = map(json.loads, run("search", index, "a wing", "--mode", "words", "--json", "-k", 1).stdout.splitlines())
+    assert (hit["id"], hit["similarity"]) == ("wing", None)
+    assert hit["parts"] == {"late": None, "words": hit["score"]}
+    assert ids_of(run("search", index, "nowhere", "--mode", "words", "--json")) == []
+
+
+def test_hybrid_search_prints_both_parts(index, run):
+    """Each line has the fused score, then MaxSim and BM25."""
+    with Index.open(index) as opened:
+        hits = opened.search("a wing", mode="hybrid")
+    lines = run("search", index, "a wing", "--mode", "hybrid").stdout.splitlines()
+    assert [line.split()[:7] for line in lines] == [
+        [str(h.rank), f"{h.score:.4f}", "late", f"{h.parts.late:.3f}", "words", f"{h.parts.words:.3f}", h.id]
+        for h in hits
+    ]
+
+
+def test_min_score_leaves_hits_out(index, run):
+    """--min-score keeps the hits that are at least as similar."""
+    hits = [json.loads(line) for line in run("search", index, "parse a date", "--json").stdout.splitlines()]
+    least = sorted(hit["similarity"] for hit in hits)[1]
+    kept = ids_of(run("search", index, "parse a date", "--json", "--min-score", least))
+    assert kept == [hit["id"] for hit in hits if hit["similarity"] >= least]
+    assert len(kept) == 2
 
 
 @pytest.mark.parametrize(
@@ -196,6 +252,8 @@ def test_search_prints_any_text(tmp_path, run, text):
         (["--where", "[]"], "a filter must be a mapping"),
         (["--where", "3"], "a filter must be a mapping"),
         (["--model", "nowhere"], "ModelNotFound"),
+        (["--min-score", "nan"], "min_score must be a number"),
+        (["--min-score", 0.5, "--mode", "words"], "min_score is a similarity"),
     ],
     ids=str,
 )
@@ -224,6 +282,10 @@ def test_search_needs_the_models_own_vectors(tmp_path, index, run, encoder):
         ["search", "index"],
         ["search", "index", "query", "-k", "many"],
         ["search", "index", "query", "--wher", "{}"],
+        ["search", "index", "query", "--mode", "bm25"],
+        ["search", "index", "query", "--min-score", "much"],
+        ["index", "new", "-", "--words", "porte"],
+        ["compact", "index", "--words", "none"],
         ["index", "new"],
         ["index", "new", "there-is-no-such-file.jsonl"],
         ["add", "index", "there-is-no-such-file.jsonl"],
@@ -282,6 +344,33 @@ def test_explain_json_adds_up(index, run):
     assert all(match["text"] == text[slice(*match["span"])] for match in found["matches"] if match["span"])
 
 
+def test_explain_prints_shared_words_below_the_table(index, run):
+    """In a hybrid search each shared word has a line with its share of BM25 and its places; then comes their sum."""
+    lines = run("explain", index, "read lines", "--mode", "hybrid", "--id", "file").stdout.splitlines()
+    assert re.fullmatch(r" +read +\d\.\d{3} #{20} read", lines[-2])
+    with Index.open(index) as opened:
+        (hit,) = opened.search("read lines", 1, mode="hybrid", ids=["file"])
+    assert lines[-3].split() == ["sum", f"{hit.parts.late:.3f}"]
+    assert lines[-1].split() == ["sum", "of", "words", f"{hit.parts.words:.3f}"]
+
+
+def test_explain_by_words_has_no_table_of_similarities(index, run):
+    """In a search by words only the shared words are printed; in JSON their scores add up."""
+    lines = run("explain", index, "line file", "--mode", "words").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["file", "line", "file", "sum"]
+    assert lines[1].endswith(" line x2")
+    found = json.loads(run("explain", index, "line file", "--mode", "words", "--json").stdout)
+    assert found["matches"] == []
+    assert sum(word["score"] for word in found["shared_words"]) == pytest.approx(found["score"])
+    assert found["parts"] == {"late": None, "words": found["score"]}
+
+
+def test_explain_says_that_there_is_no_word(index, run):
+    """A search by words without a hit is a note on stderr."""
+    result = run("explain", index, "wing", "--mode", "words", "--id", "date")
+    assert (result.stdout, result.stderr) == ("", "note: no word of the query is in date\n")
+
+
 def test_explain_refuses_an_unknown_id(index, run):
     """An id that is not there is an error, not an empty answer."""
     assert "UnknownId" in run("explain", index, "a date", "--id", "nowhere", exit_code=1).stderr
@@ -295,6 +384,7 @@ def test_rerank_sorts_texts(run, encoder):
     assert [line.split()[2] for line in result.stdout.splitlines()] == [hit.id for hit in hits]
     shown = run("rerank", "read the file line by line", *texts, "--model", "MODEL", "--json", "-k", 1).stdout
     best = {"rank": 1, "score": hits[0].score, "id": "1", "text": texts[1], "metadata": {}}
+    best |= {"parts": {"late": hits[0].score, "words": None}, "similarity": hits[0].similarity}
     assert [json.loads(line) for line in shown.splitlines()] == [best]
 
 

@@ -20,6 +20,7 @@ from refcolbert.evaluation.metrics import (
     run_of,
     write_run,
 )
+from refcolbert.hits import Parts
 
 
 def answer(names):
@@ -255,9 +256,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, read, name):
 # ---- runs
 
 
-def hit(name, score, rank):
+def hit(name, score, rank, metadata=None):
     """A hit without an explanation."""
-    return Hit(rank=rank, score=score, id=name, text=None, metadata={}, _explain=lambda: None)
+    return Hit(
+        rank=rank,
+        score=score,
+        id=name,
+        text=None,
+        metadata=metadata or {},
+        parts=Parts(late=score, words=None),
+        similarity=None,
+        _explain=lambda: None,
+    )
 
 
 def test_answers_become_a_run():
@@ -311,7 +321,7 @@ def test_a_document_twice_in_an_answer_is_refused(tmp_path):
 
 def test_passages_count_for_their_group():
     """With a key a hit is in the run under its group's name."""
-    cut = Hit(rank=1, score=2.0, id="d@3", text=None, metadata={"passage_of": "d"}, _explain=lambda: None)
+    cut = hit("d@3", 2.0, 1, {"passage_of": "d"})
     assert run_of(["q"], [[cut, hit("e", 1.0, 2)]], "passage_of") == {"q": {"d": 2.0, "e": 1.0}}
 
 

@@ -152,7 +152,7 @@ def test_an_explanation_is_json(encoder):
     (hit,) = rerank("read \u4e2d", [TEXT], encoder)
     explanation = hit.explain()
     plain, full = explanation.to_dict(), json.loads(json.dumps(explanation.to_dict(matrix=True), allow_nan=False))
-    assert set(plain) == {"score", "matches", "words", "segments"}
+    assert set(plain) == {"score", "matches", "words", "segments", "shared_words"}
     assert json.loads(json.dumps(plain)).items() <= full.items()
     assert "".join(segment["text"] for segment in full["segments"]) == TEXT
     assert full["words"][2] == {

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from servers import DOCUMENTS, make_index, running
 
-from refcolbert import Index, rerank
+from refcolbert import Encoder, Index, rerank
 
 QUERY = "parse a date"
+MODES = ("late", "words", "hybrid")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,11 @@ def client(folder):
 
 def as_json(hits):
     """Hits as the service writes them."""
-    return [{"rank": h.rank, "score": h.score, "id": h.id, "text": h.text, "metadata": h.metadata} for h in hits]
+    names = ("rank", "score", "id", "text", "metadata", "similarity")
+    return [
+        {**{name: getattr(h, name) for name in names}, "parts": {"late": h.parts.late, "words": h.parts.words}}
+        for h in hits
+    ]
 
 
 # ---- search
@@ -54,6 +59,13 @@ def as_json(hits):
         {"ids": []},
         {"group_by": "lang", "k": 2},
         {"exact": True, "nprobe": 3, "candidates": 7},
+        {"mode": "late"},
+        {"mode": "words"},
+        {"mode": "hybrid", "k": 2},
+        {"mode": "words", "where": {"year": 2021}},
+        {"min_score": 0.5},
+        {"min_score": 2},
+        {"mode": "hybrid", "min_score": -1},
     ],
 )
 def test_search_is_the_librarys(client, index, options):
@@ -74,6 +86,8 @@ def test_search_is_the_librarys(client, index, options):
         ('/search?q=parse+a+date&ids=["wing"]'.replace('"', "%22"), {"ids": ["wing"]}),
         ("/search?q=parse+a+date&exact=true&nprobe=2&candidates=5", {"exact": True, "nprobe": 2, "candidates": 5}),
         ("/search?q=parse+a+date&exact=0", {}),
+        ("/search?q=parse+a+date&mode=words", {"mode": "words"}),
+        ("/search?q=parse+a+date&mode=hybrid&min_score=0.5", {"mode": "hybrid", "min_score": 0.5}),
     ],
 )
 def test_search_by_url(client, index, target, options):
@@ -88,6 +102,22 @@ def test_search_takes_vectors(client, index):
     (vectors,) = index.query_vectors([QUERY])
     reply = client.post("/search", {"query": vectors.tolist(), "k": 3})
     assert reply.json["hits"] == as_json(index.search(vectors, 3))
+
+
+@pytest.mark.parametrize(("mode", "encoded"), [("words", 0), ("hybrid", 1), ("late", 1)])
+def test_each_text_is_encoded_once_or_not_at_all(folder, index, monkeypatch, mode, encoded):
+    """A search by words encodes nothing; a hybrid one encodes its text once, alone or in a list."""
+    calls = []
+    encode = Encoder.encode_queries
+    monkeypatch.setattr(Encoder, "encode_queries", lambda self, texts: (calls.append(texts), encode(self, texts))[1])
+    expected = as_json(index.search(QUERY, mode=mode))
+    calls.clear()
+    with running(folder) as client:
+        calls.clear()
+        assert client.post("/search", {"query": QUERY, "mode": mode}).json["hits"] == expected
+        (result,) = client.post("/search_many", {"queries": [QUERY], "mode": mode}).json["results"]
+    assert result["hits"] == expected
+    assert calls == [[QUERY]] * 2 * encoded
 
 
 @pytest.mark.parametrize(
@@ -111,12 +141,12 @@ def test_concurrent_queries_are_answered_each_with_its_own(client, index):
     """Each client gets the answer to its own query when queries are encoded together."""
     from concurrent.futures import ThreadPoolExecutor
 
-    queries = [f"{word} number {i}" for i in range(40) for word in ("date", "wing", "file")]
+    queries = [(f"{word} number {i}", mode) for i in range(20) for word in ("date", "wing") for mode in MODES]
     with ThreadPoolExecutor(24) as pool:
-        replies = list(pool.map(lambda query: client.post("/search", {"query": query}), queries))
+        replies = list(pool.map(lambda query: client.post("/search", {"query": query[0], "mode": query[1]}), queries))
     assert [reply.status for reply in replies] == [200] * len(queries)
-    for query, reply in zip(queries, replies, strict=True):
-        expected = {hit.id: hit.score for hit in index.search(query)}
+    for (query, mode), reply in zip(queries, replies, strict=True):
+        expected = {hit.id: hit.score for hit in index.search(query, mode=mode)}
         found = {hit["id"]: hit["score"] for hit in reply.json["hits"]}
         assert found == pytest.approx(expected, abs=1e-4)  # float32 vectors of a batch differ in their last bits
 
@@ -135,6 +165,17 @@ def test_explain_is_the_librarys(client, index):
     assert full == json.loads(json.dumps({**shown, **explanation.to_dict(matrix=True)}))
     assert sum(match["similarity"] for match in full["matches"]) == pytest.approx(hit.score, abs=1e-6)
     assert "".join(segment["text"] for segment in full["segments"]) == hit.text
+
+
+@pytest.mark.parametrize("mode", ["words", "hybrid"])
+def test_explain_has_the_shared_words(client, index, mode):
+    """With a mode that ranks by words the explanation is the library's, and has the words with their places."""
+    (hit,) = index.search(QUERY, 1, ids=["date"], mode=mode)
+    found = client.post("/explain", {"query": QUERY, "id": "date", "mode": mode, "matrix": True}).json
+    assert found.items() >= json.loads(json.dumps(hit.explain().to_dict(matrix=True))).items()
+    assert sum(word["score"] for word in found["shared_words"]) == pytest.approx(hit.parts.words)
+    spellings = {found["text"][slice(*span)] for word in found["shared_words"] for span in word["spans"]}
+    assert spellings == {"parse", "a", "date"}
 
 
 def test_explain_names_an_unknown_document(client):
@@ -216,6 +257,18 @@ def test_encode_is_the_encoders(client, encoder):
         ("/search", {"query": "a", "group_by": ""}),
         ("/search", {"query": "a", "group_by": ["lang"]}),
         ("/search", {"Query": "a"}),
+        ("/search", {"query": "a", "mode": "bm25"}),
+        ("/search", {"query": "a", "mode": 1}),
+        ("/search", {"query": [[0.0] * 16], "mode": "words"}),
+        ("/search", {"query": [[0.0] * 16], "mode": "hybrid"}),
+        ("/search", {"query": "a", "min_score": "0.5"}),
+        ("/search", {"query": "a", "min_score": True}),
+        ("/search", {"query": "a", "min_score": float("nan")}),
+        ("/search", {"query": "a", "min_score": 10**400}),
+        ("/search", {"query": "a", "min_score": 0.5, "mode": "words"}),
+        ("/search_many", {"queries": ["a", [[0.0] * 16]], "mode": "words"}),
+        ("/explain", {"query": "a", "id": "date", "mode": "both"}),
+        ("/explain", {"query": "nowhere", "id": "date", "mode": "words"}),
         ("/search_many", {"queries": "a"}),
         ("/search_many", {"queries": ["a"] * 65}),
         ("/search_many", {"queries": ["a", 5]}),
@@ -257,6 +310,12 @@ def test_a_mistake_is_named(client, path, body):
         "/search?q=a&where=5",
         "/search?q=a&where=" + "%5B" * 300,
         "/search?q=a&unknown=1",
+        "/search?q=a&mode=both",
+        "/search?q=a&mode=",
+        "/search?q=a&min_score=nan",
+        "/search?q=a&min_score=inf",
+        "/search?q=a&min_score=high",
+        "/search?q=a&min_score=0.5&mode=words",
         "/search?q=%ff%fe",
         "/search?q=" + "x" * 4097,
         "/search?q=a" + "&k=1" * 500,
@@ -273,7 +332,7 @@ def test_a_mistake_in_a_url_is_named(client, target):
 def test_info_tells_nothing_of_the_machine(client, index, folder):
     """GET /info is `Index.info` without folders."""
     found = client.get("/info").json
-    assert found["documents"] == 3
+    assert (found["documents"], found["words"]) == (3, "unicode61")
     assert found == {**index.info(), "path": folder.name, "encoder": {"hash": index.info()["encoder"]["hash"]}}
     assert str(folder.parent) not in json.dumps(found)
 
@@ -329,6 +388,19 @@ def test_other_methods_are_refused(client, method):
     assert (reply.status, reply.code) == (405, "method_not_allowed")
     assert reply.headers["allow"] == "GET, HEAD, POST"
     assert client.get("/explain").headers["allow"] == "POST"
+
+
+def test_an_index_without_words_says_how_to_get_them(tmp_path, encoder):
+    """A mode that needs words is 400 with the library's advice where the index has none; the mode late is answered."""
+    with Index.create(tmp_path / "index", encoder, words=None) as made:
+        made.add(["a date"])
+    with running(tmp_path / "index") as client:
+        assert client.get("/info").json["words"] is None
+        assert client.get("/search?q=a&mode=late").status == 200
+        for mode in ("words", "hybrid"):
+            reply = client.post("/search", {"query": "a", "mode": mode})
+            assert (reply.status, reply.code) == (400, "invalid_input")
+            assert "compact(words='porter') adds the words" in reply.json["error"]["message"]
 
 
 def test_an_index_without_a_model_answers_vectors_alone(tmp_path):

@@ -15,9 +15,9 @@ from refcolbert.service.http_errors import CODES
 from refcolbert.service.schemas import matches
 
 BODIES = {
-    "/search": {"query": "a date", "k": 2, "where": {"year": {"$gt": 1}}, "exact": True},
-    "/search_many": {"queries": ["a date", "a wing"]},
-    "/explain": {"query": "a date", "id": "date", "matrix": True},
+    "/search": {"query": "a date", "k": 2, "where": {"year": {"$gt": 1}}, "exact": True, "min_score": 0.1},
+    "/search_many": {"queries": ["a date", "a wing"], "mode": "words"},
+    "/explain": {"query": "a date", "id": "date", "mode": "hybrid", "matrix": True},
     "/rerank": {"query": "a date", "documents": ["a", {"text": "b"}], "return_documents": True},
     "/encode": {"texts": ["a date"]},
 }

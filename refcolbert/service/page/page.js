@@ -16,6 +16,8 @@ let pinned = null; // the query word that stays brought out
 
 const filters = new Filters(() => search({ keep: true }));
 const question = () => $("query").value.trim();
+const modes = () => [...$("mode").querySelectorAll("input")];
+const mode = () => modes().find((input) => input.checked);
 
 // ---- asking
 
@@ -31,7 +33,7 @@ async function search({ keep = false } = {}) {
   const { signal } = (running = new AbortController());
   remember(keep);
   if (!question()) return clear();
-  const asked = { query: question(), k: Number($("k").value), ...(filters.where ? { where: filters.where } : {}) };
+  const asked = { query: question(), mode: mode().value, k: Number($("k").value), ...(filters.where ? { where: filters.where } : {}) };
   $("results").setAttribute("aria-busy", "true");
   try {
     const found = await ask("search", asked, signal);
@@ -43,7 +45,7 @@ async function search({ keep = false } = {}) {
 }
 
 function show(found, asked, signal) {
-  const explain = (id, matrix) => ask("explain", { query: asked.query, id, matrix }, signal);
+  const explain = (id, matrix) => ask("explain", { query: asked.query, mode: asked.mode, id, matrix }, signal);
   const actions = { explain, narrow: (...condition) => filters.also(...condition), spotlight };
   results = found.hits.map((hit) => new Result(hit, actions));
   pinned = null;
@@ -68,7 +70,7 @@ async function color(rest, explain, signal) {
     try {
       const explanation = await explain(result.hit.id, false);
       if (signal.aborted) return;
-      if (result === results[0]) drawWords(explanation.words);
+      if (result === results[0] && explanation.words.length) drawWords(explanation.words);
       result.color(explanation);
       if (pinned !== null) result.light(pinned);
     } catch (error) {
@@ -100,7 +102,7 @@ async function nothing(asked) {
   if (asked.where) notice("Nothing matches the filter", "Change the filter, or remove it.",
     element("button", { type: "button", on: { click: () => (filters.set(null), search({ keep: true })) } }, "Search without the filter"));
   else if (info?.documents === 0) empty();
-  else notice("No results", "Try another query.");
+  else notice("No results", asked.mode === "words" ? "No document has a word of the query." : "Try another query.");
 }
 
 function empty() {
@@ -188,6 +190,7 @@ function caption(text) {
 function remember(keep) {
   const parameters = new URLSearchParams();
   if (question()) parameters.set("q", question());
+  if (!mode().defaultChecked) parameters.set("mode", mode().value);
   if ($("k").value !== "10") parameters.set("k", $("k").value);
   if (filters.where) parameters.set("where", JSON.stringify(filters.where));
   const url = parameters.size ? `?${parameters}` : location.pathname;
@@ -200,6 +203,8 @@ function remember(keep) {
 function restore() {
   const parameters = new URLSearchParams(location.search);
   $("query").value = parameters.get("q") ?? "";
+  for (const input of modes()) input.checked = input.defaultChecked;
+  for (const input of modes()) if (input.value === parameters.get("mode")) input.checked = true;
   const k = parameters.get("k") ?? "10";
   $("k").value = [...$("k").options].some((option) => option.value === k) ? k : "10";
   try {
@@ -214,7 +219,7 @@ function restore() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  const writing = event.target.matches("input, textarea, select");
+  const writing = event.target.matches("input:not([type=radio]), textarea, select");
   const at = results.findIndex((result) => result.article === event.target);
   const inQuery = event.target === $("query");
   if (event.key === "/" && !writing) go(event, $("query"));
@@ -240,6 +245,7 @@ async function introduce() {
   if (!info) return;
   const count = (value, name) => `${value.toLocaleString("en")} ${name}${value === 1 ? "" : "s"}`;
   $("about").textContent = [info.path, count(info.documents, "document"), count(info.tokens, "token vector")].join(" · ");
+  $("mode").hidden = info.words === null && mode().defaultChecked;
   if (info.documents === 0) (($("welcome").hidden = true), empty());
 }
 
@@ -247,6 +253,7 @@ $("query").addEventListener("input", (event) => event.isComposing || later());
 $("query").addEventListener("compositionend", later);
 $("query").addEventListener("change", () => (settled = true)); // left, or Enter
 $("search").addEventListener("submit", (event) => (event.preventDefault(), search({ keep: true })));
+$("mode").addEventListener("change", () => search({ keep: true }));
 $("k").addEventListener("change", () => search({ keep: true }));
 document.addEventListener("keydown", onKey);
 window.addEventListener("popstate", restore);

@@ -35,7 +35,7 @@ export class Result {
     }, "Why?");
     this.article = element("article", { tabindex: "-1", "aria-labelledby": `result-${hit.rank}` },
       element("div", { class: "head" }, element("span", { class: "rank" }, String(hit.rank)), this.heading,
-        element("span", { class: "score", title: "Sum of the similarities" }, number(hit.score)), this.toggle),
+        element("span", { class: "score", title: meaningOf(hit.parts) }, number(hit.score)), this.toggle),
       this.text, this.#fields(), this.why);
     for (const event of ["pointerover", "click"]) this.article.addEventListener(event, (e) => this.#pointed(e));
     this.article.addEventListener("pointerleave", () => this.spotlight(null));
@@ -101,7 +101,10 @@ export class Result {
       type: "button", class: "field", title: `Only where ${name} is ${value}`,
       on: { click: () => this.narrow(name, "$eq", value) },
     }, element("span", { class: "name" }, name), ` ${String(value).slice(0, 80)}`));
+    const { late, words } = this.hit.parts;
+    const both = late !== null && words !== null;
     return element("div", { class: "fields" },
+      both ? element("span", { class: "both" }, `late ${number(late)} · words ${number(words)}`) : null,
       this.title ? element("span", { class: "id" }, `id ${this.hit.id}`) : null, ...shown);
   }
 
@@ -109,11 +112,12 @@ export class Result {
     const whole = this.hit.text ?? "";
     const segments = this.explanation?.segments ?? [{ text: whole, token: "", rows: [], answers: [] }];
     const end = segments.findLastIndex((segment) => segment.text && segment.rows.length);
-    const numbered = segments.map((s, place) => ({ ...s, place, unread: end >= 0 && place > end && /[\p{L}\p{N}]/u.test(s.text) }));
+    const numbered = segments.map((s, place) => ({ ...s, place, unread: end >= 0 && place > end && /[\p{L}\p{N}]/u.test(s.text) ? "unread first" : "" }));
     const name = this.title ?? this.hit.id;
     const titled = whole.startsWith(name);
-    const [title, body] = titled ? cut(numbered, name.length) : [[], numbered];
-    const shown = this.open ? body : excerpt(body.map((segment) => ({ ...segment, text: short(segment.text) })), this.explanation?.words);
+    const parts = withShared(numbered, this.explanation?.shared_words ?? []);
+    const [title, body] = titled ? cut(parts, name.length) : [[], parts];
+    const shown = this.open ? body : excerpt(body.flatMap(inWords), this.explanation?.words);
     this.heading.replaceChildren(...(titled ? this.#nodes(title) : breakable(name)));
     this.text.replaceChildren(...this.#nodes(shown));
     if (this.hit.text === null) this.text.append(element("em", {}, "No text: this document came as vectors."));
@@ -121,19 +125,27 @@ export class Result {
 
   #nodes(segments) {
     const classes = this.explanation ? classesOf(this.explanation.words) : [];
-    return segments.map(({ text, token, rows, answers, place, unread }) => {
+    return segments.map(({ text, token, rows, answers, place, unread, shared }) => {
       if (token && !this.open) return "";
+      const inside = shared ? [element("strong", { class: "shared" }, ...breakable(text))] : breakable(text);
       const near = rows.length ? { "data-rows": rows.join(" ") } : {};
-      if (!answers.length) return element("span", { ...near, class: unread && this.open ? "unread" : null }, ...breakable(text));
+      if (!answers.length) return element("span", { ...near, class: this.open ? unread : null }, ...inside);
       return element("mark", {
         ...near, class: classes[answers[0].word] + (token ? " token" : ""), "data-segment": String(place),
         "data-words": answers.map((a) => a.word).join(" "), style: { "--depth": depth(answers[0].similarity) },
-      }, text || token);
+      }, ...(text ? inside : [token]));
     });
   }
 
   #drawWhy() {
     if (!this.explanation) return void this.why.replaceChildren(element("p", { class: "dim" }, "…"));
+    const { words, shared_words: shared } = this.explanation;
+    const bm25 = this.hit.parts.words;
+    this.why.replaceChildren(
+      ...(words.length ? this.#similarities() : []), ...(bm25 === null ? [] : sharedWords(shared, bm25, this.hit.text)));
+  }
+
+  #similarities() {
     const { words, score } = this.explanation;
     const classes = classesOf(words);
     const sum = (kind) => words.filter((w) => w.kind === kind).reduce((total, w) => total + w.similarity, 0);
@@ -154,7 +166,7 @@ export class Result {
       element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Asked"),
         element("th", { scope: "col" }, "Answered by"), element("th", { scope: "col", colspan: "2" }, "Similarity"))),
       element("tbody", {}, ...rows));
-    this.why.replaceChildren(said, bar, table, this.#heatmap());
+    return [said, bar, table, this.#heatmap()];
   }
 
   #heatmap() {
@@ -173,6 +185,54 @@ export class Result {
     host.append(button);
     return host;
   }
+}
+
+const meaningOf = ({ late, words }) =>
+  words === null ? "Sum of the similarities" : late === null ? "BM25 of the shared words" : "Similarities and shared words, fused";
+
+/** The words that query and document share, each with its part of BM25. */
+function sharedWords(shared, bm25, text) {
+  const said = element("p", { class: "sum" }, "shared words = ", element("strong", {}, number(bm25)));
+  const rows = shared.map(({ text: word, score, spans }) => element("tr", {},
+    element("th", { scope: "row" }, element("strong", { class: "shared" }, short(word))),
+    element("td", { dir: "auto" }, countedSpellings(text, spans)),
+    element("td", { class: "number" }, element("span", { class: "bar rest", "aria-hidden": "true", style: { "--share": score / bm25 } })),
+    element("td", { class: "number" }, number(score))));
+  if (!rows.length) return [said];
+  return [said, element("table", {}, element("caption", { class: "hidden" }, "The words that query and document share"),
+    element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "Asked"),
+      element("th", { scope: "col" }, "In the text"), element("th", { scope: "col", colspan: "2" }, "BM25"))),
+    element("tbody", {}, ...rows))];
+}
+
+/** "parse, parsing ×2": the spellings at these places of a text. */
+function countedSpellings(text, spans) {
+  const letters = [...(text ?? "")]; // places count code points
+  const counts = new Map();
+  for (const [start, end] of spans) {
+    const spelling = letters.slice(start, end).join("");
+    counts.set(spelling, (counts.get(spelling) ?? 0) + 1);
+  }
+  return [...counts].slice(0, 6).map(([spelling, n]) => (n > 1 ? `${short(spelling)} ×${n}` : short(spelling))).join(", ");
+}
+
+/** The segments, cut where words begin and end that query and document share. */
+function withShared(segments, words) {
+  const spans = words.flatMap((word) => word.spans).sort(([one], [other]) => one - other);
+  if (!spans.length) return segments;
+  let at = 0; // in code points, as the spans
+  return segments.flatMap((segment) => {
+    const letters = [...segment.text], start = at;
+    at += letters.length;
+    const inside = spans.filter(([first, end]) => first < at && end > start);
+    if (segment.token || !inside.length) return [segment];
+    const cuts = [...new Set([start, at, ...inside.flat()])].filter((c) => c >= start && c <= at).sort((one, other) => one - other);
+    return cuts.slice(1).map((end, i) => ({
+      ...segment, text: letters.slice(cuts[i] - start, end - start).join(""),
+      shared: inside.some(([first, last]) => first <= cuts[i] && end <= last),
+      unread: segment.unread && (i ? "unread" : segment.unread),
+    }));
+  });
 }
 
 /** A similarity as the depth of a color: squared, for those of matches lie close together. */
@@ -206,6 +266,12 @@ function cut(segments, place) {
   return [before, after];
 }
 
+/** A segment without a vector word by word: it may be the whole text. Words are shortened. */
+function inWords(segment) {
+  const texts = segment.rows.length ? [segment.text] : segment.text.split(/(?<=\s)/);
+  return texts.map((text) => ({ ...segment, text: short(text) }));
+}
+
 /** A long text's beginning, or the places where most of the query's own words were answered. */
 function excerpt(segments, words) {
   const length = segments.reduce((sum, segment) => sum + segment.text.length, 0);
@@ -233,7 +299,7 @@ function excerpt(segments, words) {
 /** The window whose words answered most, outside the windows that are taken; null if none answered anything. */
 function bestWindow(segments, words, taken) {
   const free = (i) => !taken.some(({ first, end }) => i >= first && i < end);
-  const worth = segments.map((s) => Math.max(0, ...s.answers.filter((a) => words[a.word].kind === "text").map((a) => a.similarity ** 2)));
+  const worth = segments.map((s) => Math.max(s.shared ? 1 : 0, ...s.answers.filter((a) => words[a.word].kind === "text").map((a) => a.similarity ** 2)));
   let best = null;
   for (let start = 0; start < segments.length; start++) {
     if (!worth[start] || !free(start)) continue;

@@ -7,6 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from servers import make_index, running
 
+from refcolbert import Index
+
 if not os.environ.get("CI"):
     pytest.importorskip("selenium")
 from selenium.webdriver.common.keys import Keys
@@ -275,6 +277,74 @@ const nodes = [...arguments[0].querySelector('.text').childNodes].filter(n => !n
 return nodes.map(n => n.textContent).join('');"""
 
 
+# ---- modes
+
+
+def test_the_mode_is_switched_by_keyboard_and_kept_in_the_url(page, library):
+    """Arrow keys move the switch; the results are the library's, both parts stand beside a hybrid one; back undoes."""
+    page.ask(QUERY)
+    page.js("document.querySelector('#mode :checked').focus()")
+    for mode in ("words", "hybrid"):
+        page.type(Keys.ARROW_RIGHT)
+        page.wait("new URLSearchParams(location.search).get('mode') === arguments[0]", mode)
+        page.explained(QUERY)
+        page.wait("document.querySelectorAll('article').length === arguments[0]", len(hits_of(library, mode=mode)))
+        page.wait("document.querySelectorAll('.both').length === arguments[0]", 8 if mode == "hybrid" else 0)
+        page.explained(QUERY)
+        assert shown(page) == [[hit.id, f"{hit.score:.2f}"] for hit in hits_of(library, mode=mode)]
+    both = [f"late {h.parts.late:.2f} · words {h.parts.words:.2f}" for h in hits_of(library, mode="hybrid")]
+    assert page.texts(".both") == both
+    page.driver.back()
+    page.wait("document.querySelector('#mode :checked').value === 'words'")
+
+
+@pytest.mark.parametrize("mode", ["words", "hybrid"])
+def test_shared_words_are_underlined(visit, service, library, mode):
+    """In every result the places of the shared words are marked as such, beside the colors of a hybrid search."""
+    page = visit(service, f"?q=date+string&mode={mode}")
+    page.explained("date string")
+    marked = page.js(
+        "return [...document.querySelectorAll('article')].map(a => [...a.querySelectorAll('h2 .shared, .text .shared')]"
+        ".map(m => m.textContent))"
+    )
+    for hit, found in zip(hits_of(library, "date string", mode=mode), marked, strict=True):
+        spans = sorted(span for word in hit.explain().shared_words for span in word.spans)
+        assert found == [hit.text[slice(*span)] for span in spans], hit.id
+    assert bool(page.all("article mark")) == (mode == "hybrid")
+
+
+def test_a_result_by_words_shows_the_shares_of_its_words(visit, service, library):
+    """Opened, it has the words with their shares of BM25 and no similarities; the question has no colored words."""
+    page = visit(service, "?q=date+string&mode=words")
+    page.explained("date string")
+    opened(page, 1)
+    hit = hits_of(library, "date string", mode="words")[0]
+    assert page.texts(".sum") == [f"shared words = {hit.score:.2f}"]
+    rows = page.js(
+        "return [...document.querySelectorAll('.why tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    )
+    assert [(row[0], row[3]) for row in rows] == [(w.text, f"{w.score:.2f}") for w in hit.explain().shared_words]
+    assert not page.all(".draw, #asked:not([hidden])")
+
+
+def test_an_index_without_words_has_no_switch(visit, encoder, tmp_path):
+    """A URL that asks for words is refused where there are none, and can be changed; then the switch is not offered."""
+    with Index.create(tmp_path / "index", encoder, words=None) as made:
+        made.add(["a date"])
+    with running(tmp_path / "index") as client:
+        page = visit(client, "?q=date&mode=words")
+        page.errors_expected = True  # the browser notes a 400
+        page.wait("document.querySelector('#problem:not([hidden])')")
+        assert "requires an index with words" in page.texts("#problem")[0]
+        page.wait("!document.getElementById('mode').hidden")
+        page.js("document.querySelector('#mode [value=late]').click()")
+        page.explained("date")
+        page.open("?q=date")
+        page.explained("date")
+        page.wait("document.getElementById('about').textContent")
+        assert page.one("#mode").is_displayed() is False
+
+
 # ---- harmless
 
 
@@ -511,10 +581,10 @@ def test_tab_reaches_every_control_once(page):
     for _ in range(16):
         page.type(Keys.TAB)
         seen.append(page.js("const e = document.activeElement; return e.id || e.className || e.tagName"))
-    assert seen[:2] == ["filter", "k"]
+    assert seen[:3] == ["filter", "INPUT", "k"]  # one stop for the three modes
     assert sum(name.startswith("word ") for name in seen) == 5
-    assert seen[7] == "ARTICLE"
-    assert "toggle" in seen[8]
+    assert seen[8] == "ARTICLE"
+    assert "toggle" in seen[9]
 
 
 def test_every_control_has_a_name(page):
@@ -532,6 +602,8 @@ def test_every_control_has_a_name(page):
     controls = {
         "button",
         "textbox",
+        "radio",
+        "radiogroup",
         "searchbox",
         "combobox",
         "img",
