@@ -808,13 +808,15 @@ class Index:
 
         Raises ValueError for an id that is in the index or occurs twice, and for vectors that equation 2.5 excludes.
         """
+        words = [()] * len(ids) if terms is None else terms
         if len(ids) != len(documents) or len({*ids, *self.documents}) < len(ids) + len(self.documents):
             raise ValueError("expected one new id per document, found a known or repeated id (equation 8.1)")
+        if len(words) != len(ids):
+            raise ValueError(f"expected the terms of {len(ids)} documents, found {len(words)} (equation 8.1)")
         for d in documents:
             check(d, self.dim)
-        words = zip(ids, [()] * len(ids) if terms is None else terms, strict=True)
         self.documents.update(zip(ids, documents, strict=True))
-        self.terms.update(words)
+        self.terms.update(zip(ids, words, strict=True))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove documents.
