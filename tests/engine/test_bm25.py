@@ -154,6 +154,15 @@ def _rest(segment):
     )
 
 
+def test_the_order_of_the_query_changes_no_bit():
+    """Terms of equal weight are added by spelling, whatever their order in the query is."""
+    rng = np.random.default_rng(0)
+    texts = [[w for w in WORDS[:4] for _ in range(rng.integers(1, 9))] for _ in range(20)]
+    index = index_of(texts)
+    for query in itertools.permutations(WORDS[:4]):
+        assert answer(query, index, 20) == expected(WORDS[:4], texts, 20)
+
+
 def test_counts_above_255_score_as_255():
     """A count is kept in one byte; the length of the document is that of all its words."""
     texts = [["ant"] * 700 + ["bee"], ["ant"] * 255 + ["cat"] * 446, ["bee"]]

@@ -1,6 +1,7 @@
 """Hybrid search against the definition: the pool of both rankings, both scores, and their fusion."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from strategies import topical, unit
 
 from refcolbert import Index, definition
-from refcolbert.engine.hybrid import POOL
+from refcolbert.engine.hybrid import POOL, search_hybrid
+from refcolbert.engine.terms import build
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox")
 DIM, N_DOCS = 8, 140
@@ -113,6 +115,29 @@ def test_words_find_what_vectors_do_not(whole, texts):
     found = {hit.id: hit for hit in whole.search("ant", POOL + 20, mode="hybrid", vectors=q)}
     assert found[rare.id].parts.late == rare.score
     assert found[rare.id].parts.words > 0
+
+
+def test_each_ranking_contributes_its_pool_whatever_k_is(tmp_path):
+    """The best document is the second by BM25 and not among the first POOL by MaxSim; k = 1 finds it."""
+    index = Index.create(tmp_path / "i", dim=1, words="unicode61")
+    near = [{"id": f"n{i}", "text": "bee"} for i in range(POOL)]
+    index.add(
+        [*near, {"id": "worst", "text": "ant ant"}, {"id": "best", "text": "ant bee"}],
+        vectors=[*[[[0.5]]] * POOL, [[-1]], [[0.49]]],
+    )
+    assert [hit.id for hit in index.search("ant", mode="words")] == ["worst", "best"]
+    assert [hit.id for hit in index.search("ant", 1, mode="hybrid", vectors=[[1]])] == ["best"]
+
+
+def test_equal_scores_are_ordered_by_position(index_of):
+    """Documents with equal vectors and words come by position, not by their number in the index."""
+    segmented = index_of(train_at=1 << 20).segmented
+    (segment,) = segmented.segments
+    raw, lists = np.ones_like(segment.raw), build([(b"ant", i, 1) for i in range(N_DOCS)], N_DOCS)
+    turned = replace(segment, positions=segment.positions[::-1].copy(), raw=raw, terms=lists)
+    result = search_hybrid(unit(np.random.default_rng(0), 3, DIM), [b"ant"], replace(segmented, segments=(turned,)), 3)
+    assert len(set(result.scores.tolist())) == 1
+    assert result.documents.tolist() == [N_DOCS - 1, N_DOCS - 2, N_DOCS - 3]
 
 
 @pytest.mark.parametrize("mode", ["words", "hybrid"])
