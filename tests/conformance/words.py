@@ -8,6 +8,7 @@ relative error is that of the sum.
 import numpy as np
 from hypothesis import strategies as st
 
+from .goldens import arrays_of
 from .oracle import definition
 from .pairs import g
 from .registry import case
@@ -55,6 +56,16 @@ def a_word_score_is_the_definition(impl, query, documents):
     )
     assert scores.shape == (len(documents),)
     assert (np.abs(scores - expected) <= tolerance(len(documents)) * np.array(expected)).all(), f"{scores}, {expected}"
+
+
+@case("58", "word_scores")
+def word_scores_are_those_of_bm25s(impl):
+    """20 queries and 60 documents have the scores of bm25s with the method "lucene", times K1 + 1 (golden/words)."""
+    golden = arrays_of("words", "bm25s")
+    documents = [str(text).split() for text in golden["documents"]]
+    for query, expected in zip(golden["queries"], golden["scores"], strict=True):
+        scores = np.array(impl.word_scores(str(query).split(), documents), np.float64)
+        assert (np.abs(scores - expected) <= tolerance(len(documents)) * expected).all()
 
 
 @case("58", "word_scores", n=st.integers(1, 8), others=st.integers(0, 8))
