@@ -1,6 +1,6 @@
 """The definition of ColBERT retrieval: each equation with a function in plain Python loops.
 
-Cite it as "refcolbert definition 1.0, equation 2.6", with the version in `DEFINITION_VERSION`. Numbers are not reused:
+Cite it as "refcolbert definition 1.1, equation 2.6", with the version in `DEFINITION_VERSION`. Numbers are not reused:
 a change of meaning raises the version. The tests compare the fast code of the package with these functions, and the
 conformance suite compares other engines with them. This module imports NumPy alone and none of the package.
 
@@ -15,6 +15,7 @@ Sections:
     7  Candidate generation: which documents are ranked
     8  The index: documents that are added, replaced and deleted
     9  Training losses
+    10 Words: BM25, and the fusion of both scores
 
 Normative. Every engine follows sections 2, 3 and 8:
 
@@ -24,8 +25,9 @@ Normative. Every engine follows sections 2, 3 and 8:
 
 An approximate engine may rank a part of the eligible documents; the scores and the order of that part follow the same
 equations. An engine that encodes texts follows section 1, because a model gives other vectors in another frame. The
-vectors of a text depend on that text alone, not on its batch or padding. Sections 4, 5, 6 and 9 apply to an engine that
-offers their functions; an engine may hold its vectors in another codec or in none.
+vectors of a text depend on that text alone, not on its batch or padding. Sections 4, 5, 6, 9 and 10 apply to an engine
+that offers their functions; an engine may hold its vectors in another codec or in none. Section 10 begins with terms.
+How a text is cut into terms is not defined here.
 
 Informative. Section 7 states refcolbert's default search. All its stages but the ranking only choose which documents
 are ranked, and an engine may choose them in any way.
@@ -44,6 +46,7 @@ Sources:
     k-means       Dhillon and Modha, Machine Learning, 2001
     Lloyd-Max     Lloyd, IEEE Transactions on Information Theory, 1982
     Margin-MSE    Hofstätter et al., 2020
+    BM25          Robertson and Zaragoza, Foundations and Trends in Information Retrieval, 2009
 """
 
 import math
@@ -53,6 +56,7 @@ import numpy as np
 
 __all__ = [
     "DEFINITION_VERSION",
+    "POOL",
     "Index",
     "approximate_maxsim",
     "assign",
@@ -64,10 +68,13 @@ __all__ = [
     "clusters",
     "decode",
     "distortion",
+    "document_frequency",
     "document_ids",
     "dot",
     "encode",
     "fit",
+    "fuse",
+    "idf",
     "in_batch",
     "inverted_lists",
     "kept",
@@ -93,20 +100,28 @@ __all__ = [
     "query_ids",
     "scores",
     "search",
+    "similarity",
     "softmax",
     "spread",
     "spread_number",
     "steps",
+    "term_score",
+    "term_weight",
     "top_k",
     "unpack",
     "weight",
+    "word_scores",
 ]
 
 #: The version to cite. Another meaning of any equation is another version.
-DEFINITION_VERSION = "1.0"
+DEFINITION_VERSION = "1.1"
+
+#: The least number of documents that each ranking contributes to a hybrid search (equation 8.6).
+POOL = 100
 
 Vector = Sequence[float]
 Matrix = Sequence[Vector]
+Terms = Sequence[str]
 
 
 # ---- 1. Text and tokens (ColBERT, section 3.2)
@@ -782,19 +797,26 @@ class Index:
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.documents: dict[str, Matrix] = {}
+        self.terms: dict[str, Terms] = {}  # in the order of `documents`
 
-    def add(self, ids: Sequence[str], documents: Sequence[Matrix]) -> None:
+    def add(self, ids: Sequence[str], documents: Sequence[Matrix], terms: Sequence[Terms] | None = None) -> None:
         """Append documents, each [n_d, dim].
 
         Equation 8.1: new documents take the next positions, in the order of the call
 
+        `terms` holds the terms of each document (section 10). By default documents have none.
+
         Raises ValueError for an id that is in the index or occurs twice, and for vectors that equation 2.5 excludes.
         """
+        words = [()] * len(ids) if terms is None else terms
         if len(ids) != len(documents) or len({*ids, *self.documents}) < len(ids) + len(self.documents):
             raise ValueError("expected one new id per document, found a known or repeated id (equation 8.1)")
+        if len(words) != len(ids):
+            raise ValueError(f"expected the terms of {len(ids)} documents, found {len(words)} (equation 8.1)")
         for d in documents:
             check(d, self.dim)
         self.documents.update(zip(ids, documents, strict=True))
+        self.terms.update(zip(ids, words, strict=True))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Remove documents.
@@ -806,19 +828,20 @@ class Index:
         if not set(ids) <= set(self.documents):
             raise ValueError("expected ids of the index, found an unknown id (equation 8.2)")
         for name in set(ids):
-            del self.documents[name]
+            del self.documents[name], self.terms[name]
 
-    def upsert(self, ids: Sequence[str], documents: Sequence[Matrix]) -> None:
-        """Add documents, each [n_d, dim], and remove the old ones with the same ids.
+    def upsert(self, ids: Sequence[str], documents: Sequence[Matrix], terms: Sequence[Terms] | None = None) -> None:
+        """Add documents, each [n_d, dim], and remove the old ones with the same ids. `terms` is that of equation 8.1.
 
         Equation 8.3: delete the known ids, then add all: a replaced document takes a new position
 
         Raises ValueError for an id that occurs twice, and for vectors that equation 2.5 excludes.
         """
         new = Index(self.dim)
-        new.add(ids, documents)
+        new.add(ids, documents, terms)
         self.delete([name for name in ids if name in self.documents])
         self.documents.update(new.documents)
+        self.terms.update(new.terms)
 
     def search(self, q: Matrix, k: int, ids: Collection[str] | None = None) -> list[tuple[str, float]]:
         """Return (id, score) of the k best eligible documents, best first; all of them if there are fewer than k.
@@ -830,6 +853,35 @@ class Index:
         names = [name for name in self.documents if ids is None or name in ids]
         exact = scores(q, [self.documents[name] for name in names])
         return [(names[i], exact[i]) for i in top_k(exact, k)]
+
+    def search_words(self, terms: Terms, k: int, ids: Collection[str] | None = None) -> list[tuple[str, float]]:
+        """Return (id, score) of the k best eligible documents by the terms of a query.
+
+        Equation 8.5: the first k of the eligible documents with a score above 0 by equation 10.5, in the same order
+
+        A document without any of the terms is not returned. The statistics of equation 10.5 are those of all documents
+        in the index, also with `ids`, and whatever their segments are.
+        """
+        scored = zip(self.documents, word_scores(terms, list(self.terms.values())), strict=True)
+        found = [(name, score) for name, score in scored if score > 0 and (ids is None or name in ids)]
+        return [found[i] for i in top_k([score for _, score in found], k)]
+
+    def search_hybrid(
+        self, q: Matrix, terms: Terms, k: int, ids: Collection[str] | None = None
+    ) -> list[tuple[str, float]]:
+        """Return (id, score) of the k best eligible documents by the vectors and the terms of a query.
+
+        Equation 8.6: the first k by equation 10.7 of (the first P by 8.4) union (the first P by 8.5), P = max(k, POOL)
+
+        Equal scores are ordered by position. Every document of the union gets both scores.
+        """
+        depth, live = max(k, POOL), list(self.terms.values())
+        found = dict(self.search(q, depth, ids)) | dict(self.search_words(terms, depth, ids))
+        names = [name for name in self.documents if name in found]
+        words = dict(zip(self.documents, word_scores(terms, live), strict=True))
+        late = scores(q, [self.documents[name] for name in names])
+        fused = fuse(late, [words[name] for name in names], len(q), [w for _, w in _weighted(terms, live)])
+        return [(names[i], fused[i]) for i in top_k(fused, k)]
 
 
 # ---- 9. Training losses (ColBERT, ColBERTv2, Margin-MSE)
@@ -929,3 +981,105 @@ def margin_mse(scores: Matrix, teacher: Matrix) -> float:
     for s, t in zip(scores, teacher, strict=True):
         errors += [((s[0] - s[j]) - (t[0] - t[j])) ** 2 for j in range(1, len(s))]
     return sum(errors) / len(errors)
+
+
+# ---- 10. Words (BM25)
+
+
+def document_frequency(term: str, documents: Sequence[Terms]) -> int:
+    """Return the number of documents that have a term.
+
+    Equation 10.1: df = number of documents with t in document
+
+    `documents` holds the terms of each document in the index, repetitions included. Deleted documents are not in it.
+
+        >>> document_frequency("cat", [["cat", "dog", "cat"], ["dog"], []])
+        1
+    """
+    return sum(term in document for document in documents)
+
+
+def idf(df: int, n_docs: int) -> float:
+    """Return how rare a term is that `df` of `n_docs` documents have. It is positive, even if all of them have it.
+
+    Equation 10.2: idf = ln(1 + (N - df + .5) / (df + .5))
+
+        >>> round(idf(1, 4), 4)  # ln(1 + 3.5 / 1.5)
+        1.204
+    """
+    return math.log(1 + (n_docs - df + 0.5) / (df + 0.5))
+
+
+def term_weight(count: int, df: int, n_docs: int) -> float:
+    """Return the limit of a term's score. `count` says how often the query has the term.
+
+    Equation 10.3: weight = count idf (K1 + 1), K1 = 1.2
+
+        >>> round(term_weight(2, df=1, n_docs=4), 4)
+        5.2975
+    """
+    return count * idf(df, n_docs) * (1.2 + 1)
+
+
+def term_score(weight: float, count: int, length: int, mean_length: float) -> float:
+    """Return the score of a term in a document of `length` terms that has it `count` times.
+
+    Equation 10.4: weight f / (f + K1 (1 - B + B length / mean_length)), f = min(count, 255), B = .75
+
+        >>> term_score(2.2, count=1, length=10, mean_length=10.0)
+        1.0
+    """
+    f = float(min(count, 255))
+    return weight * f / (f + 1.2 * (1 - 0.75 + 0.75 * (length / mean_length)))
+
+
+def word_scores(query: Terms, documents: Sequence[Terms]) -> list[float]:
+    """Return the BM25 score of each document; 0 for one without any term of the query.
+
+    Equation 10.5: sum over the distinct terms of the query of equation 10.4, from the largest weight to the smallest
+
+    Equal weights are ordered by the bytes of the term in UTF-8. `documents` are those of equation 10.1, and the mean
+    length is that of all of them.
+
+        >>> documents = [["cat", "dog"], ["dog", "dog"], ["fish", "fish"]]
+        >>> [round(score, 2) for score in word_scores(["cat", "dog"], documents)]
+        [1.45, 0.65, 0.0]
+    """
+    mean_length = max(sum(len(document) for document in documents), 1) / max(len(documents), 1)
+    totals = [0.0] * len(documents)
+    for term, limit in _weighted(query, documents):
+        for i, document in enumerate(documents):
+            if term in document:
+                totals[i] += term_score(limit, document.count(term), len(document), mean_length)
+    return totals
+
+
+def _weighted(query: Terms, documents: Sequence[Terms]) -> list[tuple[str, float]]:
+    weights = {t: term_weight(query.count(t), document_frequency(t, documents), len(documents)) for t in query}
+    return sorted(weights.items(), key=lambda pair: (-pair[1], pair[0].encode()))
+
+
+def similarity(score: float, q: Matrix) -> float:
+    """Return MaxSim per query token, -1 to 1 for unit vectors. It can be compared across queries.
+
+    Equation 10.6: S(q, d) / max(1, number of rows q_i that are not zero)
+
+        >>> similarity(1.5, [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+        0.75
+    """
+    return score / max(sum(any(q_i) for q_i in q), 1)
+
+
+def fuse(late: Vector, words: Vector, n_q: int, weights: Vector) -> list[float]:
+    """Return the fused score of each document of a hybrid search.
+
+    Equation 10.7: .7 late / n_q + .3 words / sum of the weights
+
+    `late` and `words` are [n], the scores of equations 2.6 and 10.5. `weights` has equation 10.3 for each distinct term
+    of the query; without terms the divisor is 1.
+
+        >>> fuse([1.0, 0.5], [0.0, 2.0], n_q=1, weights=[4.0])
+        [0.7, 0.5]
+    """
+    bound = sum(weights) or 1.0
+    return [0.7 * s / n_q + 0.3 * w / bound for s, w in zip(late, words, strict=True)]

@@ -109,8 +109,31 @@ def test_input_without_an_answer_is_a_value_error():
     for wrong in (
         lambda: index.add(["a"], [[[1.0]]]),
         lambda: index.add(["b"], []),
+        lambda: index.add(["b"], [[[1.0]]], []),
         lambda: index.delete(["b"]),
         lambda: index.upsert(["b", "b"], [[[1.0]], [[1.0]]]),
     ):
         with pytest.raises(ValueError, match=r"expected .* found .*equation 8"):
             wrong()
+    assert (list(index.documents), list(index.terms)) == (["a"], ["a"])
+
+
+def test_words_by_hand():
+    """Of 4 documents of 10 words one has "strptime" and three have "date": ln(1 + 3.5 / 1.5) + ln(1 + 1.5 / 3.5)."""
+    texts = [[*words, *["filler"] * (10 - len(words))] for words in (["strptime", "date"], ["date"], ["date"], [])]
+    expected = [math.log(10 / 3) + math.log(10 / 7), math.log(10 / 7), math.log(10 / 7), 0]
+    assert definition.word_scores(["strptime", "date"], texts) == pytest.approx(expected, rel=1e-15)
+
+
+def test_words_of_deleted_and_replaced_documents_do_not_count():
+    """After a deletion and an upsert the answers are those of an index that never had the old documents."""
+    one, two = [[1.0]], [[2.0]]
+    changed, fresh = definition.Index(1), definition.Index(1)
+    changed.add(["a", "b", "c"], [one, one, one], [["ant"], ["ant", "bee"], ["bee"]])
+    changed.delete(["a"])
+    changed.upsert(["b"], [two], [["ant", "cat", "cat"]])
+    fresh.add(["c", "b"], [one, two], [["bee"], ["ant", "cat", "cat"]])
+    for terms in (["ant"], ["bee", "cat"], ["yak"], []):
+        assert changed.search_words(terms, 3) == fresh.search_words(terms, 3)
+        assert changed.search_hybrid(one, terms, 3) == fresh.search_hybrid(one, terms, 3)
+    assert [name for name, _ in changed.search_words(["ant"], 3)] == ["b"]

@@ -22,6 +22,7 @@ ENVIRONMENTS = {  # name of the folder behind .venv- -> what pip installs, call 
         "torch==2.13.0 sentence-transformers==5.3.0 transformers==5.3.0 datasets accelerate pandas ujson==5.12.0",
         "--no-deps pylate==1.6.0 fastkmeans==0.5.0",
     ],
+    "words": ["bm25s==0.2.14"],
     "multivector": ["torch==2.13.0 sentence-transformers==6.2.0"],
 }
 

@@ -23,13 +23,13 @@ class Index(definition.Index):
     def reader(self):
         """A copy of the present state."""
         copy = type(self)(self.dim)
-        copy.documents = dict(self.documents)
+        copy.documents, copy.terms = dict(self.documents), dict(self.terms)
         return copy
 
     def files(self):
         """The content of each file, by name."""
         documents = {name: np.asarray(d, np.float64).tolist() for name, d in self.documents.items()}
-        content = json.dumps([self.dim, documents]).encode()
+        content = json.dumps([self.dim, documents, {name: list(t) for name, t in self.terms.items()}]).encode()
         return {"documents.json": content, "sha256": hashlib.sha256(content).hexdigest().encode()}
 
     @classmethod
@@ -37,9 +37,9 @@ class Index(definition.Index):
         """The index that wrote these files. Raises ValueError if a byte has changed."""
         if hashlib.sha256(files["documents.json"]).hexdigest().encode() != files["sha256"]:
             raise ValueError("documents.json does not have its checksum")
-        dim, documents = json.loads(files["documents.json"])
+        dim, documents, terms = json.loads(files["documents.json"])
         index = cls(dim)
-        index.add(list(documents), list(documents.values()))
+        index.add(list(documents), list(documents.values()), list(terms.values()))
         return index
 
 

@@ -152,6 +152,6 @@ def reproduce(implementation_name, case_name, **drawn):
 
 def all_cases():
     """Every case by name."""
-    from . import cells, checkpoints, codecs, losses, scoring, stores, texts  # noqa: F401 - they register their cases
+    from . import cells, checkpoints, codecs, losses, scoring, stores, texts, words  # noqa: F401 - they register their cases
 
     return CASES

@@ -1,6 +1,8 @@
 """The vectorized core behind the functions that tests/conformance/README.md lists."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -10,12 +12,15 @@ from numpy.typing import ArrayLike
 from refcolbert import maxsim as maxsim
 from refcolbert.arrays import Floats
 from refcolbert.checks import check_vectors
-from refcolbert.engine import codec, ivf, pooling
+from refcolbert.engine import bm25, codec, hybrid, ivf, pooling
 from refcolbert.engine import kmeans as _kmeans
+from refcolbert.engine import terms as _terms
 from refcolbert.engine.maxsim import scores as _scores
 from refcolbert.engine.ragged import Ragged, offsets_of
+from refcolbert.engine.segments import Segment, SegmentedIndex
 from refcolbert.engine.topk import top_k as top_k
 from refcolbert.explanation import explanation
+from refcolbert.hits import similarity_of as _similarity_of
 
 from .core_index import Encoder as _Encoder
 from .core_index import Index as Index
@@ -150,4 +155,28 @@ def candidates(lists: Sequence[Sequence[int]], cells: Iterable[int]) -> list[int
 def probe(q: Floats, centroids: Floats, nprobe: int) -> list[int]:
     """Of all query tokens."""
     found: list[int] = ivf.probe(q @ centroids.T, nprobe).tolist()
+    return found
+
+
+def word_scores(query: Sequence[str], documents: Sequence[Sequence[str]]) -> list[float]:
+    """Of every document of one segment."""
+    n, raw = len(documents), np.ones((len(documents), 1), np.float32)
+    entries = [(term.encode(), i, count) for i, terms in enumerate(documents) for term, count in Counter(terms).items()]
+    lists, live = _terms.build(sorted(entries), n), np.ones(n, np.bool_)
+    segment = Segment(np.arange(n), offsets_of([1] * n), live, 1.0, raw, None, None, lists)
+    index = SegmentedIndex(1, None, (segment,))
+    weighted = bm25.query_terms([term.encode() for term in query], index)
+    found: list[float] = bm25.word_scores(weighted, index, np.arange(n)).tolist()
+    return found
+
+
+def similarity(score: float, q: Floats) -> float:
+    """As a hit has it."""
+    return _similarity_of(score, q)
+
+
+def fuse(late: ArrayLike, words: ArrayLike, n_q: int, weights: Sequence[float]) -> list[float]:
+    """Of a query with terms of these weights."""
+    terms: Any = [SimpleNamespace(weight=weight) for weight in weights]
+    found: list[float] = hybrid.fuse(np.asarray(late), np.asarray(words), n_q, terms).tolist()
     return found

@@ -19,6 +19,7 @@ from refcolbert.engine.ranking import rank
 from refcolbert.engine.segments import Segment, SegmentedIndex
 from refcolbert.engine.trace import Trace
 
+Terms = Sequence[str]
 MODEL = Path(__file__).parents[2] / "tests" / "models" / "tiny"
 
 
@@ -70,12 +71,14 @@ class Index:
     def __init__(self, dim: int, held: refcolbert.Index | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
         if held is None:
-            held = refcolbert.Index.create(Path(self._folder.name) / "i", dim=dim)
+            held = refcolbert.Index.create(Path(self._folder.name) / "i", dim=dim, words="unicode61")
         self._index = held
 
-    def add(self, ids: Sequence[str], documents: Sequence[ArrayLike]) -> None:
-        """Ready-made vectors."""
-        self._index.add([{"id": name} for name in ids], vectors=list(documents))
+    def add(self, ids: Sequence[str], documents: Sequence[ArrayLike], terms: Sequence[Terms] | None = None) -> None:
+        """Ready-made vectors, and texts of the terms."""
+        texts = [None] * len(ids) if terms is None else map(" ".join, terms)
+        named = [{"id": name, "text": text} for name, text in zip(ids, texts, strict=True)]
+        self._index.add(named, vectors=list(documents))
 
     def upsert(self, ids: Sequence[str], documents: Sequence[ArrayLike]) -> None:
         """Ready-made vectors."""
@@ -88,6 +91,17 @@ class Index:
     def search(self, q: ArrayLike, k: int, ids: Collection[str] | None = None) -> list[tuple[str, float]]:
         """Ids and scores."""
         return [(hit.id, hit.score) for hit in self._index.search(np.asarray(q), k, ids=ids)]
+
+    def search_words(self, terms: Terms, k: int, ids: Collection[str] | None = None) -> list[tuple[str, float]]:
+        """A text of the terms."""
+        return [(hit.id, hit.score) for hit in self._index.search(" ".join(terms), k, mode="words", ids=ids)]
+
+    def search_hybrid(
+        self, q: ArrayLike, terms: Terms, k: int, ids: Collection[str] | None = None
+    ) -> list[tuple[str, float]]:
+        """A text of the terms with ready-made vectors."""
+        hits = self._index.search(" ".join(terms), k, mode="hybrid", vectors=q, ids=ids)
+        return [(hit.id, hit.score) for hit in hits]
 
     def compact(self) -> None:
         """One segment."""

@@ -10,4 +10,5 @@ ENGINES = {  # name in the table: adapter, environment, the package whose versio
     "Sentence-Transformers": ("tools.conformance.multivector", "multivector", "sentence-transformers"),
     "maxsim-cpu": ("tools.conformance.maxsim_cpu", "peers", "maxsim-cpu"),
     "fast-plaid": ("tools.conformance.fast_plaid", "peers", "fast-plaid"),
+    "bm25s": ("tools.conformance.bm25s", "words", "bm25s"),
 }

@@ -64,6 +64,11 @@ STATEMENTS = {
     "55": "pooled tokens are the means of Ward's clusters",
     "56": "a group answers with its best document",
     "57": "an upsert is a deletion and an addition",
+    "58": "a word score is BM25 as the definition states it",
+    "59": "the statistics of words are those of all documents in the index, whatever the filter and the segments",
+    "60": "a search by words returns the documents with a word of the query, equal scores by position",
+    "61": "a similarity is the score per query vector that is not zero",
+    "62": "a hybrid search fuses both scores of the best documents by each",
 }
 # Tests outside the conformance suite, or under another number: file, test, the fault that it has caught.
 ELSEWHERE = {

@@ -7,4 +7,5 @@ CASES: dict[str, tuple[str, ...]] = {
     "losses": LOSSES,
     "codec": ("1bit", "2bits", "4bits", "8bits"),
     "rankings": ("docstrings",),
+    "words": ("bm25s",),
 }

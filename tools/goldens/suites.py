@@ -3,6 +3,7 @@
 scoring    MaxSim by PyLate, colbert-ai and Sentence-Transformers, each in its own environment
 losses     values and gradients by torch
 codec      stored tokens by `definition`, in float64 loops, away from the borders of buckets
+words      BM25 by bm25s, of drawn words
 rankings   colbert-ai encodes docstrings of Python's standard library with the tiny checkpoint, scores and ranks them
 """
 
@@ -187,10 +188,26 @@ def rankings(name: str) -> Made:
     return {**given, **found}, tolerance, {"versions": versions, "source": source}
 
 
+def words(name: str) -> Made:
+    """60 documents of common and rare words and 20 queries, some words repeated, scored by bm25s in float64."""
+    rng, vocabulary = np.random.default_rng(SEED), np.array([f"word{i}" for i in range(60)])
+    common = 1 / np.arange(1, 61)
+    arrays = {
+        side: np.array(
+            [" ".join(rng.choice(vocabulary, n, p=common / common.sum())) for n in rng.integers(1, most, count)]
+        )
+        for side, most, count in (("documents", 40, 60), ("queries", 8, 20))
+    }
+    found, _, versions = ask(name, "words", arrays)
+    tolerance = {**dict.fromkeys(arrays, 0.0), "scores": float(found["scores"].max()) * 2.0**-44}
+    return {**arrays, **found}, tolerance, {"versions": versions}
+
+
 MAKERS: dict[str, Callable[[str], Made]] = {
     "scoring": scoring,
     "losses": losses,
     "codec": codec,
     "rankings": rankings,
+    "words": words,
 }
 SUITES = {suite: (make, CASES[suite]) for suite, make in MAKERS.items()}

@@ -34,4 +34,4 @@ def fault(invariant, attribute):
 
 def everything():
     """Import the modules that register faults."""
-    from . import codecs, retrieval, scoring, stores, texts  # noqa: F401 - they register
+    from . import codecs, retrieval, scoring, stores, texts, words  # noqa: F401 - they register

@@ -12,9 +12,9 @@ from .faults import fault
 class newest_first(Index):  # noqa: N801 - named as a fault
     """Later additions come before earlier ones."""
 
-    def add(self, ids, documents):
+    def add(self, ids, documents, terms=None):
         """Put new documents first."""
-        super().add(ids, documents)
+        super().add(ids, documents, terms)
         new = {name: self.documents[name] for name in ids}
         self.documents = new | {name: d for name, d in self.documents.items() if name not in new}
 
@@ -81,7 +81,7 @@ class time_in_the_files(Index):  # noqa: N801
 class half_an_addition(Index):  # noqa: N801
     """Documents before the invalid one stay in the index."""
 
-    def add(self, ids, documents):
+    def add(self, ids, documents, terms=None):
         """Add one document at a time."""
         for name, d in zip(ids, documents, strict=True):
             super().add([name], [d])
@@ -130,7 +130,7 @@ class checksum_not_compared(Index):  # noqa: N801
     @classmethod
     def from_files(cls, files) -> Index:
         """Load every file that can be parsed."""
-        dim, documents = json.loads(files["documents.json"])
+        dim, documents, _ = json.loads(files["documents.json"])
         index = cls(dim)
         definition.Index.add(index, list(documents), list(documents.values()))
         return index
@@ -140,7 +140,7 @@ class checksum_not_compared(Index):  # noqa: N801
 class upsert_keeps_the_place(Index):  # noqa: N801
     """A new version keeps the position of the old one."""
 
-    def upsert(self, ids, documents):
+    def upsert(self, ids, documents, terms=None):
         """Replace in place."""
         definition.Index.add(type(self)(self.dim), ids, documents)  # raises for invalid input
         self.documents.update(zip(ids, documents, strict=True))
@@ -150,7 +150,7 @@ class upsert_keeps_the_place(Index):  # noqa: N801
 class old_version_still_there(Index):  # noqa: N801
     """The old version is still found beside the new one."""
 
-    def upsert(self, ids, documents):
+    def upsert(self, ids, documents, terms=None):
         """Add under another id."""
         names = [f"{name}'" if name in self.documents else name for name in ids]
         self.add(names, documents)
