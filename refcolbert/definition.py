@@ -50,13 +50,13 @@ Sources:
 """
 
 import math
+import re
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
 __all__ = [
     "DEFINITION_VERSION",
-    "POOL",
     "Index",
     "approximate_maxsim",
     "assign",
@@ -98,6 +98,7 @@ __all__ = [
     "probe",
     "quantize_scores",
     "query_ids",
+    "respelled",
     "scores",
     "search",
     "similarity",
@@ -115,9 +116,6 @@ __all__ = [
 
 #: The version to cite. Another meaning of any equation is another version.
 DEFINITION_VERSION = "1.1"
-
-#: The least number of documents that each ranking contributes to a hybrid search (equation 8.6).
-POOL = 100
 
 Vector = Sequence[float]
 Matrix = Sequence[Vector]
@@ -859,10 +857,10 @@ class Index:
 
         Equation 8.5: the first k of the eligible documents with a score above 0 by equation 10.5, in the same order
 
-        A document without any of the terms is not returned. The statistics of equation 10.5 are those of all documents
-        in the index, also with `ids`, and whatever their segments are.
+        Terms are respelled (equation 10.8). A document without any of the terms is not returned. The statistics of
+        equation 10.5 are those of all documents in the index, also with `ids`, and whatever their segments are.
         """
-        scored = zip(self.documents, word_scores(terms, list(self.terms.values())), strict=True)
+        scored = zip(self.documents, word_scores(terms, list(self.terms.values()), respell=True), strict=True)
         found = [(name, score) for name, score in scored if score > 0 and (ids is None or name in ids)]
         return [found[i] for i in top_k([score for _, score in found], k)]
 
@@ -871,16 +869,16 @@ class Index:
     ) -> list[tuple[str, float]]:
         """Return (id, score) of the k best eligible documents by the vectors and the terms of a query.
 
-        Equation 8.6: the first k by equation 10.7 of (the first P by 8.4) union (the first P by 8.5), P = max(k, POOL)
+        Equation 8.6: the first k by equation 10.7 of (the first P by 8.4) union (the first P by 8.5), P = 2 k + 12
 
         Equal scores are ordered by position. Every document of the union gets both scores.
         """
-        depth, live = max(k, POOL), list(self.terms.values())
+        depth = 2 * k + 12
         found = dict(self.search(q, depth, ids)) | dict(self.search_words(terms, depth, ids))
         names = [name for name in self.documents if name in found]
-        words = dict(zip(self.documents, word_scores(terms, live), strict=True))
+        words = dict(zip(self.documents, word_scores(terms, list(self.terms.values()), respell=True), strict=True))
         late = scores(q, [self.documents[name] for name in names])
-        fused = fuse(late, [words[name] for name in names], len(q), [w for _, w in _weighted(terms, live)])
+        fused = fuse(late, [words[name] for name in names], len(terms))
         return [(names[i], fused[i]) for i in top_k(fused, k)]
 
 
@@ -1010,7 +1008,7 @@ def idf(df: int, n_docs: int) -> float:
     return math.log(1 + (n_docs - df + 0.5) / (df + 0.5))
 
 
-def term_weight(count: int, df: int, n_docs: int) -> float:
+def term_weight(count: float, df: int, n_docs: int) -> float:
     """Return the limit of a term's score. `count` says how often the query has the term.
 
     Equation 10.3: weight = count idf (K1 + 1), K1 = 1.2
@@ -1033,13 +1031,13 @@ def term_score(weight: float, count: int, length: int, mean_length: float) -> fl
     return weight * f / (f + 1.2 * (1 - 0.75 + 0.75 * (length / mean_length)))
 
 
-def word_scores(query: Terms, documents: Sequence[Terms]) -> list[float]:
+def word_scores(query: Terms, documents: Sequence[Terms], *, respell: bool = False) -> list[float]:
     """Return the BM25 score of each document; 0 for one without any term of the query.
 
     Equation 10.5: sum over the distinct terms of the query of equation 10.4, from the largest weight to the smallest
 
-    Equal weights are ordered by the bytes of the term in UTF-8. `documents` are those of equation 10.1, and the mean
-    length is that of all of them.
+    Equal weights are ordered by the bytes of the query's term in UTF-8. `documents` are those of equation 10.1, and the
+    mean length is that of all of them. `respell` applies equation 10.8 to the query.
 
         >>> documents = [["cat", "dog"], ["dog", "dog"], ["fish", "fish"]]
         >>> [round(score, 2) for score in word_scores(["cat", "dog"], documents)]
@@ -1047,16 +1045,26 @@ def word_scores(query: Terms, documents: Sequence[Terms]) -> list[float]:
     """
     mean_length = max(sum(len(document) for document in documents), 1) / max(len(documents), 1)
     totals = [0.0] * len(documents)
-    for term, limit in _weighted(query, documents):
+    for term, limit in _weighted(query, documents, respell):
         for i, document in enumerate(documents):
             if term in document:
                 totals[i] += term_score(limit, document.count(term), len(document), mean_length)
     return totals
 
 
-def _weighted(query: Terms, documents: Sequence[Terms]) -> list[tuple[str, float]]:
-    weights = {t: term_weight(query.count(t), document_frequency(t, documents), len(documents)) for t in query}
-    return sorted(weights.items(), key=lambda pair: (-pair[1], pair[0].encode()))
+def _weighted(query: Terms, documents: Sequence[Terms], respell: bool) -> list[tuple[str, float]]:
+    """Return the distinct terms of a query, respelled, with their weights, in the order of equation 10.5."""
+    weights, n_tried = [], 0
+    for asked in dict.fromkeys(query):
+        term, times = asked, float(query.count(asked))
+        if respell and document_frequency(asked, documents) == 0 and re.fullmatch("[a-z]{4,24}", asked):
+            n_tried += 1
+            meant = respelled(asked, documents)
+            if meant is not None and n_tried <= 8:
+                term, times = meant, 0.5 * times
+        weights.append((asked, term, term_weight(times, document_frequency(term, documents), len(documents))))
+    weights.sort(key=lambda entry: (-entry[2], entry[0].encode()))
+    return [(term, limit) for _, term, limit in weights]
 
 
 def similarity(score: float, q: Matrix) -> float:
@@ -1070,16 +1078,41 @@ def similarity(score: float, q: Matrix) -> float:
     return score / max(sum(any(q_i) for q_i in q), 1)
 
 
-def fuse(late: Vector, words: Vector, n_q: int, weights: Vector) -> list[float]:
+def fuse(late: Vector, words: Vector, n_terms: int) -> list[float]:
     """Return the fused score of each document of a hybrid search.
 
-    Equation 10.7: .7 late / n_q + .3 words / sum of the weights
+    Equation 10.7: late + .7 / sqrt(max(1, number of the query's terms, repetitions included)) words
 
-    `late` and `words` are [n], the scores of equations 2.6 and 10.5. `weights` has equation 10.3 for each distinct term
-    of the query; without terms the divisor is 1.
+    `late` and `words` are [n], the scores of equations 2.6 and 10.5.
 
-        >>> fuse([1.0, 0.5], [0.0, 2.0], n_q=1, weights=[4.0])
-        [0.7, 0.5]
+        >>> [round(score, 2) for score in fuse([20.0, 21.0], [8.0, 0.0], n_terms=4)]
+        [22.8, 21.0]
     """
-    bound = sum(weights) or 1.0
-    return [0.7 * s / n_q + 0.3 * w / bound for s, w in zip(late, words, strict=True)]
+    return [s + 0.7 / math.sqrt(max(n_terms, 1)) * w for s, w in zip(late, words, strict=True)]
+
+
+def respelled(term: str, documents: Sequence[Terms]) -> str | None:
+    """Return the term that a misspelt one probably stands for, or None if no document has such a term.
+
+    Equation 10.8: of the terms of a to z that are one letter apart from t, the one with the largest df
+
+    One letter is inserted, left out, replaced, or exchanged with the next one. Of equal df, the first in the alphabet
+    is taken. The equation applies to the first 8 distinct terms of a query that have df = 0 and consist of 4 to 24
+    letters a to z. Such a term counts half as often as the query has it.
+
+        >>> respelled("parce", [["parse", "date"], ["parse"], ["part"]])
+        'parse'
+    """
+    near = {t for document in documents for t in document if re.fullmatch("[a-z]+", t) and _one_letter_apart(t, term)}
+    return min(near, key=lambda t: (-document_frequency(t, documents), t), default=None)
+
+
+def _one_letter_apart(a: str, b: str) -> bool:
+    if len(a) != len(b):
+        short, long = sorted((a, b), key=len)
+        return any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
+    different = [i for i in range(len(a)) if a[i] != b[i]]
+    if len(different) == 2:
+        i, j = different
+        return j == i + 1 and a[i] == b[j] and a[j] == b[i]
+    return len(different) == 1

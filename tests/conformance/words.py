@@ -134,14 +134,25 @@ def a_similarity_is_the_score_per_query_vector(impl, score, n, zeros):
     assert impl.similarity(float(score), q) == score / n
 
 
-@case("62", "fuse", n=st.integers(1, 9), n_q=st.integers(1, 32), seed=st.integers(0, 2**32 - 1))
-def fused_scores_are_the_definition(impl, n, n_q, seed):
-    """Both scores of each document, on the scales of the definition."""
+@case("63", "Index.search_words", equation="10.8", heavy=True, seed=st.integers(0, 2**32 - 1), k=st.integers(1, 9))
+def a_misspelt_word_counts_half(impl, seed, k):
+    """A word that no document has stands for the most frequent one that is one letter apart, at half its weight."""
     rng = np.random.default_rng(seed)
-    weights = rng.uniform(0.1, 9, int(rng.integers(1, 5)))
-    late, words = rng.uniform(-n_q, n_q, n), rng.uniform(0, weights.sum(), n) * rng.integers(0, 2, n)
-    fused = np.array(impl.fuse(late, words, n_q, weights), np.float64)
-    assert np.abs(fused - definition.fuse(late.tolist(), words.tolist(), n_q, weights.tolist())).max() <= 4 * g(16)
+    texts = [rng.choice(["shell", "shelf", "wing", "buckle", "shelly1"], 3).tolist() for _ in range(8)]
+    index, model = filled(impl, [[["fox", "shell"]], texts])
+    for query in (["shel"], ["shel", "wing"], ["buckel", "shell"], ["wings", "wings"], ["shely1", "fox"], ["yaks"]):
+        expected = dict(model.search_words(query, 20))
+        same_hits(index.search_words(query, k), expected, model, k, tolerance(9) * max(expected.values(), default=0))
+
+
+@case("62", "fuse", n=st.integers(1, 9), n_terms=st.integers(0, 40), seed=st.integers(0, 2**32 - 1))
+def fused_scores_are_the_definition(impl, n, n_terms, seed):
+    """MaxSim, and BM25 divided by the root of the number of terms."""
+    rng = np.random.default_rng(seed)
+    late, words = rng.uniform(-32, 32, n), rng.uniform(0, 64, n) * rng.integers(0, 2, n)
+    fused = np.array(impl.fuse(late, words, n_terms), np.float64)
+    expected = np.array(definition.fuse(late.tolist(), words.tolist(), n_terms))
+    assert (np.abs(fused - expected) <= g(8) * (np.abs(late) + words)).all()
 
 
 @case(
@@ -155,13 +166,13 @@ def fused_scores_are_the_definition(impl, n, n_q, seed):
 )
 def a_hybrid_search_ranks_the_best_by_either(impl, seed, k, chosen):
     """Documents that only BM25 finds are ranked by both scores, and so are those that only MaxSim finds."""
-    rng, n = np.random.default_rng(seed), definition.POOL + 20
-    lasts = rng.permutation(n)[:6]  # their MaxSim is the smallest, so that they are not among the first POOL by it
+    rng, n = np.random.default_rng(seed), 2 * 7 + 12 + 20
+    lasts = rng.permutation(n)[:6]  # their MaxSim is the smallest, so that they are not in the pool of MaxSim
     vectors = [np.array([[7 if i in lasts else 8 + rng.integers(0, 3), 0]], np.float32) / 16 for i in range(n)]
     texts = [["ant", "fox"] if i in lasts[:4] else ["bee", "fox"] for i in range(n)]
     index, model, names = impl.Index(2), definition.Index(2), [f"d{2 * n - i}" for i in range(n)]
     for target in (index, model):
         target.add(names, vectors, texts)
     q, ids = np.array([[1, 0], [0.5, 0]], np.float32), names[:-2] if chosen else None
-    expected = dict(model.search_hybrid(q, ["ant"], definition.POOL, ids))
+    expected = dict(model.search_hybrid(q, ["ant"], n, ids))
     same_hits(index.search_hybrid(q, ["ant"], k, ids), expected, model, k, 4 * tolerance(n))

@@ -190,3 +190,25 @@ def test_a_k_below_one_is_refused():
     """k = 0 is an error, not an empty answer."""
     with pytest.raises(InvalidInput, match="k must be"):
         answer(["ant"], index_of([["ant"]]), 0)
+
+
+@given(
+    texts=st.lists(st.lists(st.sampled_from(("shell", "shelf", "hell", "part", "parse", "p4rse")), max_size=6)),
+    query=st.lists(st.sampled_from(("shel", "shelll", "sehll", "parse", "prase", "pars", "p4rs", "yaks")), max_size=14),
+    dead=st.sets(st.integers(0, 13), max_size=5),
+)
+def test_misspelt_terms_are_the_definition_to_the_bit(texts, query, dead):
+    """Unknown terms are respelled as equation 10.8 says, by the live documents alone."""
+    texts = texts[:14]
+    assert answer(query, index_of(texts, dead, [3]), 14) == expected(query, texts, 14, dead)
+
+
+def test_only_a_few_short_terms_are_respelled():
+    """The ninth unknown term and a term of more than 24 letters stay as they are: looking up takes time and memory."""
+    near = [f"{letter * 4}" for letter in "abcdefghi"]
+    index = index_of([near, ["z" * 25]])
+    query = [f"{term}x" for term in near]
+    terms = {term.asked: term.term for term in query_terms([term.encode() for term in query], index)}
+    assert [terms[term.encode()].decode() for term in query] == [*near[:8], query[8]]
+    assert answer(["z" * 26], index, 2) == []
+    assert answer(["z" * 24], index, 2) == expected(["z" * 24], [near, ["z" * 25]], 2) != []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import topical, unit
 
 from refcolbert import Index, definition
-from refcolbert.engine.hybrid import POOL, search_hybrid
+from refcolbert.engine.hybrid import POOL_EXTRA, POOL_FACTOR, search_hybrid
 from refcolbert.engine.terms import build
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox")
@@ -108,22 +108,23 @@ def test_parts_of_any_search_are_true(whole, whole_model, seed, k, nprobe, candi
 
 
 def test_words_find_what_vectors_do_not(whole, texts):
-    """A document that is not among the first POOL by MaxSim is found by its words, with both scores."""
-    q = unit(np.random.default_rng(1), 5, DIM)
-    last = whole.search(q, N_DOCS)[POOL:]
+    """A document that is not in the pool of MaxSim is found by its words, with both scores."""
+    q, k = unit(np.random.default_rng(1), 5, DIM), 40
+    last = whole.search(q, N_DOCS)[POOL_FACTOR * k + POOL_EXTRA :]
     rare = next(hit for hit in last if "ant" in texts[int(hit.id[1:])])
-    found = {hit.id: hit for hit in whole.search("ant", POOL + 20, mode="hybrid", vectors=q)}
+    found = {hit.id: hit for hit in whole.search("ant", k, mode="hybrid", vectors=q)}
     assert found[rare.id].parts.late == rare.score
     assert found[rare.id].parts.words > 0
 
 
 def test_each_ranking_contributes_its_pool_whatever_k_is(tmp_path):
-    """The best document is the second by BM25 and not among the first POOL by MaxSim; k = 1 finds it."""
+    """The best document is the second by BM25 and not in the pool of MaxSim; k = 1 finds it."""
+    depth = POOL_FACTOR + POOL_EXTRA
     index = Index.create(tmp_path / "i", dim=1, words="unicode61")
-    near = [{"id": f"n{i}", "text": "bee"} for i in range(POOL)]
+    near = [{"id": f"n{i}", "text": "bee"} for i in range(depth)]
     index.add(
         [*near, {"id": "worst", "text": "ant ant"}, {"id": "best", "text": "ant bee"}],
-        vectors=[*[[[0.5]]] * POOL, [[-1]], [[0.49]]],
+        vectors=[*[[[0.5]]] * depth, [[-1]], [[0.49]]],
     )
     assert [hit.id for hit in index.search("ant", mode="words")] == ["worst", "best"]
     assert [hit.id for hit in index.search("ant", 1, mode="hybrid", vectors=[[1]])] == ["best"]

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -175,8 +174,7 @@ def similarity(score: float, q: Floats) -> float:
     return _similarity_of(score, q)
 
 
-def fuse(late: ArrayLike, words: ArrayLike, n_q: int, weights: Sequence[float]) -> list[float]:
-    """Of a query with terms of these weights."""
-    terms: Any = [SimpleNamespace(weight=weight) for weight in weights]
-    found: list[float] = hybrid.fuse(np.asarray(late), np.asarray(words), n_q, terms).tolist()
+def fuse(late: ArrayLike, words: ArrayLike, n_terms: int) -> list[float]:
+    """Of a query with so many terms."""
+    found: list[float] = hybrid.fuse(np.asarray(late), np.asarray(words), n_terms).tolist()
     return found

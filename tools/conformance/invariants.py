@@ -69,6 +69,7 @@ STATEMENTS = {
     "60": "a search by words returns the documents with a word of the query, equal scores by position",
     "61": "a similarity is the score per query vector that is not zero",
     "62": "a hybrid search fuses both scores of the best documents by each",
+    "63": "a misspelt word counts half as the most frequent word that is one letter apart",
 }
 # Tests outside the conformance suite, or under another number: file, test, the fault that it has caught.
 ELSEWHERE = {

@@ -151,32 +151,31 @@ def divided_by_all_query_rows(score, q):
 
 
 @fault("62", "fuse")
-def words_not_scaled(late, words, n_q, weights):
-    """BM25 enters the sum as it is."""
-    return definition.fuse(late, words, n_q, [1.0])
+def words_not_scaled(late, words, n_terms):
+    """BM25 enters the sum as it is, so that it counts more in a longer query."""
+    return definition.fuse(late, words, 1)
 
 
 @fault("62", "fuse")
-def late_not_scaled(late, words, n_q, weights):
-    """MaxSim of a longer query counts more."""
-    return definition.fuse(late, words, 1, weights)
+def words_divided_by_the_terms(late, words, n_terms):
+    """BM25 is divided by the number of terms, not by its root."""
+    return definition.fuse(late, words, n_terms**2)
 
 
 class Pooled(Index):
     """A hybrid search whose parts a subclass changes."""
 
-    def late(self, q, terms, ids):
+    def late(self, q, terms, depth, ids):
         """The scores {id: MaxSim} of the pool."""
-        found = [*self.search(q, definition.POOL, ids), *self.search_words(terms, definition.POOL, ids)]
+        found = [*self.search(q, depth, ids), *self.search_words(terms, depth, ids)]
         return {name: definition.maxsim(q, self.documents[name]) for name, _ in found}
 
     def search_hybrid(self, q, terms, k, ids=None):
         """Fuse over `late`."""
-        late, live = self.late(q, terms, ids), list(self.terms.values())
+        late, live = self.late(q, terms, 2 * k + 12, ids), list(self.terms.values())
         names = [name for name in self.documents if name in late]
         words = dict(zip(self.documents, definition.word_scores(terms, live), strict=True))
-        weights = [definition.term_weight(1, definition.document_frequency(terms[0], live), len(live))]
-        fused = definition.fuse([late[name] for name in names], [words[name] for name in names], len(q), weights)
+        fused = definition.fuse([late[name] for name in names], [words[name] for name in names], len(terms))
         return [(names[i], fused[i]) for i in definition.top_k(fused, k)]
 
 
@@ -184,16 +183,38 @@ class Pooled(Index):
 class late_pool_alone(Pooled):  # noqa: N801
     """Only the best documents by MaxSim are fused."""
 
-    def late(self, q, terms, ids):
+    def late(self, q, terms, depth, ids):
         """Leave out the documents that only BM25 finds."""
-        return dict(self.search(q, definition.POOL, ids))
+        return dict(self.search(q, depth, ids))
 
 
 @fault("62", "Index")
 class no_late_score_outside_its_pool(Pooled):  # noqa: N801
     """Documents that only BM25 finds get 0 in place of their MaxSim."""
 
-    def late(self, q, terms, ids):
+    def late(self, q, terms, depth, ids):
         """Compute no more scores."""
-        first = dict(self.search(q, definition.POOL, ids))
-        return {name: first.get(name, 0.0) for name in super().late(q, terms, ids)}
+        first = dict(self.search(q, depth, ids))
+        return {name: first.get(name, 0.0) for name in super().late(q, terms, depth, ids)}
+
+
+@fault("63", "Index")
+class not_respelled(Index):  # noqa: N801
+    """A misspelt word finds nothing."""
+
+    def search_words(self, terms, k, ids=None):
+        """Leave out the terms that no document has."""
+        known = {term for document in self.terms.values() for term in document}
+        return super().search_words([term for term in terms if term in known], k, ids)
+
+
+@fault("63", "Index")
+class respelled_at_full_weight(Index):  # noqa: N801
+    """A guess counts as much as a word that is there."""
+
+    def search_words(self, terms, k, ids=None):
+        """Put the term that was meant into the query."""
+        live = list(self.terms.values())
+        known = {term for document in live for term in document}
+        meant = [term if term in known else definition.respelled(term, live) or term for term in terms]
+        return super().search_words(meant, k, ids)
