@@ -133,6 +133,7 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
 
 
 def _search_options(limits: ServiceLimits) -> dict[str, Schema]:
+    """The fields that a search takes beside its query, all optional."""
     text = limits.characters
     return {
         "k": integer("Number of hits; default: 10.", 1, maximum=limits.k),
