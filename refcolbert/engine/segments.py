@@ -121,7 +121,7 @@ class SegmentedIndex:
     @cached_property
     def n_words(self) -> Ints:
         """[n_docs] number of words of each document."""
-        return np.concatenate([np.empty(0, np.int64), *(s.terms.lengths for s in self.segments if s.terms)])
+        return np.concatenate([np.empty(0, np.int64), *(s.terms.lengths for s in self.segments if s.terms is not None)])
 
     @cached_property
     def total_words(self) -> int:
