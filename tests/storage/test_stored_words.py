@@ -154,6 +154,20 @@ def test_compact_cuts_the_texts_again(three, tmp_path, name):
     assert files(index) == files(whole)
 
 
+def test_words_are_kept_until_they_are_asked_for_again(three, tmp_path, monkeypatch):
+    """With an SQLite that cuts otherwise, compact keeps the words as they are, and compact(words=...) replaces them."""
+    index, texts = three
+    index.compact()
+    before = files(index)
+    monkeypatch.setitem(words.TOKENIZERS, "porter", "unicode61")
+    index.compact()
+    assert files(index) == before
+    index.compact(words="porter")
+    whole = Index.create(tmp_path / "whole", dim=2, words="unicode61")
+    put(whole, texts)
+    assert files(index) == files(whole) != before
+
+
 def test_documents_without_words_are_sound(tmp_path):
     """No text, an empty text and lone signs have no words: nothing to search, and files that check accepts."""
     index = Index.create(tmp_path / "i", dim=2, words="porter")
