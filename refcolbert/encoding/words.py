@@ -43,7 +43,7 @@ class WordTokenizer:
         >>> WordTokenizer("porter").terms('"Parsing dates" AND C++')
         [b'pars', b'date', b'and', b'c']
         """
-        return [term.encode() for (term,) in self._read([text], "SELECT term FROM vocabulary ORDER BY offset")]
+        return [term for (term,) in self._read([text], "SELECT term FROM vocabulary ORDER BY offset")]
 
     def lists(self, texts: Sequence[str | None]) -> TermLists:
         """Return the inverted lists of texts. A document without a text has no terms.
@@ -52,7 +52,7 @@ class WordTokenizer:
         [0, 2]
         """
         rows = self._read(texts, "SELECT term, doc, count(*) FROM vocabulary GROUP BY term, doc ORDER BY term, doc")
-        return build(((term.encode(), document, count) for term, document, count in rows), len(texts))
+        return build(rows, len(texts))
 
     def places(self, text: str) -> list[tuple[int, int, list[bytes]]]:
         """Return the words of a text: start, end and terms of each.
@@ -67,13 +67,15 @@ class WordTokenizer:
         terms: list[list[bytes]] = [[] for _ in words]
         texts = [text[start:end] for start, end in words]
         for term, number in self._read(texts, "SELECT term, doc FROM vocabulary ORDER BY doc, offset"):
-            terms[number].append(term.encode())
+            terms[number].append(term)
         return [(start, end, own) for (start, end), own in zip(words, terms, strict=True)]
 
     def _read(self, texts: Sequence[str | None], query: str) -> list[Any]:
         """Return the rows of a query on the vocabulary of a temporary table of texts; row i is text i."""
         try:
             with closing(sqlite3.connect(":memory:")) as connection:
+                # SQLite cuts a term at 32,768 bytes, even within a character.
+                connection.text_factory = bytes
                 tokenizer = TOKENIZERS[self.name]
                 # An empty `content` keeps the terms and not the texts.
                 connection.execute(

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Bools, Bytes, Ints
+from ..errors import CorruptIndexError
 from .ivf import merge_lists
 from .ragged import offsets_of
 
@@ -50,7 +51,10 @@ class TermLists:
         return [spelling[first:last] for first, last in pairwise(bounds)]
 
     def entries(self, term: bytes) -> tuple[NDArray[Any], Bytes]:
-        """Return the documents with a term, ascending, and their counts: [n] each. Both are empty if none has it."""
+        """Return the documents with a term, ascending, and their counts: [n] each. Both are empty if none has it.
+
+        Raises `CorruptIndexError` for a document that is not there: opening an index does not read every list.
+        """
         # Views, because one element of an array costs several times as much as one of a view.
         spelling, bounds = memoryview(self.spelling), memoryview(self.bounds)  # type: ignore[arg-type]
 
@@ -61,7 +65,13 @@ class TermLists:
         if number == len(self) or spelled(number) != term:
             return self.documents[:0], self.counts[:0]
         part = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
-        return self.documents[part], self.counts[part]
+        documents = self.documents[part]
+        if documents.max() >= len(self.lengths):
+            raise CorruptIndexError(
+                f"term {number}: expected documents below {len(self.lengths)}, found {documents.max()}; check() names "
+                "the damaged file"
+            )
+        return documents, self.counts[part]
 
 
 def build(entries: Iterable[tuple[bytes, int, int]], n_docs: int) -> TermLists:

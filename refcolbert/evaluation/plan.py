@@ -1,8 +1,8 @@
 """Estimates of an index before it is made: embeddings, bytes, FLOPs, memory and time.
 
-Bytes follow from the format and are exact for a given number of tokens. There are two exceptions: the inverted lists
-depend on how many tokens of a document share a cell (`DISTINCT`), and the SQLite file is extrapolated from one that
-holds the sample. The number of tokens comes from the mean length of the sample.
+Bytes follow from the format and are exact for a given number of tokens. There are three exceptions: the inverted lists
+depend on how many tokens of a document share a cell (`DISTINCT`), and the SQLite file and the words are extrapolated
+from those of the sample. The number of tokens comes from the mean length of the sample.
 
 FLOPs are those of the matrix products, two for each multiplication:
 
@@ -42,6 +42,7 @@ from ..checks import check_count
 from ..documents import Document, as_documents
 from ..encoding.encoder import BATCH_TOKENS, Encoder
 from ..encoding.onnx_file import matrix_products
+from ..encoding.words import WordTokenizer
 from ..engine import codec as codecs
 from ..engine import kmeans
 from ..engine.candidates import REFINE_EXTRA, REFINE_FACTOR
@@ -51,7 +52,7 @@ from ..engine.search import CANDIDATES, NPROBE, SearchOptions, search
 from ..errors import InvalidInput
 from ..index import BUILD_BATCH, NBITS, TRAIN_AT, Index
 from ..storage.document_file import pack
-from ..storage.format import RAW, CodecEntry, Manifest, SegmentEntry, array_types, npy_header
+from ..storage.format import RAW, CodecEntry, Manifest, SegmentEntry, WordsEntry, array_types, npy_header
 
 __all__ = ["ALL_BITS", "PARTS", "Plan", "Rates", "parts_of", "plan"]
 
@@ -65,6 +66,7 @@ PARTS = {
     "lists": ("cells", "cell_offsets", "cell_documents"),
     "centroids": ("centroids", "coarse", "starts", "steps"),
     "offsets": ("positions", "offsets", "deleted"),
+    "words": ("term_spelling", "term_bounds", "term_offsets", "term_documents", "term_counts", "term_lengths"),
     "texts": ("documents",),
 }
 ALL_BITS: tuple[int | str, ...] = (*codecs.NBITS, *RAW)
@@ -77,6 +79,9 @@ NEAREST = 0.28  # tokens that refining reads, per token of its documents
 PASSES = 5  # over sqrt(K) centroids: one coarse, then four fine, in k-means as in the assignment to centroids
 FRAMED = 1.1  # encoded tokens per stored token, without a sample: markers and punctuation
 TEXT_BYTES = 5.5  # per stored token, without a sample
+# Words, without a sample: different words of a document per byte of it; of all texts, words of the first megabyte and
+# bytes per word. The number of words grows with a power of the number of documents.
+WORDS_PER_BYTE, WORDS_PER_MEGABYTE, WORD_BYTES, WORDS_POWER = 0.09, 9000, 6.2, 0.5
 QUERY_VECTORS = 32  # of a query, without an encoder
 COPIES = 2.5  # of the sample of vectors that are in memory while a codec is fitted
 PACKED_DOCUMENTS = 1000  # in the SQLite file that is measured, at least
@@ -117,6 +122,24 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    """Words of `n_docs` documents, which need not be a whole number."""
+
+    n_docs: float
+    n_terms: float
+    n_bytes: float
+    n_entries: float
+    power: float = WORDS_POWER
+
+    def of(self, n_docs: int) -> WordsEntry:
+        """Return the words of another number of documents."""
+        n_entries = round(self.n_entries * n_docs / self.n_docs)
+        n_terms = min(self.n_terms * (n_docs / self.n_docs) ** self.power, n_entries)
+        n_bytes = n_terms * self.n_bytes / max(self.n_terms, 1)
+        return WordsEntry(round(n_terms), round(n_bytes), n_entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Documents:
     """Means over the documents."""
 
@@ -125,6 +148,7 @@ class _Documents:
     squared: float  # encoded tokens, squared
     text_bytes: float
     file_bytes: float  # in the SQLite file
+    words: _Words
     error: float | None = None  # standard error of `stored`, relative to it
 
 
@@ -169,6 +193,7 @@ def plan(
     dim: int | None = None,
     nbits: int | str = NBITS,
     pool_factor: int = 1,
+    words: str | None = "auto",
     text_bytes: float | None = None,
     k: int = 10,
     nprobe: int = NPROBE,
@@ -200,11 +225,11 @@ def plan(
         raise InvalidInput("expected either tokens or a sample, found both or neither; pass one of the two")
     if encoder is None and dim is None:
         encoder = Encoder.load()
-    manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor, None)
+    manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor, words)
     if sample is None:
         documents = _of_length(tokens or 0.0, pool_factor, text_bytes)
     else:
-        documents = _of_sample(sample, encoder, pool_factor)
+        documents = _of_sample(sample, encoder, pool_factor, manifest.words)
     n_tokens = round(check_count(n_docs, "n_docs") * documents.stored)
     shape = _Shape(
         dim=manifest.dim,
@@ -316,10 +341,16 @@ def _of_length(tokens: float, pool_factor: int, text_bytes: float | None) -> _Do
         squared=(FRAMED * tokens) ** 2,
         text_bytes=size,
         file_bytes=_file_bytes(documents),
+        words=_Words(
+            n_docs=1e6 / max(size, 1.0),
+            n_terms=WORDS_PER_MEGABYTE,
+            n_bytes=WORDS_PER_MEGABYTE * WORD_BYTES,
+            n_entries=1e6 * WORDS_PER_BYTE,
+        ),
     )
 
 
-def _of_sample(sample: Iterable[Any], encoder: Encoder | None, pool_factor: int) -> _Documents:
+def _of_sample(sample: Iterable[Any], encoder: Encoder | None, pool_factor: int, words: str | None) -> _Documents:
     """Means over a sample, counted by the tokenizer."""
     documents = as_documents(sample, 0, need_text=True)
     if encoder is None or not documents:
@@ -337,7 +368,23 @@ def _of_sample(sample: Iterable[Any], encoder: Encoder | None, pool_factor: int)
         squared=float(np.square(encoded).mean()),
         text_bytes=float(np.mean([len(text.encode()) for text in texts])),
         file_bytes=_file_bytes(documents),
+        words=_words_of(texts, words),
         error=float(stored.std() / stored.mean() / np.sqrt(len(stored))),
+    )
+
+
+def _words_of(texts: list[str], words: str | None) -> _Words:
+    """The words of the sample. Half of it tells how their number grows."""
+    if words is None:
+        return _Words(n_docs=1, n_terms=0, n_bytes=0, n_entries=0)
+    tokenizer = WordTokenizer(words)
+    lists, half = tokenizer.lists(texts), tokenizer.lists(texts[::2])
+    return _Words(
+        n_docs=len(texts),
+        n_terms=len(lists),
+        n_bytes=len(lists.spelling),
+        n_entries=len(lists.documents),
+        power=float(np.log2(len(lists) / len(half))) if len(half) else 1.0,
     )
 
 
@@ -363,7 +410,8 @@ def _sizes(manifest: Manifest, shape: _Shape, documents: _Documents) -> dict[str
     coded = not isinstance(_stored_bits(manifest.nbits, n_tokens, manifest.train_at), str)
     n_centroids, n_coarse = shape.n_centroids, max(1, round(np.sqrt(shape.n_centroids)))
     codec = CodecEntry(n_centroids, n_coarse, 0.0, {})
-    segment = SegmentEntry(shape.n_docs, n_tokens, 0, n_centroids, round(DISTINCT * n_tokens), 1.0, 0.0, {})
+    words = None if manifest.words is None else documents.words.of(shape.n_docs)
+    segment = SegmentEntry(shape.n_docs, n_tokens, 0, n_centroids, round(DISTINCT * n_tokens), 1.0, 0.0, {}, words)
     manifest = replace(manifest, codec=codec if coded else None)
     types = array_types(manifest, segment) | (array_types(manifest, codec) if coded else {})
     sizes = {

@@ -72,7 +72,8 @@ the roles of words:
                 cell_offsets [n_lists + 1] int64        strictly ascending from 0 to n_entries
                 cell_documents [n_entries]              rows, strictly ascending within a list; uint16 if
                                                         n_docs <= 65536, else uint32
-      words     term_spelling [n_bytes] uint8           the terms in UTF-8, one after the other, strictly ascending
+      words     term_spelling [n_bytes] uint8           the terms in UTF-8, one after the other, strictly ascending as
+                                                        bytes; each cut at 32768 bytes
                 term_bounds [n_terms + 1] int64         strictly ascending from 0 to n_bytes
                 term_offsets [n_terms + 1] int64        strictly ascending from 0 to n_entries
                 term_documents [n_entries]              rows, strictly ascending within a list; dtype as cell_documents

@@ -37,7 +37,7 @@ def publish(
     - `added`: new segments that come after them.
     - `merge_all`: make everything one segment without deleted documents.
     - `refit`: fit the codec again to the stored vectors. It changes nothing in a format without a codec.
-    - `words`: a tokenizer for the words of all texts, with `merge_all`. None keeps the index's own.
+    - `words`: a tokenizer that cuts all texts into words again, with `merge_all`. None keeps the index's own words.
 
     Vectors stay raw until there are `train_at` live tokens. The codec is then fitted, and everything is encoded with
     it and becomes one segment.
@@ -48,7 +48,7 @@ def publish(
     if pieces and manifest.vector_format.is_compressed and (refit or enough):
         codec = segment_files.fit_codec(pieces, codec, manifest)
         merge_all = True
-    if words is not None and words != manifest.words:
+    if words is not None:
         manifest = replace(manifest, words=words, format_version=FORMAT_VERSION)
         pieces = [piece.without_words() if isinstance(piece, StoredSegment) else piece for piece in pieces]
     first = 0 if merge_all else first_to_merge([len(piece.segment) for piece in pieces])

@@ -1,5 +1,6 @@
 """Index folders made by an attacker, checksums included: each is refused by type, in bounded memory, without a hang."""
 
+import contextlib
 import hashlib
 import os
 
@@ -7,9 +8,9 @@ import pytest
 
 from refcolbert import Index
 from refcolbert.documents import Document
-from refcolbert.errors import CorruptIndexError, IndexFileError
+from refcolbert.errors import CorruptIndexError, IndexFileError, RefColbertError
 from tools.faults.attacks import MUTANTS, attacks, outcome
-from tools.faults.hostile import CASES, MANIFESTS, make, packed
+from tools.faults.hostile import CASES, MANIFESTS, WORDS, make, packed
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -31,6 +32,17 @@ def test_a_reader_that_checks_less_is_caught(name, scratch):
     """Each seeded mutant lets some attack through."""
     with MUTANTS[name]():
         assert attacks(scratch, until_bad=True).bad
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_hostile_words_that_are_not_verified_do_no_harm(name, tmp_path):
+    """Opened with verify="fast", a search by words answers wrongly at worst, or raises a RefColbertError."""
+    folder = make(tmp_path, "compact")
+    WORDS[name](folder)
+    folder.sign()
+    with contextlib.suppress(RefColbertError):
+        Index.open(folder.path, verify="fast").search("text 4 changed", 50, mode="words")
+    (folder.path / "manifest.json").unlink()
 
 
 @pytest.mark.parametrize("name", MANIFESTS)

@@ -1,5 +1,8 @@
 """Inverted lists and probing against the definition."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -92,3 +95,27 @@ def test_codes_of_two_bytes_and_many_documents_do_not_overflow():
     lists = ivf.build(codes, np.arange(70_001))
     assert lists.cells.tolist() == [65_535]
     assert lists.documents.tolist() == list(range(70_000))
+
+
+@given(CODES, st.lists(st.integers(0, 10), max_size=3))
+def test_joined_lists_are_those_of_all_documents(codes, cuts):
+    """However documents are cut into runs, `join` makes what `build` makes of all."""
+    bounds = sorted({0, *(min(cut, len(codes)) for cut in cuts), len(codes)})
+    parts = []
+    for first, last in pairwise(bounds):
+        lists = lists_of(codes[first:last])
+        parts.append(replace(lists, documents=lists.documents + np.uint32(first)))
+    joined, whole = ivf.join(parts), lists_of(codes)
+    for name in ("cells", "offsets", "documents"):
+        found, expected = getattr(joined, name), getattr(whole, name)
+        assert (found.dtype, found.tolist()) == (expected.dtype, expected.tolist())
+
+
+def test_merged_lists_have_the_entries_of_each_part_in_turn():
+    """Keys are merged, and a list has the first part's entries before the second's; no parts give no lists."""
+    parts = [(np.array([2, 5]), np.array([0, 2, 3])), (np.array([5, 9]), np.array([0, 1, 3]))]
+    keys, offsets, places = ivf.merge_lists(parts)
+    assert (keys.tolist(), offsets.tolist()) == ([2, 5, 9], [0, 2, 4, 6])
+    assert [place.tolist() for place in places] == [[0, 1, 2], [3, 4, 5]]
+    keys, offsets, places = ivf.merge_lists([])
+    assert (keys.tolist(), offsets.tolist(), list(places)) == ([], [0], [])

@@ -14,7 +14,7 @@ from refcolbert.errors import InvalidInput
 from refcolbert.evaluation.plan import ALL_BITS, DISTINCT, NEAREST, PARTS, Rates, parts_of, plan
 
 RATES = Rates(encode=1000.0, search=1e9)
-EXACT = {"codes", "residuals", "vectors", "scales", "spreads", "offsets"}
+EXACT = {"codes", "residuals", "vectors", "scales", "spreads", "offsets", "words"}
 WORDS = ["date", "file", "folder", "parse", "list", "rows", "text", "into", "csv", "read", "write", "open"]
 
 
@@ -53,6 +53,26 @@ def test_a_sample_stands_for_more(tmp_path, encoder):
     assert estimate.bytes_of["8"]["residuals"] == pytest.approx(measured["residuals"], rel=0.03)
     lengths = index.vectors([str(i) for i in range(0, 900, 3)]).lengths
     assert estimate.standard_error == pytest.approx(lengths.std() / lengths.mean() / 300**0.5)
+
+
+def test_words_grow_as_in_the_sample(tmp_path, encoder):
+    """A sample of a third tells the bytes of words to 5 %, although new words become rarer; None gives none."""
+    rng = np.random.default_rng(0)
+    documents = [" ".join(f"w{n}" for n in rng.zipf(1.5, 20) % 100_000) for _ in range(1500)]
+    index = Index.build(tmp_path / "i", documents, encoder, words="porter")
+    measured = parts_of(index.info()["bytes_of"])["words"]
+    options = {"sample": documents[:500], "encoder": encoder, "rates": RATES}
+    assert plan(1500, **options, words="porter").bytes_of["4"]["words"] == pytest.approx(measured, rel=0.05)
+    assert "words" not in plan(1500, **options, words=None).bytes_of["4"]
+
+
+def test_words_without_a_sample_follow_from_the_size_of_texts():
+    """Entries are in proportion to it and terms to its square root; ready-made vectors have no words unless asked."""
+    small, large = (plan(n, 100, dim=16, words="porter", text_bytes=1000, rates=RATES) for n in (1000, 4000))
+    assert small.bytes_of["4"]["words"] == 90_000 * 3 + 1000 * 4 + 9000 * (16 + 6.2) + 16 + 6 * 128
+    assert large.bytes_of["4"]["words"] == 360_000 * 3 + 4000 * 4 + 18000 * (16 + 6.2) + 16 + 6 * 128
+    assert "words" not in plan(1000, 100, dim=16, rates=RATES).bytes_of["4"]
+    assert plan(1, 1, dim=16, words="porter", text_bytes=0, rates=RATES).bytes_of["4"]["words"] == 20 + 6 * 128
 
 
 def test_few_tokens_stay_raw():
@@ -187,8 +207,10 @@ def test_an_empty_sample_is_refused(encoder):
 
 def test_parts_cover_every_file(tmp_path):
     """Each file of an index belongs to one part, deleted rows included."""
-    index = Index.create(tmp_path / "i", dim=16, train_at=1)
-    index.add([{"id": str(i)} for i in range(40)], vectors=topical(np.random.default_rng(0), 40, 16))
+    index = Index.create(tmp_path / "i", dim=16, train_at=1, words="porter")
+    index.add(
+        [{"id": str(i), "text": f"text {i}"} for i in range(40)], vectors=topical(np.random.default_rng(0), 40, 16)
+    )
     index.delete(["3"])
     sizes = index.info()["bytes_of"]
     assert "deleted" in sizes

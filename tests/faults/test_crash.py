@@ -12,7 +12,7 @@ BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_crash_leaves_the_old_or_the_new_generation(name, scratch):
     """A sample of the states of every commit shape opens as before or as after, and as after once it has returned."""
-    found = crash.lab(BY_NAME[name], scratch, every=1 if name == "create" else 101)
+    found = crash.lab(BY_NAME[name], scratch, every=1 if name == "create" else 151)
     assert found.bad == []
     assert found.verdicts["old"]
     assert found.verdicts["new"]

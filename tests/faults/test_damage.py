@@ -48,4 +48,4 @@ def test_a_reader_that_mixes_is_caught(scratch):
 def test_sizes_that_are_not_compared_are_caught(scratch):
     """A store that takes a file of any size is found."""
     with without_sizes():
-        assert swaps(small_index(scratch), opener=careless).bad
+        assert swaps(small_index(scratch, "add"), opener=careless).bad

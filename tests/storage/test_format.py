@@ -39,9 +39,10 @@ GOOD = EXAMPLE
         example("float32", encoded=False),
         example(4, encoded=False),
         Manifest(generation=1, dim=4096, nbits=4, train_at=1, seed=2**63 - 1),
+        Manifest(generation=1, dim=4, nbits=4, train_at=1, seed=0, format_version=1),
         replace(GOOD, encoder=EncoderEntry("0" * 64, None)),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_manifest_reads_back_as_it_was(manifest):
     """What to_bytes writes from_bytes reads, and equal manifests have equal bytes."""
@@ -60,6 +61,60 @@ def test_each_field_obeys_its_rule():
 def test_each_rule_is_needed():
     """A reader of which one rule allows anything is caught by that table."""
     assert missed() == []
+
+
+def without_term_files(files):
+    """The files of a segment without those of its words."""
+    return {role: file for role, file in files.items() if not role.startswith("term_")}
+
+
+def first_version(plain):
+    """The same manifest without words, as version 1 writes it."""
+    segments = [
+        {
+            **{key: value for key, value in segment.items() if key != "words"},
+            "files": without_term_files(segment["files"]),
+        }
+        for segment in plain["segments"]
+    ]
+    plain = {key: value for key, value in plain.items() if key != "words"}
+    return {**plain, "segments": segments, "format_version": 1}
+
+
+def test_a_manifest_of_version_1_is_written_back_byte_for_byte():
+    """It has no key "words" anywhere; reading gives no words, and writing the same bytes."""
+    data = sign(json.dumps(first_version(PLAIN), sort_keys=True, indent=1).encode())
+    found = Manifest.from_bytes(data)
+    assert (found.format_version, found.words, [s.words for s in found.segments]) == (1, None, [None, None])
+    assert found.to_bytes() == data
+
+
+V1 = first_version(PLAIN)
+VERSIONS = {
+    "1 with the key": {**V1, "words": None},
+    "1 with words": {**PLAIN, "format_version": 1},
+    "1 with the key in a segment": {**V1, "segments": [{**V1["segments"][0], "words": None}, V1["segments"][1]]},
+    "1 without segments": {key: value for key, value in V1.items() if key != "segments"},
+    "1 with segments that are none": {**V1, "segments": [3]},
+    "1 with null for segments": {**V1, "segments": None},
+    "true": {**V1, "format_version": True},
+    "1.0": {**V1, "format_version": 1.0},
+    "2 without the key": {**V1, "format_version": 2},
+    "2 without the key in segments": {**V1, "words": None, "format_version": 2},
+    "2 without the key in one segment": {
+        **PLAIN,
+        "words": None,
+        "format_version": 2,
+        "segments": [{**V1["segments"][0], "words": None}, V1["segments"][1]],
+    },
+}
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_words_belong_to_version_2(name):
+    """Version 1 has the key nowhere, version 2 has it everywhere; anything between is refused."""
+    with pytest.raises(CorruptIndexError):
+        Manifest.from_bytes(sign(VERSIONS[name]))
 
 
 DISAGREEMENTS = {
@@ -85,6 +140,12 @@ DISAGREEMENTS = {
     "long source": changed(("encoder", "source"), "s" * 4097),
     "lone surrogate": changed(("encoder", "source"), "\ud800"),
     "too many segments": changed(("segments",), [PLAIN["segments"][0]] * 4097),
+    "words in only some segments": changed(("segments", 0, "words"), None),
+    "words in segments alone": changed(("words",), None),
+    "words of an unknown tokenizer": changed(("words",), "simple"),
+    "unknown words key": changed(("segments", 0, "words"), {"n_terms": 30, "n_bytes": 150, "n_entries": 90, "x": 1}),
+    "more terms than bounds": changed(("segments", 1, "words", "n_terms"), 8),
+    "words without their files": changed(("segments", 1, "files"), without_term_files(PLAIN["segments"][1]["files"])),
     "a list": [PLAIN],
     "null": None,
     "a number": 3,
@@ -211,7 +272,14 @@ def test_any_bytes_are_refused(body):
 def test_array_types_are_those_of_the_specification(nbits, row, encoded):
     """Dtype and shape of every role, as the docstring lists them."""
     manifest = example(nbits, encoded)
-    base = {"positions": (I8, (10,)), "offsets": (I8, (11,)), "deleted": (U4, (2,))}
+    base = {"positions": (I8, (10,)), "offsets": (I8, (11,)), "deleted": (U4, (2,))} | {
+        "term_spelling": (U1, (40,)),
+        "term_bounds": (I8, (8,)),
+        "term_offsets": (I8, (8,)),
+        "term_documents": (U2, (12,)),
+        "term_counts": (U1, (12,)),
+        "term_lengths": (U4, (10,)),
+    }
     found = array_types(manifest, manifest.segments[1])
     if not encoded:
         assert found == base | {"vectors": (F2, (50, 16))}
@@ -254,6 +322,7 @@ def test_wide_lists_and_float32_vectors():
     """Lists of more than 65,536 documents take uint32 rows; nbits "float32" keeps float32."""
     assert array_types(GOOD, replace(GOOD.segments[0], n_docs=2**16 + 1))["cell_documents"][0] == U4
     assert array_types(GOOD, replace(GOOD.segments[0], n_docs=2**16))["cell_documents"][0] == U2
+    assert array_types(GOOD, replace(GOOD.segments[0], n_docs=2**16 + 1))["term_documents"][0] == U4
     manifest = example("float32", encoded=False)
     assert array_types(manifest, manifest.segments[0])["vectors"] == (F4, (100, 16))
 

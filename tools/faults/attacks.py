@@ -37,6 +37,8 @@ def visit(path: Path, verify: str, pipe: Any) -> None:
             index.check()
         index.search(vectors(1, seed=1)[0], 50, where={"n": {"$gte": 0}})
         index.search(vectors(1, seed=1)[0], 50)
+        if index.view.manifest.words:
+            index.search("text 4", 50, mode="words")
         index.get(index.ids())
         pipe.send("nothing was raised")
     except Exception as error:  # noqa: BLE001 - the parent judges
@@ -82,6 +84,7 @@ MUTANTS: dict[str, Callable[[], Any]] = {
         "refcolbert.storage.store.open_regular_file", lambda path: path.open("rb")
     ),
     "tokens are not checked": lambda: mock.patch("refcolbert.storage.segment_files._check_tokens"),
+    "words are not checked": lambda: mock.patch("refcolbert.storage.segment_files._check_words"),
     "what must rise may fall": lambda: mock.patch("refcolbert.storage.segment_files._rises", return_value=True),
     "no array is checked": lambda: mock.patch("refcolbert.storage.segment_files._expect"),
     "documents are not read": lambda: mock.patch("refcolbert.storage.document_file.DocumentFile.check"),

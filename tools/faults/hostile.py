@@ -24,7 +24,7 @@ from refcolbert.storage.format import npy_header
 from .manifests import sign
 from .scenarios import SCENARIOS
 
-__all__ = ["CASES", "MANIFESTS", "Folder", "make", "packed"]
+__all__ = ["CASES", "MANIFESTS", "WORDS", "Folder", "make", "packed"]
 
 F2, F4, I8, U1, U2, U4 = map(np.dtype, ("<f2", "<f4", "<i8", "u1", "<u2", "<u4"))
 
@@ -77,6 +77,8 @@ class Folder:
         header = content.index(b"\n") + 1
         dtype = {"positions": I8, "offsets": I8, "starts": I8, "cell_offsets": I8, "vectors": F2, "scales": F2}
         dtype |= {"codes": U2, "residuals": U1, "cells": U4, "cell_documents": U2, "spreads": U1, "deleted": U4}
+        dtype |= {"term_spelling": U1, "term_bounds": I8, "term_offsets": I8, "term_documents": U2, "term_counts": U1}
+        dtype |= {"term_lengths": U4}
         values = np.frombuffer(content, dtype.get(role, F4), offset=header).copy()
         values = change(values)
         self.put(role, content[:header] + values.tobytes())
@@ -305,9 +307,28 @@ ENCODED: Attacks = {
     "deleted rows that are not there": lambda f: f.array("deleted", lambda a: a + U4.type(10**6)),
     "nbits of another codec": lambda f: f.manifest.update(nbits=2),
 }
+WORDS: Attacks = {
+    "terms that do not ascend": lambda f: f.array("term_spelling", lambda a: a[::-1]),
+    "terms that are equal": lambda f: f.array("term_spelling", lambda a: a * 0 + U1.type(97)),
+    "terms that jump back": lambda f: f.array("term_bounds", lambda a: np.roll(a, 1)),
+    "terms beyond the spelling": lambda f: f.array("term_bounds", lambda a: a * 1000),
+    "lists of words that jump back": lambda f: f.array("term_offsets", lambda a: np.roll(a, 1)),
+    "lists of words beyond their end": lambda f: f.array("term_offsets", lambda a: a * 1000),
+    "words in documents that are not there": lambda f: f.array("term_documents", lambda a: a + U2.type(60_000)),
+    "words in one document alone": lambda f: f.array("term_documents", lambda a: a * U2.type(0)),
+    "counts of 0": lambda f: f.array("term_counts", lambda a: a * U1.type(0)),
+    "counts of another length": lambda f: f.array("term_counts", lambda a: a + U1.type(1)),
+    "counts that stand for more": lambda f: f.array("term_counts", lambda a: a * U1.type(0) + U1.type(255)),
+    "documents without a word": lambda f: f.array("term_lengths", lambda a: a * U4.type(0)),
+    "documents with 2^32 words": lambda f: f.array("term_lengths", lambda a: a * U4.type(0) - U4.type(1)),
+    "fewer terms": lambda f: f.manifest["segments"][0]["words"].update(n_terms=1),
+    "2^60 entries": lambda f: f.manifest["segments"][0]["words"].update(n_entries=2**60),
+    "words of no tokenizer": lambda f: f.manifest.update(words=None),
+    "words that version 1 does not have": lambda f: f.manifest.update(format_version=1),
+}
 CASES: dict[str, tuple[str, Attack]] = {
     **{f"raw: {name}": ("add", attack) for name, attack in (ANY | RAW).items()},
-    **{f"encoded: {name}": ("compact", attack) for name, attack in (ANY | ENCODED).items()},
+    **{f"encoded: {name}": ("compact", attack) for name, attack in (ANY | ENCODED | WORDS).items()},
 }
 
 

@@ -20,6 +20,7 @@ from refcolbert.storage.format import (
     FileEntry,
     Manifest,
     SegmentEntry,
+    WordsEntry,
     array_types,
     npy_header,
 )
@@ -62,7 +63,7 @@ def with_files(manifest: Manifest, owner: Any, number: int) -> Any:
 
 
 def example(nbits: int | str = 4, encoded: bool = True) -> Manifest:
-    """A manifest with everything in it: encoder, codec, a segment without and one with deleted documents."""
+    """A manifest with everything in it: words, encoder, codec, a segment without and one with deleted documents."""
     manifest = Manifest(
         generation=7,
         dim=16,
@@ -70,13 +71,14 @@ def example(nbits: int | str = 4, encoded: bool = True) -> Manifest:
         train_at=100,
         seed=3,
         next_position=40,
+        words="porter",
         encoder=EncoderEntry("e" * 64, "somewhere"),
     )
     cells, entries = (0, 0) if not encoded else (9, 60)
     if encoded:
         manifest = replace(manifest, codec=with_files(manifest, CodecEntry(64, 8, 0.1, {}), 1))
-    whole = SegmentEntry(20, 100, 0, cells, entries, 1.0, 0.2, {})
-    holed = SegmentEntry(10, 50, 2, cells, entries, 1.0, 0.2, {})
+    whole = SegmentEntry(20, 100, 0, cells, entries, 1.0, 0.2, {}, WordsEntry(30, 150, 90))
+    holed = SegmentEntry(10, 50, 2, cells, entries, 1.0, 0.2, {}, WordsEntry(7, 40, 12))
     return replace(manifest, segments=(with_files(manifest, whole, 2), with_files(manifest, holed, 3)))
 
 
@@ -159,7 +161,7 @@ def judged(data: bytes, allowed: bool) -> str:
 
 def rules() -> Iterator[tuple[str, str]]:
     """(table, field) of every rule of the format."""
-    for table in ("MANIFEST_RULES", "ENCODER_RULES", "CODEC_RULES", "SEGMENT_RULES", "FILE_RULES"):
+    for table in ("MANIFEST_RULES", "ENCODER_RULES", "CODEC_RULES", "SEGMENT_RULES", "WORDS_RULES", "FILE_RULES"):
         for key in getattr(formats, table):
             if getattr(formats, table)[key] is not anything:
                 yield table, key

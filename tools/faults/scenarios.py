@@ -55,8 +55,10 @@ def vectors(n_docs: int, seed: int) -> list[NDArray[np.float32]]:
 
 
 def answer_of(index: Index) -> Answer:
-    """Everything an index says: ids, texts, metadata, and hits with their scores."""
+    """Everything an index says: ids, texts, metadata, and hits with their scores, by vectors and by words."""
     hits = index.search(vectors(1, seed=99)[0], 50)
+    if index.view.manifest.words:
+        hits += index.search("text 4 changed", 50, mode="words")
     return tuple((h.id, h.score, h.text, str(h.metadata)) for h in hits), tuple(index.ids())
 
 
@@ -104,7 +106,7 @@ def _raw(path: Path) -> None:
 
 
 def _encoded(path: Path) -> None:
-    with Index.create(path, dim=DIM, nbits=4, train_at=40) as index:
+    with Index.create(path, dim=DIM, nbits=4, train_at=40, words="porter") as index:
         add(index, 0, 14)
         add(index, 14, 4)
         add(index, 18, 1)

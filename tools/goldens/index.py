@@ -4,6 +4,8 @@
 
 Writes golden/index/v<N> for the current version, once: an index of a released version is never made again, because the
 test that opens it asks whether what users have on disk can still be read. Vectors lie on a grid where float32 is exact.
+
+The answers of an index with words have BM25 scores too, but no fused ones: how scores are fused is no part of a format.
 """
 
 import json
@@ -20,7 +22,10 @@ from .provenance import commit, hashed, provenance
 
 INDEXES = ROOT / "golden" / "index"
 DIM = 8
-KINDS: dict[str, dict[str, Any]] = {"raw": {"nbits": "float16"}, "encoded": {"nbits": 4, "train_at": 60}}
+KINDS: dict[str, dict[str, Any]] = {
+    "raw": {"nbits": "float16", "words": "porter"},
+    "encoded": {"nbits": 4, "train_at": 60, "words": "porter"},
+}
 
 
 def grid(seed: int, n: int) -> NDArray[np.float32]:
@@ -40,14 +45,17 @@ def fill(index: Index) -> None:
 
 
 def answers(index: Index) -> dict[str, Any]:
-    """The answers of the index: ids, hits with scores, a filtered search, one document."""
+    """The answers of the index: ids, hits with scores, a filtered search, one document, a search by words if it can."""
     q = grid(100, 4)
-    return {
+    found = {
         "ids": index.ids(),
         "hits": [[h.id, h.score, h.text] for h in index.search(q, 30)],
         "even": [[h.id, h.score] for h in index.search(q, 3, where={"even": True, "n": {"$gte": 4}})],
         "metadata": index.get(["d4"])[0].metadata,
     }
+    if index.view.manifest.words is not None:
+        found["words"] = [[h.id, h.score, h.text] for h in index.search("texts: CHANGED naive 文 7", 30, mode="words")]
+    return found
 
 
 def about(reason: str) -> dict[str, Any]:
