@@ -83,7 +83,7 @@ def test_colors_can_be_forced_and_forbidden(index, monkeypatch):
 @pytest.mark.parametrize("mode", ["words", "hybrid"])
 def test_shared_words_are_reversed(index, mode):
     """In color, each place of a word that query and document share is reversed."""
-    shown = CliRunner().invoke(main, ["explain", str(index), "dates a", "--mode", mode, "--color", "always"]).stdout
+    shown = CliRunner().invoke(main, ["explain", str(index), "dating a", "--mode", mode, "--color", "always"]).stdout
     found = re.findall(r"\x1b\[7m([^\x1b]*)", shown)
     assert found == ["a", "a"]
     assert "\x1b[7mdate" not in shown  # unicode61 has no stems

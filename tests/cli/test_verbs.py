@@ -346,10 +346,10 @@ def test_explain_json_adds_up(index, run):
 
 def test_explain_prints_shared_words_below_the_table(index, run):
     """In a hybrid search each shared word has a line with its share of BM25 and its places; then comes their sum."""
-    lines = run("explain", index, "read lines", "--mode", "hybrid", "--id", "file").stdout.splitlines()
+    lines = run("explain", index, "read lining", "--mode", "hybrid", "--id", "file").stdout.splitlines()
     assert re.fullmatch(r" +read +\d\.\d{3} #{20} read", lines[-2])
     with Index.open(index) as opened:
-        (hit,) = opened.search("read lines", 1, mode="hybrid", ids=["file"])
+        (hit,) = opened.search("read lining", 1, mode="hybrid", ids=["file"])
     assert lines[-3].split() == ["sum", f"{hit.parts.late:.3f}"]
     assert lines[-1].split() == ["sum", "of", "words", f"{hit.parts.words:.3f}"]
 
