@@ -47,6 +47,7 @@ def test_signs_of_a_query_language_mean_nothing(text):
         ("trigram", "ABcd", ["abc", "bcd"]),
         ("trigram", "日本語文", ["日本語", "本語文"]),
         ("trigram", "ab", []),
+        ("trigram", "abc\0def", ["abc", "bc ", "c d", " de", "def"]),
     ],
 )
 def test_each_tokenizer_cuts_in_its_way(name, text, terms):

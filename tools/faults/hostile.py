@@ -316,7 +316,7 @@ WORDS: Attacks = {
     "lists of words beyond their end": lambda f: f.array("term_offsets", lambda a: a * 1000),
     "words in documents that are not there": lambda f: f.array("term_documents", lambda a: a + U2.type(60_000)),
     "words in one document alone": lambda f: f.array("term_documents", lambda a: a * U2.type(0)),
-    "counts of 0": lambda f: f.array("term_counts", lambda a: a * U1.type(0)),
+    "counts of 0": lambda f: [f.array(role, np.zeros_like) for role in ("term_counts", "term_lengths")],
     "counts of another length": lambda f: f.array("term_counts", lambda a: a + U1.type(1)),
     "counts that stand for more": lambda f: f.array("term_counts", lambda a: a * U1.type(0) + U1.type(255)),
     "documents without a word": lambda f: f.array("term_lengths", lambda a: a * U4.type(0)),
