@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ Vectors = Ragged | Sequence[ArrayLike]
 Documents = Iterable[str | Mapping[str, Any] | Document]
 Query = str | ArrayLike
 EncoderFor = Callable[[Manifest], Encoder]  # returns the encoder whose vectors an index holds
+MOST = sys.float_info.max
 MODES = ("late", "words", "hybrid")
 
 log = logging.getLogger("refcolbert")
@@ -215,8 +217,8 @@ def check_min_score(min_score: object, mode: str) -> float:
     """Return the least similarity of a hit; -inf for None. Raises `InvalidInput`, also for a mode without one."""
     if min_score is None:
         return -math.inf
-    if isinstance(min_score, bool) or not isinstance(min_score, int | float) or math.isnan(min_score):
-        raise InvalidInput(f"min_score must be a number, such as 0.5, found {min_score!r}")
+    if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not abs(min_score) <= MOST:
+        raise InvalidInput(f"min_score must be a finite number, such as 0.5, found {min_score!r}")
     if mode == "words":
         raise InvalidInput("min_score is a similarity of vectors, which mode='words' does not compute; use 'hybrid'")
     return float(min_score)

@@ -101,9 +101,10 @@ def test_min_score_leaves_out_less_similar_hits(index):
     ("options", "message"),
     [
         ({"mode": "fuzzy"}, "mode must be one of late, words, hybrid, found 'fuzzy'"),
-        ({"min_score": float("nan")}, "min_score must be a number"),
-        ({"min_score": "high"}, "min_score must be a number"),
-        ({"min_score": True}, "min_score must be a number"),
+        ({"min_score": float("nan")}, "min_score must be a finite number"),
+        ({"min_score": 10**400}, "min_score must be a finite number"),
+        ({"min_score": "high"}, "min_score must be a finite number"),
+        ({"min_score": True}, "min_score must be a finite number"),
         ({"min_score": 0.5, "mode": "words"}, "use 'hybrid'"),
         ({"vectors": [[0.0] * 3]}, "expected vectors of dim 16, found 3"),
     ],

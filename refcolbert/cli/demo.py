@@ -8,7 +8,7 @@ from ..corpus.stdlib_docstrings import standard_library_docstrings
 from ..encoding.encoder import Encoder
 from ..index import Index
 from .options import HIT, MODEL, json_option, progress
-from .printing import colors, dump, fields, show_explanation, show_hits, summary
+from .printing import colors, dump, show_explanation, show_hits, summary
 
 __all__ = ["DEMO_QUESTIONS"]
 
@@ -34,7 +34,7 @@ def demo_command(index: Path, model: str | None, as_json: bool) -> None:
     with Index.open(index, encoder) as opened:
         if as_json:
             for question in DEMO_QUESTIONS:
-                click.echo(dump({"question": question, "hits": [fields(hit) for hit in opened.search(question, 3)]}))
+                click.echo(dump({"question": question, "hits": opened.search(question, 3).to_dicts()}))
         else:
             _show(opened)
             click.echo(f'\nTry your own: refcolbert search {index} "..."')

@@ -11,17 +11,20 @@ import click
 from tqdm import tqdm
 
 from ..evaluation.metrics import Run, evaluate, per_query, read_qrels, read_queries, read_run, run_of, write_run
+from ..evaluation.no_answer import shuffled, tune_min_score
 from ..evaluation.significance import Comparison, compare
 from ..evaluation.tune import N_QUERIES, tune
+from ..hits import shorten
 from ..index import Index
 from .options import EXACT, FILE, GROUP, INDEX, MIN_SCORE, MODE, MODEL, K, json_option, open_index, progress
-from .printing import curve, dump, printable, shorten
+from .printing import curve, dump, printable, threshold_table
 
 __all__: list[str] = []  # the package registers every click command of this module
 
 METRICS = ("nDCG@10", "MRR@10", "MAP", "Recall@50", "Recall@100", "Recall@1000")
 DEFAULT_DEPTH = 1000  # results per query for a metric without a cutoff
 BATCH = 32  # queries
+SHUFFLED = "shuffled"
 SHOWN = 5  # queries in a list
 
 
@@ -149,16 +152,47 @@ def _extremes(comparison: Comparison, texts: dict[str, str]) -> list[str]:
 @click.command("tune")
 @INDEX
 @click.option("--queries", type=FILE, help="Queries to measure with; default: sentences of the documents.")
+@click.option(
+    "--no-answer",
+    type=click.Path(path_type=Path),
+    metavar="FILE|shuffled",
+    help="Recommend --min-score instead: from queries that have no answer in INDEX, or from the words of --queries in "
+    "random order.",
+)
 @click.option("--target", default=0.95, show_default=True, help="Wanted recall of the exact results.")
 @click.option("--sample", "n_queries", default=N_QUERIES, show_default=True, help="Largest number of queries.")
 @K
 @MODEL
-@json_option("one object: k, target, n_queries, exact_p50, settings, recommended")
+@json_option(
+    "one object: k, target, n_queries, exact_p50, settings, recommended; with --no-answer: n_answered, n_unanswered, "
+    "separation, curve, recommended"
+)
 def tune_command(
-    index: Path, queries: Path | None, target: float, n_queries: int, k: int, model: str | None, as_json: bool
+    index: Path,
+    queries: Path | None,
+    no_answer: Path | None,
+    target: float,
+    n_queries: int,
+    k: int,
+    model: str | None,
+    as_json: bool,
 ) -> None:
-    """Recommend nprobe and candidates for INDEX. Measures recall and latency of searches."""
+    """Recommend nprobe and candidates for INDEX. Measures recall and latency of searches.
+
+    With --no-answer, recommend --min-score instead: a similarity below which the best document does not answer.
+    """
+    if no_answer is not None and queries is None:
+        raise click.UsageError("--no-answer requires --queries: real ones, which have an answer in INDEX")
     texts = None if queries is None else list(islice(read_queries(queries).values(), n_queries))
     with open_index(index, model) as opened:
-        tuning = tune(opened, texts, k=k, target=target, n_queries=n_queries)
-    click.echo(dump(asdict(tuning)) if as_json else curve(tuning))
+        if no_answer is None or texts is None:
+            tuning = tune(opened, texts, k=k, target=target, n_queries=n_queries)
+            click.echo(dump(asdict(tuning)) if as_json else curve(tuning))
+            return
+        unanswered = (
+            shuffled(texts)
+            if no_answer == Path(SHUFFLED)
+            else list(islice(read_queries(no_answer).values(), n_queries))
+        )
+        thresholds = tune_min_score(opened, texts, unanswered)
+    click.echo(dump(asdict(thresholds)) if as_json else threshold_table(thresholds))

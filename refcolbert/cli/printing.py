@@ -7,33 +7,32 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import repeat
 from typing import Any
 
 import click
 
+from ..evaluation.no_answer import MAX_LOST, Thresholds
 from ..evaluation.tune import Tuning
 from ..explanation.alignment import QueryWord, TextPiece
 from ..explanation.explanation import Explanation
 from ..explanation.html import color_of
 from ..explanation.words import shared_parts
-from ..hits import Hit
+from ..hits import Hit, shorten
 from ..index import Index
 
 __all__ = [
     "colors",
     "curve",
     "dump",
-    "fields",
     "pairs",
     "printable",
-    "shorten",
     "show_explanation",
     "show_hits",
     "show_warnings",
     "summary",
     "table",
+    "threshold_table",
 ]
 
 # `explanation.html.PALETTE` among the 256 colors of a terminal, readable on black and on white
@@ -63,19 +62,13 @@ def _value(value: Any) -> str:
     return "-" if value is None else f"{value:,}" if type(value) is int else printable(str(value))
 
 
-def fields(hit: Hit) -> dict[str, Any]:
-    """A hit as a JSON object."""
-    names = ("rank", "score", "id", "text", "metadata")
-    return {**{name: getattr(hit, name) for name in names}, "parts": asdict(hit.parts), "similarity": hit.similarity}
-
-
 def show_hits(hits: list[Hit], as_json: bool) -> None:
     """Print one line per hit. In a hybrid search it has both parts beside the score."""
     for hit in hits:
         late, words = hit.parts.late, hit.parts.words
         both = "" if late is None or words is None else f"late {late:7.3f}  words {words:7.3f}  "
         text = f"{hit.rank:>3}  {hit.score:8.4f}  {both}{printable(hit.id)}  {shorten(printable(hit.text or ''))}"
-        click.echo(dump(fields(hit)) if as_json else text)
+        click.echo(dump(hit.to_dict()) if as_json else text)
 
 
 def colors(choice: str = "auto") -> bool:
@@ -158,12 +151,6 @@ def dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def shorten(text: str, width: int = 90) -> str:
-    """The text in one line of at most `width` characters."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 3] + "..."
-
-
 def curve(tuning: Tuning) -> str:
     """A table of recall and latency per setting, and the recommended setting."""
     lines = [f"{'nprobe':>6} {'candidates':>10} {f'recall@{tuning.k}':>10} {'p50 ms':>7} {'p95 ms':>7}"]
@@ -177,6 +164,19 @@ def curve(tuning: Tuning) -> str:
     else:
         advice = f"for recall@{tuning.k} >= {tuning.target}: nprobe={best.nprobe}, candidates={best.candidates}"
     return "\n".join([*lines, f"{advice} ({tuning.n_queries} queries)"])
+
+
+def threshold_table(thresholds: Thresholds) -> str:
+    """The highest thresholds that lose up to some shares of the answered queries, and the recommended one: a table."""
+    best = thresholds.recommended
+    last = {s: [t for t in thresholds.curve if t.lost <= s][-1] for s in (0, 0.01, 0.02, MAX_LOST, 0.1, 0.2, 0.5)}
+    lines = [f"{'min-score':>9} {'answered lost':>14} {'unanswered refused':>19}"]
+    for t in sorted({*last.values(), best}, key=lambda t: t.min_score):
+        mark = "  <-" if t == best else ""
+        lines.append(f"{t.min_score:>9.3f} {t.lost:>14.1%} {t.refused:>19.1%}{mark}")
+    counts = f"{thresholds.n_answered} queries with an answer, {thresholds.n_unanswered} without"
+    lines.append(f"separation {thresholds.separation:.3f} ({counts})")
+    return "\n".join([*lines, f"for at most {MAX_LOST:.0%} lost: --min-score {best.min_score:.3f}"])
 
 
 class _Warnings(logging.Handler):

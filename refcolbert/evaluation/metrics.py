@@ -41,7 +41,8 @@ TOPIC_TITLE = re.compile(r"<title>\s*(?:Topic:)?\s*([^<]*)")
 def read_queries(path: str | Path) -> dict[str, str]:
     """Return query id -> text.
 
-    path    one of: BEIR's queries.jsonl ({"_id" or "id", "text"}) or its folder; lines of id, tab, text; TREC topics
+    path    one of: BEIR's queries.jsonl ({"_id" or "id", "text"}) or its folder; lines of id, tab, text; TREC topics; a
+            .txt file of one query per line, whose id is the number of the line
 
     Raises `InvalidInput` for a line without id or text and for an id that occurs twice.
     """
@@ -53,6 +54,8 @@ def read_queries(path: str | Path) -> dict[str, str]:
     else:
         lines = list(read_lines(path))
         is_topics = bool(lines) and lines[0][1].strip().startswith(TOPIC)
+        if path.suffix == ".txt" and not is_topics and not any("\t" in line for _, line in lines):
+            lines = [(where, f"{where.rpartition(':')[2]}\t{line}") for where, line in lines]
         rows = _topics(lines) if is_topics else ((where, *_split_at_tab(line)) for where, line in lines)
     queries: dict[str, str] = {}
     for where, name, text in rows:

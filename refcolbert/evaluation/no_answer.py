@@ -14,7 +14,7 @@ from ..arrays import Doubles
 from ..errors import InvalidInput
 from ..index import Index
 
-__all__ = ["Threshold", "Thresholds", "shuffled", "tune_min_score"]
+__all__ = ["MAX_LOST", "Threshold", "Thresholds", "shuffled", "tune_min_score"]
 
 MAX_LOST = 0.05  # of the queries with an answer
 
@@ -36,7 +36,7 @@ class Thresholds:
     n_unanswered: int
     separation: float  # probability that a query with an answer has a more similar best document than one without
     curve: tuple[Threshold, ...]  # ascending
-    recommended: Threshold  # the highest that loses at most `max_lost` of the queries with an answer
+    recommended: Threshold  # refuses the most of those that lose at most `max_lost`; of equals, it loses the fewest
 
 
 def tune_min_score(
@@ -70,7 +70,8 @@ def tune_min_score(
         for value in values
     )
     greater = (with_answer[:, None] > without).mean() + 0.5 * (with_answer[:, None] == without).mean()
-    recommended = [threshold for threshold in curve if threshold.lost <= max_lost][-1]
+    allowed = (threshold for threshold in curve if threshold.lost <= max_lost)
+    recommended = max(allowed, key=lambda threshold: (threshold.refused, -threshold.lost))
     return Thresholds(len(with_answer), len(without), float(greater), curve, recommended)
 
 

@@ -6,14 +6,13 @@ The functions run in worker threads. Each sees the generation that was the newes
 import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ..arguments import MODES
 from ..arrays import Floats
 from ..encoding.encoder import Encoder
 from ..errors import EncoderMismatch, InvalidInput
-from ..hits import Hit
 from ..rerank import rerank
 from . import schemas
 from .limits import ServiceLimits
@@ -165,7 +164,7 @@ def _search(call: Call) -> Json:
     start = time.perf_counter()
     hits = index.search(call.fields["query"], vectors=call.encoded, **options)
     took = {"encode": call.encode_ms, "search": 1e3 * (time.perf_counter() - start)}
-    return {"hits": _hits(hits), "generation": index.generation, "took_ms": took}
+    return {"hits": hits.to_dicts(), "generation": index.generation, "took_ms": took}
 
 
 def _search_many(call: Call) -> Json:
@@ -175,7 +174,7 @@ def _search_many(call: Call) -> Json:
     encoded = time.perf_counter()
     results = index.search_many(queries, vectors=vectors, **options)
     took = {"encode": 1e3 * (encoded - start), "search": 1e3 * (time.perf_counter() - encoded)}
-    return {"results": [{"hits": _hits(hits)} for hits in results], "generation": index.generation, "took_ms": took}
+    return {"results": [{"hits": hits.to_dicts()} for hits in results], "generation": index.generation, "took_ms": took}
 
 
 def _explain(call: Call) -> Json:
@@ -212,11 +211,6 @@ def _encode(call: Call) -> Json:
     packed = call.fields.get("encoding_format") == "base64"
     written = [_base64(rows) if packed else rows.tolist() for rows in vectors]
     return {"model": call.model.hash, "dim": call.model.dim, "vectors": written}
-
-
-def _hits(hits: Sequence[Hit]) -> list[Json]:
-    names = ("rank", "score", "id", "text", "metadata", "similarity")
-    return [{**{name: getattr(hit, name) for name in names}, "parts": asdict(hit.parts)} for hit in hits]
 
 
 def _without(fields: Json, name: str) -> Json:

@@ -252,7 +252,7 @@ def test_search_prints_any_text(tmp_path, run, text):
         (["--where", "[]"], "a filter must be a mapping"),
         (["--where", "3"], "a filter must be a mapping"),
         (["--model", "nowhere"], "ModelNotFound"),
-        (["--min-score", "nan"], "min_score must be a number"),
+        (["--min-score", "nan"], "min_score must be a finite number"),
         (["--min-score", 0.5, "--mode", "words"], "min_score is a similarity"),
     ],
     ids=str,
@@ -509,3 +509,18 @@ def test_importing_what_is_no_index_is_refused(run, tmp_path):
     result = run("import", tmp_path / "source", tmp_path / "new", exit_code=1)
     assert "InvalidInput" in result.stderr
     assert not (tmp_path / "new").exists()
+
+
+def test_tune_recommends_a_least_score(index, run, tmp_path):
+    """With --no-answer, tune prints what thresholds lose and refuse; the JSON has the same recommendation."""
+    (tmp_path / "asked.txt").write_text("read a file\nparse a date\nclose the file\n")
+    (tmp_path / "other.txt").write_text("zebra stripes\nboil an egg\n")
+    for other in (tmp_path / "other.txt", "shuffled"):
+        options = ["tune", index, "--queries", tmp_path / "asked.txt", "--no-answer", other]
+        found = json.loads(run(*options, "--json").stdout)
+        assert list(found) == ["n_answered", "n_unanswered", "separation", "curve", "recommended"]
+        assert (found["n_answered"], found["n_unanswered"]) == (3, 3 if other == "shuffled" else 2)
+        lines = run(*options).stdout.splitlines()
+        assert lines[-1] == f"for at most 5% lost: --min-score {found['recommended']['min_score']:.3f}"
+        assert sum(line.endswith("<-") for line in lines) == 1
+    assert "--no-answer requires --queries" in run("tune", index, "--no-answer", "shuffled", exit_code=2).stderr

@@ -331,3 +331,9 @@ def test_an_id_that_trec_cannot_hold_is_refused(tmp_path, query, document):
     with pytest.raises(InvalidInput):
         write_run({query: {document: 1.0}}, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_text_file_has_one_query_per_line(tmp_path):
+    """In a .txt file without tabs each line is a query, named by its number; blank lines are none."""
+    (tmp_path / "asked.txt").write_text("first query\n\nsecond\n")
+    assert read_queries(tmp_path / "asked.txt") == {"1": "first query", "3": "second"}

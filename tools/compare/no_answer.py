@@ -4,11 +4,12 @@
 
 Three kinds of queries have no answer in a collection: its own queries after their judged answers have been removed
 ("removed", the hardest kind), queries of the other collections ("foreign"), and its own words in random order
-("shuffled"). For each collection, a threshold is chosen that loses 5 % of its own queries. The last columns show what
-the median of these thresholds loses and refuses in all of them.
+("shuffled"). For each collection, a threshold is chosen that loses 5 % of its own queries; the first table shows what
+it refuses of each kind. The second one shows what the median of these thresholds refuses in all collections.
+Separation is the probability that an answered query has a more similar best document than one without an answer.
 """
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -61,16 +62,27 @@ def _separation(with_answer: Doubles, without: Doubles) -> float:
     return float((with_answer[:, None] > without).mean() + 0.5 * (with_answer[:, None] == without).mean())
 
 
-def _rows(measured: Mapping[str, Mapping[str, Doubles]]) -> Iterator[list[str]]:
+def _print(measured: Mapping[str, Mapping[str, Doubles]]) -> None:
+    """Two tables: a threshold for each collection, and one for all."""
     cuts = {name: float(np.quantile(kinds["answered"], MAX_LOST)) for name, kinds in measured.items()}
     common = float(np.median(list(cuts.values())))
+    own, shared = [], []
     for name, kinds in measured.items():
         answered = kinds["answered"]
-        own = [f"{(kinds[kind] < cuts[name]).mean():.2f}" for kind in KINDS[1:]]
-        shared = [f"{(kinds[kind] < common).mean():.2f}" for kind in KINDS]
-        separated = [f"{_separation(answered, kinds[kind]):.2f}" for kind in KINDS[1:]]
-        yield [name, f"{np.median(answered):.3f}", *separated, f"{cuts[name]:.3f}", *own, *shared]
-    yield ["common threshold", *[""] * 8, f"{common:.3f}"]
+        separated = [_separation(answered, kinds[kind]) for kind in KINDS[1:]]
+        own.append(
+            [name, np.median(answered), *separated, cuts[name], *((kinds[k] < cuts[name]).mean() for k in KINDS[1:])]
+        )
+        shared.append([name, *((kinds[kind] < common).mean() for kind in KINDS)])
+    _table(["collection", "median", *(f"separation, {k}" for k in KINDS[1:]), "threshold", *KINDS[1:]], own)
+    click.echo(f"\nShare of each kind that one threshold refuses in all collections: {common:.3f}\n")
+    _table(["collection", *KINDS], shared)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    click.echo(f"| {' | '.join(head)} |\n|---|{'--:|' * (len(head) - 1)}")
+    for name, *values in rows:
+        click.echo(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} |")
 
 
 def _plot(measured: Mapping[str, Mapping[str, Doubles]], path: Path) -> None:
@@ -107,10 +119,7 @@ def main(names: tuple[str, ...], data: Path, work: Path, plot: Path | None) -> N
         index = Index.open(path) if path.exists() else Index.build(path, own.documents, progress=True)
         others = [text for other in collections.values() if other is not own for text in other.queries.values()]
         measured[name] = similarities(index, own, _draw(others))
-    head = ["collection", "median", *KINDS[1:], "own 5 %", *KINDS[1:], *KINDS]
-    click.echo(f"| {' | '.join(head)} |\n|---|{'--:|' * (len(head) - 1)}")
-    for row in _rows(measured):
-        click.echo(f"| {' | '.join(row)} |")
+    _print(measured)
     if plot is not None:
         _plot(measured, plot)
 
