@@ -209,8 +209,8 @@ def write(
     - `new`: the codec of the new segment; None keeps vectors raw.
 
     Codes are copied where `new` is `old`; otherwise vectors are decoded and encoded again. Memory holds one run of
-    documents at a time, some bytes per document, and about 10 bytes per entry of the inverted lists. Words are
-    copied as well; the texts of a piece without words are cut into words.
+    documents at a time, some bytes per document, and about 10 bytes per entry of the inverted lists, of cells and of
+    words. Words are copied as well; the texts of a piece without words are cut into words.
     """
     positions = np.concatenate([piece.segment.positions[piece.segment.live] for piece in pieces])  # [n_docs]
     offsets = offsets_of(np.concatenate([live_lengths(piece.segment) for piece in pieces]))  # [n_docs + 1]
