@@ -545,7 +545,8 @@ class Index:
                     "delete or replace them first"
                 )
             entry = EncoderEntry(encoder.hash, encoder.source)
-            manifest = replace(generation.manifest, dim=encoder.dim, encoder=entry, codec=None, segments=())
+            # Without words, which are cut at the end: a staged segment keeps fewer files open.
+            manifest = replace(generation.manifest, dim=encoder.dim, encoder=entry, words=None, codec=None, segments=())
             positions = generation.segmented.positions[generation.segmented.live]
             staged = []
             with tqdm(desc="reencode", unit="doc", total=len(positions), disable=not progress) as bar:
@@ -557,7 +558,7 @@ class Index:
                     written = segment_files.write(writer, [new], manifest, None, None)
                     staged.append(segment_files.load(self._store, manifest, written, verify=False))
             empty = Generation(self._store, manifest, verify=False)
-            publish(writer, empty, staged, [], merge_all=True)
+            publish(writer, empty, staged, [], merge_all=True, words=generation.manifest.words)
         self._encoder = encoder
 
     # ---- Private

@@ -42,6 +42,8 @@ class Building:
         `manifest` is the empty generation to begin with. Raises `InvalidInput` when an interrupted build had another.
         """
         self._target, self._store = target, staging_store(target)
+        # Words are cut at the end. Six more files in each staged segment would reach the limit of open files sooner.
+        self._words, manifest = manifest.words, replace(manifest, words=None)
         try:
             staged = self._store.read()
         except IndexNotFound:
@@ -100,7 +102,7 @@ class Building:
     def finish(self) -> None:
         """Fit the codec if there are enough tokens, make everything one segment, and move it to the target."""
         with self._store.writing() as writer:
-            manifest = publish(writer, self._generation, self._generation.stored, [], merge_all=True)
+            manifest = publish(writer, self._generation, self._generation.stored, [], merge_all=True, words=self._words)
         del self._generation, self._staged_ids
         # One more commit, because the staged vectors would otherwise stay on disk as the previous generation.
         with self._store.writing() as writer:

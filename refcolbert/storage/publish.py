@@ -18,9 +18,7 @@ from .store import Writer
 
 __all__ = ["first_to_merge", "publish", "stage"]
 
-# Segments of a build before the last of them are merged. With words each one keeps nine files open, and a process may
-# often have no more than 1,024.
-MAX_STAGED_SEGMENTS = 80
+MAX_STAGED_SEGMENTS = 256  # segments of a build before they are merged; each one keeps three files open
 
 
 def publish(
@@ -60,8 +58,7 @@ def publish(
 def stage(writer: Writer, generation: Generation, added: NewSegment) -> Manifest:
     """Commit one more segment of a build. No codec is fitted, and segments are merged only when there are too many."""
     pieces: list[Piece] = [*generation.stored, added]
-    too_many = len(pieces) > MAX_STAGED_SEGMENTS
-    first = first_to_merge([len(piece.segment) for piece in pieces]) if too_many else len(pieces) - 1
+    first = 0 if len(pieces) > MAX_STAGED_SEGMENTS else len(pieces) - 1
     return _commit(writer, generation, generation.manifest, pieces, first, None)
 
 
