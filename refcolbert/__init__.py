@@ -17,10 +17,12 @@ from .encoding.encoder import Encoder
 from .encoding.spec import EncodingSpec
 from .engine.maxsim import maxsim
 from .engine.ragged import Ragged
+from .evaluation.no_answer import Thresholds, tune_min_score
 from .evaluation.plan import Plan, plan
 from .evaluation.tune import Tuning, tune
 from .explanation.explanation import Explanation, Match
-from .hits import Hit
+from .explanation.words import WordMatch
+from .hits import Hit, Hits, Parts
 from .index import Index
 from .rerank import rerank
 
@@ -30,17 +32,22 @@ __all__ = [
     "EncodingSpec",
     "Explanation",
     "Hit",
+    "Hits",
     "Index",
     "Match",
+    "Parts",
     "Plan",
     "Ragged",
+    "Thresholds",
     "Tuning",
+    "WordMatch",
     "__version__",
     "errors",
     "maxsim",
     "plan",
     "rerank",
     "tune",
+    "tune_min_score",
 ]
 
 logging.getLogger("refcolbert").addHandler(logging.NullHandler())
