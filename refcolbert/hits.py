@@ -1,5 +1,6 @@
 """Hits: the documents that a search returns, best first. Each can explain its score."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -137,11 +138,12 @@ def shorten(text: str, width: int = 90) -> str:
     return flat if len(flat) <= width else flat[: width - 3] + "..."
 
 
-def best_of_groups(find: Callable[[int], list[Hit]], k: int, key: str) -> list[Hit]:
-    """Return the best hit of each of the k best groups, renumbered from rank 1. Raises `InvalidInput` for the key.
+def best_of_groups(find: Callable[[int], list[Hit]], k: int, key: str, least: float = -math.inf) -> list[Hit]:
+    """Return the best hit of each of the k best groups, best first. Raises `InvalidInput` for the key.
 
     - `find`: returns the n best hits.
     - `key`: the metadata key that names groups.
+    - `least`: hits of lower similarity are passed over. A group with no other hit among those found is left out.
 
     It is not known how many hits contain k groups. So k hits are fetched first, then four times as many, and so on.
     """
@@ -149,11 +151,14 @@ def best_of_groups(find: Callable[[int], list[Hit]], k: int, key: str) -> list[H
     n = k
     while True:
         hits = find(n)
-        best: dict[str, Hit] = {}
-        for hit in hits:
-            best.setdefault(group_of(hit.id, hit.metadata, key), hit)
-        if len(best) >= k or len(hits) < n:
-            return [replace(hit, rank=rank) for rank, hit in enumerate(islice(best.values(), k), start=1)]
+        groups = [group_of(hit.id, hit.metadata, key) for hit in hits]
+        chosen = set(islice(dict.fromkeys(groups), k))
+        if len(chosen) >= k or len(hits) < n:
+            best: dict[str, Hit] = {}
+            for hit, group in zip(hits, groups, strict=True):
+                if group in chosen and _reaches(hit, least):
+                    best.setdefault(group, hit)
+            return list(best.values())
         n *= 4
 
 
@@ -181,8 +186,13 @@ def hits_of(generation: Generation, encoder_for: EncoderFor, ready: ReadyQuery, 
 
 def similar_enough(hits: list[Hit], least: float) -> Hits:
     """Return the hits whose similarity is at least `least`, renumbered from rank 1."""
-    kept = (hit for hit in hits if hit.similarity is None or hit.similarity >= least)
+    kept = (hit for hit in hits if _reaches(hit, least))
     return Hits(replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1))
+
+
+def _reaches(hit: Hit, least: float) -> bool:
+    # A hit of a search by words has no similarity.
+    return hit.similarity is None or hit.similarity >= least
 
 
 def similarity_of(score: float, q: Floats) -> float:

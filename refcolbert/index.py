@@ -351,7 +351,7 @@ class Index:
         """Return the k best documents for a query, by score descending, then position ascending.
 
         - `query`: a text, or query vectors [n_q, dim].
-        - `k`: number of hits. There are fewer only if the index, or the choice of `where` and `ids`, has fewer.
+        - `k`: number of hits. There are fewer only if the index, `where`, `ids`, `min_score` or `mode` leave fewer.
         - `mode`: "late" ranks by MaxSim. "words" ranks by BM25, without the model, and returns only documents that have
           a word of the query. "hybrid" ranks by both, fused (`engine.hybrid`). The last two need a text as query, and
           an index with words. The text is text: quotes, AND, * and other signs mean nothing.
@@ -370,7 +370,7 @@ class Index:
         - `threads`: threads that share the work of one query. They help most where BLAS itself has one thread
           (OPENBLAS_NUM_THREADS=1). The answer does not depend on them.
 
-        Every returned MaxSim is the exact one with the stored vectors, and every BM25 too, whatever the parameters.
+        Every returned MaxSim is exact for the stored vectors, and every BM25 is exact, whatever the parameters.
         Raises `InvalidInput`, `EncoderMismatch` for a text when the index's model is not available, and
         `MissingDependency` for a mode with words when this Python's SQLite has no full-text search.
 
@@ -442,7 +442,7 @@ class Index:
         if group_by is None:
             answers = search_ready(ready, k)
         else:
-            answers = [best_of_groups(partial(search_one, query), k, group_by) for query in ready]
+            answers = [best_of_groups(partial(search_one, query), k, group_by, least) for query in ready]
         return [similar_enough(hits, least) for hits in answers]
 
     def check(self) -> dict[str, Any]:

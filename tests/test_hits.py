@@ -191,3 +191,20 @@ def test_reranked_hits_have_a_similarity(encoder):
     (q,) = encoder.encode_queries(["a date"])
     assert [hit.similarity for hit in hits] == [hit.score / len(q) for hit in hits]
     assert hits.to_dicts()[0]["parts"] == {"late": hits[0].score, "words": None}
+
+
+def test_min_score_keeps_a_group_by_another_member(tmp_path):
+    """A group whose best hit is not similar enough is shown by its best hit that is."""
+    made = Index.create(tmp_path / "v", dim=2, words="unicode61")
+    made.add(
+        [
+            {"id": "p1", "text": "zebra zebra", "metadata": {"of": "x"}},
+            {"id": "p2", "text": "other", "metadata": {"of": "x"}},
+            *({"id": f"d{i}", "text": "other"} for i in range(20)),
+        ],
+        vectors=[[[0.28, 0.96]], [[1, 0]], *([[[0, 1]]] * 20)],
+    )
+    options = {"mode": "hybrid", "vectors": [[1, 0]], "group_by": "of"}
+    assert [hit.id for hit in made.search("zebra", 1, **options)] == ["p1"]
+    hits = made.search("zebra", 3, **options, min_score=0.5)
+    assert [(hit.id, hit.rank) for hit in hits] == [("p2", 1)]

@@ -179,7 +179,7 @@ def tune_command(
 ) -> None:
     """Recommend nprobe and candidates for INDEX. Measures recall and latency of searches.
 
-    With --no-answer, recommend --min-score instead: a similarity below which the best document does not answer.
+    With --no-answer, recommend --min-score instead: the least similarity of a hit.
     """
     if no_answer is not None and queries is None:
         raise click.UsageError("--no-answer requires --queries: real ones, which have an answer in INDEX")

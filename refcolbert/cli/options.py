@@ -64,7 +64,7 @@ MODE = click.option(
     show_default=True,
     help="Rank by late interaction, by words (BM25), or by both.",
 )
-MIN_SCORE = click.option("--min-score", type=float, help="Leave out hits whose similarity is lower, such as 0.5.")
+MIN_SCORE = click.option("--min-score", type=float, help="Leave out hits whose similarity is below this, such as 0.5.")
 TOKENIZER_CHOICES = ("auto", *TOKENIZERS)
 
 # the names that --json prints, for the help and the documents

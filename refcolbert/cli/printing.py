@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_FLOOR, Decimal
 from itertools import repeat
 from typing import Any
 
@@ -93,7 +94,7 @@ def show_explanation(explanation: Explanation, colored: bool) -> None:
 def table(explanation: Explanation, colored: bool = False) -> str:
     """One line per query word: its share of the score, a bar of its mean similarity, the matched words.
 
-    Then, of a search by words, one line per shared word: its share of BM25, a bar of it, the places in the document.
+    Then, of a search with words, one line per shared word: its share of BM25, a bar of it, the places in the document.
     """
     lines = []
     for number, word in enumerate(explanation.words):
@@ -173,10 +174,15 @@ def threshold_table(thresholds: Thresholds) -> str:
     lines = [f"{'min-score':>9} {'answered lost':>14} {'unanswered refused':>19}"]
     for t in sorted({*last.values(), best}, key=lambda t: t.min_score):
         mark = "  <-" if t == best else ""
-        lines.append(f"{t.min_score:>9.3f} {t.lost:>14.1%} {t.refused:>19.1%}{mark}")
+        lines.append(f"{_rounded_down(t.min_score):>9} {t.lost:>14.1%} {t.refused:>19.1%}{mark}")
     counts = f"{thresholds.n_answered} queries with an answer, {thresholds.n_unanswered} without"
     lines.append(f"separation {thresholds.separation:.3f} ({counts})")
-    return "\n".join([*lines, f"for at most {MAX_LOST:.0%} lost: --min-score {best.min_score:.3f}"])
+    return "\n".join([*lines, f"for at most {MAX_LOST:.0%} lost: --min-score {_rounded_down(best.min_score)}"])
+
+
+def _rounded_down(threshold: float) -> Decimal:
+    """A threshold with three decimals. Rounded up, it would refuse the query whose similarity it is."""
+    return Decimal(threshold).quantize(Decimal("0.001"), ROUND_FLOOR)
 
 
 class _Warnings(logging.Handler):

@@ -23,13 +23,19 @@ from ..errors import InvalidInput, MissingDependency
 __all__ = ["TOKENIZERS", "WordTokenizer"]
 
 # Name -> the argument `tokenize` of an FTS5 table.
-TOKENIZERS = {"porter": "porter unicode61", "unicode61": "unicode61", "trigram": "trigram"}
-WORD = re.compile(r"[^\W_]+")
+# Without 2, a letter with two diacritics would keep them.
+UNICODE = "unicode61 remove_diacritics 2"
+TOKENIZERS = {"porter": f"porter {UNICODE}", "unicode61": UNICODE, "trigram": "trigram"}
+# A combining accent belongs to the letter before it.
+WORD = re.compile(r"(?:[^\W_][\u0300-\u036f]*)+")
 
 
 @dataclass(frozen=True, slots=True)
 class WordTokenizer:
-    """Cuts texts into terms. Raises `InvalidInput` for an unknown name, `MissingDependency` once SQLite lacks it."""
+    """Cuts texts into terms. Raises `InvalidInput` for an unknown name.
+
+    Its methods raise `MissingDependency` if SQLite lacks the tokenizer.
+    """
 
     name: str
 
@@ -57,8 +63,8 @@ class WordTokenizer:
     def places(self, text: str) -> list[tuple[int, int, list[bytes]]]:
         """Return the words of a text: start, end and terms of each.
 
-        Words are runs of letters and digits here. That is where the tokenizers cut, except for a few rare signs, and
-        `trigram`, which also joins words.
+        Words are runs of letters and digits here. The tokenizers cut there too, except at a few rare signs. `trigram`
+        also has terms across words, which are not returned.
 
         >>> WordTokenizer("porter").places("Parsing, dates")
         [(0, 7, [b'pars']), (9, 14, [b'date'])]

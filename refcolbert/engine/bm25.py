@@ -10,9 +10,9 @@ The score of a term is below its weight, whatever f is. N, df and the mean of L 
 So a score does not depend on the segments that the documents are in, nor on a filter.
 
 A term that no live document has may be misspelt. If it consists of 4 to 24 letters a to z, its place is taken by the
-term that differs from it by one letter and is in most documents (of equals, the first in the alphabet), and its weight
-is halved. Trigrams are shorter, and numbers and identifiers with digits are meant as they are. This is done for the
-first MAX_CORRECTED such terms of a query.
+term that is one edit away (`one_edit_away`) and in the most documents; of equals, the first in the alphabet. Its weight
+is then halved. Trigrams are shorter, and numbers and identifiers with digits are meant as they are. This is done for
+the first MAX_CORRECTED such terms of a query.
 
 A worked example. Of 4 documents with 10 words each, one has "strptime" and three have "date". For the query "strptime
 date", idf is ln(1 + 3.5 / 1.5) = 1.20 and ln(1 + 1.5 / 3.5) = .36. A document with both words once has the score

@@ -5,7 +5,7 @@ and they ascend. A worked example, two documents and their lists:
 
     document 0   "cat dog cat"        spelling   c a t d o g        all terms, one after the other
     document 1   "dog"                bounds     0     3     6      term 0 is spelling[0:3], term 1 is spelling[3:6]
-                                      offsets    0  1     3         list of term 0: entry 0; of term 1: entries 1 to 3
+                                      offsets    0  1     3         list of term 0: entries 0 to 1; of term 1: 1 to 3
                                       documents  0  0 1             the entries: each document once per term
                                       counts     2  1 1             how often it has the term, at most MAX_COUNT
                                       lengths    3 1                number of words of each document

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from refcolbert import Index, rerank
 from refcolbert.cli import main, printing
+from refcolbert.evaluation.no_answer import Threshold, Thresholds
 
 MODEL = Path(__file__).parents[1] / "models" / "tiny"
 ANSI = re.compile(r"\x1b\[[\d;]*m")
@@ -116,3 +117,10 @@ def test_control_characters_are_not_printed(text, shown):
 def test_search_does_not_print_control_characters(index):
     """A found text cannot command the terminal either."""
     assert "\x1b" not in CliRunner().invoke(main, ["search", str(index), "parse"]).stdout
+
+
+def test_a_threshold_is_rounded_down():
+    """The printed threshold does not refuse the query whose similarity it is."""
+    only = Threshold(min_score=0.6637, lost=0.0, refused=1.0)
+    table = printing.threshold_table(Thresholds(1, 1, 1.0, (only,), only))
+    assert table.endswith("--min-score 0.663")

@@ -44,6 +44,7 @@ def test_signs_of_a_query_language_mean_nothing(text):
         ("porter", "Running RUNS ran", ["run", "run", "ran"]),
         ("unicode61", "Running RUNS Ångström", ["running", "runs", "angstrom"]),
         ("unicode61", "日本語 text_1", ["日本語", "text", "1"]),
+        ("unicode61", "Một re\u0301sume\u0301", ["mot", "resume"]),
         ("trigram", "ABcd", ["abc", "bcd"]),
         ("trigram", "日本語文", ["日本語", "本語文"]),
         ("trigram", "ab", []),
@@ -85,6 +86,12 @@ def test_a_word_beyond_the_limit_of_sqlite_is_cut(name, letter):
     assert len(term) == 1 << 15
     assert WordTokenizer(name).lists(["cat", text]).entries(term)[0].tolist() == [1]
     assert WordTokenizer(name).places(text) == [(0, len(text), [term])]
+
+
+@pytest.mark.parametrize("text", ["résumé", "re\u0301sume\u0301"])
+def test_a_word_is_found_at_its_place_when_accents_are_characters_of_their_own(text):
+    """A combining accent does not end a word."""
+    assert WordTokenizer("unicode61").places(text) == [(0, len(text), [b"resume"])]
 
 
 def test_an_unknown_name_is_refused():

@@ -4,7 +4,7 @@
 
 A document has SENTENCES sentences of two random documents of the collections NAME. The table keeps no texts
 (content=''), and is optimized before it is searched. A query asks for the best K documents that have one of its words.
-Each query is asked of all in turn, after one round that is not counted.
+Both answer each query in turn, after one round that is not counted.
 """
 
 import re

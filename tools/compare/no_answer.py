@@ -3,10 +3,11 @@
     python -m tools.compare.no_answer [NAMES ...] --data DIR [--work DIR] [--plot FILE]
 
 Three kinds of queries have no answer in a collection: its own queries after their judged answers have been removed
-("removed", the hardest kind), queries of the other collections ("foreign"), and its own words in random order
-("shuffled"). For each collection, a threshold is chosen that loses 5 % of its own queries; the first table shows what
-it refuses of each kind. The second one shows what the median of these thresholds refuses in all collections.
-Separation is the probability that an answered query has a more similar best document than one without an answer.
+("removed", the hardest kind), queries of the other collections ("foreign"), and its own queries with all their words
+dealt out at random ("shuffled"). For each collection, a threshold is chosen that loses 5 % of its own queries; the
+first table shows what it refuses of each kind. The second one shows what the median of these thresholds refuses in all
+collections. Separation is the probability that an answered query has a more similar best document than one without an
+answer.
 """
 
 from collections.abc import Container, Mapping, Sequence
