@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from .arrays import Floats
 from .checks import check_count, check_seed, check_texts, check_vectors
-from .documents import Document
+from .documents import Document, Frame
 from .encoding.encoder import Encoder, Progress
 from .encoding.words import WordTokenizer
 from .engine.codec import NBITS
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Vectors = Ragged | Sequence[ArrayLike]
-Documents = Iterable[str | Mapping[str, Any] | Document]
+Documents = Iterable[str | Mapping[str, Any] | Document] | Frame
 Query = str | ArrayLike
 EncoderFor = Callable[[Manifest], Encoder]  # returns the encoder whose vectors an index holds
 MODES = ("late", "words", "hybrid")
