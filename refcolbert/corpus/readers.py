@@ -2,7 +2,8 @@
 
     BEIR       a folder with corpus.jsonl, or that file: {"_id", "title", "text"}
     jsonl      {"id" | "_id", "text", "title"?, "metadata"?}, one object per line; other keys become metadata
-    csv        a header with a column `text`, perhaps `id` and `title`; other columns become metadata, as text
+    csv        a header with a column `text`, perhaps `id` and `title`; other columns become metadata: plain decimal
+               numbers as numbers, other fields as text, empty ones not at all
     tsv        id <tab> text, or text alone, one document per line
     markdown   one document per heading (`markdown`): its id ends in #anchor, its title is the path of headings
     text       one document, the whole file
@@ -16,6 +17,7 @@ names the file and line that cannot be read; no document is skipped.
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
@@ -37,6 +39,8 @@ FORMATS = {
 WHOLE = ("markdown", "text")  # formats in which a file is a document
 NOT_METADATA = ("_id", "id", "title", "text")  # fields of a record
 PASSAGE_OF = "passage_of"  # metadata of a passage: the id of its document
+# A code with leading zeros is text, and an integer of more digits, which SQLite may not hold.
+INTEGER, FRACTION = re.compile(r"0|-?[1-9][0-9]{0,17}"), re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]+")
 
 Lines = Iterator[tuple[str, str]]  # ("file:line", line)
 
@@ -144,7 +148,7 @@ def _jsonl(stream: BinaryIO, name: str) -> Iterator[Document]:
 
 
 def _csv(stream: BinaryIO, name: str) -> Iterator[Document]:
-    """Yield one document per row; an empty id or title counts as none, and every field is text."""
+    """Yield one document per row; an empty field counts as none."""
     reader = csv.reader(_decoded(stream, name), strict=True)
     header = _row(reader, name)
     if header is None:
@@ -159,7 +163,14 @@ def _csv(stream: BinaryIO, name: str) -> Iterator[Document]:
             fields = dict(zip(header, row, strict=True))
             known = {key: fields.pop(key) or None for key in NOT_METADATA if key in fields}
             known |= {"text": known["text"] or "", "title": known.get("title") or ""}
-            yield _document(where, known, fields)
+            yield _document(where, known, {key: _number(key, field) for key, field in fields.items() if field})
+
+
+def _number(key: str, field: str) -> int | float | str:
+    """Return a field of CSV as a number if it is a plain decimal one. A group is named by text, as ids are."""
+    if key != PASSAGE_OF and INTEGER.fullmatch(field):
+        return int(field)
+    return float(field) if key != PASSAGE_OF and FRACTION.fullmatch(field) else field
 
 
 def _row(reader: Any, name: str) -> list[str] | None:

@@ -14,7 +14,7 @@ def test_stdin_is_read_in_the_layout_that_is_said(run):
     """The index is that of a file of the same content."""
     run("index", "piped", "-", "--format", "csv", "--model", "MODEL", stdin="id,text,year\na,read the file,2020\n")
     assert [(d.id, d.text, d.metadata) for d in Index.open("piped").get(["a"])] == [
-        ("a", "read the file", {"year": "2020"})
+        ("a", "read the file", {"year": 2020})
     ]
     run("add", "piped", "-", "--format", "jsonl", stdin='{"id": "b", "text": "a date"}\n')
     assert Index.open("piped").ids() == ["a", "b"]
