@@ -36,6 +36,17 @@ def test_several_layouts_make_one_index(tmp_path, run):
     assert Index.open("new").ids() == ["a", "b.md#b", "b.md#c", "c"]
 
 
+def test_files_that_are_left_out_are_named_once(tmp_path, run):
+    """A folder is read twice, but the warning about its other files comes once, and they can be named."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README.md").write_text("read me")
+    (tmp_path / "notes" / "data.jsonl").write_text('{"id": "d", "text": "data"}')
+    result = run("index", "new", "notes", "--model", "MODEL")
+    assert result.stderr.count("left out files ending in .jsonl (1)") == 1
+    run("add", "new", "notes/data.jsonl")
+    assert Index.open("new").ids() == ["README.md", "d"]
+
+
 def test_passages_are_found_as_one_document(tmp_path, run):
     """--group counts the passages of a document once, by its best."""
     (tmp_path / "long.txt").write_text(LONG)

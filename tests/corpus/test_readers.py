@@ -120,6 +120,27 @@ def test_a_folder_without_text_files_is_the_files_that_hold_documents(tmp_path):
     assert [(d.id, d.text) for d in read_documents(tmp_path)] == [("j", "x"), ("b/y.tsv:1", "one"), ("k", "z")]
 
 
+def test_files_of_a_folder_that_are_left_out_are_counted(tmp_path, caplog):
+    """One warning says how many files of which endings are not read, and how they are."""
+    for name in ("README.md", "data.jsonl", "a/b.csv", "a/c.csv.gz", ".hidden.csv", "picture.png"):
+        written(tmp_path / name, "text")
+    assert [document.id for document in read_documents(tmp_path)] == ["README.md"]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path}: found Markdown and text files (1), which are read, and left out files ending in .csv (2), "
+        ".jsonl (1); name such a file itself to read it"
+    )
+
+
+@pytest.mark.parametrize("names", [["a.md", "b.txt"], ["a.jsonl", "b.csv"], ["corpus.jsonl", "a.md", "b.jsonl"]])
+def test_a_folder_that_is_read_in_full_gives_no_warning(tmp_path, caplog, names):
+    """Files of one kind are all read, and a BEIR folder is its corpus."""
+    for name in names:
+        written(tmp_path / name, "")
+    list(read_documents(tmp_path))
+    assert not caplog.records
+
+
 # ---- CSV
 
 
