@@ -15,6 +15,9 @@ Where a field is a list, a condition holds if it holds for an element: {"tags": 
 
 A date or datetime of Python is compared as its ISO 8601 text, such as "2024-01-31" or "2024-01-31T12:00:00". So store
 dates as such text, in one format and one time zone: as texts, they are then ordered by time.
+
+When a filter matches no document, a warning of the logger "refcolbert" names its fields that no document has, and those
+whose values are all of other kinds.
 """
 
 import json
@@ -25,12 +28,12 @@ from typing import Any
 
 from ..errors import InvalidInput
 
-__all__ = ["compile_filter"]
+__all__ = ["compile_filter", "compile_kinds", "kinds_wanted"]
 
 Condition = tuple[str, list[Any]]
 
 # Kind of a JSON value -> SQLite's types of such values.
-KINDS = {"number": ("integer", "real"), "text": ("text",), "bool": ("true", "false"), "null": ("null",)}
+KINDS = {"number": ("integer", "real"), "text": ("text",), "true/false": ("true", "false"), "null": ("null",)}
 # Well below the limits of SQLite's parser.
 MAX_CONDITIONS, MAX_FILTER_DEPTH = 200, 20
 COMPARISONS = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
@@ -51,6 +54,38 @@ def compile_filter(where: Mapping[str, Any]) -> Condition:
             f"a filter must have at most {MAX_CONDITIONS} conditions, found more; put values of a field into one $in"
         )
     return condition
+
+
+def kinds_wanted(where: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Return field -> the kinds of value that a filter requires there, {} if any will do.
+
+    Conditions that negate are left out, because documents without the field satisfy them.
+
+    >>> kinds_wanted({"year": {"$gte": 2020}, "$not": {"lang": "en"}})
+    {'year': {'number'}}
+    """
+    wanted: dict[str, set[str]] = {}
+    for key, value in where.items():
+        if key in ("$and", "$or"):
+            for field, kinds in (pair for part in value for pair in kinds_wanted(part).items()):
+                wanted.setdefault(field, set()).update(kinds)
+        elif key != "$not":
+            for operator, operand in (value if isinstance(value, Mapping) else {"$eq": value}).items():
+                if operator == "$exists" and operand:
+                    wanted.setdefault(key, set())
+                elif operator not in ("$ne", "$nin", "$exists"):
+                    values = operand if operator == "$in" else [operand]
+                    wanted.setdefault(key, set()).update(_typed(one)[0] for one in values)
+    return wanted
+
+
+def compile_kinds(field: str) -> Condition:
+    """Return a query for (row, kind) of the values of a field, and its parameters. A list has those of its elements."""
+    cases = "".join(f" WHEN '{name}' THEN '{kind}'" for kind, types in KINDS.items() for name in types)
+    # For an object, json_each gives its members.
+    kind = f"CASE CASE json_type(metadata, ?) WHEN 'object' THEN 'object' ELSE type END{cases} ELSE 'object' END"
+    sql = f"SELECT row, {kind} FROM documents, json_each(metadata, ?) ORDER BY row"  # noqa: S608
+    return sql, [_path(field), _path(field)]
 
 
 def _filter(where: Any, depth: int) -> Condition:
@@ -150,7 +185,7 @@ def _typed(value: Any) -> tuple[str, Any]:
     if value is None:
         return "null", value
     if isinstance(value, bool):
-        return "bool", value
+        return "true/false", value
     if isinstance(value, str):
         _check(value)
         return "text", value

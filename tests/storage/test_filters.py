@@ -1,12 +1,14 @@
 """Metadata filters: SQLite's answer against an evaluator in plain Python, written from the docstring of `filters`."""
 
 import operator
+import re
 from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refcolbert import Index
 from refcolbert.documents import as_documents
 from refcolbert.errors import InvalidInput
 from refcolbert.storage.document_file import DocumentFile, pack
@@ -445,3 +447,69 @@ def test_a_wide_filter_is_answered_or_refused(file_of, n, where):
         assert n > 10
     else:
         assert found == [row for row, metadata in enumerate(metadatas) if satisfies(metadata, where(n))]
+
+
+# ---- a filter that matches nothing
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """An index with a segment of BOOKS and one of two more, the last one deleted."""
+    index = Index.create(tmp_path / "i", dim=2)
+    for books in (BOOKS, [{"year": 2021, "tags": [1, 2]}, {"deleted": 5}]):
+        index.add([{"metadata": metadata} for metadata in books], vectors=[[[1, 0]]] * len(books))
+    index.delete(["5"])
+    return index
+
+
+@pytest.mark.parametrize(
+    ("where", "warning"),
+    [
+        ({"yaer": 2020}, "yaer: no document has a value"),
+        ({"deleted": 5}, "deleted: no document has a value"),
+        ({"author.name": {"$gt": 3}}, "author.name: expected number, found text in 2 documents"),
+        ({"author": "Ada"}, "author: expected text, found object in 2 documents"),
+        ({"year": True}, "year: expected true/false, found number in 3 documents, text in 1 document"),
+        (
+            {"lang": {"$in": [1, True]}},
+            "lang: expected number or true/false, found text in 2 documents, null in 1 document",
+        ),
+        ({"tags": None}, "tags: expected null, found text in 1 document, number in 1 document"),
+        (
+            {"yaer": {"$exists": True}, "free": "yes"},
+            "yaer: .*; free: expected text, found true/false in 2 documents, number",
+        ),
+        ({"$or": [{"yaer": 2020}, {"lang": 1, "x": {"$ne": 1}}]}, "yaer: [^;]*; lang: expected number[^;]*"),
+    ],
+    ids=repr,
+)
+def test_a_filter_that_cannot_match_is_told(shelf, caplog, where, warning):
+    """One warning names the fields that no live document has, or that have values of other kinds alone."""
+    assert shelf.search([[1, 0]], where=where) == []
+    (record,) = caplog.records
+    assert re.match(f"the filter matches no document: {warning}", record.getMessage())
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"lang": "en"},
+        {"lang": "fr"},
+        {"year": {"$gt": 3000}},
+        {"tags": 3},
+        {"lang": {"$exists": True, "$nin": ["en", "de", None]}},
+        {"lang": "fr", "yaer": {"$ne": 3}, "$not": {"yaer": 2020}},
+        {"lang": {"$in": []}},
+    ],
+    ids=repr,
+)
+def test_a_filter_that_could_match_is_not_told(shelf, caplog, where):
+    """No warning comes after a match, nor for values that are of the right kind, nor for fields that may be missing."""
+    shelf.search([[1, 0]], where=where)
+    assert not caplog.records
+
+
+def test_an_empty_index_gives_no_warning(tmp_path, caplog):
+    """Where there is no document, the filter is not to blame."""
+    Index.create(tmp_path / "i", dim=2).search([[1, 0]], where={"a": 1})
+    assert not caplog.records
