@@ -58,7 +58,8 @@ __all__ = ["Index"]
 NBITS = 4
 TRAIN_AT = 1 << 17  # tokens; a scan of fewer raw vectors takes a few hundredths of a second
 FULL_VERIFY_BYTES = 256 << 20  # up to this size, verify="auto" checks every byte when opening
-BUILD_BATCH = 2048  # documents that `build` encodes and stages at a time
+# Documents that `build` encodes and stages at a time: the most, and the fewest, with which it begins.
+BUILD_BATCH, FIRST_BATCH = 2048, 64
 
 
 class Index:
@@ -170,8 +171,9 @@ class Index:
         """Index a large collection in bounded memory, and publish it in one step when it is complete.
 
         Documents are encoded and staged in batches beside `path`. After an interruption, the same call continues where
-        it stopped, provided that `documents` yields the same documents in the same order. The docstring of
-        `storage.bulk_build` states the memory and disk that it takes.
+        it stopped, provided that `documents` yields the same documents in the same order; other ones raise
+        `InvalidInput`. An interruption loses at most 2,048 documents, and no more than 64 or half of what was encoded.
+        The docstring of `storage.bulk_build` states the memory and disk that it takes.
 
         - `documents`, `text`, `id`: as in `add`. Documents are read once, so a generator is fine.
         - `vectors`: ready-made vectors, one array [n_d, dim] per document. They are read once, too.
@@ -196,11 +198,13 @@ class Index:
         arrays = None if vectors is None else iter(vectors)
         total = len(documents) if isinstance(documents, Sized) else None
         with tqdm(desc="index", unit="doc", initial=building.n_staged, total=total, disable=not progress) as bar:
-            for first, items in batches(rows, BUILD_BATCH):
+            for first, items in batches(rows, BUILD_BATCH, FIRST_BATCH):
                 batch = as_documents(items, first, need_text=arrays is None)
                 batch_arrays = None if arrays is None else list(itertools.islice(arrays, len(batch)))
-                if not building.holds(first, batch):
-                    building.stage(batch, document_vectors(batch, batch_arrays, encoder, manifest, bar.update))
+                n_staged = building.n_held(batch)
+                if new := batch[n_staged:]:
+                    new_arrays = None if batch_arrays is None else batch_arrays[n_staged:]
+                    building.stage(new, document_vectors(new, new_arrays, encoder, manifest, bar.update))
         if arrays is not None and next(arrays, None) is not None:
             raise InvalidInput(
                 f"expected vectors for {building.n_staged} documents, found more; pass one array for each"
