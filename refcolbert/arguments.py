@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from .arrays import Floats
 from .checks import check_count, check_seed, check_texts, check_vectors
-from .documents import Document
+from .documents import Document, Frame
 from .encoding.encoder import Encoder, Progress
 from .encoding.words import WordTokenizer
 from .engine.codec import NBITS
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 Vectors = Ragged | Sequence[ArrayLike]
-Documents = Iterable[str | Mapping[str, Any] | Document]
+Documents = Iterable[str | Mapping[str, Any] | Document] | Frame
 Query = str | ArrayLike
 EncoderFor = Callable[[Manifest], Encoder]  # returns the encoder whose vectors an index holds
 MOST = sys.float_info.max
@@ -231,15 +231,18 @@ def id_list(ids: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def batches(documents: Iterable[Any], size: int) -> Iterator[tuple[int, list[Any]]]:
+def batches(documents: Iterable[Any], size: int, smallest: int | None = None) -> Iterator[tuple[int, list[Any]]]:
     """Yield lists of up to `size` documents, each with the number of its first.
+
+    With `smallest`, the first list has as many, and each later one as many as all before it, up to `size`. The sizes
+    depend on nothing but numbers, because the texts of a batch change a vector by rounding.
 
     >>> list(batches("abcde", 2))
     [(0, ['a', 'b']), (2, ['c', 'd']), (4, ['e'])]
+    >>> [(first, "".join(batch)) for first, batch in batches("abcdefghijklm", 4, 1)]
+    [(0, 'a'), (1, 'b'), (2, 'cd'), (4, 'efgh'), (8, 'ijkl'), (12, 'm')]
     """
-    rest = iter(documents)
-    for first in itertools.count(step=size):
-        batch = list(itertools.islice(rest, size))
-        if not batch:
-            return
+    rest, first = iter(documents), 0
+    while batch := list(itertools.islice(rest, min(max(first, smallest or size), size))):
         yield first, batch
+        first += len(batch)

@@ -37,7 +37,7 @@ from .arguments import (
     words_for,
 )
 from .arrays import Floats
-from .documents import Document, as_documents
+from .documents import Document, as_documents, records
 from .encoding.encoder import Encoder, Progress
 from .engine.hybrid import search_by
 from .engine.ragged import Ragged
@@ -58,7 +58,8 @@ __all__ = ["Index"]
 NBITS = 4
 TRAIN_AT = 1 << 17  # tokens; a scan of fewer raw vectors takes a few hundredths of a second
 FULL_VERIFY_BYTES = 256 << 20  # up to this size, verify="auto" checks every byte when opening
-BUILD_BATCH = 2048  # documents that `build` encodes and stages at a time
+# Documents that `build` encodes and stages at a time: the most, and the fewest, with which it begins.
+BUILD_BATCH, FIRST_BATCH = 2048, 64
 
 
 class Index:
@@ -156,6 +157,8 @@ class Index:
         documents: Documents,
         encoder: Encoder | None = None,
         *,
+        text: str = "text",
+        id: str = "id",  # noqa: A002
         vectors: Iterable[ArrayLike] | None = None,
         dim: int | None = None,
         nbits: int | str = NBITS,
@@ -168,10 +171,11 @@ class Index:
         """Index a large collection in bounded memory, and publish it in one step when it is complete.
 
         Documents are encoded and staged in batches beside `path`. After an interruption, the same call continues where
-        it stopped, provided that `documents` yields the same documents in the same order. The docstring of
-        `storage.bulk_build` states the memory and disk that it takes.
+        it stopped, provided that `documents` yields the same documents in the same order; other ones raise
+        `InvalidInput`. An interruption loses at most 2,048 documents, and no more than 64 or half of what was encoded.
+        The docstring of `storage.bulk_build` states the memory and disk that it takes.
 
-        - `documents`: as in `add`. They are read once, so a generator is fine.
+        - `documents`, `text`, `id`: as in `add`. Documents are read once, so a generator is fine.
         - `vectors`: ready-made vectors, one array [n_d, dim] per document. They are read once, too.
         - `progress`: show a progress bar.
 
@@ -186,6 +190,7 @@ class Index:
         target = Path(path)
         if target.exists() or target.is_symlink():
             raise IndexExists(f"{target} exists already; choose another path or remove it first")
+        rows = records(documents, text, id, need_text=vectors is None)
         if encoder is None and dim is None:
             encoder = Encoder.load()
         manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor, words)
@@ -193,11 +198,13 @@ class Index:
         arrays = None if vectors is None else iter(vectors)
         total = len(documents) if isinstance(documents, Sized) else None
         with tqdm(desc="index", unit="doc", initial=building.n_staged, total=total, disable=not progress) as bar:
-            for first, items in batches(documents, BUILD_BATCH):
+            for first, items in batches(rows, BUILD_BATCH, FIRST_BATCH):
                 batch = as_documents(items, first, need_text=arrays is None)
                 batch_arrays = None if arrays is None else list(itertools.islice(arrays, len(batch)))
-                if not building.holds(first, batch):
-                    building.stage(batch, document_vectors(batch, batch_arrays, encoder, manifest, bar.update))
+                n_staged = building.n_held(batch)
+                if new := batch[n_staged:]:
+                    new_arrays = None if batch_arrays is None else batch_arrays[n_staged:]
+                    building.stage(new, document_vectors(new, new_arrays, encoder, manifest, bar.update))
         if arrays is not None and next(arrays, None) is not None:
             raise InvalidInput(
                 f"expected vectors for {building.n_staged} documents, found more; pass one array for each"
@@ -457,12 +464,21 @@ class Index:
     # ---- Writing: each call is one transaction. It is committed in full, or nothing has changed.
 
     def add(
-        self, documents: Documents, *, vectors: Vectors | None = None, progress: bool | Progress = False
+        self,
+        documents: Documents,
+        *,
+        text: str = "text",
+        id: str = "id",  # noqa: A002
+        vectors: Vectors | None = None,
+        progress: bool | Progress = False,
     ) -> list[str]:
         """Add documents and return their ids.
 
         - `documents`: texts, mappings with "id", "text" and "metadata", or `Document`s. One without an id gets its
-          decimal position as id.
+          decimal position as id. Or a frame of pandas or polars, an Arrow table or a Hugging Face dataset: its rows are
+          documents.
+        - `text`, `id`: a frame's columns of the texts and ids. Its other columns become metadata. Missing values (None,
+          NaN, NaT) are left out, and dates become ISO 8601 text.
         - `vectors`: ready-made token vectors, one array [n_d, dim] per document, or a `Ragged`. By default the texts
           are encoded.
         - `progress`: show a progress bar, or call a function, as in `Encoder.encode_documents`.
@@ -475,12 +491,15 @@ class Index:
             >>> index.add(["a text alone", {"id": "b", "text": "with metadata", "metadata": {"year": 2020}}])
             ['0', 'b']
         """
-        return self._put(documents, vectors, progress, replacing=False)
+        items = records(documents, text, id, need_text=vectors is None)
+        return self._put(items, vectors, progress, replacing=False)
 
     def upsert(
         self,
         documents: Documents,
         *,
+        text: str = "text",
+        id: str = "id",  # noqa: A002
         vectors: Vectors | None = None,
         progress: bool | Progress = False,
         group_by: str | None = None,
@@ -501,7 +520,8 @@ class Index:
             >>> index.ids()
             ['b', 'a']
         """
-        return self._put(documents, vectors, progress, replacing=True, group_by=group_by)
+        items = records(documents, text, id, need_text=vectors is None)
+        return self._put(items, vectors, progress, replacing=True, group_by=group_by)
 
     def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
         """Delete documents.
@@ -565,7 +585,7 @@ class Index:
 
     def _put(
         self,
-        documents: Documents,
+        documents: Iterable[Any],
         vectors: Vectors | None,
         progress: bool | Progress,
         *,

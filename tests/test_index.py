@@ -254,6 +254,83 @@ def test_build_does_not_resume_something_else(tmp_path, encoder, monkeypatch, ch
         Index.build(tmp_path / "b", documents, encoder, **options)
 
 
+def interrupted(path, documents, n_read, **options):
+    """Build an index until the source breaks, after `n_read` documents."""
+
+    def failing():
+        yield from documents[:n_read]
+        raise OSError("the source broke")
+
+    with pytest.raises(OSError, match="source broke"):
+        Index.build(path, failing(), **options)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text": "corrected"},
+        {"metadata": {"n": 2, "tags": ["a"]}},
+        {"metadata": {"n": True, "tags": ["a"]}},
+        {"metadata": {"tags": ["a"]}},
+        None,
+    ],
+    ids=repr,
+)
+def test_build_does_not_keep_a_document_that_has_changed(tmp_path, encoder, monkeypatch, change):
+    """Another text or other metadata of a staged document, or none, is an error that names the folder."""
+    monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 2)
+    documents = [{"id": f"a{i}", "text": "t", "metadata": {"n": 1, "tags": ("a",)}} for i in range(4)]
+    interrupted(tmp_path / "b", documents, 4, encoder=encoder)
+    changed = documents[:3] if change is None else [*documents[:3], documents[3] | change]
+    with pytest.raises(InvalidInput, match=r"expected the documents of the interrupted build in .*b\.building"):
+        Index.build(tmp_path / "b", changed, encoder)
+    assert len(Index.build(tmp_path / "b", documents, encoder)) == 4
+
+
+def contents(folder):
+    """Name -> bytes of every file of an index."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_build_of_few_documents_goes_on_where_it_stopped(tmp_path, encoder, caplog):
+    """Of 150 documents 128 are kept, which is logged, and the index has the bytes of one without an interruption."""
+    documents = [{"id": f"d{i}", "text": f"text number {i}", "metadata": {"n": i}} for i in range(200)]
+    Index.build(tmp_path / "whole", documents, encoder, train_at=100)
+    interrupted(tmp_path / "parts", documents, 150, encoder=encoder, train_at=100)
+    with caplog.at_level("INFO", "refcolbert"):
+        Index.build(tmp_path / "parts", documents, encoder, train_at=100)
+    (record,) = caplog.records
+    assert "128 documents of an interrupted build are kept" in record.getMessage()
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def test_build_goes_on_with_more_documents(tmp_path, encoder, monkeypatch):
+    """Documents that come after the staged ones are indexed, wherever the borders of batches are."""
+    monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 2)
+    interrupted(tmp_path / "b", TEXTS, 3, encoder=encoder)
+    monkeypatch.setattr("refcolbert.index.BUILD_BATCH", 3)
+    built = Index.build(tmp_path / "b", TEXTS, encoder)
+    assert [document.text for document in built.get(built.ids())] == TEXTS
+
+
+def test_the_borders_of_batches_change_no_byte_of_the_files(tmp_path, monkeypatch):
+    """Staged in batches of any size, vectors, codec, words and texts are the same files."""
+    vectors = list(topical(np.random.default_rng(0), 200, DIM))
+    documents = [{"id": f"d{i}", "text": f"text number {i}", "metadata": {"n": i}} for i in range(200)]
+    found = []
+    for largest, smallest in ((2048, 64), (2048, 2048), (7, 2), (1, 1)):
+        monkeypatch.setattr("refcolbert.index.BUILD_BATCH", largest)
+        monkeypatch.setattr("refcolbert.index.FIRST_BATCH", smallest)
+        built = Index.build(
+            tmp_path / f"{largest}-{smallest}", documents, vectors=vectors, dim=DIM, words="porter", train_at=100
+        )
+        # A name begins with the number of a generation, and a manifest has such names.
+        files = contents(built.path / "data")
+        found.append({name.partition("-")[2]: data for name, data in files.items() if "manifest" not in name})
+    assert len(found[0]) > 10
+    assert all(files == found[0] for files in found)
+
+
 def test_reencode_moves_to_another_model(index, tmp_path, encoder):
     """After reencode the index answers with the other model and refuses the old one."""
     other = other_model(tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..corpus.passages import split, word_spans
-from ..corpus.readers import FORMATS, read_documents, read_stream
+from ..corpus.readers import FORMATS, document_files, read_documents, read_files, read_stream
 from ..documents import Document
 from ..encoding.encoder import Encoder
 
@@ -37,10 +37,12 @@ class Sources:
         """
         if self.overlap is not None and self.passages is None:
             raise click.UsageError("--overlap requires --passages")
-        return self._read(encoder) if STDIN in self.paths else _Counted(lambda: self._read(encoder), encoder)
+        if STDIN in self.paths:
+            return self._passages(read_sources(self.paths, self.layout), encoder)
+        files = [file for path in self.paths for file in document_files(path, self.layout)]
+        return _Counted(lambda: self._passages(read_files(files), encoder), encoder)
 
-    def _read(self, encoder: Encoder) -> Iterator[Document]:
-        documents = read_sources(self.paths, self.layout)
+    def _passages(self, documents: Iterator[Document], encoder: Encoder) -> Iterator[Document]:
         if self.passages is None:
             return documents
         if isinstance(self.passages, int):

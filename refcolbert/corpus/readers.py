@@ -2,11 +2,13 @@
 
     BEIR       a folder with corpus.jsonl, or that file: {"_id", "title", "text"}
     jsonl      {"id" | "_id", "text", "title"?, "metadata"?}, one object per line; other keys become metadata
-    csv        a header with a column `text`, perhaps `id` and `title`; other columns become metadata, as text
+    csv        a header with a column `text`, perhaps `id` and `title`; other columns become metadata: plain decimal
+               numbers as numbers, other fields as text, empty ones not at all
     tsv        id <tab> text, or text alone, one document per line
     markdown   one document per heading (`markdown`): its id ends in #anchor, its title is the path of headings
     text       one document, the whole file
-    folder     all Markdown and text files below it, else all JSONL, CSV and TSV files; hidden files are left out
+    folder     all Markdown and text files below it, else all JSONL, CSV and TSV files; hidden files are left out. A
+               warning counts JSONL, CSV and TSV files that are left out
 
 The ending of a file's name says its layout (FORMATS); a file with the ending .gz is decompressed. A document without an
 id is named by file and line, a whole file by its path in the folder. A title is put in front of the text. An error
@@ -16,8 +18,11 @@ names the file and line that cannot be read; no document is skipped.
 import csv
 import gzip
 import json
+import logging
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, cast
 
@@ -25,7 +30,18 @@ from ..documents import Document
 from ..errors import InvalidInput
 from .markdown import Section, front_matter, sections
 
-__all__ = ["FORMATS", "PASSAGE_OF", "read_documents", "read_jsonl", "read_lines", "read_stream"]
+__all__ = [
+    "FORMATS",
+    "PASSAGE_OF",
+    "document_files",
+    "read_documents",
+    "read_files",
+    "read_jsonl",
+    "read_lines",
+    "read_stream",
+]
+
+log = logging.getLogger("refcolbert")
 
 FORMATS = {
     "jsonl": (".jsonl", ".ndjson"),
@@ -37,8 +53,11 @@ FORMATS = {
 WHOLE = ("markdown", "text")  # formats in which a file is a document
 NOT_METADATA = ("_id", "id", "title", "text")  # fields of a record
 PASSAGE_OF = "passage_of"  # metadata of a passage: the id of its document
+# A code with leading zeros is text, and an integer of more digits, which SQLite may not hold.
+INTEGER, FRACTION = re.compile(r"0|-?[1-9][0-9]{0,17}"), re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]+")
 
 Lines = Iterator[tuple[str, str]]  # ("file:line", line)
+File = tuple[Path, str, str]  # path, the name in ids and errors, layout
 
 
 def read_documents(path: str | Path, layout: str | None = None) -> Iterator[Document]:
@@ -55,15 +74,33 @@ def read_documents(path: str | Path, layout: str | None = None) -> Iterator[Docu
         ...     [(document.id, document.text) for document in read_documents(folder)]
         [('d1', 'Cats sleep.'), ('d2', 'Dogs bark.')]
     """
+    return read_files(document_files(path, layout))
+
+
+def document_files(path: str | Path, layout: str | None = None) -> list[File]:
+    """Return the files that `read_documents` reads, for `read_files`. Logs a warning if it leaves out some of a folder.
+
+    Raises `InvalidInput` for a path without documents.
+    """
     path = Path(path)
     corpora = [path / name for name in ("corpus.jsonl", "corpus.jsonl.gz") if (path / name).is_file()]
     if corpora:
         path = corpora[0]
     if path.is_dir():
-        return (document for file in _files(path) for document in _read_file(file, file.relative_to(path).as_posix()))
+        return _files(path)
     if not path.is_file():
         raise InvalidInput(f"{path}: expected a file ending in {_endings()}, or a folder, found no such file")
-    return _read_file(path, path.name, layout)
+    layout = layout or _format(path)
+    if layout is None:
+        raise InvalidInput(f"{path}: expected a file ending in {_endings()}, or a folder")
+    return [(path, path.name, layout)]
+
+
+def read_files(files: Iterable[File]) -> Iterator[Document]:
+    """Yield the documents of files. Raises `InvalidInput` for a line that cannot be read."""
+    for path, name, layout in files:
+        with _opened(path) as stream:
+            yield from read_stream(stream, layout, name)
 
 
 def read_stream(stream: BinaryIO, layout: str, name: str = "stdin") -> Iterator[Document]:
@@ -91,19 +128,6 @@ def read_lines(path: Path) -> Lines:
         yield from _lines(stream, path.name)
 
 
-def _read_file(path: Path, name: str, layout: str | None = None) -> Iterator[Document]:
-    layout = layout or _format(path)
-    if layout is None:
-        raise InvalidInput(f"{path}: expected a file ending in {_endings()}, or a folder")
-
-    # Only this part is a generator, so that an unknown ending raises before the first document is read.
-    def documents() -> Iterator[Document]:
-        with _opened(path) as stream:
-            yield from read_stream(stream, layout, name)
-
-    return documents()
-
-
 def _opened(path: Path) -> BinaryIO:
     try:
         stream = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")  # noqa: SIM115 - callers close
@@ -114,22 +138,35 @@ def _opened(path: Path) -> BinaryIO:
 
 def _format(path: PurePath) -> str | None:
     """Return the layout that a file's name says, None for an unknown ending."""
-    ending = PurePath(path.stem if path.suffix.lower() == ".gz" else path).suffix.lower()
-    return next((name for name, endings in FORMATS.items() if ending in endings), None)
+    return next((name for name, endings in FORMATS.items() if _ending(path) in endings), None)
+
+
+def _ending(path: PurePath) -> str:
+    return PurePath(path.stem if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def _endings() -> str:
     return ", ".join(ending for endings in FORMATS.values() for ending in endings)
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path) -> list[File]:
     """Return the files below a folder that are documents, or, without any, the files that hold documents."""
     visible = (p for p in folder.rglob("*") if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-    files = [(p, _format(p)) for p in sorted(visible) if p.is_file()]
-    paths = [p for p, layout in files if layout in WHOLE] or [p for p, layout in files if layout is not None]
-    if not paths:
+    named = [(p, p.relative_to(folder).as_posix(), _format(p)) for p in sorted(visible) if p.is_file()]
+    files = [(p, name, layout) for p, name, layout in named if layout is not None]
+    if not files:
         raise InvalidInput(f"{folder}: expected corpus.jsonl or files ending in {_endings()}, found none")
-    return paths
+    whole = [file for file in files if file[2] in WHOLE]
+    rest = Counter(_ending(p) for p, _, layout in files if layout not in WHOLE)
+    if whole and rest:
+        log.warning(
+            "%s: found Markdown and text files (%d), which are read, and left out files ending in %s; name such a file "
+            "itself to read it",
+            folder,
+            len(whole),
+            ", ".join(f"{ending} ({n})" for ending, n in sorted(rest.items())),
+        )
+    return whole or files
 
 
 # ---- layouts: an open file and its name -> documents
@@ -144,7 +181,7 @@ def _jsonl(stream: BinaryIO, name: str) -> Iterator[Document]:
 
 
 def _csv(stream: BinaryIO, name: str) -> Iterator[Document]:
-    """Yield one document per row; an empty id or title counts as none, and every field is text."""
+    """Yield one document per row; an empty field counts as none."""
     reader = csv.reader(_decoded(stream, name), strict=True)
     header = _row(reader, name)
     if header is None:
@@ -159,7 +196,14 @@ def _csv(stream: BinaryIO, name: str) -> Iterator[Document]:
             fields = dict(zip(header, row, strict=True))
             known = {key: fields.pop(key) or None for key in NOT_METADATA if key in fields}
             known |= {"text": known["text"] or "", "title": known.get("title") or ""}
-            yield _document(where, known, fields)
+            yield _document(where, known, {key: _number(key, field) for key, field in fields.items() if field})
+
+
+def _number(key: str, field: str) -> int | float | str:
+    """Return a field of CSV as a number if it is a plain decimal one. A group is named by text, as ids are."""
+    if key != PASSAGE_OF and INTEGER.fullmatch(field):
+        return int(field)
+    return float(field) if key != PASSAGE_OF and FRACTION.fullmatch(field) else field
 
 
 def _row(reader: Any, name: str) -> list[str] | None:

@@ -30,6 +30,7 @@ import numpy as np
 
 from ..arguments import Documents
 from ..arrays import Array, Bytes, Floats
+from ..documents import records
 from ..encoding.encoder import Encoder
 from ..engine.ragged import Ragged, offsets_of
 from ..errors import IndexExists, InvalidInput, MissingDependency
@@ -173,7 +174,7 @@ def import_plaid(
 def _exactly(n_docs: int, documents: Documents, source: str | Path) -> Iterator[Any]:
     """Yield `documents`. Raises `InvalidInput` at the end unless there are `n_docs` of them."""
     n = 0
-    for n, document in enumerate(documents, start=1):
+    for n, document in enumerate(records(documents, need_text=False), start=1):
         if n > n_docs:
             raise InvalidInput(f"expected texts for the {n_docs} documents in {source}, found more; pass one for each")
         yield document

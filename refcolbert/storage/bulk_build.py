@@ -1,8 +1,8 @@
 """Building: index a large collection in bounded memory, and publish it in one step when it is complete.
 
 Batches are staged beside the target, as raw segments of an index of their own. So an interruption loses at most one
-batch. At the end a codec is fitted to a sample of all vectors, and everything is encoded with it and becomes one
-segment.
+batch. The first batches are small, so that something is kept of a small collection, too. At the end a codec is fitted
+to a sample of all vectors, and everything is encoded with it and becomes one segment.
 
 Memory holds one batch of documents with their vectors at a time, and at the end the codec's sample (`codec.SAMPLE`
 vectors and a few copies of them). It also holds some 100 bytes per document, and 6 bytes per token for offsets and
@@ -10,6 +10,8 @@ inverted lists. The disk holds 2 dim bytes per token (4 dim for float32) until t
 """
 
 import itertools
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,8 @@ from .publish import publish, stage
 from .store import Store
 
 __all__ = ["Building", "staging_store"]
+
+log = logging.getLogger("refcolbert")
 
 
 def staging_store(target: Path) -> Store:
@@ -59,8 +63,10 @@ class Building:
                     "found others; use those, or remove that folder"
                 )
         self._generation = Generation(self._store, self._store.read(), verify=False)
-        # The ids that an earlier attempt staged. The next documents must have the same ids, in the same order.
-        self._staged_ids = self._generation.ids()
+        # The documents that an earlier attempt staged. The first documents must equal them, in the same order.
+        self._staged = self._generation.live_documents()
+        if self.n_staged:
+            log.info("%s: %d documents of an interrupted build are kept", self._store.path, self.n_staged)
         # One 64-bit hash per id takes less memory than the id. An id whose hash is known is looked up among the stored
         # ids, so equal hashes of different ids do no harm.
         self._hashes = {hash(name) for name in self._generation.ids()}
@@ -70,24 +76,26 @@ class Building:
         """The number of documents that are staged."""
         return self._generation.manifest.next_position
 
-    def holds(self, first: int, batch: Sequence[Document]) -> bool:
-        """Return True if an earlier attempt has staged this batch, whose first document has the number `first`.
+    def n_held(self, batch: Sequence[Document]) -> int:
+        """Return how many documents of the next batch an earlier attempt has staged: they are its first ones.
 
-        Raises `InvalidInput` when that attempt staged other documents there, `DuplicateId` when a document has the id
-        of an earlier one.
+        Raises `InvalidInput` when that attempt staged other documents there, `DuplicateId` when another document has
+        the id of a staged one.
         """
-        names = [document.id for document in batch]
-        if first < self.n_staged:
-            if names != list(itertools.islice(self._staged_ids, len(names))):
-                raise InvalidInput(
-                    f"expected the documents of the interrupted build in {self._store.path}, found others; "
-                    "pass those, or remove that folder"
-                )
-            return True
+        staged = list(itertools.islice(self._staged, len(batch)))
+        if any(_content(old) != _content(new) for old, new in zip(staged, batch, strict=False)):
+            raise self._others()
+        names = [document.id for document in batch[len(staged) :]]
         if any(hash(name) in self._hashes for name in names):
             for name in self._generation.find(names):
                 raise DuplicateId(f"expected distinct ids, id {name!r} occurs twice among the documents; rename one")
-        return False
+        return len(staged)
+
+    def _others(self) -> InvalidInput:
+        return InvalidInput(
+            f"expected the documents of the interrupted build in {self._store.path}, found others; "
+            "pass those, or remove that folder"
+        )
 
     def stage(self, batch: list[Document], vectors: Ragged) -> None:
         """Add documents and their vectors."""
@@ -100,11 +108,21 @@ class Building:
         self._hashes.update(hash(document.id) for document in batch)
 
     def finish(self) -> None:
-        """Fit the codec if there are enough tokens, make everything one segment, and move it to the target."""
+        """Fit the codec if there are enough tokens, make everything one segment, and move it to the target.
+
+        Raises `InvalidInput` when an earlier attempt staged more documents than there are now.
+        """
+        if next(self._staged, None) is not None:
+            raise self._others()
         with self._store.writing() as writer:
             manifest = publish(writer, self._generation, self._generation.stored, [], merge_all=True, words=self._words)
-        del self._generation, self._staged_ids
+        del self._generation, self._staged
         # One more commit, because the staged vectors would otherwise stay on disk as the previous generation.
         with self._store.writing() as writer:
             writer.commit(replace(manifest, generation=writer.generation))
         self._store.move(self._target)
+
+
+def _content(document: Document) -> tuple[str, str | None, str]:
+    """Return what is stored of a document: 1 and true are equal in Python, and a tuple is stored as a list."""
+    return document.id, document.text, json.dumps(document.metadata, sort_keys=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..documents import Document
 from ..errors import CorruptIndexError, IndexFileError
-from .filters import compile_filter
+from .filters import compile_filter, compile_kinds
 
 __all__ = ["DocumentFile", "pack"]
 
@@ -100,6 +100,10 @@ class DocumentFile:
         rows = [row[0] for row in self._read(sql, parameters)]
         self._check_rows(rows)
         return np.array(rows, dtype=np.int64)
+
+    def kinds(self, field: str) -> Iterator[tuple[int, str]]:
+        """Yield (row, kind) of every value at `field` (`filters`), in row order."""
+        return self._execute(*compile_kinds(field))
 
     def all(self) -> Iterator[Document]:
         """Yield every document, in row order. Raises `CorruptIndexError` where one cannot be read."""

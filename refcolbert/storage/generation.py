@@ -2,7 +2,9 @@
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from ..documents import Document
 from ..engine.segments import SegmentedIndex
 from ..errors import CorruptIndexError, InvalidInput, UnknownId
 from . import segment_files
+from .filters import kinds_wanted
 from .format import Manifest
 from .locks import Pin
 from .segment_files import NewSegment, StoredSegment
@@ -27,6 +30,7 @@ Place = tuple[int, int]  # segment, row
 # A quantization error is reported if it is more than this many times the error of the codec when it was fitted.
 DRIFT_FACTOR = 1.25
 MIN_DRIFT_TOKENS = 256  # the mean error of fewer new tokens varies too much to be reported
+MAX_FIELDS = 10  # of a filter that matches nothing are looked at: each may take a few times as long as the filter
 REMEDY = "compact(refit=True) fits the codec to the stored vectors; indexing the texts again is more exact"
 
 
@@ -170,7 +174,8 @@ class Generation:
     def allowed(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Bools | None:
         """Return which documents match the filter `where` and are among `ids`: [n_docs], or None when neither is given.
 
-        Raises `InvalidInput` for a filter that cannot be used, and for one string in place of a list of ids.
+        A filter that matches no live document is answered with a warning if it never could. Raises `InvalidInput` for a
+        filter that cannot be used, and for one string in place of a list of ids.
         """
         if where is None and ids is None:
             return None
@@ -179,12 +184,38 @@ class Generation:
         if where is not None:
             matching = [s.documents.matching(where) + start for s, start in zip(self.stored, starts, strict=False)]
             allowed &= np.isin(np.arange(len(allowed)), np.concatenate([np.empty(0, np.int64), *matching]))
+            if len(self) and not (allowed & self.segmented.live).any():
+                self._warn_of_no_match(where)
         if ids is not None:
             if isinstance(ids, str):
                 raise InvalidInput("expected a list of ids, found one string; pass [id]")
             numbers = [int(starts[i]) + row for i, row in self.find(list(ids)).values()]
             allowed &= np.isin(np.arange(len(allowed)), np.array(numbers, np.int64))
         return allowed
+
+    def _warn_of_no_match(self, where: Mapping[str, Any]) -> None:
+        """Log the fields of a filter that no document has, and those whose values are never of the filter's kinds."""
+        problems = []
+        for field, wanted in itertools.islice(kinds_wanted(where).items(), MAX_FIELDS):
+            found = self._kinds(field, wanted)
+            if not found:
+                problems.append(f"{field}: no document has a value")
+            elif wanted and not wanted & set(found):
+                kinds = ", ".join(f"{kind} in {n:,} document{'s' * (n != 1)}" for kind, n in found.most_common())
+                problems.append(f"{field}: expected {' or '.join(sorted(wanted))}, found {kinds}")
+        if problems:
+            log.warning("the filter matches no document: %s", "; ".join(problems))
+
+    def _kinds(self, field: str, wanted: set[str]) -> Counter[str]:
+        """Return kind -> number of live documents with such a value, counted until one has a kind that is wanted."""
+        found: Counter[str] = Counter()
+        for stored in self.stored:
+            for row, values in itertools.groupby(stored.documents.kinds(field), itemgetter(0)):
+                if stored.segment.live[row]:
+                    found.update({kind for _, kind in values})
+                    if not wanted or wanted & set(found):
+                        return found
+        return found
 
 
 def _shared(known: Generation | None, manifest: Manifest) -> dict[int, StoredSegment]:

@@ -14,7 +14,7 @@ def test_stdin_is_read_in_the_layout_that_is_said(run):
     """The index is that of a file of the same content."""
     run("index", "piped", "-", "--format", "csv", "--model", "MODEL", stdin="id,text,year\na,read the file,2020\n")
     assert [(d.id, d.text, d.metadata) for d in Index.open("piped").get(["a"])] == [
-        ("a", "read the file", {"year": "2020"})
+        ("a", "read the file", {"year": 2020})
     ]
     run("add", "piped", "-", "--format", "jsonl", stdin='{"id": "b", "text": "a date"}\n')
     assert Index.open("piped").ids() == ["a", "b"]
@@ -34,6 +34,17 @@ def test_several_layouts_make_one_index(tmp_path, run):
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b'{"id": "c", "text": "three"}'))
     run("index", "new", "a.csv", "b.md", "c.jsonl.gz", "--model", "MODEL")
     assert Index.open("new").ids() == ["a", "b.md#b", "b.md#c", "c"]
+
+
+def test_files_that_are_left_out_are_named_once(tmp_path, run):
+    """A folder is read twice, but the warning about its other files comes once, and they can be named."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "README.md").write_text("read me")
+    (tmp_path / "notes" / "data.jsonl").write_text('{"id": "d", "text": "data"}')
+    result = run("index", "new", "notes", "--model", "MODEL")
+    assert result.stderr.count("left out files ending in .jsonl (1)") == 1
+    run("add", "new", "notes/data.jsonl")
+    assert Index.open("new").ids() == ["README.md", "d"]
 
 
 def test_passages_are_found_as_one_document(tmp_path, run):

@@ -120,6 +120,27 @@ def test_a_folder_without_text_files_is_the_files_that_hold_documents(tmp_path):
     assert [(d.id, d.text) for d in read_documents(tmp_path)] == [("j", "x"), ("b/y.tsv:1", "one"), ("k", "z")]
 
 
+def test_files_of_a_folder_that_are_left_out_are_counted(tmp_path, caplog):
+    """One warning says how many files of which endings are not read, and how they are."""
+    for name in ("README.md", "data.jsonl", "a/b.csv", "a/c.csv.gz", ".hidden.csv", "picture.png"):
+        written(tmp_path / name, "text")
+    assert [document.id for document in read_documents(tmp_path)] == ["README.md"]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path}: found Markdown and text files (1), which are read, and left out files ending in .csv (2), "
+        ".jsonl (1); name such a file itself to read it"
+    )
+
+
+@pytest.mark.parametrize("names", [["a.md", "b.txt"], ["a.jsonl", "b.csv"], ["corpus.jsonl", "a.md", "b.jsonl"]])
+def test_a_folder_that_is_read_in_full_gives_no_warning(tmp_path, caplog, names):
+    """Files of one kind are all read, and a BEIR folder is its corpus."""
+    for name in names:
+        written(tmp_path / name, "")
+    list(read_documents(tmp_path))
+    assert not caplog.records
+
+
 # ---- CSV
 
 
@@ -129,8 +150,8 @@ def test_a_folder_without_text_files_is_the_files_that_hold_documents(tmp_path):
         ("id,text\na,one\nb,two\n", [Document(id="a", text="one"), Document(id="b", text="two")]),
         ("text\none\n\ntwo", [Document(id="c.csv:2", text="one"), Document(id="c.csv:4", text="two")]),
         ("_id,title,text\r\na,T,one\r\n", [Document(id="a", text="T one", metadata={"title": "T"})]),
-        ('text,year\n"a ""b""\nc, d",2020\n', [Document(id="c.csv:3", text='a "b"\nc, d', metadata={"year": "2020"})]),
-        ("id,text,title,metadata\n,,,\n", [Document(id="c.csv:2", text="", metadata={"metadata": ""})]),
+        ('text,year\n"a ""b""\nc, d",2020\n', [Document(id="c.csv:3", text='a "b"\nc, d', metadata={"year": 2020})]),
+        ("id,text,title,metadata\n,,,\n", [Document(id="c.csv:2", text="")]),
         ("\ufefftext\ncaf\u00e9\u2028x\n", [Document(id="c.csv:2", text="caf\u00e9\u2028x")]),
         ("text\n", []),
         ("", []),
@@ -140,6 +161,28 @@ def test_a_folder_without_text_files_is_the_files_that_hold_documents(tmp_path):
 def test_a_csv_row_is_a_document(tmp_path, content, documents):
     """The header says which field is which, others are metadata; quoted fields hold anything, blank lines nothing."""
     assert list(read_documents(written(tmp_path / "c.csv", content))) == documents
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("2020", 2020), ("0", 0), ("-7", -7), ("999999999999999999", 10**18 - 1), ("12.50", 12.5), ("-0.25", -0.25)],
+        *[(text, text) for text in ("007", "-0", "+1", "1e5", "1,5", ".5", "5.", "00.5", " 1", "1_0", "\u0661", "nan")],
+        *[(text, text) for text in ("1234567890123456789", "2024-01-31", "1.2.3", "true", "-", "x")],
+    ],
+)
+def test_a_csv_field_is_a_number_if_it_is_a_plain_one(tmp_path, field, value):
+    """A decimal integer or fraction of a column of metadata is a number; ids and other fields stay text."""
+    path = written(tmp_path / "c.csv", f'id,title,text,a,passage_of\n1,2,3,"{field}","{field}"\n')
+    (document,) = read_documents(path)
+    assert document == Document(id="1", text="2 3", metadata={"title": "2", "a": value, "passage_of": field})
+    assert type(document.metadata["a"]) is type(value)
+
+
+def test_an_empty_csv_field_is_left_out(tmp_path):
+    """A row has only the metadata that it has."""
+    path = written(tmp_path / "c.csv", "text,year,lang\none,,en\ntwo,2020,\n")
+    assert [document.metadata for document in read_documents(path)] == [{"lang": "en"}, {"year": 2020}]
 
 
 @pytest.mark.parametrize(

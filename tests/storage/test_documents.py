@@ -68,13 +68,15 @@ def file(path):
 
 
 def test_strings_mappings_and_documents_become_documents():
-    """All three forms may be mixed, and what has no id gets its position in the index."""
-    given_documents = ["plain", {"text": "mapped"}, {"id": "x", "text": "named", "metadata": {"a": 1}}, THREE[0]]
+    """All three forms may be mixed. One without an id gets its position in the index, and an integer becomes text."""
+    named = {"id": "x", "text": "named", "metadata": {"a": 1}}
+    given_documents = ["plain", {"text": "mapped"}, named, THREE[0], {"id": 0, "text": "numbered"}]
     assert as_documents(given_documents, 7, need_text=True) == [
         Document(id="7", text="plain"),
         Document(id="8", text="mapped"),
         Document(id="x", text="named", metadata={"a": 1}),
         THREE[0],
+        Document(id="0", text="numbered"),
     ]
 
 
@@ -116,7 +118,8 @@ def circular():
         ({"text": "x", "title": "y"}, r"unknown keys \['title'\]"),
         ({"text": "x", 1: "y", "title": "z"}, "unknown keys"),
         ({"id": "", "text": "x"}, "at least one character, found ''"),
-        ({"id": 5, "text": "x"}, "id must be a string of at least one character, found 5"),
+        ({"id": 5.0, "text": "x"}, "id must be an integer or a string of at least one character, found 5.0"),
+        ({"id": True, "text": "x"}, "id must be an integer or a string of at least one character, found True"),
         ({"id": "\ud800", "text": "x"}, "lone surrogate"),
         ({"text": 5}, "must be a string, found int"),
         ({"text": "\udfff"}, "lone surrogate"),
@@ -133,7 +136,7 @@ def circular():
         ({"text": "x", "metadata": {"\ud800": 1}}, "lone surrogate"),
         ({"text": "x", "metadata": circular()}, "plain JSON"),
     ],
-    ids=range(23),
+    ids=range(24),
 )
 def test_what_does_not_fit_is_refused_by_its_place(bad, message):
     """The error names the document by its position in the index and says what is wrong."""
@@ -141,7 +144,7 @@ def test_what_does_not_fit_is_refused_by_its_place(bad, message):
         as_documents(["good", bad, "good"], 10, need_text=True)
 
 
-@pytest.mark.parametrize("bad", ["one text", {"text": "one"}, Document(id="a", text="one"), None, 5])
+@pytest.mark.parametrize("bad", ["one text", b"one", {"text": "one"}, Document(id="a", text="one"), None, 5])
 def test_one_document_is_not_a_list_of_documents(bad):
     """A text is not taken for a list of letters, nor a mapping for a list of keys."""
     with pytest.raises(InvalidInput, match="expected a list"):

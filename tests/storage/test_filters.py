@@ -1,11 +1,14 @@
 """Metadata filters: SQLite's answer against an evaluator in plain Python, written from the docstring of `filters`."""
 
 import operator
+import re
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refcolbert import Index
 from refcolbert.documents import as_documents
 from refcolbert.errors import InvalidInput
 from refcolbert.storage.document_file import DocumentFile, pack
@@ -44,14 +47,19 @@ def equal(value, operand):
 
 
 def holds(value, name, operand):
-    """Whether one operator holds for a field's value."""
+    """Whether one operator holds for a field's value: for an element of it if it is a list."""
+    values = value if isinstance(value, list) else [value]
     if name == "$exists":
         return (value is not MISSING) == operand
+    if name == "$contains":
+        if isinstance(value, str):
+            return isinstance(operand, str) and operand in value
+        return isinstance(value, list) and any(equal(one, operand) for one in value)
     if name in ("$eq", "$ne"):
-        return equal(value, operand) == (name == "$eq")
+        return any(equal(one, operand) for one in values) == (name == "$eq")
     if name in ("$in", "$nin"):
-        return any(equal(value, one) for one in operand) == (name == "$in")
-    return value is not MISSING and kind_of(value) == kind_of(operand) and ORDER[name](value, operand)
+        return any(equal(one, wanted) for one in values for wanted in operand) == (name == "$in")
+    return any(one is not MISSING and kind_of(one) == kind_of(operand) and ORDER[name](one, operand) for one in values)
 
 
 def satisfies(metadata, where):
@@ -85,7 +93,7 @@ scalars = st.none() | orderable
 metadatas = st.dictionaries(
     names,
     scalars
-    | st.lists(scalars, max_size=2)
+    | st.lists(scalars | st.lists(scalars, max_size=1) | st.dictionaries(names, scalars, max_size=1), max_size=3)
     | st.dictionaries(names, scalars | st.dictionaries(names, scalars, max_size=2), max_size=2),
     max_size=4,
 )
@@ -93,7 +101,7 @@ fields = st.lists(names, min_size=1, max_size=3).map(".".join)
 conditions = scalars | st.fixed_dictionaries(
     {},
     optional={
-        **dict.fromkeys(("$eq", "$ne"), scalars),
+        **dict.fromkeys(("$eq", "$ne", "$contains"), scalars),
         **dict.fromkeys(ORDER, orderable),
         **dict.fromkeys(("$in", "$nin"), st.lists(scalars, max_size=4)),
         "$exists": st.booleans(),
@@ -151,10 +159,11 @@ def test_a_filter_selects_what_the_docstring_says(file_of, metadatas, wheres):
 POOL = [None, False, True, -1, 0, 0.0, 1, 1.5, 2**63 - 1, "", "1", "a", "b", "é"]
 
 
-@pytest.mark.parametrize("name", ["$eq", "$ne", "$in", "$nin", *ORDER])
+@pytest.mark.parametrize("name", ["$eq", "$ne", "$in", "$nin", "$contains", *ORDER])
 def test_an_operator_compares_every_two_values_rightly(file_of, name):
     """Each operator holds for exactly the pairs for which it should, a missing field and an object included."""
-    metadatas = [*({"a": value} for value in POOL), {}, {"a": {"b": 1}}, {"a": [1]}]
+    lists = [[], POOL, POOL[:1], POOL[3:], [[1]], [{"a": 1}]]
+    metadatas = [*({"a": value} for value in [*POOL, *lists, *([one] for one in POOL)]), {}, {"a": {"b": 1}}]
     file = file_of(metadatas)
     for value in POOL:
         if value is None and name in ORDER:
@@ -200,7 +209,17 @@ BOOKS = [
         ({"lang": {"$in": {"en", "de"}}}, [0, 1]),
         ({"free": {"$in": [1, False]}}, [1, 2]),
         ({"lang": {}}, [0, 1, 2, 3]),
-        ({"tags": "x"}, []),
+        ({"tags": "x"}, [2]),
+        ({"tags": {"$ne": "x"}}, [0, 1, 3]),
+        ({"tags": {"$in": ["y", "x"]}}, [2]),
+        ({"tags": {"$nin": ["y", "x"]}}, [0, 1, 3]),
+        ({"tags": {"$gt": "w"}}, [2]),
+        ({"tags": {"$contains": "x"}}, [2]),
+        ({"tags": {"$contains": ""}}, []),
+        ({"author.name": {"$contains": "d"}}, [0]),
+        ({"author.name": {"$contains": "D"}}, []),
+        ({"lang": {"$contains": ""}}, [0, 1]),
+        ({"free": {"$contains": True}}, []),
         ({"tags.0": "x"}, []),
         ({"$or": [{"lang": "en"}, {"year": {"$gt": 2020}}]}, [0, 1]),
         ({"$and": [{"lang": "en"}, {"year": {"$gt": 2020}}]}, []),
@@ -247,6 +266,7 @@ def test_the_forms_of_a_filter(file_of, where, rows):
         {"a": {"$in": [[1]]}},
         {"a": {"$nin": None}},
         {"a": {"$nin": [float("nan")]}},
+        {"a": {"$contains": ["x"]}},
         {"a": {"$exists": 1}},
         {"a": {"$exists": None}},
         {"$and": []},
@@ -297,6 +317,34 @@ def test_a_value_is_never_read_as_sql(file_of, attempt, wrap):
     assert matching(file_of, [*SECRET, {"a": attempt}], {"a": attempt}) == [2]
 
 
+def test_a_contained_text_is_no_pattern(file_of):
+    """% and _ and * stand for themselves."""
+    metadatas = [{"a": text} for text in ("50% off", "50 off", "a_b", "a*b", "axb")]
+    found = {text: matching(file_of, metadatas, {"a": {"$contains": text}}) for text in ("%", "a_b", "a*b", "off")}
+    assert found == {"%": [0], "a_b": [2], "a*b": [3], "off": [0, 1]}
+
+
+DAYS = [{"at": "2024-01-31"}, {"at": "2024-02-01"}, {"at": ["2023-12-31", "2024-03-01"]}, {"at": 20240201}]
+
+
+@pytest.mark.parametrize(
+    ("condition", "rows"),
+    [
+        (date(2024, 2, 1), [1]),
+        ({"$gte": date(2024, 2, 1)}, [1, 2]),
+        ({"$lt": datetime(2024, 1, 31, 12)}, [0, 2]),
+        ({"$in": [date(2024, 1, 31), date(2023, 12, 31)]}, [0, 2]),
+        ({"$ne": date(2024, 1, 31)}, [1, 2, 3]),
+        ({"$contains": date(2024, 3, 1)}, [2]),
+        (datetime(2024, 1, 31, tzinfo=UTC), []),
+    ],
+    ids=repr,
+)
+def test_a_date_is_its_iso_text(file_of, condition, rows):
+    """A date in a filter is compared as text with the dates that metadata hold as text."""
+    assert matching(file_of, DAYS, {"at": condition}) == rows
+
+
 @pytest.mark.parametrize("attempt", [*ATTEMPTS, "a') = 'x' OR ('1", "a[0]", "a*", "**", "a'||'"])
 def test_a_field_is_never_read_as_sql_or_path(file_of, attempt):
     """A field that would be SQL or another path is refused, or names a field that is not there."""
@@ -319,7 +367,8 @@ def test_the_sql_holds_nothing_of_the_callers(where):
     """The condition is made of constants: every name and value of the filter is a bound parameter."""
     sql, parameters = compile_filter(where)
     assert sql.count("?") == len(parameters)
-    allowed = "json_type json_extract json_each metadata IFNULL NOT IN IS NULL AND OR SELECT value FROM"
+    allowed = "json_type json_extract json_each instr metadata IFNULL NOT IN IS NULL AND OR SELECT value FROM"
+    allowed += " CASE WHEN THEN END EXISTS WHERE type 'array'"
     allowed += " 'integer' 'real' 'text' 'true' 'false' 'null' 0 1 ? > >= < <= ="
     for mark in "(),":
         sql = sql.replace(mark, " ")
@@ -385,8 +434,9 @@ def test_a_deep_filter_is_answered_or_refused(file_of, depth, wrap):
         lambda n: {"$and": [{"a": {"$ne": i + 2}} for i in range(n)]},
         lambda n: {"a": {"$in": list(range(n))}},
         lambda n: {f"f{i}": {"$exists": False} for i in range(n)},
+        lambda n: {"$not": {"$or": [{"a": {"$in": []}}] * n}},
     ],
-    ids=["or", "and", "in", "fields"],
+    ids=["or", "and", "in", "fields", "no values"],
 )
 def test_a_wide_filter_is_answered_or_refused(file_of, n, where):
     """However many parts a filter has, the answer is right or an InvalidInput; ten parts are never too many."""
@@ -397,3 +447,69 @@ def test_a_wide_filter_is_answered_or_refused(file_of, n, where):
         assert n > 10
     else:
         assert found == [row for row, metadata in enumerate(metadatas) if satisfies(metadata, where(n))]
+
+
+# ---- a filter that matches nothing
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    """An index with a segment of BOOKS and one of two more, the last one deleted."""
+    index = Index.create(tmp_path / "i", dim=2)
+    for books in (BOOKS, [{"year": 2021, "tags": [1, 2]}, {"deleted": 5}]):
+        index.add([{"metadata": metadata} for metadata in books], vectors=[[[1, 0]]] * len(books))
+    index.delete(["5"])
+    return index
+
+
+@pytest.mark.parametrize(
+    ("where", "warning"),
+    [
+        ({"yaer": 2020}, "yaer: no document has a value"),
+        ({"deleted": 5}, "deleted: no document has a value"),
+        ({"author.name": {"$gt": 3}}, "author.name: expected number, found text in 2 documents"),
+        ({"author": "Ada"}, "author: expected text, found object in 2 documents"),
+        ({"year": True}, "year: expected true/false, found number in 3 documents, text in 1 document"),
+        (
+            {"lang": {"$in": [1, True]}},
+            "lang: expected number or true/false, found text in 2 documents, null in 1 document",
+        ),
+        ({"tags": None}, "tags: expected null, found text in 1 document, number in 1 document"),
+        (
+            {"yaer": {"$exists": True}, "free": "yes"},
+            "yaer: .*; free: expected text, found true/false in 2 documents, number",
+        ),
+        ({"$or": [{"yaer": 2020}, {"lang": 1, "x": {"$ne": 1}}]}, "yaer: [^;]*; lang: expected number[^;]*"),
+    ],
+    ids=repr,
+)
+def test_a_filter_that_cannot_match_is_told(shelf, caplog, where, warning):
+    """One warning names the fields that no live document has, or that have values of other kinds alone."""
+    assert shelf.search([[1, 0]], where=where) == []
+    (record,) = caplog.records
+    assert re.match(f"the filter matches no document: {warning}", record.getMessage())
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"lang": "en"},
+        {"lang": "fr"},
+        {"year": {"$gt": 3000}},
+        {"tags": 3},
+        {"lang": {"$exists": True, "$nin": ["en", "de", None]}},
+        {"lang": "fr", "yaer": {"$ne": 3}, "$not": {"yaer": 2020}},
+        {"lang": {"$in": []}},
+    ],
+    ids=repr,
+)
+def test_a_filter_that_could_match_is_not_told(shelf, caplog, where):
+    """No warning comes after a match, nor for values that are of the right kind, nor for fields that may be missing."""
+    shelf.search([[1, 0]], where=where)
+    assert not caplog.records
+
+
+def test_an_empty_index_gives_no_warning(tmp_path, caplog):
+    """Where there is no document, the filter is not to blame."""
+    Index.create(tmp_path / "i", dim=2).search([[1, 0]], where={"a": 1})
+    assert not caplog.records

@@ -2,7 +2,7 @@
 
 import { $, element } from "./element.js";
 
-const SIGNS = { $eq: "=", $ne: "≠", $gte: "≥", $lte: "≤", $gt: ">", $lt: "<", $exists: "exists" };
+const SIGNS = { $eq: "=", $ne: "≠", $gte: "≥", $lte: "≤", $gt: ">", $lt: "<", $contains: "contains", $exists: "exists" };
 const scalar = (value) => value === null || ["string", "number", "boolean"].includes(typeof value);
 
 /** The conditions [{field, operator, value}] that a filter amounts to, or null where it says more than those can. */
@@ -132,11 +132,12 @@ export class Filters {
   }
 }
 
-/** The fields of metadata as paths, with their plain values. */
+/** The fields of metadata as paths, with their plain values; a list gives each of its plain elements. */
 export function fieldsOf(metadata, prefix = "") {
   return Object.entries(metadata).flatMap(([name, value]) => {
     if (scalar(value)) return [[prefix + name, value]];
-    return Array.isArray(value) ? [] : fieldsOf(value, `${prefix}${name}.`);
+    if (Array.isArray(value)) return value.filter(scalar).map((one) => [prefix + name, one]);
+    return fieldsOf(value, `${prefix}${name}.`);
   });
 }
 

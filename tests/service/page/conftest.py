@@ -16,11 +16,12 @@ FLAGS = (
 )
 HOSTILE = '<script>window.hit = 1</script><img src=x onerror="window.hit = 2"> & </mark> "date" \'file\''
 TITLE = "Boundary layers"
+WING = {"year": 2023, "title": TITLE, "tags": ["air", "lift"]}
 HEBREW, ARABIC = "\u05d4\u05ea\u05d0\u05e8\u05d9\u05da", "\u0627\u0644\u062a\u0627\u0631\u064a\u062e"
 DOCUMENTS = [
     {"id": "date", "text": "parse a date from a string", "metadata": {"year": 2019, "lang": "en"}},
     {"id": "file", "text": "read the file line by line", "metadata": {"year": 2021, "lang": "en"}},
-    {"id": "wing", "text": "Boundary layers. The flow over a wing", "metadata": {"year": 2023, "title": TITLE}},
+    {"id": "wing", "text": "Boundary layers. The flow over a wing", "metadata": WING},
     {"id": "<b>evil</b>", "text": HOSTILE, "metadata": {"<i>key</i>": "<u>value</u>", "lang": "xx"}},
     {"id": "rtl", "text": f"{HEBREW} date \u202e {ARABIC} \U0001f600\U0001f469\u200d\U0001f4bb date"},
     {"id": "long", "text": "x" * 3000 + " date"},

@@ -455,6 +455,24 @@ def test_a_results_metadata_is_a_filter(page, library):
     assert parse_qs(urlsplit(page.driver.current_url).query)["where"] == ['{"lang":"en","year":2019}']
 
 
+def test_an_element_of_a_list_and_a_part_of_a_text_are_filters(page, library):
+    """A list shows its elements, each a filter; the form's "contains" finds a part of a text."""
+    page.ask(QUERY)
+    fields = page.texts("article .field")
+    page.all("article .field")[fields.index("tags lift")].click()
+    page.wait("document.querySelectorAll('article').length === 1")
+    page.one("#filter").click()
+    page.type("title" + Keys.TAB)
+    page.js("document.getElementById('operator').value = '$contains'")
+    page.js("document.getElementById('value').focus()")
+    page.type("layers" + Keys.ENTER)
+    page.wait("document.querySelectorAll('#conditions button').length === 2")
+    page.explained(QUERY)
+    where = {"tags": "lift", "title": {"$contains": "layers"}}
+    assert [name for name, _ in shown(page)] == [hit.id for hit in hits_of(library, where=where)]
+    assert page.texts("#conditions button") == ["tags = lift ×", "title contains layers ×"]
+
+
 def test_a_filter_as_json_is_taken_when_it_is_whole(page, library):
     """Half-typed JSON says what is wrong and searches nothing; any filter the library knows can be written."""
     page.ask(QUERY)
