@@ -204,6 +204,26 @@ def test_rerank_cuts_and_returns_texts_when_asked(client):
     assert client.post("/rerank", {"query": QUERY, "documents": []}).json["results"] == []
 
 
+COHERE_FIELDS = {
+    "max_tokens_per_doc": 4096,
+    "max_chunks_per_doc": 10,
+    "rank_fields": ["text"],
+    "priority": 0,
+    "relevant_spans": {"mode": "enabled", "threshold": 0.1},
+}
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_rerank_takes_the_fields_of_coheres_clients(client, path):
+    """Fields of the public API that mean nothing here change nothing, and the OpenAPI document calls them ignored."""
+    body = {"query": QUERY, "documents": ["a wing", "parse a date"]}
+    plain, full = client.post(path, body), client.post(path, body | COHERE_FIELDS)
+    assert (full.status, full.json) == (200, plain.json)
+    content = client.get("/openapi.json").json["paths"][path]["post"]["requestBody"]["content"]
+    properties = content["application/json"]["schema"]["properties"]
+    assert all(properties[name]["description"].startswith("Ignored: ") for name in ["model", *COHERE_FIELDS])
+
+
 def test_encode_is_the_encoders(client, encoder):
     """POST /encode returns the same float32 numbers, as JSON or as bytes."""
     texts = ["parse a date", "", "a wing"]
@@ -280,6 +300,8 @@ def test_encode_is_the_encoders(client, encoder):
         ("/rerank", {"query": "a", "documents": [{"text": "b", "x": 1}]}),
         ("/rerank", {"query": "a", "documents": ["b"], "top_n": 0}),
         ("/rerank", {"query": "a", "documents": ["b"] * 1001}),
+        ("/rerank", {"query": "a", "documents": ["b"], "max_tokens_per_doc": "many"}),
+        ("/v2/rerank", {"query": "a", "documents": ["b"], "max_tokens": 5}),
         ("/encode", {"texts": "a"}),
         ("/encode", {"texts": ["a"], "kind": "passage"}),
     ],
