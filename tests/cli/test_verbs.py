@@ -99,10 +99,17 @@ def test_compact_adds_words(tmp_path, beir, run):
     """Without words the error names the option that adds them; with it the search is answered."""
     run("index", "new", beir, "--model", "MODEL", "--words", "none")
     refused = run("search", "new", "a wing", "--mode", "words", exit_code=1).stderr
+    assert "--mode words requires an index with words" in refused
     assert "`refcolbert compact --words porter` adds the words" in refused
     assert json.loads(run("compact", "new", "--words", "porter", "--json").stdout)["words"] == "porter"
     assert ids_of(run("search", "new", "wings", "--mode", "words", "--json")) == ["wing"]
     assert json.loads(run("compact", "new", "--json").stdout)["words"] == "porter"
+
+
+def test_an_error_names_the_option(tmp_path, beir, run):
+    """What Python calls pool_factor has the name that the user typed."""
+    refused = run("index", "new", beir, "--model", "MODEL", "--pool-factor", 0, exit_code=1).stderr
+    assert "InvalidInput: --pool-factor must be an integer >= 1" in refused
 
 
 def test_index_does_not_replace_an_index(index, beir, run):
@@ -244,16 +251,15 @@ def test_search_prints_any_text(tmp_path, run, text):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-k", 0], "k must be an integer >= 1"),
-        (["-k", -5], "k must be an integer >= 1"),
-        (["--nprobe", 0], "nprobe must be"),
-        (["--candidates", 0], "must be an integer >= 1"),
         (["--where", '{"year": {"$near": 3}}'], "unknown filter operator"),
         (["--where", "[]"], "a filter must be a mapping"),
         (["--where", "3"], "a filter must be a mapping"),
         (["--model", "nowhere"], "ModelNotFound"),
-        (["--min-score", "nan"], "min_score must be a number"),
-        (["--min-score", 0.5, "--mode", "words"], "min_score is a similarity"),
+        (["--min-score", "nan"], "--min-score must be a number"),
+        (
+            ["--min-score", 0.5, "--mode", "words"],
+            "--min-score is a similarity of vectors, which --mode words does not",
+        ),
     ],
     ids=str,
 )
@@ -272,6 +278,7 @@ def test_search_needs_the_models_own_vectors(tmp_path, index, run, encoder):
     result = run("search", index, "a date", "--model", tmp_path / "other", exit_code=1)
     assert "EncoderMismatch" in result.stderr
     assert encoder.hash[:12] in result.stderr
+    assert "or use `refcolbert reencode` to change it" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -281,6 +288,10 @@ def test_search_needs_the_models_own_vectors(tmp_path, index, run, encoder):
         ["search"],
         ["search", "index"],
         ["search", "index", "query", "-k", "many"],
+        ["search", "index", "query", "-k", "0"],
+        ["search", "index", "query", "-k", "-5"],
+        ["search", "index", "query", "--nprobe", "0"],
+        ["search", "index", "query", "--candidates", "0"],
         ["search", "index", "query", "--wher", "{}"],
         ["search", "index", "query", "--mode", "bm25"],
         ["search", "index", "query", "--min-score", "much"],

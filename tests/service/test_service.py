@@ -348,6 +348,38 @@ def test_a_mistake_in_a_url_is_named(client, target):
     assert (client.get(target).status, client.get(target).code) == (400, "invalid_input")
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            {"query": "x" * 5000},
+            "query: expected a text of at most 4096 characters, or a list of 1 to 256 items, each a list of numbers, "
+            f"found '{'x' * 79}... (5,000 characters)",
+        ),
+        ({"query": "a", "k": 0}, "k: expected an integer from 1 to 1000, found 0"),
+        ({"query": "a", "mode": "bm25"}, "mode: expected one of late, words, hybrid, found 'bm25'"),
+        ({"query": "a", "exact": 1}, "exact: expected true or false, found 1"),
+        ({"query": "a", "where": []}, "where: expected an object, found []"),
+        (
+            {"query": "a", "ids": [1]},
+            "ids: expected a list of at most 1000 items, each a text of at most 4096 characters, found [1]",
+        ),
+    ],
+    ids=lambda value: value[:5] if isinstance(value, str) else None,
+)
+def test_a_wrong_field_is_refused_in_words(client, body, message):
+    """The message has the rule of the field in words, not a JSON Schema, and shows how long a long value is."""
+    reply = client.post("/search", body)
+    assert (reply.status, reply.json["error"]["message"]) == (400, message)
+
+
+@pytest.mark.parametrize("value", ["x", "", "1.5", "9" * 5000])
+def test_a_wrong_number_in_a_url_is_refused_in_words(client, value):
+    """A parameter of a URL that is not a number gets the same message as a field."""
+    message = client.get(f"/search?q=a&k={value}").json["error"]["message"]
+    assert message.startswith(f"k: expected an integer from 1 to 1000, found '{value[:60]}")
+
+
 # ---- about itself
 
 
