@@ -338,7 +338,9 @@ def test_explain_prints_a_line_for_each_query_token(index, run, encoder):
     """The best document by default: its id, then token, similarity, bar and words; expansion tokens share a line."""
     lines = run("explain", index, "read the file line by line").stdout.splitlines()
     assert lines[0] == "file"
-    runs = [(token, len(list(group))) for token, group in groupby(encoder.query_labels("read the file line by line"))]
+    labels = encoder.query_labels("read the file line by line")
+    labels[labels.index("[unused0]")] = "[Q]"
+    runs = [(token, len(list(group))) for token, group in groupby(labels)]
     expected = [token if count == 1 else f"{token} x{count}" for token, count in runs]
     assert [re.match(r" *(\S+( x\d+)?)  ", line)[1] for line in lines[1:-1]] == expected
     assert re.fullmatch(r" +line +\d\.\d{3} #+ +\S.*", lines[6])
