@@ -4,6 +4,7 @@ Answers go to stdout; progress, notes and errors go to stderr. Exit codes: 0 don
 130 interrupted, 141 the reader of stdout has closed it.
 """
 
+import logging
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import click
 
 from .._version import __version__
+from ..encoding.encoder import LENGTHS_LOG
 from ..errors import RefColbertError
 from .printing import show_warnings
 
@@ -87,3 +89,10 @@ class Commands(click.Group):
 def main() -> None:
     """ColBERT retrieval in process, without torch."""
     show_warnings()
+    for handler in logging.getLogger("refcolbert").handlers:
+        handler.addFilter(_not_noted)
+
+
+def _not_noted(record: logging.LogRecord) -> bool:
+    """False for a warning of long documents: the verbs print a note before they encode them."""
+    return record.name != LENGTHS_LOG or "documents" not in (record.args or ())

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ..encoding.encoder import LENGTHS_LOG
 from ..errors import MissingDependency
 from ..service import LIMITS, Live, ServiceLimits
 from .options import FILE, INDEX, MODEL
@@ -63,8 +64,9 @@ def serve_command(
         raise MissingDependency(f"serve requires more packages: pip install 'refcolbert[serve]' ({error})") from error
     level = logging.INFO if log_requests else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # uvicorn warns of each malformed request.
-    logging.getLogger("uvicorn").setLevel(logging.INFO if log_requests else logging.ERROR)
+    # uvicorn warns of each malformed request, the encoder of each text that is too long.
+    for name in ("uvicorn", LENGTHS_LOG):
+        logging.getLogger(name).setLevel(logging.INFO if log_requests else logging.ERROR)
     limits = ServiceLimits(**options)  # type: ignore[arg-type]  # click reads each as its default's type
     live = Live(index, model, threads=limits.inner_threads)
     token = (token_file.read_text().strip() if token_file else os.environ.get(TOKEN)) or None

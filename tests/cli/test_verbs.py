@@ -331,6 +331,12 @@ def test_a_path_without_an_index_is_named(run, args):
     assert not Path("none").exists()
 
 
+def test_a_query_that_is_cut_is_reported_once(index, run):
+    """A query that is longer than the model reads is one line on stderr."""
+    (line,) = run("search", index, "a date " * 600).stderr.splitlines()
+    assert line.startswith("warning: 1 of 1 queries have more tokens than the ")
+
+
 # ---- explain and rerank
 
 
