@@ -6,6 +6,8 @@ import re
 import pytest
 
 from refcolbert import Encoder, Index
+from refcolbert.cli.demo import DEMO_QUESTIONS
+from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.encoder import MODEL_FILES, default_model_folder
 
 FOLDER = default_model_folder()
@@ -45,6 +47,16 @@ def test_it_answers_in_other_words_than_asked(model, tmp_path):
     index = Index.create(tmp_path / "index", model)
     index.add(DOCUMENTS)
     assert [index.search(question, 1)[0].id for question in QUESTIONS] == ["0", "1", "2", "3"]
+
+
+def test_the_questions_of_the_demo_find_their_answers_first(model, tmp_path):
+    """Among the docstrings of the answers' modules, which are the nearest rivals, the right one is first."""
+    answers = ["secrets", "webbrowser.open", "smtplib", "statistics.median"]
+    modules = {"random", *(answer.partition(".")[0] for answer in answers)}
+    index = Index.create(tmp_path / "index", model)
+    index.add([document for document in standard_library_docstrings() if document.metadata["module"] in modules])
+    found = [index.search(question, 1)[0].id for question in DEMO_QUESTIONS]
+    assert found == answers
 
 
 def test_a_new_index_takes_it_and_names_it_by_its_hash(model, tmp_path):

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tarfile
+import tomllib
 import venv
 from pathlib import Path
 
@@ -67,3 +69,22 @@ def test_command_line_without_the_extra_names_it(python, tmp_path):
     )
     assert failed.returncode == 1
     assert "refcolbert[export]" in failed.stderr
+
+
+@pytest.mark.install
+def test_the_source_distribution_is_the_repository(tmp_path):
+    """The sdist holds every tracked file that is not hidden: the site can be built and the tests run from it."""
+    pytest.importorskip("setuptools", "77")
+    program = "import sys; from setuptools.build_meta import build_sdist; print(build_sdist(sys.argv[1]))"
+    name = run(sys.executable, "-c", program, tmp_path, cwd=ROOT).splitlines()[-1]
+    with tarfile.open(tmp_path / name) as archive:
+        held = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    tracked = run("git", "ls-files", cwd=ROOT).splitlines()
+    assert not [path for path in tracked if not path.startswith(".") and path not in held]
+
+
+def test_the_extra_of_the_site_has_what_its_pages_import():
+    """The API page describes the service, whose packages the extra `docs` then needs as well."""
+    assert "refcolbert.service.server" in (ROOT / "docs" / "api.md").read_text()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert "refcolbert[serve]" in extras["docs"]

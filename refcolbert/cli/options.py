@@ -51,10 +51,10 @@ BITS = "1, 2, 4, 8, float16 or float32."
 FILE = click.Path(exists=True, path_type=Path)
 INDEX = click.argument("index", type=click.Path(path_type=Path))
 MODEL = click.option("--model", help="Model folder or hub id; default: the index's own, or the default model.")
-K = click.option("-k", default=10, show_default=True, help="Number of results.")
+K = click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Number of results.")
 WHERE = click.option("--where", callback=_parse_json, help='Metadata filter as JSON: \'{"year": {"$gte": 2020}}\'.')
-NPROBE = click.option("--nprobe", type=int, help="Cells probed per query token.")
-CANDIDATES = click.option("--candidates", type=int, help="Documents that pruning keeps.")
+NPROBE = click.option("--nprobe", type=click.IntRange(1), help="Cells probed per query token.")
+CANDIDATES = click.option("--candidates", type=click.IntRange(1), help="Documents that pruning keeps.")
 GROUP = click.option("--group", "group_by", flag_value=PASSAGE_OF, help="Return only the best passage of a document.")
 EXACT = click.option("--exact", is_flag=True, help="Rank every document.")
 MODE = click.option(

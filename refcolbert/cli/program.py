@@ -4,7 +4,9 @@ Answers go to stdout; progress, notes and errors go to stderr. Exit codes: 0 don
 130 interrupted, 141 the reader of stdout has closed it.
 """
 
+import logging
 import os
+import re
 import sys
 from importlib.metadata import entry_points
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import click
 
 from .._version import __version__
+from ..encoding.encoder import LENGTHS_LOG
 from ..errors import RefColbertError
 from .printing import show_warnings
 
@@ -25,10 +28,26 @@ ADVICE = {
     "Index.create": "`refcolbert index`",
     "Encoder.load(path)": "--model PATH",
     "use upsert": "use --upsert",
+    "call reencode(encoder)": "use `refcolbert reencode`",
+    "call refresh() to see which": "`refcolbert info` shows which",
+    "check() names": "`refcolbert check` names",
     "compact(words='porter')": "`refcolbert compact --words porter`",
     "create(..., words='porter')": "`refcolbert index --words porter`",
     "words=None": "--words none",
+    "nbits='float32'": "--nbits float32",
+    ": pass vectors, not texts": "; only Python can search it, with vectors",
 }
+
+
+def _for_shell(message: str, command: click.Command | None) -> str:
+    """The message of an error with verbs and options of the shell for methods and arguments of Python."""
+    for for_python, for_shell in ADVICE.items():
+        message = message.replace(for_python, for_shell)
+    for option in command.params if command else ():
+        if isinstance(option, click.Option):
+            message = re.sub(rf"^{option.name}(?= must be | is )", option.opts[0], message)
+            message = re.sub(rf"\b{option.name}='(\w+)'", rf"{option.opts[0]} \1", message)
+    return message
 
 
 class Commands(click.Group):
@@ -50,9 +69,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except RefColbertError as error:
-            message = str(error)
-            for for_python, for_shell in ADVICE.items():
-                message = message.replace(for_python, for_shell)
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            message = _for_shell(str(error), command)
             raise click.ClickException(f"{type(error).__name__}: {message}") from error
         except BrokenPipeError:
             # The interpreter flushes stdout when it ends, and would fail on it once more.
@@ -71,3 +89,10 @@ class Commands(click.Group):
 def main() -> None:
     """ColBERT retrieval in process, without torch."""
     show_warnings()
+    for handler in logging.getLogger("refcolbert").handlers:
+        handler.addFilter(_not_noted)
+
+
+def _not_noted(record: logging.LogRecord) -> bool:
+    """False for a warning of long documents: the verbs print a note before they encode them."""
+    return record.name != LENGTHS_LOG or "documents" not in (record.args or ())

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ..encoding.encoder import LENGTHS_LOG
 from ..errors import MissingDependency
 from ..service import LIMITS, Live, ServiceLimits
 from .options import FILE, INDEX, MODEL
@@ -38,7 +39,7 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 @INDEX
 @MODEL
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address; one that others reach needs a token.")
-@click.option("--port", default=8000, show_default=True, help="Port; 0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free port.")
 @click.option("--token-file", type=FILE, help=f"File with the bearer token; or set {TOKEN}.")
 @click.option("--allow-host", "hosts", multiple=True, help="Another name that requests may have in their Host header.")
 @click.option("--log-requests", is_flag=True, help="Print one line per request on stderr.")
@@ -63,17 +64,20 @@ def serve_command(
         raise MissingDependency(f"serve requires more packages: pip install 'refcolbert[serve]' ({error})") from error
     level = logging.INFO if log_requests else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # uvicorn warns of each malformed request.
-    logging.getLogger("uvicorn").setLevel(logging.INFO if log_requests else logging.ERROR)
+    # uvicorn warns of each malformed request, the encoder of each text that is too long.
+    for name in ("uvicorn", LENGTHS_LOG):
+        logging.getLogger(name).setLevel(logging.INFO if log_requests else logging.ERROR)
     limits = ServiceLimits(**options)  # type: ignore[arg-type]  # click reads each as its default's type
-    bound = server.bind(
-        Live(index, model, threads=limits.inner_threads),
-        host=host,
-        port=port,
-        limits=limits,
-        token=(token_file.read_text().strip() if token_file else os.environ.get(TOKEN)) or None,
-        hosts=frozenset(name.lower() for name in hosts),
-    )
+    live = Live(index, model, threads=limits.inner_threads)
+    token = (token_file.read_text().strip() if token_file else os.environ.get(TOKEN)) or None
+    names = frozenset(name.lower() for name in hosts)
+    try:
+        bound = server.bind(live, host=host, port=port, limits=limits, token=token, hosts=names)
+    except OSError as error:
+        raise click.ClickException(
+            f"cannot listen at {host}, port {port}: {error.strerror}; stop the program that uses that port, "
+            "or choose others with --host and --port (0 takes a free port)"
+        ) from error
     click.echo(f"{index} is served at {bound.url}", err=True)
     # uvicorn raises the signal that ended it once more after it has finished: the exit code is still 0.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -20,7 +20,7 @@ import logging
 import os
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -36,8 +36,11 @@ from .onnx_file import external_tensors
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens
 
-__all__ = ["MODEL_FILES", "WEIGHTS", "Encoder", "Progress", "default_model_folder"]
+__all__ = ["LENGTHS_LOG", "MODEL_FILES", "WEIGHTS", "Encoder", "Progress", "default_model_folder"]
 
+# Warnings of texts that are too long have a logger of their own, below "refcolbert": programs that say it in their own
+# way, and services whose clients send the texts, do not want them.
+LENGTHS_LOG = "refcolbert.lengths"
 log = logging.getLogger("refcolbert")
 
 Progress = Callable[[int], object]
@@ -122,8 +125,14 @@ class Encoder:
         return self.spec.dim
 
     def encode_queries(self, texts: Iterable[str]) -> list[Floats]:
-        """Return one array [n_q, dim] per text: float32, unit rows in token order, with markers and expansion."""
-        vectors = self._encode(self.tokenizer.queries(check_texts(texts, "queries")), lambda _: None)
+        """Return one array [n_q, dim] per text: float32, unit rows in token order, with markers and expansion.
+
+        Logs a warning when queries have more tokens than the model reads.
+        """
+        texts = check_texts(texts, "queries")
+        tokens = self.tokenizer.queries(texts)
+        _warn_of_cuts("queries", texts, tokens, self.spec.query_length, len(self.spec.query_suffix_ids))
+        vectors = self._encode(tokens, lambda _: None)
         # Copies: a view would keep the vectors of all queries in memory, and let a caller change another query.
         return [vectors[i].copy() for i in range(len(vectors))]
 
@@ -131,11 +140,13 @@ class Encoder:
         """Return the documents' vectors: float32, unit rows in token order, without the rows of the skiplist.
 
         Equal texts are encoded once and get equal vectors. `progress=True` shows a bar on stderr. A function is called
-        after each batch with the number of texts that were encoded in it.
+        after each batch with the number of texts that were encoded in it. Logs a warning when documents have more
+        tokens than the model reads.
         """
         texts = check_texts(texts, "documents")
         unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         tokens = self.tokenizer.documents(list(unique))
+        _warn_of_cuts("documents", unique, tokens, self.spec.document_length, len(self.spec.document_suffix_ids))
         with tqdm(total=len(unique), desc="encode", unit="text", disable=progress is not True) as bar:
             vectors = self._encode(tokens, progress if callable(progress) else bar.update)
         if callable(progress):
@@ -287,6 +298,24 @@ def _batches(tokens: list[Tokens]) -> Iterator[list[int]]:
         size = max(BATCH_TOKENS // length, 1)
         texts = by_length[length]
         yield from (texts[i : i + size] for i in range(0, len(texts), size))
+
+
+def _warn_of_cuts(kind: str, texts: Iterable[str], tokens: Sequence[Tokens], length: int, n_suffix: int) -> None:
+    """Log a warning if some texts are longer than `length` tokens: the last token of the text ends before the text."""
+    n_cut = 0
+    for text, t in zip(texts, tokens, strict=True):
+        if len(t.ids) - t.n_expansion == length:
+            last = t.spans[length - n_suffix - 1]
+            n_cut += bool(text[last[1] if last else 0 :].strip())
+    if n_cut:
+        logging.getLogger(LENGTHS_LOG).warning(
+            "%d of %d %s have more tokens than the %d that the model reads, the rest of each is not encoded; %s",
+            n_cut,
+            len(tokens),
+            kind,
+            length,
+            "split them with refcolbert.corpus.passages" if kind == "documents" else "shorten them",
+        )
 
 
 # ---- from a name to the bytes of a model

@@ -4,8 +4,9 @@ MaxSim is a sum of one maximum per query token, so the explanation is exact: the
 the score. `Explanation.words` and `Explanation.segments` give the same for words, for a page or a terminal to show.
 """
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["Explanation", "LabelledVectors", "Match", "explain"]
+
+SHOWN_WORDS = 4  # of the document, per query word
+UNUSED = re.compile(r"\[unused\d+\]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,10 +88,11 @@ class Explanation:
     shared_words: tuple[WordMatch, ...] = ()  # of a search by words: their scores add up to the BM25 score
 
     def __str__(self) -> str:
-        """Return a table with one line per query token, then one per shared word."""
-        width = max([len(m.query_token) for m in self.matches] + [len(w.text) for w in self.shared_words], default=0)
+        """Return a table with one line per query word, marker and expansion, then one per shared word."""
+        rows = [(_counted([(w.text, len(w.rows) if w.kind == "expansion" else 1)]), w) for w in self.words]
+        width = max([len(label) for label, _ in rows] + [len(w.text) for w in self.shared_words], default=0)
         lines = [f"score {self.score:.4f}"] if self.matches else []
-        lines += [f"{m.query_token:>{width}}  {m.similarity:6.3f}  {m.document_token}{_place(m)}" for m in self.matches]
+        lines += [f"{label:>{width}}  {w.similarity:6.3f}  {_counted(w.found[:SHOWN_WORDS])}" for label, w in rows]
         if self.shared_words:
             lines.append(f"words {sum(word.score for word in self.shared_words):.4f}")
             lines += [f"{w.text:>{width}}  {w.score:6.3f}  x{len(w.spans)}" for w in self.shared_words]
@@ -154,7 +159,8 @@ def explain(query: LabelledVectors, document: LabelledVectors) -> Explanation:
         )
         for token, kind, row, similarity in zip(query.tokens, query.kinds, rows, best.tolist(), strict=True)
     )
-    words = query_words(query.words, document.words, matches)
+    document_words = _with_marker(document.words, "[D]")
+    words = query_words(_with_marker(query.words, "[Q]"), document_words, matches)
     return Explanation(
         score=float(pairwise_sum(best[None])[0]),
         matches=matches,
@@ -162,7 +168,7 @@ def explain(query: LabelledVectors, document: LabelledVectors) -> Explanation:
         document_tokens=tuple(document.tokens),
         text=document.text,
         words=tuple(words),
-        segments=tuple(text_pieces(document.text or "", document.words, words, matches)),
+        segments=tuple(text_pieces(document.text or "", document_words, words, matches)),
     )
 
 
@@ -170,5 +176,10 @@ def _text_at(text: str | None, span: Span) -> str:
     return text[slice(*span)] if text is not None and span is not None else ""
 
 
-def _place(match: Match) -> str:
-    return f"  at {match.span[0]}:{match.span[1]} {match.text!r}" if match.span else ""
+def _counted(found: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(text if count == 1 else f"{text} x{count}" for text, count in found)
+
+
+def _with_marker(words: Sequence[Word], marker: str) -> list[Word]:
+    """Return the words with the paper's name of a marker for the unused token that a BERT vocabulary lends to it."""
+    return [replace(w, text=marker) if w.span is None and UNUSED.fullmatch(w.text) else w for w in words]

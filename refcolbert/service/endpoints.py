@@ -22,6 +22,7 @@ from .schemas import Schema, array, boolean, enum, integer, number, obj, one_of,
 __all__ = ["Call", "Endpoint", "encode_together", "endpoints"]
 
 Json = dict[str, Any]
+LARGEST = 2**31 - 1  # of an integer that is ignored
 
 
 @dataclass(slots=True)
@@ -68,7 +69,7 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
     query = one_of(text, rows, about="A question: text, or its token vectors [n_q, dim].")
     plain = string("A text.", maxLength=limits.body_bytes)
     document = one_of(plain, obj(text=plain), about="A text, or an object with one.")
-    options = _search_options(limits)
+    options, ignored = _search_options(limits), _ignored_fields(limits)
     return (
         Endpoint(
             paths=("/search",),
@@ -105,12 +106,12 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
             summary="Texts sorted by relevance to a query, in the format of Cohere and Jina",
             request=obj(
                 "",
-                ("top_n", "return_documents", "model"),
+                ("top_n", "return_documents", *ignored),
                 query=text,
                 documents=array(document, "The texts to sort.", maxItems=limits.documents),
                 top_n=integer("How many to return; default: all.", 1, maximum=limits.documents),
                 return_documents=boolean("Also return the texts; default: false."),
-                model=string("Ignored: the index's own model is used.", maxLength=limits.characters),
+                **ignored,
             ),
             answer=_rerank,
             response=schemas.RERANK,
@@ -145,6 +146,19 @@ def _search_options(limits: ServiceLimits) -> dict[str, Schema]:
         "nprobe": integer("Cells that are probed per query token.", 1, maximum=limits.nprobe),
         "candidates": integer("Documents whose vectors are scored.", 1, maximum=limits.candidates),
         "exact": boolean("Rank every document; default: false."),
+    }
+
+
+def _ignored_fields(limits: ServiceLimits) -> dict[str, Schema]:
+    """The fields that Cohere's clients send to rerank and that change nothing here."""
+    length, name = "Ignored: the model reads each document up to its own length.", limits.characters
+    return {
+        "model": string("Ignored: the index's own model is used.", maxLength=name),
+        "max_tokens_per_doc": integer(length, 1, maximum=LARGEST),
+        "max_chunks_per_doc": integer(length, 1, maximum=LARGEST),
+        "rank_fields": array(string("A field.", maxLength=name), "Ignored: text is ranked.", maxItems=limits.documents),
+        "priority": integer("Ignored: requests are answered in the order in which they came.", maximum=LARGEST),
+        "relevant_spans": {"type": "object", "description": "Ignored: /explain returns spans."},
     }
 
 

@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
 from ..errors import InvalidInput
-from .schemas import Schema, matches
+from .schemas import Schema, in_words, matches
 
 __all__ = ["check_fields", "from_json", "from_query", "to_json"]
 
@@ -31,8 +32,7 @@ def check_fields(parsed: Any, schema: Schema) -> dict[str, Any]:
         if name not in values and name in required:
             raise InvalidInput(f"expected the field {name}, found none; add it: {field['description']}")
         if name in values and not matches(values[name], field):
-            rule = json.dumps({key: value for key, value in field.items() if key != "description"})
-            raise InvalidInput(f"{name}: expected {rule}, found {_short(values[name])}")
+            raise InvalidInput(f"{name}: expected {in_words(field)}, found {_short(values[name])}")
     return values
 
 
@@ -68,15 +68,16 @@ def to_json(value: Any) -> bytes:
 
 
 def _read(text: str, field: Schema) -> Any:
-    """The value of a field as it is written in a URL. Raises `ValueError` or `InvalidInput`."""
+    """The value of a field as it is written in a URL. Raises `InvalidInput`."""
     kind = field.get("type")
-    if kind == "boolean":
-        if text not in FLAGS:
-            raise ValueError(f"expected true or false, found {_short(text)}")
-        return FLAGS[text]
     if kind in ("array", "object"):
         return from_json(text.encode())
-    return int(text) if kind == "integer" else float(text) if kind == "number" else text
+    # A text that is not such a value stays a text, which `check_fields` refuses.
+    if kind == "boolean":
+        return FLAGS.get(text, text)
+    with suppress(ValueError):
+        return {"integer": int, "number": float}.get(str(kind), str)(text)
+    return text
 
 
 def _without_duplicates(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -101,5 +102,9 @@ def _check_depth(body: bytes) -> None:
 
 def _short(value: Any) -> str:
     """The beginning of a wrong value: a body may be a megabyte."""
-    shown = repr(value[:SHOWN_CHARACTERS]) if isinstance(value, str | list) else repr(value)
-    return shown if len(shown) <= SHOWN_CHARACTERS else shown[:SHOWN_CHARACTERS] + "..."
+    sized = isinstance(value, str | list)
+    shown = repr(value[:SHOWN_CHARACTERS]) if sized else repr(value)
+    if len(shown) <= SHOWN_CHARACTERS:
+        return shown
+    size = f" ({len(value):,} {'characters' if isinstance(value, str) else 'items'})" if sized else ""
+    return f"{shown[:SHOWN_CHARACTERS]}...{size}"

@@ -16,6 +16,7 @@ __all__ = [
     "array",
     "boolean",
     "enum",
+    "in_words",
     "integer",
     "matches",
     "number",
@@ -106,6 +107,32 @@ def matches(value: Any, schema: Schema) -> bool:
                 and all(matches(value[name], properties[name]) for name in properties)
             )
     return isinstance(value, dict)
+
+
+def in_words(schema: Schema) -> str:
+    """The values that a schema of a request allows, for an error message.
+
+    >>> in_words(array(integer("", 1, maximum=9), maxItems=3))
+    'a list of at most 3 items, each an integer from 1 to 9'
+    """
+    match schema:
+        case {"oneOf": schemas}:
+            return ", or ".join(map(in_words, schemas))
+        case {"enum": words}:
+            return f"one of {', '.join(words)}"
+        case {"type": "boolean"}:
+            return "true or false"
+        case {"type": "integer" | "number" as kind, "minimum": least, "maximum": most}:
+            return f"{'an' if kind == 'integer' else 'a'} {kind} from {least} to {most}"
+        case {"type": "string", "maxLength": most}:
+            return f"a text of at most {most} characters"
+        case {"type": "array", "items": {"type": "number"}}:
+            return "a list of numbers"
+        case {"type": "array", "items": items, "maxItems": most}:
+            return f"a list of {'1 to' if 'minItems' in schema else 'at most'} {most} items, each {in_words(items)}"
+        case {"type": "object", "properties": properties}:
+            return f"an object with {', '.join(f'{name}: {in_words(inner)}' for name, inner in properties.items())}"
+    return "an object"
 
 
 # ---- answers

@@ -65,6 +65,9 @@ def bind(
     Raises `InvalidInput`, and `OSError` if the address cannot be used.
     """
     limits = limits or ServiceLimits()
+    # getaddrinfo would take a larger port modulo 65536.
+    if not 0 <= port <= 65535:
+        raise InvalidInput(f"expected a port from 0 to 65535, found {port}; choose another one, 0 takes a free one")
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     access = _access(str(address[0]), token, hosts)
     _allow_open_files()

@@ -1,8 +1,10 @@
 """The site: it builds without a warning, loads nothing from elsewhere, and has every public name."""
 
 import inspect
+import os
 import posixpath
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -118,3 +120,19 @@ def test_the_format_is_its_docstring(pages):
     assert len(lines) > 60
     shown = pages["format.html"].text.replace("`", "")
     assert not [line for line in lines if line not in shown]
+
+
+MEASURE = "onload = () => document.title = `${document.documentElement.scrollWidth} of ${innerWidth}`"
+
+
+@pytest.mark.parametrize("width", [800, 1360, 1440, 1600])
+def test_a_page_of_wide_tables_does_not_scroll_sideways(site, width):
+    """The tables scroll by themselves, the page does not, beside one sidebar or two."""
+    if shutil.which("chromium") is None:
+        assert not os.environ.get("CI"), "there is no chromium; .ci/run installs it"
+        pytest.skip("there is no chromium")
+    probe = site / "probe.htm"
+    probe.write_text((site / "comparison.html").read_text().replace("</head>", f"<script>{MEASURE}</script></head>"))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom"]
+    done = subprocess.run([*command, f"--window-size={width},900", probe.as_uri()], capture_output=True, text=True)
+    assert f"<title>{width} of {width}</title>" in done.stdout

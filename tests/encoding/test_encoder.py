@@ -168,6 +168,20 @@ def test_a_very_long_text_is_its_beginning(encoder, text, beginning):
     assert (encoder.encode_queries([text])[0] == encoder.encode_queries([beginning])[0]).all()
 
 
+@pytest.mark.parametrize("kind", ["documents", "queries"])
+def test_texts_that_are_cut_are_counted(encoder, kind, caplog):
+    """One warning per call has the number of texts that are cut at the model's length, and of all texts."""
+    length = encoder.spec.document_length if kind == "documents" else encoder.spec.query_length
+    fits = "a " * (length - 3)  # two markers before it, one behind
+    encode = encoder.encode_documents if kind == "documents" else encoder.encode_queries
+    with caplog.at_level(logging.WARNING, logger="refcolbert.lengths"):
+        encode(["", fits])
+        assert caplog.messages == []
+        encode([fits + "b", fits, fits + "a b c", "a" + " " * 9999])
+    (message,) = caplog.messages
+    assert message.startswith(f"2 of 4 {kind} have more tokens than the {length} that the model reads")
+
+
 def test_progress_counts_every_text_once(encoder):
     """A progress function is given counts that add up to the number of texts, repetitions included."""
     counts = []

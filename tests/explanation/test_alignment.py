@@ -127,7 +127,7 @@ def test_a_query_of_markers_and_expansion_has_its_kinds(encoder):
     words = hit.explain().words
     assert [(w.text, w.kind, len(w.rows)) for w in words] == [
         ("[CLS]", "marker", 1),
-        ("[unused0]", "marker", 1),
+        ("[Q]", "marker", 1),
         ("date", "text", 1),
         ("[MASK]", "text", 1),
         ("[SEP]", "marker", 1),

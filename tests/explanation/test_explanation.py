@@ -222,9 +222,30 @@ def test_a_match_on_a_marker_has_no_text(encoder):
 # ---- the table
 
 
-def test_an_explanation_prints_as_a_table():
-    """The table has one line per query token: spelling, similarity, the document's token and its place."""
+def test_an_explanation_prints_as_a_table(encoder):
+    """The table has one line per word, marker and expansion: label, share of the score, words of the document."""
+    explanation = rerank("strptime the date", ["The strptime date"], encoder)[0].explain()
+    first, *lines = str(explanation).splitlines()
+    assert first == f"score {explanation.score:.4f}"
+    labels, shares, found = zip(*(re.split("  +", line.strip(), maxsplit=2) for line in lines), strict=True)
+    assert labels == ("[CLS]", "[Q]", "strptime", "the", "date", "[SEP]", f"[MASK] x{len(explanation.words[-1].rows)}")
+    assert sum(map(float, shares)) == pytest.approx(explanation.score, abs=0.01)
+    assert {re.sub(r" x\d+$", "", word) for line in found for word in line.split(", ")} <= {
+        *("[CLS]", "[D]", "[SEP]", "The", "strptime", "date")
+    }
+
+
+def test_vectors_without_words_print_as_a_table():
+    """Without words there is one line per query token."""
     q, d = np.array([[1, 0], [0, 1]], np.float32), np.array([[0.5, 0], [0, -0.25]], np.float32)
-    document = LabelledVectors(d, ["x", "[SEP]"], [(0, 2), None], "Xy z")
-    explanation = explain(LabelledVectors(q, ["[CLS]", "b"]), document)
-    assert str(explanation) == "score 0.5000\n[CLS]   0.500  x  at 0:2 'Xy'\n    b   0.000  x  at 0:2 'Xy'"
+    explanation = explain(LabelledVectors(q, ["[CLS]", "b"]), LabelledVectors(d, ["x", "y"]))
+    assert str(explanation) == "score 0.5000\n[CLS]   0.500  x\n    b   0.000  x"
+
+
+def test_an_unused_token_is_shown_as_the_marker_that_it_is(encoder):
+    """[unused0] and [unused1] are [Q] and [D] in words and pieces; matches keep the vocabulary's spelling."""
+    explanation = rerank("date", ["a"], encoder)[0].explain()
+    assert [word.text for word in explanation.words][:3] == ["[CLS]", "[Q]", "date"]
+    assert {piece.token for piece in explanation.segments} <= {"", "[CLS]", "[D]", "[SEP]"}
+    assert [match.query_token for match in explanation.matches][1] == "[unused0]"
+    assert "[unused1]" in explanation.document_tokens

@@ -43,7 +43,7 @@ def test_a_hostile_document_is_text(encoder):
     (hit,) = rerank("<b>date</b> \"'", [HOSTILE], encoder)
     for html in (hit._repr_html_(), hit.explain()._repr_html_()):
         page = Page(html)
-        assert HOSTILE in re.sub(r"\[(CLS|SEP|unused1)\]", "", page.text)
+        assert HOSTILE in re.sub(r"\[(CLS|SEP|D)\]", "", page.text)
         assert set(page.tags) <= {"div", "span", "b", "small"}
         assert {name for name, _ in page.attributes} <= {"style", "title", "dir"}
 

@@ -204,6 +204,26 @@ def test_rerank_cuts_and_returns_texts_when_asked(client):
     assert client.post("/rerank", {"query": QUERY, "documents": []}).json["results"] == []
 
 
+COHERE_FIELDS = {
+    "max_tokens_per_doc": 4096,
+    "max_chunks_per_doc": 10,
+    "rank_fields": ["text"],
+    "priority": 0,
+    "relevant_spans": {"mode": "enabled", "threshold": 0.1},
+}
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+def test_rerank_takes_the_fields_of_coheres_clients(client, path):
+    """Fields of the public API that mean nothing here change nothing, and the OpenAPI document calls them ignored."""
+    body = {"query": QUERY, "documents": ["a wing", "parse a date"]}
+    plain, full = client.post(path, body), client.post(path, body | COHERE_FIELDS)
+    assert (full.status, full.json) == (200, plain.json)
+    content = client.get("/openapi.json").json["paths"][path]["post"]["requestBody"]["content"]
+    properties = content["application/json"]["schema"]["properties"]
+    assert all(properties[name]["description"].startswith("Ignored: ") for name in ["model", *COHERE_FIELDS])
+
+
 def test_encode_is_the_encoders(client, encoder):
     """POST /encode returns the same float32 numbers, as JSON or as bytes."""
     texts = ["parse a date", "", "a wing"]
@@ -280,6 +300,8 @@ def test_encode_is_the_encoders(client, encoder):
         ("/rerank", {"query": "a", "documents": [{"text": "b", "x": 1}]}),
         ("/rerank", {"query": "a", "documents": ["b"], "top_n": 0}),
         ("/rerank", {"query": "a", "documents": ["b"] * 1001}),
+        ("/rerank", {"query": "a", "documents": ["b"], "max_tokens_per_doc": "many"}),
+        ("/v2/rerank", {"query": "a", "documents": ["b"], "max_tokens": 5}),
         ("/encode", {"texts": "a"}),
         ("/encode", {"texts": ["a"], "kind": "passage"}),
     ],
@@ -324,6 +346,38 @@ def test_a_mistake_is_named(client, path, body):
 def test_a_mistake_in_a_url_is_named(client, target):
     """A wrong parameter of GET is 400."""
     assert (client.get(target).status, client.get(target).code) == (400, "invalid_input")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            {"query": "x" * 5000},
+            "query: expected a text of at most 4096 characters, or a list of 1 to 256 items, each a list of numbers, "
+            f"found '{'x' * 79}... (5,000 characters)",
+        ),
+        ({"query": "a", "k": 0}, "k: expected an integer from 1 to 1000, found 0"),
+        ({"query": "a", "mode": "bm25"}, "mode: expected one of late, words, hybrid, found 'bm25'"),
+        ({"query": "a", "exact": 1}, "exact: expected true or false, found 1"),
+        ({"query": "a", "where": []}, "where: expected an object, found []"),
+        (
+            {"query": "a", "ids": [1]},
+            "ids: expected a list of at most 1000 items, each a text of at most 4096 characters, found [1]",
+        ),
+    ],
+    ids=lambda value: value[:5] if isinstance(value, str) else None,
+)
+def test_a_wrong_field_is_refused_in_words(client, body, message):
+    """The message has the rule of the field in words, not a JSON Schema, and shows how long a long value is."""
+    reply = client.post("/search", body)
+    assert (reply.status, reply.json["error"]["message"]) == (400, message)
+
+
+@pytest.mark.parametrize("value", ["x", "", "1.5", "9" * 5000])
+def test_a_wrong_number_in_a_url_is_refused_in_words(client, value):
+    """A parameter of a URL that is not a number gets the same message as a field."""
+    message = client.get(f"/search?q=a&k={value}").json["error"]["message"]
+    assert message.startswith(f"k: expected an integer from 1 to 1000, found '{value[:60]}")
 
 
 # ---- about itself

@@ -19,8 +19,9 @@ from servers import Client, make_index, running
 
 from refcolbert import Encoder, Index
 from refcolbert.cli import main
-from refcolbert.errors import EncoderMismatch
+from refcolbert.errors import EncoderMismatch, InvalidInput
 from refcolbert.service import Live
+from refcolbert.service.server import bind
 
 SOON = {"reload_seconds": 0.02}
 
@@ -203,13 +204,24 @@ def test_the_verb_says_what_is_wrong(folder, tmp_path, monkeypatch):
             ([tmp_path / "nothing"], "IndexNotFound"),
             ([folder, "--token-file", tmp_path / "token"], "expected a token of at least 16"),
             ([folder, "--host", "0.0.0.0"], "give a token"),  # noqa: S104 - it is refused
-            ([folder, "--port", taken.getsockname()[1]], "in use"),
+            ([folder, "--port", taken.getsockname()[1]], f"port {taken.getsockname()[1]}: Address already in use"),
+            ([folder, "--host", "no.such.host.invalid"], "choose others with --host and --port"),
             ([folder, "--max-k", 0], "the limit k must be"),
         ]
         for arguments, message in cases:
             result = CliRunner().invoke(main, ["serve", *map(str, arguments)])
             assert (result.exit_code, result.stdout) == (1, ""), result.output
             assert message in result.stderr
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 99999])
+def test_a_port_that_is_none_is_refused(folder, port):
+    """A port outside 0 to 65535 is wrong usage for the verb and InvalidInput in Python: nothing else listens."""
+    with pytest.raises(InvalidInput, match="a port from 0 to 65535"):
+        bind(Live(folder), port=port)
+    result = CliRunner().invoke(main, ["serve", str(folder), "--port", str(port)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'--port'" in result.stderr
 
 
 @pytest.mark.parametrize("package", ["uvicorn", "starlette", "h11", "prometheus_client", "threadpoolctl"])

@@ -114,7 +114,7 @@ def test_words_are_colored_by_what_they_answered(page, library):
             ]
             for s in segments
         ]
-    assert page.texts("#words button") == ["parse", "a", "date", "[CLS]", "[unused0]", "[SEP]", "[MASK] ×26"]
+    assert page.texts("#words button") == ["parse", "a", "date", "[CLS]", "[Q]", "[SEP]", "[MASK] ×26"]
 
 
 @pytest.mark.parametrize("how", ["pointer", "focus"])
