@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from .._version import __version__
-from ..encoding.encoder import LENGTHS_LOG
+from ..encoding.encoder import LENGTHS_LOG, PROGRESS_LOG
 from ..errors import RefColbertError
 from .printing import show_warnings
 
@@ -86,13 +86,22 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="refcolbert")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """ColBERT retrieval in process, without torch."""
     show_warnings()
     for handler in logging.getLogger("refcolbert").handlers:
-        handler.addFilter(_not_noted)
+        handler.setLevel(logging.INFO)
+        handler.addFilter(_is_shown)
+    # A terminal has progress bars.
+    if not sys.stderr.isatty():
+        log = logging.getLogger(PROGRESS_LOG)
+        log.setLevel(logging.INFO)
+        ctx.call_on_close(lambda: log.setLevel(logging.NOTSET))
 
 
-def _not_noted(record: logging.LogRecord) -> bool:
-    """False for a warning of long documents: the verbs print a note before they encode them."""
-    return record.name != LENGTHS_LOG or "documents" not in (record.args or ())
+def _is_shown(record: logging.LogRecord) -> bool:
+    """True for progress and warnings, but not of long documents: the verbs print a note before they encode them."""
+    if record.name == LENGTHS_LOG:
+        return "documents" not in (record.args or ())
+    return record.levelno >= logging.WARNING or record.name == PROGRESS_LOG

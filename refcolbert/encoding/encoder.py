@@ -18,6 +18,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,11 +37,14 @@ from .onnx_file import external_tensors
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens
 
-__all__ = ["LENGTHS_LOG", "MODEL_FILES", "WEIGHTS", "Encoder", "Progress", "default_model_folder"]
+__all__ = ["LENGTHS_LOG", "MODEL_FILES", "PROGRESS_LOG", "WEIGHTS", "Encoder", "Progress", "default_model_folder"]
 
 # Warnings of texts that are too long have a logger of their own, below "refcolbert": programs that say it in their own
 # way, and services whose clients send the texts, do not want them.
 LENGTHS_LOG = "refcolbert.lengths"
+# One line per minute about documents, at the level INFO, for programs whose stderr is a file.
+PROGRESS_LOG = "refcolbert.progress"
+PROGRESS_SECONDS = 60.0
 log = logging.getLogger("refcolbert")
 
 Progress = Callable[[int], object]
@@ -79,6 +83,7 @@ class Encoder:
         self.folder = folder
         self.source = source
         self._device, self._threads = device, threads
+        self._n_documents, self._told = 0, time.monotonic()  # encoded so far, and when a line said so
         files = _read_files(folder)
         self.hash = _content_hash(files)
         self.spec = EncodingSpec.from_json(_decoded(files.encoding, "encoding.json"))
@@ -148,7 +153,8 @@ class Encoder:
         tokens = self.tokenizer.documents(list(unique))
         _warn_of_cuts("documents", unique, tokens, self.spec.document_length, len(self.spec.document_suffix_ids))
         with tqdm(total=len(unique), desc="encode", unit="text", disable=progress is not True) as bar:
-            vectors = self._encode(tokens, progress if callable(progress) else bar.update)
+            report = progress if callable(progress) else bar.update
+            vectors = self._encode(tokens, lambda n: self._count(n, report))
         if callable(progress):
             progress(len(texts) - len(unique))
         if len(unique) == len(texts):
@@ -207,6 +213,15 @@ class Encoder:
             out[rows_of(offsets, np.array(batch, np.int64))] = self._run(ids, attention)[keep]
             progress(len(batch))
         return Ragged(out, offsets)
+
+    def _count(self, n_documents: int, report: Progress) -> None:
+        """Report encoded documents, and log how many there were if a minute has passed since the last such line."""
+        report(n_documents)
+        self._n_documents += n_documents
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_SECONDS:
+            logging.getLogger(PROGRESS_LOG).info("documents encoded so far: %d", self._n_documents)
+            self._told = now
 
     def _run(self, ids: Ints, attention: Ints) -> Floats:
         """Run the model: [n_batch, length] twice -> [n_batch, length, dim]. Raises `InvalidModel`."""

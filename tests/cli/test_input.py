@@ -80,6 +80,15 @@ def test_a_document_too_long_for_the_model_is_said(tmp_path, run, encoder):
     assert run("index", "cut", "c.tsv", "--model", "MODEL", "--passages", "tokens").stderr == ""
 
 
+def test_a_log_file_gets_lines_of_progress(tmp_path, run, monkeypatch):
+    """Where stderr is not a terminal, a line says now and then how many documents are encoded."""
+    (tmp_path / "c.tsv").write_text("a\tshort\nb\tshort, too\n")
+    assert run("index", "quick", "c.tsv", "--model", "MODEL").stderr == ""
+    monkeypatch.setattr("refcolbert.encoding.encoder.PROGRESS_SECONDS", 0.0)
+    lines = run("index", "new", "c.tsv", "--model", "MODEL").stderr.splitlines()
+    assert lines[-1] == "info: documents encoded so far: 2"
+
+
 def test_upsert_and_delete_take_all_passages(tmp_path, run):
     """A shorter new state leaves no passage of the old one; --group deletes by the document's name."""
     (tmp_path / "a.txt").write_text(LONG)

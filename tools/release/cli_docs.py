@@ -18,8 +18,9 @@ BEGINNING = """# Command line
 
 Made by `python -m tools.release.cli_docs`; `refcolbert VERB --help` says the same.
 
-Answers go to stdout; progress, notes and errors to stderr, progress only where that is a terminal. With `--json` stdout
-is JSON, one object or an object a line, with the names that each verb lists below.
+Answers go to stdout; progress, notes and errors to stderr. Progress is a bar on a terminal, and elsewhere one line per
+minute while documents are encoded. With `--json` stdout is JSON, one object or one object per line, with the names
+that each verb lists below.
 
 | exit code | |
 |---|---|
