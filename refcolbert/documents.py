@@ -138,7 +138,8 @@ def _as_document(item: Any, position: int, need_text: bool) -> Document:
         item = {"id": item.id, "text": item.text, "metadata": item.metadata}
     where = f"document {position}"
     if not isinstance(item, Mapping):
-        raise InvalidInput(f"{where}: expected a string, a mapping or a Document, found {type(item).__name__}")
+        kind = f"{type(item).__module__}.{type(item).__name__}".removeprefix("builtins.")
+        raise InvalidInput(f"{where}: expected a string, a mapping or a refcolbert.Document, found {kind}")
     unknown = sorted(map(str, set(item) - {"id", "text", "metadata"}))
     if unknown:
         raise InvalidInput(f"{where}: unknown keys {unknown}; expected id, text, metadata; put others into metadata")

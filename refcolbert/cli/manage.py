@@ -11,7 +11,7 @@ from ..index import NBITS, Index
 from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
 from .options import BITS, FILE, INDEX, INFO, MODEL, SAME_AS_INFO, TOKENIZER_CHOICES, bits, json_option, progress
-from .printing import dump, pairs, summary
+from .printing import counted, dump, pairs, summary
 from .sources import Sources, read_sources, takes_documents
 
 __all__: list[str] = []  # the package registers every click command of this module
@@ -122,7 +122,7 @@ def check_command(index: Path, as_json: bool) -> None:
     """Verify every byte of INDEX. Data that can be computed from other data is computed again and compared."""
     with Index.open(index, verify="fast") as opened:
         report = opened.check()
-    sound = f"{index}: sound, {report['documents']} documents, {report['bytes']:,} bytes verified"
+    sound = f"{index}: sound, {counted(report['documents'], 'document')}, {report['bytes']:,} bytes verified"
     click.echo(dump(report) if as_json else sound)
 
 

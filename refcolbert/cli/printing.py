@@ -24,6 +24,7 @@ from ..index import Index
 
 __all__ = [
     "colors",
+    "counted",
     "curve",
     "dump",
     "pairs",
@@ -45,8 +46,14 @@ BOLD_SIMILARITY = 0.75
 def summary(opened: Index, as_json: bool = False) -> None:
     """Print the size of an index in one line, or `Index.info` as JSON."""
     info = opened.info()
-    text = f"{info['path']}: {info['documents']:,} documents, {info['tokens']:,} token vectors, {info['bytes']:,} bytes"
+    documents = counted(info["documents"], "document")
+    text = f"{info['path']}: {documents}, {info['tokens']:,} token vectors, {info['bytes']:,} bytes"
     click.echo(dump(info) if as_json else text)
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun, in the plural if it is not 1."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def pairs(values: Mapping[str, Any]) -> str:

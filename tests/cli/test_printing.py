@@ -124,3 +124,8 @@ def test_a_threshold_is_rounded_down():
     only = Threshold(min_score=0.6637, lost=0.0, refused=1.0)
     table = printing.threshold_table(Thresholds(1, 1, 1.0, (only,), only))
     assert table.endswith("--min-score 0.663")
+
+
+def test_one_document_is_not_plural():
+    """A count of one has its noun in the singular, and long counts have commas."""
+    assert [printing.counted(n, "document") for n in (0, 1, 1000)] == ["0 documents", "1 document", "1,000 documents"]

@@ -111,7 +111,7 @@ def circular():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (1, "expected a string, a mapping or a Document, found int"),
+        (1, "expected a string, a mapping or a refcolbert.Document, found int"),
         (None, "found NoneType"),
         (b"bytes", "found bytes"),
         (["text"], "found list"),
@@ -357,3 +357,10 @@ def test_a_file_that_is_missing_is_damage(path):
     path.unlink()
     with pytest.raises(CorruptIndexError, match=r"documents\.sqlite"):
         DocumentFile(path, 3).ids()
+
+
+def test_a_document_of_another_library_is_named_with_its_module():
+    """The class of another library may be called Document too, so the error says where it is from."""
+    foreign = type("Document", (), {"__module__": "other_library.schema"})
+    with pytest.raises(InvalidInput, match=r"a refcolbert\.Document, found other_library\.schema\.Document"):
+        as_documents([foreign()], 0, need_text=True)
