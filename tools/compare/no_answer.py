@@ -10,7 +10,7 @@ collections. Separation is the probability that an answered query has a more sim
 answer.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -34,14 +34,14 @@ def similarities(index: Index, own: Collection, foreign: list[str]) -> dict[str,
     chosen = _draw(list(own.queries))
     texts = [own.queries[name] for name in chosen]
     return {
-        "answered": _best(index, texts, [()] * len(texts)),
+        "answered": _best(index, texts, [{}] * len(texts)),
         "removed": _best(index, texts, [own.qrels[name] for name in chosen]),
-        "foreign": _best(index, foreign, [()] * len(foreign)),
-        "shuffled": _best(index, shuffled(texts), [()] * len(texts)),
+        "foreign": _best(index, foreign, [{}] * len(foreign)),
+        "shuffled": _best(index, shuffled(texts), [{}] * len(texts)),
     }
 
 
-def _best(index: Index, texts: list[str], without: Sequence[Container[str]]) -> Doubles:
+def _best(index: Index, texts: list[str], without: Sequence[Mapping[str, int]]) -> Doubles:
     """[n] the similarity of each query's best document, `without` left out."""
     depth = max(map(len, without)) + 1
     answers = index.search_many(texts, depth, threads=2)

@@ -307,6 +307,14 @@ ENCODED: Attacks = {
     "deleted rows that are not there": lambda f: f.array("deleted", lambda a: a + U4.type(10**6)),
     "nbits of another codec": lambda f: f.manifest.update(nbits=2),
 }
+
+
+def _counts_of_0(folder: Folder) -> None:
+    """The lengths agree with the counts."""
+    for role in ("term_counts", "term_lengths"):
+        folder.array(role, np.zeros_like)
+
+
 WORDS: Attacks = {
     "terms that do not ascend": lambda f: f.array("term_spelling", lambda a: a[::-1]),
     "terms that are equal": lambda f: f.array("term_spelling", lambda a: a * 0 + U1.type(97)),
@@ -316,7 +324,7 @@ WORDS: Attacks = {
     "lists of words beyond their end": lambda f: f.array("term_offsets", lambda a: a * 1000),
     "words in documents that are not there": lambda f: f.array("term_documents", lambda a: a + U2.type(60_000)),
     "words in one document alone": lambda f: f.array("term_documents", lambda a: a * U2.type(0)),
-    "counts of 0": lambda f: [f.array(role, np.zeros_like) for role in ("term_counts", "term_lengths")],
+    "counts of 0": _counts_of_0,
     "counts of another length": lambda f: f.array("term_counts", lambda a: a + U1.type(1)),
     "counts that stand for more": lambda f: f.array("term_counts", lambda a: a * U1.type(0) + U1.type(255)),
     "documents without a word": lambda f: f.array("term_lengths", lambda a: a * U4.type(0)),
