@@ -120,7 +120,7 @@ def matching_encoder(encoder: Encoder | None, manifest: Manifest, path: Path) ->
     name = f"{entry.hash[:12]} ({entry.source or 'the default model'})"
     if encoder is None:
         try:
-            encoder = Encoder.load(entry.source)
+            encoder = Encoder.load(entry.source, expected_hash=entry.hash)
         except ModelError as error:
             raise EncoderMismatch(f"{path} needs the model {name}: {error}") from error
     if encoder.hash != entry.hash:

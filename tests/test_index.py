@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -720,3 +721,15 @@ def test_another_process_makes_the_same_bytes(tmp_path):
         files = [p for p in (tmp_path / name).rglob("*") if p.is_file() and p.name != "writer.lock"]
         contents.append({p.relative_to(tmp_path / name): p.read_bytes() for p in files})
     assert contents[0] == contents[1]
+
+
+def test_a_model_is_compared_before_any_of_it_is_run(tmp_path, encoder, monkeypatch):
+    """The first text query refuses another model at the recorded place before a session of ONNX Runtime starts."""
+    folder = tmp_path / "model"
+    shutil.copytree(encoder.folder, folder)
+    made = Index.create(tmp_path / "i", Encoder.load(folder))
+    made.add(TEXTS)
+    (folder / "model.onnx").write_bytes(b"not a model")
+    monkeypatch.setattr(Encoder, "_start", lambda self, files: pytest.fail("a session was started"))
+    with pytest.raises(EncoderMismatch, match=r"needs the model .*: expected the model \w{12}, found \w{12} in"):
+        Index.open(made.path).search("a dog")

@@ -32,7 +32,7 @@ from tqdm import tqdm
 from ..arrays import Array, Floats, Ints
 from ..checks import check_texts
 from ..engine.ragged import Ragged, offsets_of, rows_of
-from ..errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
+from ..errors import DeviceUnavailable, EncoderMismatch, InvalidInput, InvalidModel, ModelNotFound
 from .onnx_file import external_tensors
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens
@@ -73,7 +73,13 @@ class Encoder:
     """
 
     def __init__(
-        self, folder: Path, *, source: str | None = None, device: str = "cpu", threads: int | None = None
+        self,
+        folder: Path,
+        *,
+        source: str | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        expected_hash: str | None = None,
     ) -> None:
         """Load a model folder; `source` is the name that `load` was given, None for the default model."""
         if device not in ("cpu", "cuda", "auto"):
@@ -86,6 +92,11 @@ class Encoder:
         self._n_documents, self._told = 0, time.monotonic()  # encoded so far, and when a line said so
         files = _read_files(folder)
         self.hash = _content_hash(files)
+        if expected_hash is not None and self.hash != expected_hash:
+            raise EncoderMismatch(
+                f"expected the model {expected_hash[:12]}, found {self.hash[:12]} in {folder}; name the folder of the "
+                "right model"
+            )
         self.spec = EncodingSpec.from_json(_decoded(files.encoding, "encoding.json"))
         self.tokenizer = TextTokenizer(_decoded(files.tokenizer, "tokenizer.json"), self.spec)
         self._start(files)
@@ -99,14 +110,16 @@ class Encoder:
         *,
         device: str = "cpu",
         threads: int | None = None,
+        expected_hash: str | None = None,
     ) -> Self:
         """Load a model. Without arguments this is the default model, on the CPU.
 
             path_or_hub_id  a model folder, or a hub id "owner/name", which is downloaded once; None: the default model
             device          "cpu"; "cuda", an error where CUDA cannot run; "auto", CUDA where it runs, else the CPU
             threads         ONNX Runtime's threads inside one operator; None: one per core
+            expected_hash   the model's content hash. It is compared before anything of the model is run or parsed
 
-        Raises `ModelNotFound`, `InvalidModel`, `DeviceUnavailable`, `InvalidInput`. An example:
+        Raises `ModelNotFound`, `InvalidModel`, `EncoderMismatch`, `DeviceUnavailable`, `InvalidInput`. An example:
 
             >>> encoder = Encoder.load()
             >>> encoder.dim
@@ -122,7 +135,7 @@ class Encoder:
         source = None
         if path_or_hub_id is not None:
             source = str(folder if Path(path_or_hub_id).is_dir() else path_or_hub_id)
-        return cls(folder, source=source, device=device, threads=threads)
+        return cls(folder, source=source, device=device, threads=threads, expected_hash=expected_hash)
 
     @property
     def dim(self) -> int:

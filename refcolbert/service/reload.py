@@ -56,13 +56,8 @@ class Live:
 
     def _load(self, index: Index, entry: dict[str, str]) -> Encoder:
         """The encoder that made the index's vectors. Raises `EncoderMismatch` if it cannot be loaded."""
+        source = self._model or entry["source"]
         try:
-            encoder = Encoder.load(self._model or entry["source"], threads=self._threads)
+            return Encoder.load(source, threads=self._threads, expected_hash=entry["hash"])
         except ModelError as error:
-            raise EncoderMismatch(f"{index.path} needs the model {entry['source'] or 'default'}: {error}") from error
-        if encoder.hash != entry["hash"]:
-            raise EncoderMismatch(
-                f"expected the model {entry['hash'][:12]}, which made the vectors of {index.path}, found "
-                f"{encoder.hash[:12]} in {encoder.folder}; name the right one with --model"
-            )
-        return encoder
+            raise EncoderMismatch(f"{index.path} needs the model {source or 'default'} (--model): {error}") from error

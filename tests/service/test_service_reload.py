@@ -137,7 +137,7 @@ def test_another_index_in_its_place_is_served(folder, encoder, tmp_path):
 
 def test_the_wrong_model_is_refused(folder, other_model):
     """A service never starts with a model that did not make the index."""
-    with pytest.raises(EncoderMismatch, match="name the right one with --model"):
+    with pytest.raises(EncoderMismatch, match=r"\(--model\): expected the model"):
         Live(folder, str(other_model))
     with pytest.raises(EncoderMismatch, match="needs the model"):
         Live(folder, str(other_model / "nowhere"))
