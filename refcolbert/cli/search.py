@@ -44,7 +44,10 @@ __all__: list[str] = []  # the package registers every click command of this mod
 def search_command(index: Path, query: str, model: str | None, as_json: bool, **options: Any) -> None:
     """The K best documents of INDEX for QUERY."""
     with open_index(index, model) as opened:
-        show_hits(opened.search(query, **options), as_json)
+        hits = opened.search(query, **options)
+        show_hits(hits, as_json)
+        if not hits:
+            click.echo("note: no hits", err=True)
 
 
 @click.command("rerank")

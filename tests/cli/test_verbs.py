@@ -547,3 +547,11 @@ def test_tune_recommends_a_least_score(index, run, tmp_path):
         assert 0 <= found["recommended"]["min_score"] - printed < 0.001
         assert sum(line.endswith("<-") for line in lines) == 1
     assert "--no-answer requires --queries" in run("tune", index, "--no-answer", "shuffled", exit_code=2).stderr
+
+
+def test_a_search_without_hits_says_so(index, run):
+    """An empty answer is a note on stderr; stdout stays empty for programs."""
+    for options in (["--mode", "words"], ["--min-score", "1.5"], ["--where", '{"year": 1}', "--json"]):
+        result = run("search", index, "zebra", *options)
+        assert result.stdout == ""
+        assert result.stderr.endswith("note: no hits\n")
