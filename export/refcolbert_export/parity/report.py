@@ -7,7 +7,9 @@ machine, without torch.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,12 +20,12 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from refcolbert.arrays import Floats, Ints
-from refcolbert.encoding.encoder import Encoder
+from refcolbert.encoding.encoder import LENGTHS_LOG, Encoder
 from refcolbert.errors import ParityError
 
 from .awkward_texts import awkward_texts
 
-__all__ = ["LIMIT", "REPORT", "Tolerance", "check_report", "measure", "read_report", "recheck"]
+__all__ = ["LIMIT", "REPORT", "Tolerance", "check_report", "long_texts_expected", "measure", "read_report", "recheck"]
 
 # Largest absolute difference of any component, float32 against float32.
 LIMIT = 1e-4
@@ -98,6 +100,18 @@ def check_report(report: dict[str, Any], tolerance: Tolerance) -> None:
             )
 
 
+@contextmanager
+def long_texts_expected() -> Iterator[None]:
+    """Suppress the encoder's warning of texts that are cut: texts that it is measured with are too long on purpose."""
+    log = logging.getLogger(LENGTHS_LOG)
+    disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = disabled
+
+
+@long_texts_expected()
 def recheck(folder: Path) -> dict[str, Any]:
     """Encode the report's texts again, compare with its probes, and return a summary. Raises `ParityError`."""
     encoder = Encoder(folder)
@@ -137,6 +151,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     return report
 
 
+@long_texts_expected()
 def _texts(side: str, texts: dict[str, str], encoder: Encoder, origin: Origin) -> list[dict[str, Any]]:
     """One report entry per text, encoded as `side`: "query" or "document"."""
     encode: Encode
