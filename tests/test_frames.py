@@ -78,7 +78,7 @@ def test_a_row_is_a_document(frame):
 
 @pytest.mark.parametrize("frame", FRAMES)
 def test_another_column_may_hold_the_texts(tmp_path, encoder, frame):
-    """add, upsert and build take text= and id=; without an id column a row gets its position."""
+    """add, upsert and build take text= and id=. Without a column of ids, the position of a row is its id."""
     rows = frame([{"body": "the cat", "key": "k", "n": 1}])
     names = {"text": "body", "id": "key"}
     index = Index.create(tmp_path / "i", encoder)

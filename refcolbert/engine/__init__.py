@@ -1,4 +1,4 @@
-"""Vectors -> codes -> inverted lists -> search: NumPy alone, no input or output.
+"""Vectors -> codes -> inverted lists -> search, and the same for words: NumPy alone, no input or output.
 
 Read in this order:
 
@@ -10,10 +10,13 @@ Read in this order:
     codec                 vector -> centroid + n-bit residual, and similarities without decoding
     ivf                   inverted lists: which documents have a token in which cell
     centroid_interaction  MaxSim with centroids in place of vectors, on similarities rounded to bytes
+    terms                 inverted lists of words: which documents have a term, and how often
     segments              the arrays that are searched
     candidates            the stages that choose which documents are ranked: cells, candidates, prune, refine
     ranking               the last stage: exact MaxSim, and the order of the answer
     search                all stages, one after the other, and their options
+    bm25                  the score by the words that query and document share
+    hybrid                search by words, and by words and vectors together
     threads               a `map` that shares the chunks of one search among threads
     trace                 for each stage, the amount it read, the amount it kept, its time
 

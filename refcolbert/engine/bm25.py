@@ -54,7 +54,6 @@ class QueryTerm:
 
     term: bytes
     asked: bytes  # the term of the query: the same one, or a misspelling of it
-    count: int  # how often the query has it
     weight: float  # its score in any document is below this
     documents: Ints  # [n] ascending numbers of the documents that have it, deleted ones included
     counts: Bytes  # [n] how often they have it
@@ -75,7 +74,7 @@ def query_terms(terms: Sequence[bytes], index: SegmentedIndex) -> list[QueryTerm
             df, term = min(near, key=lambda pair: (-pair[0], pair[1]))
             term, times = (term, MISSPELT * count) if df else (asked, times)
         idf = math.log(1 + (index.n_live - df + 0.5) / (df + 0.5))
-        weighted.append(QueryTerm(term, asked, count, times * idf * (K1 + 1), *index.term_entries(term)))
+        weighted.append(QueryTerm(term, asked, times * idf * (K1 + 1), *index.term_entries(term)))
     return sorted(weighted, key=lambda t: (-t.weight, t.asked))
 
 

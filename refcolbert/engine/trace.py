@@ -22,6 +22,7 @@ class Stage:
         prune       tokens                       documents
         refine      nearest tokens               documents
         rank        tokens                       documents that are ranked
+        words       entries of lists of terms    documents, by BM25
 
     A stage that has nothing to do, because few documents are left, has `read` 0.
     """

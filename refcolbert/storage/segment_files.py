@@ -260,7 +260,7 @@ def _write_words(
 
 
 def _words(piece: Piece, tokenizer: WordTokenizer) -> Iterator[tuple[TermLists, Bools]]:
-    """Yield the words of the documents of a piece, with the mark of the live ones: stored words, or those of texts."""
+    """Yield the words of a piece's documents, and which of these are live. Texts without stored words are cut."""
     if piece.segment.terms is not None:
         yield piece.segment.terms, piece.segment.live
         return

@@ -95,7 +95,7 @@ VERSIONS = {
     "1 with words": {**PLAIN, "format_version": 1},
     "1 with the key in a segment": {**V1, "segments": [{**V1["segments"][0], "words": None}, V1["segments"][1]]},
     "1 without segments": {key: value for key, value in V1.items() if key != "segments"},
-    "1 with segments that are none": {**V1, "segments": [3]},
+    "1 with a segment that is not an object": {**V1, "segments": [3]},
     "1 with null for segments": {**V1, "segments": None},
     "true": {**V1, "format_version": True},
     "1.0": {**V1, "format_version": 1.0},

@@ -2,8 +2,8 @@
 
     python -m tools.compare.fusion [NAMES ...] --data DIR --work DIR [--model MODEL] [--queries 400] [--changed 80]
 
-NAMES are folders of DIR in BEIR's layout. The work folder keeps the vectors of the documents and the MaxSim scores, so
-a second run takes about two minutes.
+NAMES are folders of DIR in BEIR's layout. The work folder keeps the vectors of the documents and the MaxSim scores for
+the next run.
 
 Each query gets a pool: the first documents by MaxSim and the first by BM25. A rule maps the two exact scores of a
 document of the pool to one number. Rules that have constants are chosen on a grid, by the mean nDCG@10 over the
