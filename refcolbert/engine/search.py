@@ -36,6 +36,7 @@ from .trace import Stage, Trace
 __all__ = ["CANDIDATES", "NPROBE", "Result", "SearchOptions", "best_by_vectors", "search", "search_many"]
 
 Q = TypeVar("Q")
+R = TypeVar("R")
 
 NPROBE = 16  # cells probed for each query token, by default
 CANDIDATES = 1024  # documents that pruning keeps, by default
@@ -148,9 +149,9 @@ def search_many(
     options: SearchOptions = DEFAULTS,
     *,
     allowed: Bools | None = None,  # [n_docs]
-    search_one: Callable[..., Result] = search,  # another search with the same parameters (`hybrid`)
-) -> list[Result]:
-    """Return the search of each query; each query is an array [n_q, dim], or as `search_one` takes it.
+    search_one: Callable[..., R] = search,  # type: ignore[assignment]
+) -> list[R]:
+    """Return the search of each query: `Result`s of arrays [n_q, dim], or what another `search_one` takes and returns.
 
     `options.threads` queries are searched at a time, each by one thread; a single query is shared by all of them.
     """
