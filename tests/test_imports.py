@@ -22,7 +22,7 @@ LAYERS = [
     {"arguments"},
     {"hits"},
     {"rerank", "reading"},
-    {"index"},
+    {"index", "parts"},
     {"sharded"},
     {"interchange", "evaluation"},
     {"service"},
