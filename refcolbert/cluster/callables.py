@@ -8,7 +8,7 @@ means that vectors have the same bits in whatever process they are computed.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,21 @@ from ..engine.codec import Codec
 from ..engine.ragged import Ragged
 from ..errors import IndexWriteError, InvalidInput
 from ..index import BUILD_BATCH, FIRST_BATCH
-from ..storage import segment_files
 from ..storage.bulk_build import Building, staging_store
 from ..storage.format import Manifest
 from ..storage.generation import Generation
 from ..storage.store import Store
 
-__all__ = ["BuildShard", "EncodeDocuments", "Receipt", "generation_of", "text_key", "write_index"]
+__all__ = [
+    "BuildShard",
+    "EncodeDocuments",
+    "Receipt",
+    "content_hash",
+    "generation_of",
+    "text_key",
+    "texts_of",
+    "write_index",
+]
 
 Batches = Iterable[tuple[list[Document], Ragged]]
 
@@ -74,9 +82,7 @@ class EncodeDocuments:
     def encoder(self) -> Encoder:
         """The model. Raises `InvalidInput` in a process with another version of refcolbert, `ModelError`."""
         if self.version != __version__:
-            raise InvalidInput(
-                f"expected refcolbert {self.version}, found {__version__}; install one version everywhere"
-            )
+            raise InvalidInput(f"expected refcolbert {self.version}, found {__version__}; install the same version")
         return _load(self.model, self.expected_hash, self.device)
 
     def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def _paths(item: str | Path) -> list[str | Path]:
 
 def _of_files(paths: list[str | Path], size: int | None, layout: str | None) -> Iterator[Any]:
     """Yield JSONL files in parts, and other files in groups, of about `size` bytes."""
-    files = [(path.absolute(), *rest) for item in paths for path, *rest in document_files(item, layout)]
+    files = [(path.absolute(), name, kind) for item in paths for path, name, kind in document_files(item, layout)]
     total = sum(path.stat().st_size for path, *_ in files)
     size = min(max(total // SHARDS, SMALLEST), LARGEST) if size is None else check_count(size, "partition_size")
     group: list[Any] = []
