@@ -24,7 +24,9 @@ from .explanation.explanation import Explanation, Match
 from .explanation.words import WordMatch
 from .hits import Hit, Hits, Parts
 from .index import Index
+from .reading import IndexReader
 from .rerank import rerank
+from .sharded import ShardedIndex, open_index
 
 __all__ = [
     "Document",
@@ -34,16 +36,19 @@ __all__ = [
     "Hit",
     "Hits",
     "Index",
+    "IndexReader",
     "Match",
     "Parts",
     "Plan",
     "Ragged",
+    "ShardedIndex",
     "Thresholds",
     "Tuning",
     "WordMatch",
     "__version__",
     "errors",
     "maxsim",
+    "open_index",
     "plan",
     "rerank",
     "tune",

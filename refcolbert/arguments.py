@@ -27,6 +27,7 @@ __all__ = [
     "MODES",
     "Documents",
     "EncoderFor",
+    "EncoderOnDemand",
     "Query",
     "ReadyQuery",
     "Vectors",
@@ -129,6 +130,18 @@ def matching_encoder(encoder: Encoder | None, manifest: Manifest, path: Path) ->
             "open it with that model, or call reencode(encoder) to change it"
         )
     return encoder
+
+
+class EncoderOnDemand:
+    """The encoder whose vectors an index holds: the caller's, or the index's own, loaded at the first use."""
+
+    def __init__(self, encoder: Encoder | None, path: Path) -> None:
+        self.encoder, self._path = encoder, path
+
+    def __call__(self, manifest: Manifest) -> Encoder:
+        """Return the encoder. Raises `EncoderMismatch` as `matching_encoder` does."""
+        self.encoder = matching_encoder(self.encoder, manifest, self._path)
+        return self.encoder
 
 
 def document_vectors(

@@ -3,18 +3,17 @@
 An `Index` object sees one generation: one complete, immutable state of the index. Its own writes and `refresh()` move
 it to the newest generation. Searches that run meanwhile in other threads keep the generation that they began with.
 
-This module connects the others: `arguments` checks what callers pass, `encoding` makes vectors, `engine` searches,
-`storage` reads and writes files, `hits` makes the answer.
+This module writes; `reading` has the methods that read. `arguments` checks what callers pass, `encoding` makes vectors,
+`storage` writes files.
 """
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -23,31 +22,21 @@ from tqdm import tqdm
 
 from .arguments import (
     Documents,
-    Query,
-    ReadyQuery,
+    EncoderOnDemand,
     Vectors,
     batches,
-    check_min_score,
     document_vectors,
     first_manifest,
     id_list,
-    matching_encoder,
-    query_arrays,
-    ready_queries,
     words_for,
 )
-from .arrays import Floats
-from .documents import Document, as_documents, records
+from .documents import as_documents, records
 from .encoding.encoder import Encoder, Progress
-from .engine.hybrid import search_by
-from .engine.ragged import Ragged
-from .engine.search import SearchOptions, search_many
-from .engine.segments import SegmentedIndex
 from .errors import DuplicateId, IndexExists, IndexLocked, InvalidInput
-from .hits import Hit, Hits, best_of_groups, hits_of, similar_enough
+from .reading import IndexReader
 from .storage import segment_files
 from .storage.bulk_build import Building
-from .storage.format import EncoderEntry, Manifest
+from .storage.format import EncoderEntry
 from .storage.generation import Generation, warn_of_drift
 from .storage.groups import group_of, group_places, members
 from .storage.publish import publish
@@ -62,7 +51,7 @@ FULL_VERIFY_BYTES = 256 << 20  # up to this size, verify="auto" checks every byt
 BUILD_BATCH, FIRST_BATCH = 2048, 64
 
 
-class Index:
+class Index(IndexReader):
     """A searchable collection of documents in a folder. Make one with `Index.create`, `Index.build` or `Index.open`.
 
     Several threads may share one object. A forked child may use an object that its parent opened. Reading never blocks.
@@ -80,13 +69,12 @@ class Index:
     The examples below pass ready-made vectors with two columns, so that scores can be computed by hand.
     """
 
-    def __init__(self, store: Store, encoder: Encoder | None, *, verify: str, known: Generation | None = None) -> None:
+    def __init__(self, store: Store, encoder: EncoderOnDemand, *, verify: str, known: Generation | None = None) -> None:
         """See the newest generation in `store`. `known` is an earlier one that is loaded already."""
-        if verify not in ("auto", "full", "fast"):
-            raise InvalidInput(f"verify must be 'auto', 'full' or 'fast', found {verify!r}")
-        self._store, self._encoder, self._verify = store, encoder, verify
+        super().__init__(encoder, verify)
+        self._store = store
         self._write_lock = threading.Lock()
-        self._current: Generation | None = self._load(known)
+        self._current = self._load(known)
 
     # ---- Opening and closing
 
@@ -134,7 +122,7 @@ class Index:
         store.create()
         with store.writing(new=True) as writer:
             writer.commit(manifest)
-        return cls(store, encoder, verify="auto")
+        return cls(store, EncoderOnDemand(encoder, store.path), verify="auto")
 
     @classmethod
     def open(cls, path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> Self:
@@ -148,7 +136,8 @@ class Index:
 
         Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`.
         """
-        return cls(Store(Path(path)), encoder, verify=verify)
+        store = Store(Path(path))
+        return cls(store, EncoderOnDemand(encoder, store.path), verify=verify)
 
     @classmethod
     def build(
@@ -212,23 +201,16 @@ class Index:
         building.finish()
         return cls.open(target, encoder)
 
-    def snapshot(self, path: str | Path) -> None:
-        """Copy the generation that this object sees to a new folder, an index of its own.
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path, not the content: another process opens the newest generation."""
+        return partial(type(self).open, verify=self._verify), (self.path, self._encoder.encoder)
 
-        The copy is consistent while others write. Raises `IndexExists`, `IndexWriteError`.
-        """
-        target = Store(Path(path))
-        manifest = self.view.manifest
-        target.create()
-        with target.writing(new=True) as writer:
-            for file in manifest.files():
-                writer.copy(file, self._store)
-            writer.commit(manifest)
+    # ---- Reading: the rest is in `IndexReader`
 
-    def close(self) -> None:
-        """Close the files. Hits of earlier searches keep what they need; any other use raises `InvalidInput`."""
-        # Database connections, mapped files and the pin end with the last search or hit that still uses them.
-        self._current = None
+    @property
+    def path(self) -> Path:
+        """The folder of the index."""
+        return self._store.path
 
     def refresh(self) -> bool:
         """Move to the newest generation. Returns True if there was a newer one."""
@@ -238,227 +220,25 @@ class Index:
         return True
 
     def newest(self) -> Self:
-        """Return an object that sees the newest generation: this object if it does, else a new one.
-
-        This object goes on seeing its own generation.
-        """
+        """Return an object that sees the newest generation: this object if it does, else a new one."""
         if self._store.read() == self.view.manifest:
             return self
         return type(self)(self._store, self._encoder, verify=self._verify, known=self.view)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the path, not the content: another process opens the newest generation."""
-        return partial(type(self).open, verify=self._verify), (self.path, self._encoder)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    # ---- Reading
-
-    @property
-    def path(self) -> Path:
-        """The folder of the index."""
-        return self._store.path
-
-    @property
-    def generation(self) -> int:
-        """The number of the generation that this object sees. Each write makes the next one."""
-        return self.view.manifest.generation
-
-    @property
-    def segmented(self) -> SegmentedIndex:
-        """The token vectors that this object sees, as `engine.search.search` takes them. They are immutable."""
-        return self.view.segmented
-
-    @property
-    def view(self) -> Generation:
-        """The generation that this object sees: documents and vectors that belong together. It is immutable.
-
-        Raises `InvalidInput` after `close`.
-        """
-        if self._current is None:
-            raise InvalidInput(f"expected an open index, found {self.path} closed; open it again with Index.open")
-        return self._current
-
-    def __len__(self) -> int:
-        """Return the number of live documents."""
-        return len(self.view)
-
-    def __contains__(self, document_id: object) -> bool:
-        """Return True if a live document has this id."""
-        return isinstance(document_id, str) and document_id in self.view.find([document_id])
-
-    def ids(self) -> list[str]:
-        """Return the ids of the live documents, by position: in the order in which they were added."""
-        return list(self.view.ids())
-
-    def get(self, ids: Iterable[str]) -> list[Document]:
-        """Return the documents with these ids, in that order.
-
-        Raises `UnknownId` for an id that is not in the index.
-
-            >>> from refcolbert import Index
-            >>> index = Index.create("texts", dim=2)
-            >>> index.add([{"id": "a", "text": "east"}, {"id": "b", "text": "north"}], vectors=[[[1, 0]], [[0, 1]]])
-            ['a', 'b']
-            >>> [document.text for document in index.get(["b", "a"])]
-            ['north', 'east']
-        """
-        generation = self.view
-        return [generation.stored[i].documents.get([row])[0] for i, row in generation.places(id_list(ids))]
-
-    def vectors(self, ids: Iterable[str]) -> Ragged:
-        """Return the stored vectors of the documents with these ids, decoded, in that order.
-
-        Raises `UnknownId` for an id that is not in the index.
-        """
-        generation = self.view
-        starts = generation.segmented.starts
-        numbers = np.array([starts[i] + row for i, row in generation.places(id_list(ids))], np.int64)
-        order = np.argsort(numbers)
-        return generation.segmented.vectors(numbers[order]).take(np.argsort(order))
-
-    def query_vectors(self, queries: Sequence[Query]) -> list[Floats]:
-        """Return each query as an array [n_q, dim]: texts encoded together, arrays checked. Raises as `search` does."""
-        return query_arrays(queries, self._encoder_for, self.view.manifest)
-
-    def info(self) -> dict[str, Any]:
-        """Return facts about the index: counts, sizes in bytes, settings, and the quantization error.
-
-        For example:
-
-            >>> from refcolbert import Index
-            >>> info = Index.create("empty", dim=128, nbits=2).info()
-            >>> info["documents"], info["dim"], info["nbits"], info["generation"]
-            (0, 128, 2, 1)
-        """
-        return {"path": str(self.path), **self.view.info()}
-
-    def search(
-        self,
-        query: Query,
-        k: int = 10,
-        *,
-        mode: str = "late",
-        vectors: ArrayLike | None = None,
-        where: Mapping[str, Any] | None = None,
-        ids: Iterable[str] | None = None,
-        group_by: str | None = None,
-        min_score: float | None = None,
-        nprobe: int | None = None,
-        candidates: int | None = None,
-        exact: bool = False,
-        threads: int = 1,
-    ) -> Hits:
-        """Return the k best documents for a query, by score descending, then position ascending.
-
-        - `query`: a text, or query vectors [n_q, dim].
-        - `k`: number of hits. There are fewer only if the index, `where`, `ids`, `min_score` or `mode` leave fewer.
-        - `mode`: "late" ranks by MaxSim. "words" ranks by BM25, without the model, and returns only documents that have
-          a word of the query. "hybrid" ranks by both, fused (`engine.hybrid`). The last two need a text as query, and
-          an index with words. The text is text: quotes, AND, * and other signs mean nothing.
-        - `vectors`: the query's vectors [n_q, dim], if they are computed already.
-        - `where`: a metadata filter (`filters`), applied before candidates are chosen.
-        - `ids`: ids to search among, likewise. Ids that are not in the index match nothing.
-        - `group_by`: a metadata key. The answer is the best document of each of the k best groups. With "passage_of",
-          that is one passage of each text that was split.
-        - `min_score`: leave out hits whose `similarity` is lower, such as 0.5. `refcolbert tune --no-answer` finds a
-          value for an index. There may be fewer than k hits then, or none. Not for the mode "words".
-        - `nprobe`: cells that are probed per query token; default 16. More cells find more of the true best documents
-          and take longer.
-        - `candidates`: documents that are kept after the inverted lists are read; default 1024. The best 2 k + 12 of
-          them are ranked.
-        - `exact`: rank every document instead.
-        - `threads`: threads that share the work of one query. They help most where BLAS itself has one thread
-          (OPENBLAS_NUM_THREADS=1). The answer does not depend on them.
-
-        Every returned MaxSim is exact for the stored vectors, and every BM25 is exact, whatever the parameters.
-        Raises `InvalidInput`, `EncoderMismatch` for a text when the index's model is not available, and
-        `MissingDependency` for a mode with words when this Python's SQLite has no full-text search.
-
-            >>> from refcolbert import Index
-            >>> index = Index.create("compass", dim=2)
-            >>> east = {"id": "east", "metadata": {"axis": "x"}}
-            >>> north = {"id": "north", "metadata": {"axis": "y"}}
-            >>> index.add([east, north], vectors=[[[1, 0]], [[0, 1], [0.6, 0.8]]])
-            ['east', 'north']
-            >>> query = [[1, 0], [0, 1]]  # two query tokens
-            >>> [(hit.id, round(hit.score, 2)) for hit in index.search(query)]  # 1 + 0 and .6 + 1
-            [('north', 1.6), ('east', 1.0)]
-            >>> [hit.id for hit in index.search(query, where={"axis": "x"})]
-            ['east']
-        """
-        return self.search_many(
-            [query],
-            k,
-            mode=mode,
-            vectors=None if vectors is None else [vectors],
-            where=where,
-            ids=ids,
-            group_by=group_by,
-            min_score=min_score,
-            nprobe=nprobe,
-            candidates=candidates,
-            exact=exact,
-            threads=threads,
-        )[0]
-
-    def search_many(
-        self,
-        queries: Sequence[Query],
-        k: int = 10,
-        *,
-        mode: str = "late",
-        vectors: Sequence[ArrayLike] | None = None,
-        where: Mapping[str, Any] | None = None,
-        ids: Iterable[str] | None = None,
-        group_by: str | None = None,
-        min_score: float | None = None,
-        nprobe: int | None = None,
-        candidates: int | None = None,
-        exact: bool = False,
-        threads: int = 1,
-    ) -> list[Hits]:
-        """Return the hits of each query, all from the same generation.
-
-        - `queries`: texts, which are encoded together, and query vectors [n_q, dim], in any mixture.
-        - `threads`: queries that are searched at a time. For one query, or with `group_by`, the threads share the work
-          of each query instead.
-
-        The other parameters are those of `search`; filters are applied once for all queries. Raises as `search` does.
-        """
-        generation = self.view
-        options = SearchOptions.of(nprobe=nprobe, candidates=candidates, exact=exact, threads=threads)
-        least = check_min_score(min_score, mode)
-        allowed = generation.allowed(where, ids)
-        ready = ready_queries(queries, vectors, mode, self._encoder_for, generation.manifest, generation.segmented)
-
-        def search_ready(queries: Sequence[ReadyQuery], n: int) -> list[list[Hit]]:
-            pairs = [(query.vectors, query.terms) for query in queries]
-            results = search_many(pairs, generation.segmented, n, options, allowed=allowed, search_one=search_by)
-            return [hits_of(generation, self._encoder_for, *answer) for answer in zip(queries, results, strict=True)]
-
-        def search_one(query: ReadyQuery, n: int) -> list[Hit]:
-            return search_ready([query], n)[0]
-
-        if group_by is None:
-            answers = search_ready(ready, k)
-        else:
-            answers = [best_of_groups(partial(search_one, query), k, group_by, least) for query in ready]
-        return [similar_enough(hits, least) for hits in answers]
+    def snapshot(self, path: str | Path) -> None:
+        """Copy the generation that this object sees to a new folder. Raises `IndexExists`, `IndexWriteError`."""
+        target = Store(Path(path))
+        manifest = self.view.manifest
+        target.create()
+        with target.writing(new=True) as writer:
+            for file in manifest.files():
+                writer.copy(file, self._store)
+            writer.commit(manifest)
 
     def check(self) -> dict[str, Any]:
-        """Verify every byte of the newest generation, and everything that can be computed again. Returns `info()`.
-
-        Raises `CorruptIndexError` naming the file and what is wrong with it.
-        """
+        """Verify every byte of the newest generation. Returns `info()`. Raises `CorruptIndexError`."""
         manifest, pin = self._store.pin()
-        Generation(self._store, manifest, verify=True, pin=pin).check()
+        Generation.load(self._store, manifest, verify=True, pin=pin).check()
         return self.info()
 
     # ---- Writing: each call is one transaction. It is committed in full, or nothing has changed.
@@ -577,9 +357,9 @@ class Index:
                     )
                     written = segment_files.write(writer, [new], manifest, None, None)
                     staged.append(segment_files.load(self._store, manifest, written, verify=False))
-            empty = Generation(self._store, manifest, verify=False)
+            empty = Generation.load(self._store, manifest, verify=False)
             publish(writer, empty, staged, [], merge_all=True, words=generation.manifest.words)
-        self._encoder = encoder
+        self._encoder.encoder = encoder
 
     # ---- Private
 
@@ -610,7 +390,7 @@ class Index:
             if group_by is not None:
                 groups = {group_of(document.id, document.metadata, group_by) for document in batch}
                 replaced.update(*members(generation, groups, group_by).values())
-            encoder = self._encoder_for(manifest) if vectors is None else None
+            encoder = self._encoder(manifest) if vectors is None else None
             ragged = document_vectors(batch, vectors, encoder, manifest, progress)
             positions = manifest.next_position + np.arange(len(batch))
             new = segment_files.encode(ragged, batch, positions, generation.segmented.codec, manifest.vector_format)
@@ -637,9 +417,4 @@ class Index:
         manifest, pin = self._store.pin()
         size = sum(file.bytes for file in manifest.files())
         full = self._verify == "full" or (self._verify == "auto" and size <= FULL_VERIFY_BYTES)
-        return Generation(self._store, manifest, verify=full, pin=pin, known=known)
-
-    def _encoder_for(self, manifest: Manifest) -> Encoder:
-        """Return the encoder whose vectors the index holds, loaded at the first use. Raises `EncoderMismatch`."""
-        self._encoder = matching_encoder(self._encoder, manifest, self.path)
-        return self._encoder
+        return Generation.load(self._store, manifest, verify=full, pin=pin, known=known)

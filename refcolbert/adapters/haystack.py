@@ -9,8 +9,9 @@ from typing import Any
 
 from ..encoding.encoder import Encoder
 from ..errors import InvalidInput, MissingDependency
-from ..index import Index
+from ..reading import IndexReader
 from ..rerank import rerank
+from ..sharded import open_index
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
@@ -33,7 +34,7 @@ class ColBERTRetriever:
 
     def __init__(
         self,
-        index: Index | str | Path,
+        index: IndexReader | str | Path,
         *,
         model: str | None = None,
         top_k: int = 10,
@@ -45,12 +46,12 @@ class ColBERTRetriever:
         search_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """`index` is an open index or a folder; `model` is needed if a folder's own model has moved."""
-        self.index = str(index.path if isinstance(index, Index) else index)
+        self.index = str(index.path if isinstance(index, IndexReader) else index)
         self.model, self.top_k, self.filters = model, top_k, filters
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
         self.nprobe, self.candidates, self.exact = nprobe, candidates, exact
         self.search_kwargs = dict(search_kwargs or {})
-        self._index = index if isinstance(index, Index) else None
+        self._index = index if isinstance(index, IndexReader) else None
 
     def warm_up(self) -> None:
         """Open the index if it is not open. Raises the errors of `Index.open`."""
@@ -92,9 +93,9 @@ class ColBERTRetriever:
         """Call `run` in a thread."""
         return await asyncio.to_thread(self.run, query, filters, top_k)
 
-    def _open_index(self) -> Index:
+    def _open_index(self) -> IndexReader:
         if self._index is None:
-            self._index = Index.open(self.index, None if self.model is None else Encoder.load(self.model))
+            self._index = open_index(self.index, None if self.model is None else Encoder.load(self.model))
         return self._index
 
 

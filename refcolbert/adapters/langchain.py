@@ -11,7 +11,7 @@ from typing import Any
 from ..encoding.encoder import Encoder
 from ..errors import InvalidInput, MissingDependency
 from ..hits import Hit
-from ..index import Index
+from ..reading import IndexReader
 from ..rerank import rerank
 
 try:
@@ -40,7 +40,7 @@ class ColBERTRetriever(BaseRetriever):
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    index: Index
+    index: IndexReader
     k: int = 10
     where: dict[str, Any] | None = None
     search_kwargs: dict[str, Any] = Field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Any
 from ..encoding.encoder import Encoder
 from ..errors import InvalidInput, MissingDependency
 from ..hits import Hit
-from ..index import Index
+from ..reading import IndexReader
 from ..rerank import rerank
 
 try:
@@ -44,7 +44,7 @@ class ColBERTRetriever(BaseRetriever):
 
     def __init__(
         self,
-        index: Index,
+        index: IndexReader,
         similarity_top_k: int = 10,
         *,
         filters: MetadataFilters | None = None,

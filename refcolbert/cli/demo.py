@@ -7,6 +7,8 @@ import click
 from ..corpus.stdlib_docstrings import standard_library_docstrings
 from ..encoding.encoder import Encoder
 from ..index import Index
+from ..reading import IndexReader
+from ..sharded import open_index
 from .options import HIT, MODEL, json_option, progress
 from .printing import colors, dump, show_explanation, show_hits, summary
 
@@ -33,7 +35,7 @@ def demo_command(index: Path, model: str | None, as_json: bool) -> None:
         documents = standard_library_docstrings()
         click.echo(f"{len(documents)} docstrings of Python's standard library -> {index}", err=as_json)
         Index.build(index, documents, encoder, progress=progress()).close()
-    with Index.open(index, encoder) as opened:
+    with open_index(index, encoder) as opened:
         if as_json:
             for question in DEMO_QUESTIONS:
                 click.echo(dump({"question": question, "hits": opened.search(question, 3).to_dicts()}))
@@ -42,7 +44,7 @@ def demo_command(index: Path, model: str | None, as_json: bool) -> None:
             click.echo(f'\nTry your own: refcolbert search {index} "..."')
 
 
-def _show(opened: Index) -> None:
+def _show(opened: IndexReader) -> None:
     """Print the questions with their answers, and an explanation of the first answer."""
     summary(opened)
     for question in DEMO_QUESTIONS:

@@ -15,8 +15,8 @@ from ..evaluation.no_answer import shuffled, tune_min_score
 from ..evaluation.significance import Comparison, compare
 from ..evaluation.tune import N_QUERIES, tune
 from ..hits import shorten
-from ..index import Index
-from .options import EXACT, FILE, GROUP, INDEX, MIN_SCORE, MODE, MODEL, K, json_option, open_index, progress
+from ..reading import IndexReader
+from .options import EXACT, FILE, GROUP, INDEX, MIN_SCORE, MODE, MODEL, K, json_option, open_with_model, progress
 from .printing import curve, dump, printable, threshold_table
 
 __all__: list[str] = []  # the package registers every click command of this module
@@ -72,7 +72,7 @@ def eval_command(
     if index is None:
         run = read_run(run_file or Path())
     else:
-        with open_index(index, model) as opened:
+        with open_with_model(index, model) as opened:
             judged_texts = {name: text for name, text in texts.items() if name in judged}
             run = _run(opened, judged_texts, k or _depth(metrics), **options)
     if save is not None:
@@ -91,7 +91,7 @@ def eval_command(
     click.echo(dump(report) if as_json else "\n".join(_lines(report, comparisons, texts)))
 
 
-def _run(index: Index, texts: dict[str, str], k: int, group_by: str | None, **options: Any) -> Run:
+def _run(index: IndexReader, texts: dict[str, str], k: int, group_by: str | None, **options: Any) -> Run:
     """The index's answers to queries, with a progress bar."""
     names, run = list(texts), Run()
     with tqdm(total=len(names), desc="eval", unit="query", disable=not progress()) as bar:
@@ -184,7 +184,7 @@ def tune_command(
     if no_answer is not None and queries is None:
         raise click.UsageError("--no-answer requires --queries: real ones, which have an answer in INDEX")
     texts = None if queries is None else list(islice(read_queries(queries).values(), n_queries))
-    with open_index(index, model) as opened:
+    with open_with_model(index, model) as opened:
         if no_answer is None or texts is None:
             tuning = tune(opened, texts, k=k, target=target, n_queries=n_queries)
             click.echo(dump(asdict(tuning)) if as_json else curve(tuning))

@@ -10,6 +10,7 @@ from ..encoding.encoder import Encoder
 from ..index import NBITS, Index
 from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
+from ..sharded import open_index
 from .options import BITS, FILE, INDEX, INFO, MODEL, SAME_AS_INFO, TOKENIZER_CHOICES, bits, json_option, progress
 from .printing import counted, dump, pairs, summary
 from .sources import Sources, read_sources, takes_documents
@@ -64,11 +65,11 @@ def index_command(index: Path, sources: Sources, model: str | None, as_json: boo
 @json_option(SAME_AS_INFO)
 def add_command(index: Path, sources: Sources, upsert: bool, model: str | None, as_json: bool) -> None:
     """Add DOCUMENTS to INDEX in one transaction. They are read as by `refcolbert index`."""
-    with Index.open(index, verify="fast") as unverified:
+    with open_index(index, verify="fast") as unverified:
         own = unverified.info()["encoder"]
     encoder = Encoder.load(model or (own and own["source"]))
     documents = list(sources.documents(encoder))
-    with Index.open(index, encoder) as opened:
+    with open_index(index, encoder) as opened:
         if upsert:
             opened.upsert(documents, progress=progress(), group_by=PASSAGE_OF)
         else:
@@ -83,7 +84,7 @@ def add_command(index: Path, sources: Sources, upsert: bool, model: str | None, 
 @json_option(SAME_AS_INFO)
 def delete_command(index: Path, ids: tuple[str, ...], group_by: str | None, as_json: bool) -> None:
     """Delete documents from INDEX by id. If an id is unknown, nothing is deleted."""
-    with Index.open(index) as opened:
+    with open_index(index) as opened:
         opened.delete(ids, group_by=group_by)
         summary(opened, as_json)
 
@@ -99,7 +100,7 @@ def delete_command(index: Path, ids: tuple[str, ...], group_by: str | None, as_j
 @json_option(SAME_AS_INFO)
 def compact_command(index: Path, refit: bool, words: str | None, as_json: bool) -> None:
     """Merge the segments of INDEX and remove deleted documents."""
-    with Index.open(index) as opened:
+    with open_index(index) as opened:
         opened.compact(refit, words=words)
         summary(opened, as_json)
 
@@ -120,7 +121,7 @@ def reencode_command(index: Path, model: str, as_json: bool) -> None:
 @json_option(SAME_AS_INFO)
 def check_command(index: Path, as_json: bool) -> None:
     """Verify every byte of INDEX. Data that can be computed from other data is computed again and compared."""
-    with Index.open(index, verify="fast") as opened:
+    with open_index(index, verify="fast") as opened:
         report = opened.check()
     sound = f"{index}: sound, {counted(report['documents'], 'document')}, {report['bytes']:,} bytes verified"
     click.echo(dump(report) if as_json else sound)
@@ -131,8 +132,8 @@ def check_command(index: Path, as_json: bool) -> None:
 @json_option(f"{INFO}; for a model: folder, hash, dim, query_length, document_length, vocabulary, device, ...")
 def info_command(path: str | None, as_json: bool) -> None:
     """Describe an index or a model folder. Without PATH, the default model."""
-    if path is not None and (Path(path) / "manifest.json").exists():
-        with Index.open(path, verify="fast") as opened:
+    if path is not None and any((Path(path) / name).exists() for name in ("manifest.json", "shards.json")):
+        with open_index(path, verify="fast") as opened:
             values = opened.info()
     else:
         values = Encoder.load(path).info()
@@ -145,9 +146,9 @@ def info_command(path: str | None, as_json: bool) -> None:
 @json_option("the object that `info --json` prints for TARGET")
 def snapshot_command(index: Path, target: Path, as_json: bool) -> None:
     """Copy INDEX to TARGET. The copy is consistent even while another process writes."""
-    with Index.open(index) as opened:
+    with open_index(index) as opened:
         opened.snapshot(target)
-    with Index.open(target, verify="fast") as copied:
+    with open_index(target, verify="fast") as copied:
         summary(copied, as_json)
 
 
@@ -177,7 +178,7 @@ def import_command(
 @json_option("one object: path, bytes, documents, tokens, dim")
 def vectors_command(index: Path, out: Path, as_json: bool) -> None:
     """Write the vectors of INDEX to OUT, an .npz or .safetensors file."""
-    with Index.open(index) as opened:
+    with open_index(index) as opened:
         export_vectors(opened, out)
         report = {"path": str(out), "bytes": out.stat().st_size}
         report |= {name: opened.info()[name] for name in ("documents", "tokens", "dim")}

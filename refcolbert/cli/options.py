@@ -12,7 +12,8 @@ from ..arguments import MODES
 from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
 from ..encoding.words import TOKENIZERS
-from ..index import Index
+from ..reading import IndexReader
+from ..sharded import open_index
 
 __all__ = [
     "BITS",
@@ -33,7 +34,7 @@ __all__ = [
     "K",
     "bits",
     "json_option",
-    "open_index",
+    "open_with_model",
     "progress",
 ]
 
@@ -86,9 +87,9 @@ def bits(nbits: str) -> int | str:
     return int(nbits) if nbits.isdigit() else nbits
 
 
-def open_index(index: Path, model: str | None) -> Index:
+def open_with_model(index: Path, model: str | None) -> IndexReader:
     """The index, with the model if one is named, else with its own."""
-    return Index.open(index, None if model is None else Encoder.load(model))
+    return open_index(index, None if model is None else Encoder.load(model))
 
 
 def progress() -> bool:

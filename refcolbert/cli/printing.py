@@ -20,7 +20,7 @@ from ..explanation.explanation import Explanation
 from ..explanation.html import color_of
 from ..explanation.words import shared_parts
 from ..hits import Hit, shorten
-from ..index import Index
+from ..reading import IndexReader
 
 __all__ = [
     "colors",
@@ -43,7 +43,7 @@ GREY = 245
 BOLD_SIMILARITY = 0.75
 
 
-def summary(opened: Index, as_json: bool = False) -> None:
+def summary(opened: IndexReader, as_json: bool = False) -> None:
     """Print the size of an index in one line, or `Index.info` as JSON."""
     info = opened.info()
     documents = counted(info["documents"], "document")

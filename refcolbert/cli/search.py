@@ -21,7 +21,7 @@ from .options import (
     WHERE,
     K,
     json_option,
-    open_index,
+    open_with_model,
 )
 from .printing import colors, dump, printable, show_explanation, show_hits
 
@@ -43,7 +43,7 @@ __all__: list[str] = []  # the package registers every click command of this mod
 @json_option(f"one object per line: {HIT}")
 def search_command(index: Path, query: str, model: str | None, as_json: bool, **options: Any) -> None:
     """The K best documents of INDEX for QUERY."""
-    with open_index(index, model) as opened:
+    with open_with_model(index, model) as opened:
         hits = opened.search(query, **options)
         show_hits(hits, as_json)
         if not hits:
@@ -79,7 +79,7 @@ def explain_command(
     index: Path, query: str, document_id: str | None, mode: str, model: str | None, color: str, as_json: bool
 ) -> None:
     """Show which words of QUERY a document matched. The document is the best one of INDEX, or that of --id."""
-    with open_index(index, model) as opened:
+    with open_with_model(index, model) as opened:
         if document_id is not None:
             # Raises UnknownId: the search would return nothing.
             opened.get([document_id])

@@ -12,7 +12,7 @@ Names are made of content hashes, so whatever an interrupted build has left is u
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,8 +25,10 @@ from ..encoding.encoder import Encoder
 from ..engine.ragged import offsets_of
 from ..errors import DuplicateId, IndexExists, InvalidInput
 from ..index import BUILD_BATCH, NBITS, TRAIN_AT
+from ..sharded import ShardedIndex
 from ..storage import segment_files
 from ..storage.document_file import DocumentFile
+from ..storage.shards import write_shards
 from ..storage.store import Store
 from .callables import (
     BuildShard,
@@ -68,8 +70,8 @@ def build(
     words: str | None = "auto",
     progress: bool = False,
     partition_size: int | None = None,
-) -> list[Receipt]:
-    """Build a sharded index and publish it in one step when it is complete.
+) -> ShardedIndex:
+    """Build a sharded index, publish it in one step when it is complete, and return it.
 
     - `path`: its folder, which every worker must see under the same path. It must not exist.
     - `documents`: as `partitions` takes them: files, a `dask.bag`, a `dask.dataframe` with the columns "text", perhaps
@@ -85,8 +87,8 @@ def build(
     Raises `IndexExists`, `IndexLocked`, `DuplicateId`, `InvalidInput`, also when a worker has another version or model.
 
         >>> from refcolbert import cluster
-        >>> receipts = cluster.build("two-shards", [["The cat sat.", "Stocks fell."], ["Rain is expected."]])
-        >>> [receipt.documents for receipt in receipts]
+        >>> index = cluster.build("two-shards", [["The cat sat.", "Stocks fell."], ["Rain is expected."]])
+        >>> [len(shard) for shard in index.shards]
         [2, 1]
     """
     target = Path(path).absolute()
@@ -119,7 +121,7 @@ def build(
             raise DuplicateId(f"expected distinct ids, id {repeated!r} occurs in {' and in '.join(where)}; rename one")
         publish(folder, names)
     Store(folder).move(target)
-    return receipts
+    return ShardedIndex.open(target, encoder, verify="fast")
 
 
 def survey(partition: Any) -> _Survey:
@@ -201,17 +203,10 @@ def _ids(folder: str, name: str) -> Iterator[str]:
         yield from DocumentFile(store.document_path(entry.files["documents"], verify=False), entry.n_docs).ids()
 
 
-def publish(folder: Path, names: Iterable[str]) -> None:
+def publish(folder: Path, names: Sequence[str]) -> None:
     """Write shards.json, and remove what is not part of the index."""
     kept = set(names)
     for other in folder.iterdir():
         if other.is_dir() and other.name not in kept:
             Store(other).discard()
-    _write_shards(folder, list(names))
-
-
-def _write_shards(folder: Path, names: list[str]) -> None:
-    import json
-
-    body = json.dumps({"format_version": 1, "shards": names}, sort_keys=True, indent=1).encode()
-    (folder / "shards.json").write_bytes(body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n")
+    write_shards(folder, names)

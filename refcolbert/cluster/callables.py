@@ -235,7 +235,7 @@ def generation_of(folder: str, name: str) -> Generation:
 @lru_cache(maxsize=64)
 def _opened(path: Path, changed: int) -> Generation:
     store = Store(path)
-    return Generation(store, store.read(), verify=False)
+    return Generation.load(store, store.read(), verify=False)
 
 
 def _codec(folder: str, name: str) -> tuple[Codec | None, float]:

@@ -12,7 +12,7 @@ import numpy as np
 from ..arguments import Query
 from ..arrays import Doubles
 from ..errors import InvalidInput
-from ..index import Index
+from ..reading import IndexReader
 
 __all__ = ["MAX_LOST", "Threshold", "Thresholds", "shuffled", "tune_min_score"]
 
@@ -40,7 +40,7 @@ class Thresholds:
 
 
 def tune_min_score(
-    index: Index, answered: Sequence[Query], unanswered: Sequence[Query], *, max_lost: float = MAX_LOST
+    index: IndexReader, answered: Sequence[Query], unanswered: Sequence[Query], *, max_lost: float = MAX_LOST
 ) -> Thresholds:
     """Return what thresholds of the best similarity would refuse.
 
@@ -89,7 +89,7 @@ def shuffled(queries: Sequence[str], seed: int = 0) -> list[str]:
     return [" ".join(words[next(dealt)] for _ in query.split()) for query in queries]
 
 
-def _best_similarities(index: Index, queries: Sequence[Query]) -> Doubles:
+def _best_similarities(index: IndexReader, queries: Sequence[Query]) -> Doubles:
     """Return the similarity of each query's best document: [n_queries]."""
     hits = index.search_many(queries, 1) if queries else []
     if not hits or not hits[0]:

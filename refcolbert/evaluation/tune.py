@@ -18,7 +18,7 @@ from ..checks import check_count
 from ..engine.search import SearchOptions, search
 from ..engine.segments import SegmentedIndex
 from ..errors import InvalidInput
-from ..index import Index
+from ..reading import IndexReader
 
 __all__ = ["GRID", "N_QUERIES", "Setting", "Tuning", "sample_queries", "tune"]
 
@@ -56,7 +56,7 @@ class Tuning:
 
 
 def tune(
-    index: Index,
+    index: IndexReader,
     queries: Iterable[Query] | None = None,
     *,
     k: int = 10,
@@ -109,7 +109,7 @@ def tune(
 
 
 def sample_queries(
-    index: Index,
+    index: IndexReader,
     n: int,
     seed: int,
 ) -> Sequence[Query]:

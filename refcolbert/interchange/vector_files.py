@@ -14,7 +14,7 @@ import numpy as np
 from ..arrays import Ints
 from ..engine.ragged import offsets_of
 from ..errors import IndexWriteError, InvalidInput
-from ..index import Index
+from ..reading import IndexReader
 from ..storage.format import F4, npy_header
 from ..storage.generation import Generation
 from ..storage.locks import create_new
@@ -25,7 +25,7 @@ LARGEST_HEADER = 100_000_000  # bytes of a safetensors header that readers accep
 EXPORT_BATCH = 1024  # documents decoded at a time
 
 
-def export_vectors(index: Index, path: str | Path) -> None:
+def export_vectors(index: IndexReader, path: str | Path) -> None:
     """Write the decoded vectors of the live documents to a file, in bounded memory.
 
     - `index`: the index. The file has the generation that it sees.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..encoding.encoder import Encoder
 from ..errors import EncoderMismatch, ModelError
-from ..index import Index
+from ..reading import IndexReader
+from ..sharded import open_index
 
 __all__ = ["Live", "Served"]
 
@@ -14,7 +15,7 @@ __all__ = ["Live", "Served"]
 class Served:
     """One generation with its encoder, which is None for an index of ready-made vectors."""
 
-    index: Index
+    index: IndexReader
     encoder: Encoder | None
 
 
@@ -25,15 +26,15 @@ class Live:
     model    a model folder or hub id instead of the index's own
     threads  threads of ONNX Runtime inside one operator: 1 if as many searches run in parallel as there are cores
 
-    Raises the errors of `Index.open`, and `EncoderMismatch`.
+    Raises the errors of `open_index`, and `EncoderMismatch`.
     """
 
     def __init__(self, path: Path, model: str | None = None, *, threads: int = 1) -> None:
         self._model, self._threads = model, threads
         # The model is loaded first: verifying all bytes of the index takes longer.
-        with Index.open(path, verify="fast") as unverified:
+        with open_index(path, verify="fast") as unverified:
             encoder = self._encoder_of(unverified, None)
-        self.now = self._served(Index.open(path, encoder), encoder)
+        self.now = self._served(open_index(path, encoder), encoder)
 
     def refresh(self) -> bool:
         """Load the newest generation, then replace `now` by it. Returns False if `now` is the newest."""
@@ -43,18 +44,18 @@ class Live:
         self.now = self._served(newest, self.now.encoder)
         return True
 
-    def _served(self, index: Index, encoder: Encoder | None) -> Served:
+    def _served(self, index: IndexReader, encoder: Encoder | None) -> Served:
         """The generation with its encoder: `encoder`, unless a writer has reencoded the index with another one."""
         own = self._encoder_of(index, encoder)
-        return Served(index if own is encoder else Index.open(index.path, own), own)
+        return Served(index if own is encoder else open_index(index.path, own), own)
 
-    def _encoder_of(self, index: Index, encoder: Encoder | None) -> Encoder | None:
+    def _encoder_of(self, index: IndexReader, encoder: Encoder | None) -> Encoder | None:
         entry = index.info()["encoder"]
         if entry is None or (encoder is not None and encoder.hash == entry["hash"]):
             return encoder
         return self._load(index, entry)
 
-    def _load(self, index: Index, entry: dict[str, str]) -> Encoder:
+    def _load(self, index: IndexReader, entry: dict[str, str]) -> Encoder:
         """The encoder that made the index's vectors. Raises `EncoderMismatch` if it cannot be loaded."""
         source = self._model or entry["source"]
         try:

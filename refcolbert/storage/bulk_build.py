@@ -66,7 +66,7 @@ class Building:
                     f"expected the model and the options of the interrupted build in {self._store.path}, "
                     "found others; use those, or remove that folder"
                 )
-        self._generation = Generation(self._store, self._store.read(), verify=False)
+        self._generation = Generation.load(self._store, self._store.read(), verify=False)
         # The documents that an earlier attempt staged. The first documents must equal them, in the same order.
         self._staged = self._generation.live_documents()
         if self.n_staged:
@@ -109,7 +109,7 @@ class Building:
             codec = self._generation.segmented.codec
             new = segment_files.encode(vectors, batch, positions, codec, manifest.vector_format)
             manifest = stage(writer, self._generation, new)
-        self._generation = Generation(self._store, manifest, verify=False, known=self._generation)
+        self._generation = Generation.load(self._store, manifest, verify=False, known=self._generation)
         self._hashes.update(hash(document.id) for document in batch)
 
     def finish(self) -> None:

@@ -88,9 +88,7 @@ A document's score is MaxSim with its decoded vectors (`codec`). Ties are broken
 The ids of all live documents are distinct.
 """
 
-import hashlib
 import io
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -102,8 +100,8 @@ import numpy as np
 from ..encoding.words import TOKENIZERS
 from ..engine.codec import NBITS, row_bytes
 from ..engine.kmeans import MAX_CENTROIDS
-from ..errors import CorruptIndexError, IndexTooNewError
-from .strict_json import Rule, anything, corrupt, count, is_size, is_text, obey, parse
+from ..errors import IndexTooNewError
+from .strict_json import Rule, anything, corrupt, count, is_size, is_text, obey, seal, unseal
 
 __all__ = [
     "FORMAT_VERSION",
@@ -260,20 +258,12 @@ class Manifest:
         if self.format_version == 1:
             for owner in (values, *values["segments"]):
                 del owner["words"]
-        body = json.dumps(values, sort_keys=True, indent=1, allow_nan=False).encode()
-        return body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
+        return seal(values)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
         """Parse a manifest file strictly. Raises `CorruptIndexError`, or `IndexTooNewError` for a newer format."""
-        body, _, trailer = data.removesuffix(b"\n").rpartition(b"\n")
-        digest = hashlib.sha256(body).hexdigest()
-        if len(data) > LARGEST_MANIFEST or not data.endswith(b"\n") or trailer != digest.encode():
-            raise CorruptIndexError(
-                f"manifest.json: expected at most {LARGEST_MANIFEST} bytes with the SHA-256 {digest} as the last line, "
-                f"found {len(data)} bytes and {trailer[:64]!r}; the index is damaged: restore it from a copy"
-            )
-        parsed = parse(body, "manifest.json")
+        parsed = unseal(data, "manifest.json", LARGEST_MANIFEST)
         _refuse_newer(parsed)
         return _manifest(parsed)
 

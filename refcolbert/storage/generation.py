@@ -4,14 +4,16 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from ..arrays import Bools, Ints
 from ..documents import Document
+from ..engine.codec import Codec
 from ..engine.segments import SegmentedIndex
 from ..errors import CorruptIndexError, InvalidInput, UnknownId
 from . import segment_files
@@ -27,6 +29,8 @@ log = logging.getLogger("refcolbert")
 
 Place = tuple[int, int]  # segment, row
 
+MAX_SHARD_POSITIONS = 1 << 40  # documents that a shard can have had; there can be 2^22 shards
+
 # A quantization error is reported if it is more than this many times the error of the codec when it was fitted.
 DRIFT_FACTOR = 1.25
 MIN_DRIFT_TOKENS = 256  # the mean error of fewer new tokens varies too much to be reported
@@ -35,32 +39,57 @@ REMEDY = "compact(refit=True) fits the codec to the stored vectors; indexing the
 
 
 class Generation:
-    """One generation of an index. It is immutable, so searches need no lock. A pin keeps its files on disk."""
+    """One generation of an index. It is immutable, so searches need no lock. Pins keep its files on disk."""
 
     def __init__(
-        self,
+        self, manifest: Manifest, codec: Codec | None, stored: Sequence[StoredSegment], pins: Sequence[object] = ()
+    ) -> None:
+        self.manifest, self.stored, self._pins = manifest, list(stored), pins
+        self.segmented = SegmentedIndex(manifest.dim, codec, tuple(s.segment for s in self.stored))
+
+    @classmethod
+    def load(
+        cls,
         store: Store,
         manifest: Manifest,
         *,
         verify: bool,
         pin: Pin | None = None,
         known: "Generation | None" = None,
-    ) -> None:
+    ) -> Self:
         """Load the files that `manifest` names. Raises `CorruptIndexError`.
 
         - `verify`: check every byte of them.
-        - `pin`: keeps writers from removing them; held as long as this object exists.
+        - `pin`: keeps writers from removing them; held as long as the generation exists.
         - `known`: an earlier generation. Segments that both have are taken from it, and not read and checked again.
         """
-        self.manifest, self._pin = manifest, pin
-        self.segmented: SegmentedIndex
         shared = _shared(known, manifest)
         codec = known.segmented.codec if known and shared else segment_files.load_codec(store, manifest, verify=verify)
-        self.stored = [
+        stored = [
             shared[i] if i in shared else segment_files.load(store, manifest, entry, verify=verify)
             for i, entry in enumerate(manifest.segments)
         ]
-        self.segmented = SegmentedIndex(manifest.dim, codec, tuple(s.segment for s in self.stored))
+        return cls(manifest, codec, stored, [pin])
+
+    @classmethod
+    def join(cls, parts: "Sequence[Generation]") -> Self:
+        """Return the generations of several shards as one: the segments of all, in the order of the shards.
+
+        They have one codec, so that the result is searched like any other generation. A document's position is
+        MAX_SHARD_POSITIONS times the number of its shard, plus its position there. The manifest is that of the first
+        shard, but with the segments of all.
+        """
+        stored = [
+            replace(s, segment=replace(s.segment, positions=s.segment.positions + number * MAX_SHARD_POSITIONS))
+            for number, part in enumerate(parts)
+            for s in part.stored
+        ]
+        manifest = replace(
+            parts[0].manifest,
+            generation=sum(part.manifest.generation for part in parts),
+            segments=tuple(s.entry for s in stored),
+        )
+        return cls(manifest, parts[0].segmented.codec, stored, parts)
 
     def __len__(self) -> int:
         """Return the number of live documents."""
@@ -116,7 +145,11 @@ class Generation:
             raise CorruptIndexError(
                 "segments: expected positions that ascend from one segment to the next, found others; restore the index"
             )
-        ids = [document.id for document in self.live_documents()]
+        self.check_ids()
+
+    def check_ids(self) -> None:
+        """Raise `CorruptIndexError` when two live documents have the same id."""
+        ids = list(self.ids())
         if len(set(ids)) != len(ids):
             raise CorruptIndexError("documents: expected distinct ids, found one in two documents; restore the index")
 

@@ -44,6 +44,7 @@ __all__ = ["NewArrays", "Store", "Writer"]
 log = logging.getLogger("refcolbert")
 
 MANIFEST, TEMPORARY, DATA, LOCK = "manifest.json", "manifest.json.tmp", "data", "writer.lock"
+SHARDS = "shards.json"  # see `shards`
 DATA_FILE = re.compile(r"([0-9]{8,})-[0-9a-z-]+\.(npy|sqlite|json)")  # in data/; the generation comes first
 PIN_ATTEMPTS = 16  # an attempt fails only if others commit twice between two lines of `Store.pin`
 ABANDONED = "nothing was published and the index is as it was"
@@ -104,7 +105,7 @@ class Writer:
             memoryview(mapped) as view,
         ):
             _check_hash(entry, view)
-            self._write(self._store.path / DATA / entry.name, view)
+            self._store.write(self._store.path / DATA / entry.name, view)
 
     def commit(self, manifest: Manifest) -> None:
         """Publish `manifest`. When this returns, every reader finds the new generation.
@@ -117,26 +118,16 @@ class Writer:
             Manifest.from_bytes(content)
         except CorruptIndexError as error:
             raise InvalidInput(f"{store.path}: no reader would accept this manifest: {error}") from error
-        self._write(store.path / DATA / manifest_copy_name(manifest.generation), content)
+        store.write(store.path / DATA / manifest_copy_name(manifest.generation), content)
         with store.as_write_errors(ABANDONED):
             files.sync_folder(store.path / DATA)
-        self._write(store.path / TEMPORARY, content)
-        with store.as_write_errors("the index is unchanged, or has this change in full; call refresh() to see which"):
-            files.replace(store.path / TEMPORARY, store.path / MANIFEST)
-            files.sync_folder(store.path)
+        store.publish(MANIFEST, content)
         store.collect([m for m in (manifest, self.manifest) if m])
 
     def _open(self, suffix: str, stack: ExitStack) -> NewFile:
         name = f"{self.generation:08d}-{self._count:03d}-{suffix}"
         self._count += 1
         return NewFile(self._files, self._store.path / DATA / name, stack)
-
-    def _write(self, path: Path, content: Bytes) -> None:
-        """Write a new file and make it durable."""
-        with self._store.as_write_errors(ABANDONED), ExitStack() as stack:
-            file = NewFile(self._files, path, stack)
-            file.append(content)
-            file.finish()
 
 
 class Store:
@@ -176,6 +167,21 @@ class Store:
     def discard(self) -> None:
         """Remove the whole folder of an index that was never published."""
         self.file_system.remove_folder(self.path)
+
+    def write(self, path: Path, content: Bytes) -> None:
+        """Write a new file and make it durable."""
+        with self.as_write_errors(ABANDONED), ExitStack() as stack:
+            file = NewFile(self.file_system, path, stack)
+            file.append(content)
+            file.finish()
+
+    def publish(self, name: str, content: Bytes) -> None:
+        """Write a file of the folder under a temporary name, then rename it to `name`, durably."""
+        temporary = self.path / f"{name}.tmp"
+        self.write(temporary, content)
+        with self.as_write_errors("the index is unchanged, or has this change in full; call refresh() to see which"):
+            self.file_system.replace(temporary, self.path / name)
+            self.file_system.sync_folder(self.path)
 
     def read(self) -> Manifest:
         """Return the manifest of the current generation.
@@ -257,6 +263,10 @@ class Store:
             for folder in reversed([f for f in (self.path, *self.path.parents) if not f.exists()]):
                 self.file_system.make_folder(folder)
         with writer_lock(self.path / LOCK, self.file_system.note):
+            temporary = self.path / f"{SHARDS}.tmp"
+            # An interrupted build left it.
+            if temporary.exists():
+                self.file_system.remove(temporary)
             yield
 
     def collect(self, reachable: Iterable[Manifest]) -> None:
@@ -320,6 +330,10 @@ class Store:
         return IndexExists(f"{self.path} exists already; choose another path or remove it first")
 
     def _not_found(self) -> IndexNotFound:
+        if (self.path / SHARDS).is_file():
+            return IndexNotFound(
+                f"expected one index at {self.path}, found a sharded one; use refcolbert.open_index, or open one shard"
+            )
         return IndexNotFound(f"there is no index at {self.path}; make one with Index.create")
 
     def _remove_orphans(self, manifest: Manifest | None) -> None:

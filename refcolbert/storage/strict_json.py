@@ -4,6 +4,7 @@ An object must have the keys of its table, no other key, and no key twice, and e
 else raises `CorruptIndexError`, which says where, what was expected and what was found.
 """
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -11,12 +12,30 @@ from typing import Any
 
 from ..errors import CorruptIndexError
 
-__all__ = ["Rule", "anything", "corrupt", "count", "is_size", "is_text", "obey", "parse"]
+__all__ = ["Rule", "anything", "corrupt", "count", "is_size", "is_text", "obey", "parse", "seal", "unseal"]
 
 Rule = Callable[[Any], bool]
 MAX_COUNT = 2**62  # more than any real count, and int64 arithmetic cannot overflow below it
 MAX_TEXT_LENGTH = 4096
 SHOWN_CHARACTERS = 200  # of a wrong value, in an error message
+
+
+def seal(values: Mapping[str, Any]) -> bytes:
+    """Return a JSON object and its SHA-256 as two parts of one file. Equal values give equal bytes."""
+    body = json.dumps(values, sort_keys=True, indent=1, allow_nan=False).encode()
+    return body + b"\n" + hashlib.sha256(body).hexdigest().encode() + b"\n"
+
+
+def unseal(data: bytes, where: str, most: int) -> Any:
+    """Return what `seal` wrote, parsed. Raises `CorruptIndexError` for other bytes, and for more than `most`."""
+    body, _, trailer = data.removesuffix(b"\n").rpartition(b"\n")
+    digest = hashlib.sha256(body).hexdigest()
+    if len(data) > most or not data.endswith(b"\n") or trailer != digest.encode():
+        raise CorruptIndexError(
+            f"{where}: expected at most {most} bytes with the SHA-256 {digest} as the last line, "
+            f"found {len(data)} bytes and {trailer[:64]!r}; the index is damaged: restore it from a copy"
+        )
+    return parse(body, where)
 
 
 def parse(data: bytes, where: str) -> Any:

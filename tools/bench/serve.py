@@ -27,7 +27,7 @@ from urllib.parse import quote
 
 import click
 
-from refcolbert import Index
+from refcolbert import IndexReader
 from refcolbert.evaluation.metrics import read_queries
 from refcolbert.evaluation.tune import sample_queries
 from refcolbert.service import Live
@@ -158,14 +158,14 @@ def _one_thread() -> dict[str, str]:
     return {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
 
 
-def _queries(index: Index, file: Path | None) -> list[str]:
+def _queries(index: IndexReader, file: Path | None) -> list[str]:
     if file is not None:
         return list(read_queries(file).values())
     return [query for query in sample_queries(index, 200, seed=0) if isinstance(query, str)]
 
 
 def _print(
-    index: Index,
+    index: IndexReader,
     n_queries: int,
     rates: dict[str, list[float]],
     loads: dict[str, list[Load]],

@@ -1,0 +1,289 @@
+"""ShardedIndex: several indexes in one folder, searched as one."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from .arguments import Documents, EncoderOnDemand, Vectors, id_list
+from .documents import Document, as_documents, records
+from .encoding.encoder import Encoder, Progress
+from .engine.ragged import Ragged
+from .errors import CorruptIndexError, DuplicateId, IndexExists, InvalidInput
+from .index import Index
+from .reading import IndexReader
+from .storage.generation import Generation, Place
+from .storage.groups import group_of, group_places, members
+from .storage.shards import check_alike, is_sharded, read_shards, write_shards, writing_shards
+from .storage.store import Store
+
+__all__ = ["ShardedIndex", "open_index"]
+
+
+def open_index(path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> "Index | ShardedIndex":
+    """Open the index in a folder, one index or a sharded one. The parameters and errors are those of `Index.open`.
+
+    >>> import refcolbert
+    >>> index = refcolbert.Index.create("either", dim=2)
+    >>> len(refcolbert.open_index("either"))
+    0
+    """
+    if is_sharded(Path(path)):
+        return ShardedIndex.open(path, encoder, verify=verify)
+    return Index.open(path, encoder, verify=verify)
+
+
+class ShardedIndex(IndexReader):
+    """A searchable collection in several shards, each of them an index of its own. `cluster.build` makes one.
+
+    It reads like an `Index`. In one process its answers are those of one index with the segments of all shards, bit for
+    bit, by any mode and with any filter, because all shards share one codec and one model.
+
+    Writes are transactions of one shard each. `add` writes to the last shard, `upsert` and `delete` to the shards that
+    own the ids. A call that touches several shards can be interrupted between two of them; then some of its documents
+    are written and the others are not, and the same call completes it. Only one writer at a time may use the folder.
+    """
+
+    def __init__(
+        self, path: Path, names: Sequence[str], shards: Sequence[Index], encoder: EncoderOnDemand, *, verify: str
+    ) -> None:
+        """See the generations that `shards` see. Raises `CorruptIndexError` for shards that do not belong together."""
+        super().__init__(encoder, verify)
+        self._path, self._names, self._shards = path, tuple(names), tuple(shards)
+        self._current = self._join()
+
+    @classmethod
+    def open(cls, path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> Self:
+        """Open a sharded index. The parameters are those of `Index.open`.
+
+        Raises `IndexNotFound`, `IndexTooNewError`, and `CorruptIndexError` naming the shard that is damaged. The other
+        shards can still be opened, each as an `Index`.
+        """
+        folder = Path(path).absolute()
+        names, source = read_shards(folder), EncoderOnDemand(encoder, folder)
+        return cls(folder, names, [_open_shard(folder / name, source, verify) for name in names], source, verify=verify)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path, not the content: another process opens the newest generation."""
+        return partial(type(self).open, verify=self._verify), (self.path, self._encoder.encoder)
+
+    # ---- Reading: the rest is in `IndexReader`
+
+    @property
+    def path(self) -> Path:
+        """The folder with the shards."""
+        return self._path
+
+    @property
+    def shards(self) -> tuple[Index, ...]:
+        """The shards, in order."""
+        return self._shards
+
+    def info(self) -> dict[str, Any]:
+        """Return facts about the index, as `Index.info` does, and the number of shards.
+
+        Bytes are those of all shards. The generation is the sum of theirs.
+        """
+        bytes_of: dict[str, int] = defaultdict(int)
+        for shard in self._shards:
+            for role, n_bytes in shard.view.manifest.bytes_of().items():
+                bytes_of[role] += n_bytes
+        sizes = {"bytes": sum(bytes_of.values()), "bytes_of": dict(bytes_of)}
+        return super().info() | sizes | {"shards": len(self._shards)}
+
+    def refresh(self) -> bool:
+        """Move to the newest generation of every shard. Returns True if one was newer."""
+        newer = [shard.refresh() for shard in self._shards]
+        if any(newer):
+            self._current = self._join()
+        return any(newer)
+
+    def newest(self) -> Self:
+        """Return an object that sees the newest generations: this object if it does, else a new one."""
+        newest = [shard.newest() for shard in self._shards]
+        if all(new is old for new, old in zip(newest, self._shards, strict=True)):
+            return self
+        return type(self)(self.path, self._names, newest, self._encoder, verify=self._verify)
+
+    def snapshot(self, path: str | Path) -> None:
+        """Copy the generations that this object sees to a new folder. Raises `IndexExists`, `IndexWriteError`.
+
+        An interrupted copy has no shards.json, so nothing takes it for an index.
+        """
+        target = Path(path).absolute()
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise IndexExists(f"{target} exists already; choose another path or remove it first")
+        for name, shard in zip(self._names, self._shards, strict=True):
+            shard.snapshot(target / name)
+        write_shards(target, self._names)
+
+    def check(self) -> dict[str, Any]:
+        """Verify every byte of the newest generation of every shard, and that no id is in two of them.
+
+        Returns `info()`. Raises `CorruptIndexError` naming the shard.
+        """
+        for name, shard in zip(self._names, self._shards, strict=True):
+            with _naming(name):
+                shard.check()
+        self.view.check_ids()
+        return self.info()
+
+    def close(self) -> None:
+        """Close the files of all shards. Hits of earlier searches keep what they need."""
+        super().close()
+        for shard in self._shards:
+            shard.close()
+
+    # ---- Writing: one transaction per shard
+
+    def add(
+        self,
+        documents: Documents,
+        *,
+        text: str = "text",
+        id: str = "id",  # noqa: A002
+        vectors: Vectors | None = None,
+        progress: bool | Progress = False,
+    ) -> list[str]:
+        """Add documents to the last shard, in one transaction, and return their ids; see `Index.add`.
+
+        A document without an id gets the number of all documents that were ever added as its id. Raises `DuplicateId`
+        for an id that some shard has.
+        """
+        with self._writing():
+            batch = self._documents(records(documents, text, id, need_text=vectors is None), vectors)
+            known = self.view.find([document.id for document in batch])
+            if known:
+                raise DuplicateId(f"id {next(iter(known))!r} is in the index already; use upsert to replace it")
+            return self._shards[-1].add(batch, vectors=vectors, progress=progress)
+
+    def upsert(
+        self,
+        documents: Documents,
+        *,
+        text: str = "text",
+        id: str = "id",  # noqa: A002
+        vectors: Vectors | None = None,
+        progress: bool | Progress = False,
+        group_by: str | None = None,
+    ) -> list[str]:
+        """Add documents and return their ids; see `Index.upsert`. One whose id is known replaces that one.
+
+        It is written to the shard of the document that it replaces, or with `group_by` to the shard of its group, and
+        else to the last shard. So a position only grows within its shard. Raises `InvalidInput` for a document that
+        would replace documents of two shards.
+        """
+        with self._writing():
+            batch = self._documents(records(documents, text, id, need_text=vectors is None), vectors)
+            # All texts are encoded before anything is written, so that an error there changes nothing.
+            if vectors is None:
+                encoder = self._encoder(self.view.manifest)
+                vectors = encoder.encode_documents([document.text or "" for document in batch], progress)
+            ragged = vectors if isinstance(vectors, Ragged) else Ragged.from_list(vectors, self.view.manifest.dim)
+            if len(ragged) != len(batch):
+                raise InvalidInput(f"expected vectors for {len(batch)} documents, found {len(ragged)}")
+            by_shard: dict[int, list[int]] = defaultdict(list)
+            for i, owner in enumerate(self._owners(batch, group_by)):
+                by_shard[owner].append(i)
+            for owner, rows in sorted(by_shard.items()):
+                self._shards[owner].upsert(
+                    [batch[i] for i in rows], vectors=ragged.take(np.array(rows)), group_by=group_by
+                )
+            return [document.id for document in batch]
+
+    def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
+        """Delete documents, or with `group_by` groups, in one transaction per shard that has some of them.
+
+        Raises `UnknownId` naming one that no shard has, and then deletes nothing.
+        """
+        with self._writing():
+            names, view = id_list(ids), self.view
+            places = view.places(names) if group_by is None else group_places(view, names, group_by)
+            by_shard: dict[int, list[Place]] = defaultdict(list)
+            for place in places:
+                by_shard[self._shard_of(place)].append(place)
+            for owner, own in sorted(by_shard.items()):
+                self._shards[owner].delete(document.id for document in self._at(own))
+
+    def compact(self, refit: bool = False, *, words: str | None = None) -> None:
+        """Merge the segments of each shard into one without deleted documents; see `Index.compact`.
+
+        Raises `InvalidInput` for `refit`: all shards share the codec, so a new one needs a new index.
+        """
+        if refit:
+            raise InvalidInput("expected refit=False for a sharded index, found True; build the index again")
+        with self._writing():
+            for shard in self._shards:
+                shard.compact(words=words)
+
+    # ---- Private
+
+    def _documents(self, items: Iterable[Any], vectors: Vectors | None) -> list[Document]:
+        n_ever = sum(shard.view.manifest.next_position for shard in self._shards)
+        return as_documents(items, n_ever, need_text=vectors is None)
+
+    def _owners(self, batch: Sequence[Document], group_by: str | None) -> list[int]:
+        """Return the number of the shard to which each document is written: [n]."""
+        known = {name: self._shard_of(place) for name, place in self.view.find([d.id for d in batch]).items()}
+        groups: dict[str, set[int]] = {}
+        if group_by is not None:
+            names = {group_of(document.id, document.metadata, group_by) for document in batch}
+            found = members(self.view, names, group_by)
+            groups = {name: {self._shard_of(place) for place in places} for name, places in found.items()}
+        owners = []
+        for document in batch:
+            shards = {known[document.id]} if document.id in known else set()
+            if group_by is not None:
+                shards |= groups.get(group_of(document.id, document.metadata, group_by), set())
+            if len(shards) > 1:
+                raise InvalidInput(
+                    f"expected all documents that {document.id!r} replaces in one shard, found them in "
+                    f"{' and '.join(self._names[i] for i in sorted(shards))}; delete them first, then add it"
+                )
+            owners.append(shards.pop() if shards else len(self._shards) - 1)
+        return owners
+
+    def _shard_of(self, place: Place) -> int:
+        """Return the number of the shard that a segment of the view belongs to."""
+        segment, _ = place
+        for number, shard in enumerate(self._shards):
+            segment -= len(shard.view.stored)
+            if segment < 0:
+                return number
+        raise InvalidInput(f"expected a segment of the index, found number {place[0]}")
+
+    def _at(self, places: Sequence[Place]) -> Iterator[Document]:
+        for segment, row in places:
+            yield from self.view.stored[segment].documents.get([row])
+
+    def _join(self) -> Generation:
+        check_alike(self._names, [shard.view.manifest for shard in self._shards])
+        return Generation.join([shard.view for shard in self._shards])
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the lock of writers for one operation on the newest generations, and see its result afterwards."""
+        with writing_shards(self.path):
+            self.refresh()
+            try:
+                yield
+            finally:
+                self._current = self._join()
+
+
+def _open_shard(path: Path, encoder: EncoderOnDemand, verify: str) -> Index:
+    with _naming(path.name):
+        return Index(Store(path), encoder, verify=verify)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Name the shard in an error about its files."""
+    try:
+        yield
+    except CorruptIndexError as error:
+        raise CorruptIndexError(f"shard {name}: {error}") from error

@@ -1,0 +1,17 @@
+"""Sharded indexes for tests: cut out of one index, so that both hold the same documents under the same codec."""
+
+from refcolbert import Index, ShardedIndex
+from refcolbert.storage.shards import write_shards
+
+
+def cut(whole, folder, bounds):
+    """A sharded index in `folder` of the documents whole[0:bounds[0]], whole[bounds[0]:bounds[1]], ..., whole[...:]."""
+    ids = whole.ids()
+    names = [f"shard-{i:04d}" for i in range(len(bounds) + 1)]
+    for name, first, last in zip(names, [0, *bounds], [*bounds, len(ids)], strict=True):
+        whole.snapshot(folder / name)
+        with Index.open(folder / name) as shard:
+            shard.delete([*ids[:first], *ids[last:]])
+            shard.compact()
+    write_shards(folder, names)
+    return ShardedIndex.open(folder)
