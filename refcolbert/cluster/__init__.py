@@ -5,14 +5,14 @@ Read in this order:
     partitions   files, bags, dataframes and lists -> partitions, each of which becomes one shard
     callables    the work on one partition, as classes that any engine can send to its workers
     workers      where the work is done: in this process, or by a cluster of Dask
-    build        the steps: read, encode a sample, fit the codec, build the shards, publish
+    steps        the build: read, encode a sample, fit the codec, build the shards, publish
 
 Only `workers` imports Dask, when it is given a client. `build`, `partitions`, `EncodeDocuments` and `BuildShard` are
 public.
 """
 
-from .build import build
 from .callables import BuildShard, EncodeDocuments
 from .partitions import partitions
+from .steps import build
 
 __all__ = ["BuildShard", "EncodeDocuments", "build", "partitions"]

@@ -19,7 +19,7 @@ from ..errors import InvalidInput
 __all__ = ["Files", "JsonLines", "Passages", "partitions", "read"]
 
 # Bytes of files that become one shard: a 32nd of all, within these limits. A killed worker loses one shard at most.
-SMALLEST, LARGEST, SHARDS = 1 << 18, 1 << 24, 32
+SMALLEST, LARGEST, SHARDS = 1 << 18, 1 << 25, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def partitions(documents: Any, size: int | None = None, layout: str | None = Non
     - `documents`: the path of a file or folder, a pattern such as "data/*.jsonl", or several; a `dask.bag` or
       `dask.dataframe`; or an iterable of partitions.
     - `size`: bytes of files per partition. JSONL files are cut at lines, other files stay whole. By default it is
-      chosen such that there are 32 partitions, or more of 16 MiB each.
+      chosen such that there are 32 partitions, or more of 32 MiB each.
     - `layout`: the format of the files, whatever their names.
 
     Raises `InvalidInput` for files that are not there, and for documents in place of partitions.

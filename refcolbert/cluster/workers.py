@@ -132,7 +132,7 @@ def local_cluster(n_workers: int) -> Iterator[Any]:
     """Yield a client of a new cluster on this machine: processes with one thread each. Raises `MissingDependency`."""
     distributed = _distributed()
     # A worker's limit of memory would count the mapped files of an index, which the system can drop at any time.
-    options = {"processes": True, "threads_per_worker": 1, "memory_limit": None, "dashboard_address": None}
+    options = {"processes": True, "threads_per_worker": 1, "memory_limit": None, "dashboard_address": ":0"}
     with distributed.LocalCluster(n_workers=n_workers, **options) as cluster, distributed.Client(cluster) as client:
         yield client
 

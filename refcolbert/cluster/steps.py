@@ -43,7 +43,7 @@ from .callables import (
 from .partitions import partitions, read
 from .workers import Workers, one_blas_thread
 
-__all__ = ["build", "fit", "publish", "repeated_id", "survey"]
+__all__ = ["build", "choose", "fit", "publish", "repeated_id", "survey"]
 
 SAMPLE = 1 << 14  # documents that the codec is fitted to
 SAMPLE_BATCH = 512  # of them are encoded together
@@ -139,7 +139,7 @@ def _encode_sample(workers: Workers, shard: BuildShard, parts: Sequence[Any], n_
     # Keys are random, so that this part of all possible keys has about SAMPLE documents. All keys are below "g".
     limit = "g" if n_docs <= SAMPLE else f"{(SAMPLE << 64) // n_docs:016x}"
     found: dict[str, str] = {}
-    for texts in workers.map("choose", _choose, [(part, seed, limit) for part in parts]):
+    for texts in workers.map("choose", choose, [(part, seed, limit) for part in parts]):
         found |= {text_key(seed, text): text for text in texts}
     chosen = [Document(id=key, text=found[key]) for key in sorted(found)]
     raw = replace(shard, manifest=replace(shard.manifest, nbits="float32", words=None))
@@ -147,7 +147,7 @@ def _encode_sample(workers: Workers, shard: BuildShard, parts: Sequence[Any], n_
     return workers.map("encode", _write, items, [len(batch) for batch, *_ in items])
 
 
-def _choose(partition: Any, seed: int, limit: str) -> list[str]:
+def choose(partition: Any, seed: int, limit: str) -> list[str]:
     """Return the texts of a partition whose key is below `limit`, each of them once."""
     rows = records(read(partition), need_text=True)
     batched = (as_documents(items, UNNUMBERED, need_text=True) for _, items in batches(rows, BUILD_BATCH))
