@@ -7,12 +7,11 @@ Read in this order:
     workers      where the work is done: in this process, or by a cluster of Dask
     steps        the build: read, encode a sample, fit the codec, build the shards, publish
 
-Only `workers` imports Dask, when it is given a client. `build`, `partitions`, `EncodeDocuments` and `BuildShard` are
-public.
+Only `workers` imports Dask, when it is given a client. `__all__` lists the public names.
 """
 
 from .callables import BuildShard, EncodeDocuments
 from .partitions import partitions
-from .steps import build
+from .steps import build, prepare, publish
 
-__all__ = ["BuildShard", "EncodeDocuments", "build", "partitions"]
+__all__ = ["BuildShard", "EncodeDocuments", "build", "partitions", "prepare", "publish"]

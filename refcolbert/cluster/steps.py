@@ -12,7 +12,8 @@ Names are made of content hashes, so whatever an interrupted build has left is u
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +44,7 @@ from .callables import (
 from .partitions import partitions, read
 from .workers import Workers, one_blas_thread
 
-__all__ = ["build", "choose", "fit", "publish", "repeated_id", "survey"]
+__all__ = ["build", "choose", "fit", "prepare", "publish", "repeated_id", "survey"]
 
 SAMPLE = 1 << 14  # documents that the codec is fitted to
 SAMPLE_BATCH = 512  # of them are encoded together
@@ -83,6 +84,7 @@ def build(
 
     The other parameters are those of `Index.create`. A document without an id gets its number in the collection, or in
     files the name of its file and line. The same call goes on after an interruption, of this process or of a worker.
+    Partitions are read three times, and must not change meanwhile.
 
     Raises `IndexExists`, `IndexLocked`, `DuplicateId`, `InvalidInput`, also when a worker has another version or model.
 
@@ -91,37 +93,82 @@ def build(
         >>> [len(shard) for shard in index.shards]
         [2, 1]
     """
-    target = Path(path).absolute()
-    if target.exists() or target.is_symlink():
-        raise IndexExists(f"{target} exists already; choose another path or remove it first")
-    encoder = encoder or Encoder.load()
-    manifest = first_manifest(encoder, None, nbits, train_at, seed, pool_factor, words)
+    shard = _begin(path, encoder, nbits, train_at, seed, pool_factor, words)
     parts = partitions(documents, partition_size)
-    folder = target.with_name(target.name + ".building")
-    source = EncodeDocuments(encoder.source, encoder.hash, encoder.info()["device"])
     workers = Workers(client, progress=progress)
-    with Store(folder).claimed(), one_blas_thread():
-        workers.check(source)
+    with Store(Path(shard.folder)).claimed(), one_blas_thread():
+        workers.check(shard.encode)
         surveys = workers.map("read", survey, [(part,) for part in parts])
         sizes = [found.documents for found in surveys]
         if not sum(sizes):
             raise InvalidInput(f"expected documents in {len(parts)} partitions, found none; name other files")
-        shard = BuildShard(str(folder), source, manifest)
-        if manifest.vector_format.is_compressed:
-            sample = _encode_sample(workers, shard, parts, sum(sizes))
-            shard = fit(shard, sample, sum(sizes))
+        if shard.manifest.vector_format.is_compressed:
+            # Keys are random, so that this share of all possible keys has about SAMPLE documents. All are below "g".
+            limit = "g" if sum(sizes) <= SAMPLE else f"{(SAMPLE << 64) // sum(sizes):016x}"
+            chosen = workers.map("choose", choose, [(part, seed, limit) for part in parts])
+            shard = _with_codec(workers, shard, itertools.chain.from_iterable(chosen), sum(sizes))
         firsts = offsets_of(sizes).tolist()
         # A partition without documents has no shard.
         work = [i for i, size in enumerate(sizes) if size]
         items = [(parts[i], shard, f"shard-{n:04d}", firsts[i], surveys[i].digest) for n, i in enumerate(work)]
         receipts: list[Receipt] = workers.map("shard", _write, items, [sizes[i] for i in work])
-        names = [receipt.name for receipt in receipts]
-        ((repeated, where),) = workers.map("ids", repeated_id, [(str(folder), names)])
-        if repeated is not None:
-            raise DuplicateId(f"expected distinct ids, id {repeated!r} occurs in {' and in '.join(where)}; rename one")
-        publish(folder, names)
-    Store(folder).move(target)
-    return ShardedIndex.open(target, encoder, verify="fast")
+        _list_shards(workers, Path(shard.folder), [receipt.name for receipt in receipts])
+    Store(Path(shard.folder)).move(Path(path).absolute())
+    return ShardedIndex.open(path, encoder, verify="fast")
+
+
+def prepare(
+    path: str | Path, sample: Iterable[str], n_docs: int, encoder: Encoder | None = None, **settings: Any
+) -> BuildShard:
+    """Return a callable that builds the shards of an index at `path`, for engines other than Dask.
+
+    - `sample`: some texts of the collection, which the codec is fitted to. They are encoded in this process.
+    - `n_docs`: documents of the collection.
+    - `settings`: those of `build` from `nbits` to `words`.
+
+    The callable may be sent to other processes. `publish` completes the index.
+
+        >>> from refcolbert import cluster
+        >>> shard = cluster.prepare("by-hand", ["The cat sat.", "Stocks fell."], n_docs=2)
+        >>> columns = shard({"id": ["cat", "stocks"], "text": ["The cat sat.", "Stocks fell."]})
+        >>> columns["documents"], cluster.publish("by-hand", columns["name"]).ids()
+        ([2], ['cat', 'stocks'])
+    """
+    shard = _begin(path, encoder, **settings)
+    with Store(Path(shard.folder)).claimed(), one_blas_thread():
+        return _with_codec(Workers(), shard, sample, n_docs) if shard.manifest.vector_format.is_compressed else shard
+
+
+def publish(path: str | Path, names: Iterable[str]) -> ShardedIndex:
+    """Complete the index at `path` with these shards, in this order, and return it. Raises `DuplicateId`."""
+    folder = _building(path)
+    with Store(folder).claimed():
+        _list_shards(Workers(), folder, list(names))
+    Store(folder).move(Path(path).absolute())
+    return ShardedIndex.open(path, verify="fast")
+
+
+def _building(path: str | Path) -> Path:
+    target = Path(path).absolute()
+    if target.exists() or target.is_symlink():
+        raise IndexExists(f"{target} exists already; choose another path or remove it first")
+    return target.with_name(target.name + ".building")
+
+
+def _begin(
+    path: str | Path,
+    encoder: Encoder | None = None,
+    nbits: int | str = NBITS,
+    train_at: int = TRAIN_AT,
+    seed: int = 0,
+    pool_factor: int = 1,
+    words: str | None = "auto",
+) -> BuildShard:
+    """Return a callable that builds shards with raw vectors."""
+    folder = _building(path)
+    encoder = encoder or Encoder.load()
+    manifest = first_manifest(encoder, None, nbits, train_at, seed, pool_factor, words)
+    return BuildShard(str(folder), EncodeDocuments(encoder.source, encoder.hash, encoder.info()["device"]), manifest)
 
 
 def survey(partition: Any) -> _Survey:
@@ -133,18 +180,13 @@ def survey(partition: Any) -> _Survey:
     return _Survey(n_docs, digest.hexdigest())
 
 
-def _encode_sample(workers: Workers, shard: BuildShard, parts: Sequence[Any], n_docs: int) -> list[Receipt]:
-    """Encode the documents of the sample on the workers, and return the receipts of the indexes that hold them."""
-    seed = shard.manifest.seed
-    # Keys are random, so that this part of all possible keys has about SAMPLE documents. All keys are below "g".
-    limit = "g" if n_docs <= SAMPLE else f"{(SAMPLE << 64) // n_docs:016x}"
-    found: dict[str, str] = {}
-    for texts in workers.map("choose", choose, [(part, seed, limit) for part in parts]):
-        found |= {text_key(seed, text): text for text in texts}
-    chosen = [Document(id=key, text=found[key]) for key in sorted(found)]
+def _with_codec(workers: Workers, shard: BuildShard, sample: Iterable[str], n_docs: int) -> BuildShard:
+    """Encode the texts of the sample on the workers, and return `fit` of them."""
+    keys = {text_key(shard.manifest.seed, text): text for text in sample}
+    documents = [Document(id=key, text=keys[key]) for key in sorted(keys)]
     raw = replace(shard, manifest=replace(shard.manifest, nbits="float32", words=None))
-    items = [(batch, raw, "sample", 0, None) for _, batch in batches(chosen, SAMPLE_BATCH)]
-    return workers.map("encode", _write, items, [len(batch) for batch, *_ in items])
+    items = [(batch, raw, "sample", 0, None) for _, batch in batches(documents, SAMPLE_BATCH)]
+    return fit(shard, workers.map("encode", _write, items, [len(batch) for batch, *_ in items]), n_docs)
 
 
 def choose(partition: Any, seed: int, limit: str) -> list[str]:
@@ -203,10 +245,12 @@ def _ids(folder: str, name: str) -> Iterator[str]:
         yield from DocumentFile(store.document_path(entry.files["documents"], verify=False), entry.n_docs).ids()
 
 
-def publish(folder: Path, names: Sequence[str]) -> None:
-    """Write shards.json, and remove what is not part of the index."""
-    kept = set(names)
+def _list_shards(workers: Workers, folder: Path, names: list[str]) -> None:
+    """Check the ids of the shards, remove what is not part of the index, and write shards.json."""
+    ((repeated, where),) = workers.map("ids", repeated_id, [(str(folder), names)])
+    if repeated is not None:
+        raise DuplicateId(f"expected distinct ids, id {repeated!r} occurs in {' and in '.join(where)}; rename one")
     for other in folder.iterdir():
-        if other.is_dir() and other.name not in kept:
+        if other.is_dir() and other.name not in names:
             Store(other).discard()
     write_shards(folder, names)

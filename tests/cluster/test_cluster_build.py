@@ -65,7 +65,7 @@ def test_the_sample_has_the_expected_size():
     texts = [f"text {i}" for i in range(4000)]
     chosen = steps.choose(texts, 0, limit)
     assert 850 < len(chosen) < 1150
-    assert sorted(steps.choose(texts[:1000], 0, limit) + steps._choose(texts[1000:], 0, limit)) == chosen
+    assert sorted(steps.choose(texts[:1000], 0, limit) + steps.choose(texts[1000:], 0, limit)) == chosen
     assert steps.choose(texts, 1, limit) != chosen
 
 

@@ -17,7 +17,8 @@ from refcolbert.errors import IndexWriteError, InvalidInput
 
 
 def one_of(client):
-    """The address of one worker."""
+    """The address of one worker, when all that died are there again."""
+    client.wait_for_workers(2, timeout=60)
     return min(client.scheduler_info(n_workers=-1)["workers"])
 
 
