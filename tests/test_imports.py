@@ -24,7 +24,7 @@ LAYERS = [
     {"rerank", "reading"},
     {"index", "parts"},
     {"sharded"},
-    {"interchange", "evaluation"},
+    {"interchange", "evaluation", "cluster"},
     {"service"},
     {"cli", "adapters"},
 ]
@@ -35,7 +35,9 @@ THIRD_PARTY = {
     "tokenizers": {"encoding.tokens"},
     "onnxruntime": {"encoding.encoder"},
     "huggingface_hub": {"encoding.encoder"},
-    "tqdm": {"encoding.encoder", "index", "cli"},
+    "tqdm": {"encoding.encoder", "index", "cli", "cluster.workers"},
+    "dask": {"cluster.workers"},
+    "distributed": {"cluster.workers"},
     "filelock": {"storage.locks"},
     "click": {"cli"},
     "ir_measures": {"evaluation.metrics"},
@@ -43,7 +45,7 @@ THIRD_PARTY = {
     "uvicorn": {"service", "cli"},
     "h11": {"service"},
     "prometheus_client": {"service"},
-    "threadpoolctl": {"service"},
+    "threadpoolctl": {"service", "cluster.workers"},
     "markdown_it": {"corpus.markdown"},
     "yaml": {"corpus.markdown"},
     "langchain_core": {"adapters"},
@@ -134,9 +136,9 @@ def test_importing_pulls_no_torch_and_changes_nothing():
     code = """
 import os, sys, random
 before = dict(os.environ), random.getstate()
-import refcolbert, refcolbert.cli
+import refcolbert, refcolbert.cli, refcolbert.cluster
 assert (dict(os.environ), random.getstate()) == before
-heavy = {"torch", "transformers", "onnx", "scipy", "huggingface_hub", "ir_measures"} & set(sys.modules)
+heavy = {"torch", "transformers", "onnx", "scipy", "huggingface_hub", "ir_measures", "dask"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": ""}, timeout=120)

@@ -5,11 +5,14 @@ from typing import Any
 
 import click
 
+from ..cluster.steps import build
+from ..cluster.workers import connected, local_cluster
 from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
 from ..index import NBITS, Index
 from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
+from ..reading import IndexReader
 from ..sharded import open_index
 from .options import BITS, FILE, INDEX, INFO, MODEL, SAME_AS_INFO, TOKENIZER_CHOICES, bits, json_option, progress
 from .printing import counted, dump, pairs, summary
@@ -41,16 +44,34 @@ NBITS_OPTION = click.option(
     help="Tokenizer of the words for --mode words and hybrid: porter for English, unicode61 for other languages with "
     "spaces, trigram for code and languages without spaces.",
 )
+@click.option("--workers", type=click.IntRange(1), help="Build a sharded index, with this many processes.")
+@click.option("--dask", metavar="ADDRESS", help="Build a sharded index, with the workers of this Dask scheduler.")
 @json_option(SAME_AS_INFO)
-def index_command(index: Path, sources: Sources, model: str | None, as_json: bool, **options: Any) -> None:
+def index_command(
+    index: Path,
+    sources: Sources,
+    model: str | None,
+    workers: int | None,
+    dask: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Create INDEX from DOCUMENTS: files, folders, or - for stdin.
 
     Reads JSONL, CSV, TSV, BEIR folders, Markdown and text, also as .gz. After an interruption the same command
-    continues where it stopped.
+    continues where it stopped. --workers and --dask need refcolbert[dask].
     """
+    if workers is not None and dask is not None:
+        raise click.UsageError("expected one of --workers and --dask, found both")
     encoder = Encoder.load(model)
+    built: IndexReader
     try:
-        built = Index.build(index, sources.documents(encoder), encoder, progress=progress(), **options)
+        if workers is None and dask is None:
+            built = Index.build(index, sources.documents(encoder), encoder, progress=progress(), **options)
+        else:
+            parts = sources.partitions(encoder)
+            with local_cluster(workers) if workers else connected(dask or "") as client:
+                built = build(index, parts, client, encoder=encoder, progress=progress(), **options)
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt("Interrupted. The same command continues from here.") from error
     with built:

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from ..corpus.passages import split, word_spans
+from ..cluster.partitions import Passages, partitions
+from ..corpus.passages import Lengths, split, word_spans
 from ..corpus.readers import FORMATS, document_files, read_documents, read_files, read_stream
 from ..documents import Document
 from ..encoding.encoder import Encoder
@@ -35,19 +36,32 @@ class Sources:
 
         Prints a note if some are too long for the model: nobody would find their ends.
         """
-        if self.overlap is not None and self.passages is None:
-            raise click.UsageError("--overlap requires --passages")
+        self._check()
         if STDIN in self.paths:
             return self._passages(read_sources(self.paths, self.layout), encoder)
         files = [file for path in self.paths for file in document_files(path, self.layout)]
         return _Counted(lambda: self._passages(read_files(files), encoder), encoder)
 
+    def partitions(self, encoder: Encoder) -> list[Any]:
+        """The documents to index, in partitions that other processes read."""
+        self._check()
+        if STDIN in self.paths:
+            raise click.UsageError("expected files or folders with --workers and --dask, found -; write a file first")
+        parts = partitions(self.paths, layout=self.layout)
+        return [part if self.passages is None else Passages(part, *self._split(encoder)) for part in parts]
+
+    def _check(self) -> None:
+        if self.overlap is not None and self.passages is None:
+            raise click.UsageError("--overlap requires --passages")
+
     def _passages(self, documents: Iterator[Document], encoder: Encoder) -> Iterator[Document]:
-        if self.passages is None:
-            return documents
+        return documents if self.passages is None else split(documents, *self._split(encoder))
+
+    def _split(self, encoder: Encoder) -> tuple[int, int | None, Lengths | None]:
+        """The arguments of `split` after the documents."""
         if isinstance(self.passages, int):
-            return split(documents, self.passages, self.overlap)
-        return split(documents, encoder.tokenizer.document_room, self.overlap, encoder.tokenizer.lengths)
+            return self.passages, self.overlap, None
+        return encoder.tokenizer.document_room, self.overlap, encoder.tokenizer.lengths
 
 
 class _Counted:

@@ -17,6 +17,7 @@ names the file and line that cannot be read; no document is skipped.
 
 import csv
 import gzip
+import io
 import json
 import logging
 import re
@@ -33,10 +34,12 @@ from .markdown import Section, front_matter, sections
 __all__ = [
     "FORMATS",
     "PASSAGE_OF",
+    "cut_jsonl",
     "document_files",
     "read_documents",
     "read_files",
     "read_jsonl",
+    "read_jsonl_part",
     "read_lines",
     "read_stream",
 ]
@@ -122,6 +125,25 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     return _objects(read_lines(path))
 
 
+def cut_jsonl(path: Path, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (first byte, number of bytes, number of the first line) of parts of a file of about `size` bytes.
+
+    Each part ends with a line. The file is read once, because only its lines say where a part ends.
+    """
+    first, line = 0, 1
+    with _opened(path) as stream:
+        while part := stream.read(size) + stream.readline():
+            yield first, len(part), line
+            first, line = first + len(part), line + part.count(b"\n")
+
+
+def read_jsonl_part(path: Path, name: str, first: int, n_bytes: int, line: int) -> Iterator[Document]:
+    """Yield the documents of one part of a JSONL file, as `cut_jsonl` describes it."""
+    with _opened(path) as stream:
+        stream.seek(first)
+        yield from _jsonl(io.BytesIO(stream.read(n_bytes)), name, line)
+
+
 def read_lines(path: Path) -> Lines:
     """Yield ("file:line", line without its end) for each line that is not blank. Raises `InvalidInput` with both."""
     with _opened(path) as stream:
@@ -172,8 +194,8 @@ def _files(folder: Path) -> list[File]:
 # ---- layouts: an open file and its name -> documents
 
 
-def _jsonl(stream: BinaryIO, name: str) -> Iterator[Document]:
-    for where, record in _objects(_lines(stream, name)):
+def _jsonl(stream: BinaryIO, name: str, first: int = 1) -> Iterator[Document]:
+    for where, record in _objects(_lines(stream, name, first)):
         metadata = record.pop("metadata", None)
         if metadata is not None and not isinstance(metadata, dict):
             raise InvalidInput(f"{where}: expected an object as 'metadata', found {type(metadata).__name__}")
@@ -284,17 +306,17 @@ def _objects(lines: Lines) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, parsed
 
 
-def _lines(stream: BinaryIO, name: str) -> Lines:
-    for number, line in enumerate(_decoded(stream, name), start=1):
+def _lines(stream: BinaryIO, name: str, first: int = 1) -> Lines:
+    for number, line in enumerate(_decoded(stream, name, first), start=first):
         if line.strip():
             yield f"{name}:{number}", line.rstrip("\r\n")
 
 
-def _decoded(stream: BinaryIO, name: str) -> Iterator[str]:
-    r"""Yield the lines of a UTF-8 file, each with its end; only "\n" ends a line."""
+def _decoded(stream: BinaryIO, name: str, first: int = 1) -> Iterator[str]:
+    r"""Yield the lines of a UTF-8 file from number `first` on, each with its end; only "\n" ends a line."""
     number = 0
     try:
-        for number, raw in enumerate(stream, start=1):
+        for number, raw in enumerate(stream, start=first):
             yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{name}:{number}: not UTF-8: {error}; convert the file to UTF-8") from error

@@ -2,7 +2,8 @@
 
 Batches are staged beside the target, as raw segments of an index of their own. So an interruption loses at most one
 batch. The first batches are small, so that something is kept of a small collection, too. At the end a codec is fitted
-to a sample of all vectors, and everything is encoded with it and becomes one segment.
+to a sample of all vectors, and everything is encoded with it and becomes one segment. A build may also begin with a
+codec, which then encodes each batch when it is staged.
 
 Memory holds one batch of documents with their vectors at a time, and at the end the codec's sample (`codec.SAMPLE`
 vectors and a few copies of them). It also holds some 100 bytes per document, and 6 bytes per token for offsets and
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..documents import Document
+from ..engine.codec import Codec
 from ..engine.ragged import Ragged
 from ..errors import DuplicateId, IndexNotFound, InvalidInput
 from . import segment_files
@@ -40,10 +42,11 @@ def staging_store(target: Path) -> Store:
 class Building:
     """An index that is being built. It continues what an interrupted build has staged, if there is any."""
 
-    def __init__(self, target: Path, manifest: Manifest) -> None:
+    def __init__(self, target: Path, manifest: Manifest, codec: Codec | None = None, error: float = 0.0) -> None:
         """Begin or continue the build of an index at `target`.
 
-        `manifest` is the empty generation to begin with. Raises `InvalidInput` when an interrupted build had another.
+        `manifest` is the empty generation to begin with. With `codec`, whose quantization error is `error`, no codec is
+        fitted. Raises `InvalidInput` when an interrupted build had another manifest.
         """
         self._target, self._store = target, staging_store(target)
         # Words are cut at the end. Six more files in each staged segment would reach the limit of open files sooner.
@@ -54,7 +57,8 @@ class Building:
             # No build was begun, or it was interrupted before its first manifest.
             self._store.create()
             with self._store.writing(new=True) as writer:
-                writer.commit(manifest)
+                entry = None if codec is None else segment_files.write_codec(writer, codec, error)
+                writer.commit(replace(manifest, codec=entry))
         else:
             empty = replace(staged, generation=manifest.generation, next_position=0, codec=None, segments=())
             if empty != manifest:
@@ -102,13 +106,14 @@ class Building:
         with self._store.writing() as writer:
             manifest = self._generation.manifest
             positions = manifest.next_position + np.arange(len(batch))
-            new = segment_files.encode(vectors, batch, positions, None, manifest.vector_format)
+            codec = self._generation.segmented.codec
+            new = segment_files.encode(vectors, batch, positions, codec, manifest.vector_format)
             manifest = stage(writer, self._generation, new)
         self._generation = Generation.load(self._store, manifest, verify=False, known=self._generation)
         self._hashes.update(hash(document.id) for document in batch)
 
     def finish(self) -> None:
-        """Fit the codec if there are enough tokens, make everything one segment, and move it to the target.
+        """Fit a codec if there is none and there are enough tokens, make everything one segment, move it to the target.
 
         Raises `InvalidInput` when an earlier attempt staged more documents than there are now.
         """

@@ -59,7 +59,7 @@ def stage(writer: Writer, generation: Generation, added: NewSegment) -> Manifest
     """Commit one more segment of a build. No codec is fitted, and segments are merged only when there are too many."""
     pieces: list[Piece] = [*generation.stored, added]
     first = 0 if len(pieces) > MAX_STAGED_SEGMENTS else len(pieces) - 1
-    return _commit(writer, generation, generation.manifest, pieces, first, None)
+    return _commit(writer, generation, generation.manifest, pieces, first, generation.segmented.codec)
 
 
 def first_to_merge(sizes: Sequence[int]) -> int:

@@ -167,11 +167,15 @@ def n_live_tokens(pieces: Sequence[Piece]) -> int:
     return sum(int(live_lengths(piece.segment).sum()) for piece in pieces)
 
 
-def fit_codec(pieces: Sequence[Piece], old: Codec | None, manifest: Manifest) -> Codec:
-    """Return a codec that is fitted to a random sample of the live vectors. `old` decodes those already encoded."""
-    n_tokens = n_live_tokens(pieces)
-    n_centroids = kmeans.centroid_count(n_tokens)
-    size = min(n_tokens, codecs.POINTS_PER_CENTROID * n_centroids, codecs.SAMPLE)
+def fit_codec(pieces: Sequence[Piece], old: Codec | None, manifest: Manifest, n_tokens: int | None = None) -> Codec:
+    """Return a codec that is fitted to a random sample of the live vectors.
+
+    - `old`: decodes those already encoded.
+    - `n_tokens`: of the collection that the codec is for, if `pieces` are a part of it.
+    """
+    n_live = n_live_tokens(pieces)
+    n_centroids = kmeans.centroid_count(n_live if n_tokens is None else n_tokens)
+    size = min(n_live, codecs.POINTS_PER_CENTROID * n_centroids, codecs.SAMPLE)
     vectors = sample(pieces, old, size, manifest)
     return codecs.fit(vectors, n_centroids, manifest.vector_format.bits, manifest.seed)
 

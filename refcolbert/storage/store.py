@@ -253,6 +253,22 @@ class Store:
                 self._remove_orphans(writer.manifest)
             yield writer
 
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Make the folder unless it is there, and hold its writer lock. A build of several indexes in it is one writer.
+
+        Raises `IndexLocked` without waiting if another writer has the lock.
+        """
+        with self.as_write_errors("there is no index yet"):
+            for folder in reversed([f for f in (self.path, *self.path.parents) if not f.exists()]):
+                self.file_system.make_folder(folder)
+        with writer_lock(self.path / LOCK, self.file_system.note):
+            temporary = self.path / f"{SHARDS}.tmp"
+            # An interrupted build left it.
+            if temporary.exists():
+                self.file_system.remove(temporary)
+            yield
+
     def collect(self, reachable: Iterable[Manifest]) -> None:
         """Remove the files of generations that are neither `reachable` nor pinned by a reader.
 

@@ -1,0 +1,79 @@
+"""Workers, drivers and disks that fail while an index is built. Nothing of it changes the index."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import clusters
+import pytest
+from clusters import SETTINGS, TINY, DieIn, parts, times, tree
+
+from refcolbert import Encoder, __version__, cluster
+from refcolbert.errors import IndexWriteError, InvalidInput
+
+
+def one_of(client):
+    """The address of one worker, when all that died are there again."""
+    client.wait_for_workers(2, timeout=60)
+    return min(client.scheduler_info(n_workers=-1)["workers"])
+
+
+@pytest.mark.parametrize(("step", "after"), [("read", 0), ("choose", 0), ("encode", 0.1), ("shard", 0.1), ("ids", 0)])
+def test_a_killed_worker_changes_nothing(encoder, processes, alone, step, after, tmp_path):
+    """A worker that dies in any step is replaced, and the bytes are the same."""
+    flag = tmp_path / "dead"
+    processes.register_plugin(DieIn(step, str(flag), after))
+    cluster.build(tmp_path / "x", parts(), processes, encoder=encoder, **SETTINGS)
+    assert flag.exists()
+    assert tree(tmp_path / "x") == alone
+
+
+def test_a_killed_driver_goes_on(encoder, alone, tmp_path):
+    """After client, scheduler and workers were killed, the same call keeps the shards that are complete."""
+    command = [sys.executable, clusters.__file__, str(tmp_path / "x")]
+    driver = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (before := times(tmp_path / "x.building")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert before
+    cluster.build(tmp_path / "x", parts(), encoder=encoder, **SETTINGS)
+    assert before.items() <= times(tmp_path / "x").items()
+    assert tree(tmp_path / "x") == alone
+
+
+def test_a_full_disk_is_reported_and_the_build_goes_on(encoder, processes, alone, tmp_path):
+    """A worker that cannot write raises `IndexWriteError`; with space again, the same call completes the index."""
+    worker = one_of(processes)
+    processes.run(clusters.limit_files, 2000, workers=[worker])
+    with pytest.raises(IndexWriteError, match="could not be written"):
+        cluster.build(tmp_path / "x", parts(), processes, encoder=encoder, **SETTINGS)
+    processes.run(clusters.limit_files, None, workers=[worker])
+    cluster.build(tmp_path / "x", parts(), processes, encoder=encoder, **SETTINGS)
+    assert tree(tmp_path / "x") == alone
+
+
+def test_another_version_on_a_worker_is_refused(encoder, processes, tmp_path):
+    """A worker with another version of refcolbert is named, and nothing is built."""
+    worker = one_of(processes)
+    processes.run(clusters.pretend, "9.9.9", workers=[worker])
+    try:
+        with pytest.raises(InvalidInput, match=rf"{worker}: expected refcolbert {__version__}, found 9\.9\.9"):
+            cluster.build(tmp_path / "x", parts(), processes, encoder=encoder)
+    finally:
+        processes.run(clusters.pretend, __version__, workers=[worker])
+
+
+def test_another_model_on_a_worker_is_refused(processes, tmp_path):
+    """Workers that find another model at its path are named."""
+    shutil.copytree(TINY, tmp_path / "model")
+    encoder = Encoder.load(tmp_path / "model")
+    spec = Path(tmp_path / "model" / "encoding.json")
+    spec.write_text(spec.read_text() + "\n")
+    with pytest.raises(InvalidInput, match=f"{one_of(processes)}: expected the model {encoder.hash[:12]}, found"):
+        cluster.build(tmp_path / "x", parts(), processes, encoder=encoder)
