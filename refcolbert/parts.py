@@ -6,8 +6,9 @@
     rank     the pools are joined in the order of the parts, and ranked
 
 With `exact=True` the answer is that of one index over all documents, bit for bit: scores depend on the document, the
-query and the counts alone, and equal scores are ordered by part, then by position. Without it, each part keeps as many
-candidates as one index would, and all of them probe the same cells if they share a codec. So recall is not lower.
+query and the counts alone, and equal scores are ordered by part, then by position. Without it, parts that share a codec
+probe the cells that one index would, and each of them keeps as many candidates. So recall is not lower. (Where these
+cells hold fewer than k documents, both probe more, but not always equally many more.)
 
 `LocalPart` is a part in this process. The router of `service` has parts behind HTTP, and `cluster` parts in workers of
 Dask. This module knows neither.
@@ -23,7 +24,7 @@ from .arguments import EncoderOnDemand, ReadyQuery, id_list
 from .documents import Document
 from .encoding.encoder import Encoder
 from .engine.bm25 import Collection, Statistics, unknown_terms
-from .engine.candidates import widening
+from .engine.candidates import WIDER, widening
 from .engine.hybrid import Pool, VectorsAndWords, join_pools, pool_by, rank_pool
 from .engine.search import SearchOptions, search_many
 from .engine.terms import one_edit_away
@@ -36,6 +37,7 @@ from .storage.format import Manifest
 __all__ = ["Counts", "LocalPart", "Part", "PartPools", "PoolRequest", "ScatterGather"]
 
 T = TypeVar("T")
+QUERIES_TOGETHER = 64  # 1 MiB of vectors, and documents for some thousand hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,26 +203,37 @@ class _Scattered:
         return replace(known, frequencies={**more.frequencies, **known.frequencies})
 
     def hits(self, queries: Sequence[ReadyQuery], k: int, options: SearchOptions) -> list[list[Hit]]:
-        """Return the k best hits of each query."""
-        pairs = [(query.vectors, query.words) for query in queries]
+        """Return the k best hits of each query. Parts answer QUERIES_TOGETHER of them at a time."""
         if self._counts is None and (self._where is not None or self._ids is not None):
             self._count(())
-        requests = {
-            name: PoolRequest(pairs, k, replace(options, nprobe=nprobe), self._where, self._ids)
-            for name, nprobe in self._nprobes(options.nprobe).items()
-        }
-        answers = self._ask(lambda name, part: part.pools(requests[name]))
+        batches = (queries[i : i + QUERIES_TOGETHER] for i in range(0, len(queries), QUERIES_TOGETHER))
+        return [hits for batch in batches for hits in self._hits(batch, k, options)]
+
+    def _hits(self, queries: Sequence[ReadyQuery], k: int, options: SearchOptions) -> list[list[Hit]]:
+        # All parts probe the same cells, and as many as one index would. Were one of them to probe more, it could keep
+        # other candidates, and lose a document that one index finds.
+        nprobe = options.nprobe
+        if self._counts is not None:
+            nprobe *= widening(sum(c.n_docs for c in self._counts), sum(c.n_allowed for c in self._counts))
+        pairs = [(query.vectors, query.words) for query in queries]
+        while True:
+            narrow = replace(options, nprobe=nprobe, widen=False)
+            request = PoolRequest(pairs, k, narrow, self._where, self._ids)
+            answers = self._ask(lambda part, request=request: part.pools(request))  # type: ignore[misc]
+            pools = [join_pools([answer.pools[i] for answer in answers.values()]) for i in range(len(queries))]
+            n_found = min((int(pool.by_late.sum()) for pool in pools if pool.late is not None), default=k)
+            if n_found >= k or n_found >= sum(c.n_allowed for c in self._counts or self._count(())):
+                break
+            nprobe *= WIDER
         return [
-            self._ranked(query, k, [(name, answer.pools[i], answer.documents[i]) for name, answer in answers.items()])
-            for i, query in enumerate(queries)
+            self._ranked(
+                query, k, pool, [(name, document) for name, a in answers.items() for document in a.documents[i]]
+            )
+            for i, (query, pool) in enumerate(zip(queries, pools, strict=True))
         ]
 
-    def _ranked(self, query: ReadyQuery, k: int, answers: Sequence[tuple[str, Pool, list[Document]]]) -> list[Hit]:
-        """Return the k best hits among the pools of the parts: (name, pool, its documents) of each."""
-        if not answers:
-            return []
-        pool = join_pools([own for _, own, _ in answers])
-        documents = [(name, document) for name, _, own in answers for document in own]
+    def _ranked(self, query: ReadyQuery, k: int, pool: Pool, documents: Sequence[tuple[str, Document]]) -> list[Hit]:
+        """Return the k best hits of a pool, of which each row is a document and the part that has it."""
         rows, scores = rank_pool(pool, k, query.words, pool.documents)
         return [
             hit_of(
@@ -234,19 +247,6 @@ class _Scattered:
             for rank, (row, score) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True), start=1)
         ]
 
-    def _nprobes(self, nprobe: int) -> dict[str, int]:
-        """Return the cells that each part is asked to probe.
-
-        A search probes more cells where a filter leaves few documents: as many times more as there are documents per
-        allowed one. A part does so by its own counts. One with a larger share of the allowed documents than the whole
-        collection would probe fewer cells than one index does, so it is asked for more.
-        """
-        if self._counts is None:
-            return dict.fromkeys(self._parts, nprobe)
-        whole = widening(sum(c.n_docs for c in self._counts), sum(c.n_allowed for c in self._counts))
-        own = (widening(counts.n_docs, counts.n_allowed) for counts in self._counts)
-        return {name: -(-nprobe * whole // factor) for name, factor in zip(self._parts, own, strict=True)}
-
     def _statistics(self, terms: Sequence[bytes]) -> Statistics:
         counts = self._count(terms)
         return Statistics(
@@ -256,15 +256,13 @@ class _Scattered:
         )
 
     def _count(self, terms: Sequence[bytes]) -> list[Counts]:
-        answers = self._ask(lambda name, part: part.counts(terms, self._where, self._ids))
+        answers = self._ask(lambda part: part.counts(terms, self._where, self._ids))
         self._counts = list(answers.values())
         return self._counts
 
-    def _ask(self, ask: Callable[[str, Part], T]) -> dict[str, T]:
+    def _ask(self, ask: Callable[[Part], T]) -> dict[str, T]:
         """Return name -> answer of the parts that answer. The others are left out from now on."""
-        names = {id(part): name for name, part in self._parts.items()}
-        parts = list(self._parts.values())
-        answers = self._map(lambda part: ask(names[id(part)], part), parts)
+        answers = self._map(ask, list(self._parts.values()))
         found = {name: answer for name, answer in zip(self._parts, answers, strict=True) if answer is not None}
         self._parts = {name: part for name, part in self._parts.items() if name in found}
         return found

@@ -57,19 +57,34 @@ class ShardedIndex(IndexReader):
         self._current = self._join()
 
     @classmethod
-    def open(cls, path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> Self:
-        """Open a sharded index. The parameters are those of `Index.open`.
+    def open(
+        cls,
+        path: str | Path,
+        encoder: Encoder | None = None,
+        *,
+        verify: str = "auto",
+        shards: Sequence[str] | None = None,
+    ) -> Self:
+        """Open a sharded index.
+
+        - `shards`: open only the shards of these names, in the order of the index.
+
+        The other parameters are those of `Index.open`. Raises `InvalidInput` for a name that is not there.
 
         Raises `IndexNotFound`, `IndexTooNewError`, and `CorruptIndexError` naming the shard that is damaged. The other
         shards can still be opened, each as an `Index`.
         """
         folder = Path(path).absolute()
         names, source = read_shards(folder), EncoderOnDemand(encoder, folder)
+        if shards is not None:
+            if isinstance(shards, str) or not shards or set(shards) - set(names):
+                raise InvalidInput(f"expected a list of some of the shards {', '.join(names)}, found {shards!r}")
+            names = tuple(name for name in names if name in shards)
         return cls(folder, names, [_open_shard(folder / name, source, verify) for name in names], source, verify=verify)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path, not the content: another process opens the newest generation."""
-        return partial(type(self).open, verify=self._verify), (self.path, self._encoder.encoder)
+        return partial(type(self).open, verify=self._verify, shards=self.names), (self.path, self._encoder.encoder)
 
     # ---- Reading: the rest is in `IndexReader`
 
@@ -77,6 +92,11 @@ class ShardedIndex(IndexReader):
     def path(self) -> Path:
         """The folder with the shards."""
         return self._path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the shards, in order."""
+        return self._names
 
     @property
     def shards(self) -> tuple[Index, ...]:

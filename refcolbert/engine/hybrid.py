@@ -117,13 +117,13 @@ def join_pools(pools: Sequence[Pool]) -> Pool:
     """Return the pools of the parts of a collection as one, in the order of the parts. `documents` number its rows."""
     late = [pool.late for pool in pools if pool.late is not None]
     words = [pool.words for pool in pools if pool.words is not None]
-    by_late = np.concatenate([pool.by_late for pool in pools])
+    by_late = np.concatenate([np.empty(0, np.bool_), *(pool.by_late for pool in pools)])
     return Pool(
         np.arange(len(by_late)),
         np.concatenate(late) if late else None,
         np.concatenate(words) if words else None,
         by_late,
-        np.concatenate([pool.by_words for pool in pools]),
+        np.concatenate([np.empty(0, np.bool_), *(pool.by_words for pool in pools)]),
         (),
     )
 

@@ -50,6 +50,7 @@ class SearchOptions:
     candidates: int = CANDIDATES  # documents that pruning keeps, never fewer than k
     exact: bool = False  # rank every document instead
     threads: int = 1  # threads that share the products of one query; the answer does not depend on them
+    widen: bool = True  # probe more cells where a filter leaves few documents, or fewer than k are found
 
     def __post_init__(self) -> None:
         for name in ("nprobe", "candidates", "threads"):
@@ -125,7 +126,7 @@ def best_by_vectors(
             documents = np.flatnonzero(eligible)
         else:
             documents, quantized = generate_candidates(
-                prepared, index, eligible, k, options.nprobe, max(options.candidates, k), trace
+                prepared, index, eligible, k, options.nprobe, max(options.candidates, k), trace, widen=options.widen
             )
             with trace.stage("refine") as stage:
                 refined = refine(prepared, quantized, index, documents, k, map_chunks)
