@@ -9,7 +9,7 @@ This module writes; `reading` has the methods that read. `arguments` checks what
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,7 @@ from .arguments import (
 )
 from .documents import as_documents, records
 from .encoding.encoder import Encoder, Progress
-from .errors import DuplicateId, IndexExists, IndexLocked, InvalidInput
+from .errors import DuplicateId, IndexExists, IndexLocked, IndexNotFound, InvalidInput
 from .reading import IndexReader
 from .storage import segment_files
 from .storage.bulk_build import Building
@@ -41,6 +41,7 @@ from .storage.generation import Generation, warn_of_drift
 from .storage.groups import group_of, group_places, members
 from .storage.publish import publish
 from .storage.store import Store, Writer
+from .synchronize import Synced, synchronize
 
 __all__ = ["Index"]
 
@@ -138,6 +139,21 @@ class Index(IndexReader):
         """
         store = Store(Path(path))
         return cls(store, EncoderOnDemand(encoder, store.path), verify=verify)
+
+    @classmethod
+    def open_or_create(cls, path: str | Path, encoder: Encoder | None = None, **settings: Any) -> Self:
+        """Open the index at `path`, or make an empty one if there is none.
+
+        `settings` are those of `create`, for an index that is made; an index that is there keeps its own.
+
+            >>> from refcolbert import Index
+            >>> len(Index.open_or_create("maybe", dim=2)), len(Index.open_or_create("maybe"))
+            (0, 0)
+        """
+        try:
+            return cls.open(path, encoder)
+        except IndexNotFound:
+            return cls.create(path, encoder, **settings)
 
     @classmethod
     def build(
@@ -302,6 +318,55 @@ class Index(IndexReader):
         """
         items = records(documents, text, id, need_text=vectors is None)
         return self._put(items, vectors, progress, replacing=True, group_by=group_by)
+
+    def update_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the metadata of documents. Their texts and vectors stay as they are, so nothing is encoded.
+
+        - `metadata`: id -> all metadata of that document from now on.
+
+        As after `upsert`, the documents come after all others. Raises `UnknownId`, and then changes nothing.
+
+            >>> from refcolbert import Index
+            >>> index = Index.create("relabelled", dim=2)
+            >>> index.add([{"id": "a"}, {"id": "b"}], vectors=[[[1, 0]], [[0, 1]]])
+            ['a', 'b']
+            >>> index.update_metadata({"a": {"read": True}})
+            >>> [hit.id for hit in index.search([[1, 0]], where={"read": True})]
+            ['a']
+        """
+        if not metadata:
+            return
+        with self._writing() as (writer, generation):
+            places = sorted(generation.places(list(metadata)))
+            new = segment_files.take(generation.stored, places)
+            changed = [{"id": d.id, "text": d.text, "metadata": metadata[d.id]} for d in new.documents]
+            next_position = generation.manifest.next_position
+            positions = next_position + np.arange(len(changed))
+            new = replace(
+                new,
+                segment=replace(new.segment, positions=positions),
+                documents=as_documents(changed, next_position, need_text=False),
+            )
+            publish(writer, generation, generation.without(places), [new])
+
+    def sync(
+        self,
+        documents: Documents,
+        *,
+        text: str = "text",
+        id: str = "id",  # noqa: A002
+        progress: bool | Progress = False,
+    ) -> Synced:
+        """Make the index hold exactly these documents; see `synchronize`.
+
+        >>> from refcolbert import Index
+        >>> index = Index.create("mirror")
+        >>> index.sync([{"id": "a", "text": "one"}, {"id": "b", "text": "two"}])
+        Synced(added=2, changed=0, removed=0, unchanged=0)
+        >>> index.sync([{"id": "a", "text": "one"}, {"id": "b", "text": "three"}])
+        Synced(added=0, changed=1, removed=0, unchanged=1)
+        """
+        return synchronize(self, records(documents, text, id, need_text=True), progress)
 
     def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
         """Delete documents.

@@ -1,7 +1,7 @@
 """ShardedIndex: several indexes in one folder, searched as one."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from .storage.generation import Generation, Place
 from .storage.groups import group_of, group_places, members
 from .storage.shards import check_alike, is_sharded, read_shards, write_shards, writing_shards
 from .storage.store import Store
+from .synchronize import Synced, synchronize
 
 __all__ = ["ShardedIndex", "open_index"]
 
@@ -214,6 +215,27 @@ class ShardedIndex(IndexReader):
                     [batch[i] for i in rows], vectors=ragged.take(np.array(rows)), group_by=group_by
                 )
             return [document.id for document in batch]
+
+    def update_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the metadata of documents, in one transaction per shard; see `Index.update_metadata`."""
+        with self._writing():
+            by_shard: dict[int, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+            names = list(metadata)
+            for name, place in zip(names, self.view.places(names), strict=True):
+                by_shard[self._shard_of(place)][name] = metadata[name]
+            for owner, own in sorted(by_shard.items()):
+                self._shards[owner].update_metadata(own)
+
+    def sync(
+        self,
+        documents: Documents,
+        *,
+        text: str = "text",
+        id: str = "id",  # noqa: A002
+        progress: bool | Progress = False,
+    ) -> Synced:
+        """Make the index hold exactly these documents; see `synchronize`."""
+        return synchronize(self, records(documents, text, id, need_text=True), progress)
 
     def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
         """Delete documents, or with `group_by` groups, in one transaction per shard that has some of them.

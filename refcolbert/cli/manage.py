@@ -14,7 +14,20 @@ from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
 from ..reading import IndexReader
 from ..sharded import open_index
-from .options import BITS, FILE, INDEX, INFO, MODEL, SAME_AS_INFO, TOKENIZER_CHOICES, bits, json_option, progress
+from ..storage.store import MANIFEST, SHARDS
+from .options import (
+    BITS,
+    FILE,
+    INDEX,
+    INFO,
+    MODEL,
+    SAME_AS_INFO,
+    TOKENIZER_CHOICES,
+    bits,
+    json_option,
+    open_with_model,
+    progress,
+)
 from .printing import counted, dump, pairs, summary
 from .sources import Sources, read_sources, takes_documents
 
@@ -98,6 +111,27 @@ def add_command(index: Path, sources: Sources, upsert: bool, model: str | None, 
         summary(opened, as_json)
 
 
+@click.command("sync")
+@INDEX
+@takes_documents
+@MODEL
+@click.option("--watch", is_flag=True, help="Go on: sync again whenever a file changes, until interrupted.")
+@json_option("one object: added, changed, removed, unchanged")
+def sync_command(index: Path, sources: Sources, model: str | None, watch: bool, as_json: bool) -> None:
+    """Make INDEX hold exactly DOCUMENTS: new texts are added, changed ones encoded again, the others deleted.
+
+    INDEX is created if it does not exist. Texts that have not changed are not encoded again.
+    """
+    index_there = any((index / name).exists() for name in (MANIFEST, SHARDS))
+    with open_with_model(index, model) if index_there else Index.create(index, Encoder.load(model)) as opened:
+        entry = opened.info()["encoder"]
+        encoder = Encoder.load(model or (entry and entry["source"]))
+        for _ in sources.changes() if watch else (None,):
+            synced = opened.sync(sources.documents(encoder), progress=progress())
+            counts = ", ".join(f"{number:,} {what}" for what, number in synced._asdict().items())
+            click.echo(dump(synced._asdict()) if as_json else f"{index}: {counts}")
+
+
 @click.command("delete")
 @INDEX
 @click.argument("ids", nargs=-1, required=True)
@@ -153,7 +187,7 @@ def check_command(index: Path, as_json: bool) -> None:
 @json_option(f"{INFO}; for a model: folder, hash, dim, query_length, document_length, vocabulary, device, ...")
 def info_command(path: str | None, as_json: bool) -> None:
     """Describe an index or a model folder. Without PATH, the default model."""
-    if path is not None and any((Path(path) / name).exists() for name in ("manifest.json", "shards.json")):
+    if path is not None and any((Path(path) / name).exists() for name in (MANIFEST, SHARDS)):
         with open_index(path, verify="fast") as opened:
             values = opened.info()
     else:

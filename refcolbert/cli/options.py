@@ -12,8 +12,8 @@ from ..arguments import MODES
 from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
 from ..encoding.words import TOKENIZERS
-from ..reading import IndexReader
-from ..sharded import open_index
+from ..index import Index
+from ..sharded import ShardedIndex, open_index
 
 __all__ = [
     "BITS",
@@ -87,7 +87,7 @@ def bits(nbits: str) -> int | str:
     return int(nbits) if nbits.isdigit() else nbits
 
 
-def open_with_model(index: Path, model: str | None) -> IndexReader:
+def open_with_model(index: Path, model: str | None) -> Index | ShardedIndex:
     """The index, with the model if one is named, else with its own."""
     return open_index(index, None if model is None else Encoder.load(model))
 

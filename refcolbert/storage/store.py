@@ -39,7 +39,7 @@ from .durable import Bytes, FileSystem, NewFile
 from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, manifest_copy_name, npy_header
 from .locks import Pin, is_link, open_regular_file, remove_unpinned, writer_lock
 
-__all__ = ["NewArrays", "Store", "Writer"]
+__all__ = ["LOCK", "MANIFEST", "SHARDS", "NewArrays", "Store", "Writer"]
 
 log = logging.getLogger("refcolbert")
 
