@@ -39,6 +39,7 @@ THIRD_PARTY = {
     "dask": {"cluster.workers"},
     "distributed": {"cluster.workers"},
     "filelock": {"storage.locks"},
+    "fsspec": {"storage.objects"},
     "click": {"cli"},
     "ir_measures": {"evaluation.metrics"},
     "starlette": {"service", "cli"},
