@@ -40,6 +40,7 @@ from .storage.format import EncoderEntry
 from .storage.generation import Generation, warn_of_drift
 from .storage.groups import group_of, group_places, members
 from .storage.publish import publish
+from .storage.remote import is_url, local_path, publish_at, store_at
 from .storage.store import Store, Writer
 from .synchronize import Synced, synchronize
 
@@ -118,7 +119,7 @@ class Index(IndexReader):
         """
         if encoder is None and dim is None:
             encoder = Encoder.load()
-        store = Store(Path(path))
+        store = Store(local_path(path))
         manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor, words)
         store.create()
         with store.writing(new=True) as writer:
@@ -129,7 +130,7 @@ class Index(IndexReader):
     def open(cls, path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> Self:
         """Open an index.
 
-        - `path`: its folder.
+        - `path`: its folder, or a URL such as s3://bucket/index, which is read through a cache (`storage.remote`).
         - `encoder`: its model. By default the model is loaded at the first text, from the path or name
           that the index has on record.
         - `verify`: "full" checks every byte. "fast" checks the manifest, sizes, headers and the small arrays, so damage
@@ -137,7 +138,7 @@ class Index(IndexReader):
 
         Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`.
         """
-        store = Store(Path(path))
+        store = store_at(path)
         return cls(store, EncoderOnDemand(encoder, store.path), verify=verify)
 
     @classmethod
@@ -192,7 +193,7 @@ class Index(IndexReader):
             >>> len(Index.build("large", documents, vectors=vectors, dim=2))
             1000
         """
-        target = Path(path)
+        target = local_path(path)
         if target.exists() or target.is_symlink():
             raise IndexExists(f"{target} exists already; choose another path or remove it first")
         rows = records(documents, text, id, need_text=vectors is None)
@@ -219,7 +220,7 @@ class Index(IndexReader):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path, not the content: another process opens the newest generation."""
-        return partial(type(self).open, verify=self._verify), (self.path, self._encoder.encoder)
+        return partial(type(self).open, verify=self._verify), (self._store.source, self._encoder.encoder)
 
     # ---- Reading: the rest is in `IndexReader`
 
@@ -227,6 +228,11 @@ class Index(IndexReader):
     def path(self) -> Path:
         """The folder of the index."""
         return self._store.path
+
+    @property
+    def store(self) -> Store:
+        """The files of the index."""
+        return self._store
 
     def refresh(self) -> bool:
         """Move to the newest generation. Returns True if there was a newer one."""
@@ -242,7 +248,10 @@ class Index(IndexReader):
         return type(self)(self._store, self._encoder, verify=self._verify, known=self.view)
 
     def snapshot(self, path: str | Path) -> None:
-        """Copy the generation that this object sees to a new folder. Raises `IndexExists`, `IndexWriteError`."""
+        """Copy the generation that this object sees to a new folder or URL. Raises `IndexExists`, `IndexWriteError`."""
+        if is_url(path):
+            publish_at({"": (self._store, self.view.manifest)}, path)
+            return
         target = Store(Path(path))
         manifest = self.view.manifest
         target.create()

@@ -40,6 +40,7 @@ THIRD_PARTY = {
     "dask": {"cluster.workers"},
     "distributed": {"cluster.workers"},
     "filelock": {"storage.locks"},
+    "fsspec": {"storage.objects"},
     "click": {"cli"},
     "watchfiles": {"cli"},
     "ir_measures": {"evaluation.metrics"},

@@ -242,7 +242,7 @@ def repeated_id(folder: str, names: Sequence[str]) -> tuple[str | None, list[str
 def _ids(folder: str, name: str) -> Iterator[str]:
     store = Store(Path(folder, name))
     for entry in store.read().segments:
-        yield from DocumentFile(store.document_path(entry.files["documents"], verify=False), entry.n_docs).ids()
+        yield from DocumentFile(store.file_path(entry.files["documents"], verify=False), entry.n_docs).ids()
 
 
 def _list_shards(workers: Workers, folder: Path, names: list[str]) -> None:

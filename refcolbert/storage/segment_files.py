@@ -398,7 +398,7 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
     if verify:
         _check_tokens(segment, entry, manifest)
         _check_words(segment, entry)
-    documents = DocumentFile(store.document_path(entry.files["documents"], verify=verify), entry.n_docs)
+    documents = DocumentFile(store.file_path(entry.files["documents"], verify=verify), entry.n_docs)
     if verify:
         documents.check()
     return StoredSegment(entry, segment, documents)
