@@ -212,6 +212,10 @@ class Store:
     def publish(self, name: str, content: Bytes) -> None:
         """Write a file of the folder under a temporary name, then rename it to `name`, durably."""
         temporary = self.path / f"{name}.tmp"
+        if temporary.exists() or temporary.is_symlink():
+            # Of a writer that crashed.
+            with self.as_write_errors(ABANDONED):
+                self.file_system.remove(temporary)
         self.write(temporary, content)
         with self.as_write_errors("the index is unchanged, or has this change in full; call refresh() to see which"):
             self.file_system.replace(temporary, self.path / name)
@@ -297,10 +301,6 @@ class Store:
             for folder in reversed([f for f in (self.path, *self.path.parents) if not f.exists()]):
                 self.file_system.make_folder(folder)
         with writer_lock(self.path / LOCK, self.file_system.note):
-            temporary = self.path / f"{SHARDS}.tmp"
-            # An interrupted build left it.
-            if temporary.exists():
-                self.file_system.remove(temporary)
             yield
 
     @contextmanager

@@ -594,3 +594,13 @@ def test_sync_watches_a_folder(tmp_path, encoder):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
     assert sorted(Index.open(tmp_path / "i").ids()) == ["one.txt", "two.txt"]
+
+
+def test_verbs_take_urls(tmp_path, index, run):
+    """snapshot publishes at a URL; search, info, check and eval read it there; a write is refused."""
+    url = f"file://{tmp_path}/published"
+    assert "3 documents" in run("snapshot", index, url).stdout
+    assert run("search", url, "a date").stdout == run("search", index, "a date").stdout
+    assert "sound" in run("check", url).stdout
+    assert json.loads(run("info", url, "--json").stdout)["documents"] == 3
+    assert url in run("delete", url, "date", exit_code=1).stderr
