@@ -43,6 +43,7 @@ THIRD_PARTY = {
     "fsspec": {"storage.objects"},
     "click": {"cli"},
     "watchfiles": {"cli"},
+    "mcp": {"service.mcp"},
     "ir_measures": {"evaluation.metrics"},
     "starlette": {"service", "cli"},
     "uvicorn": {"service", "cli"},
