@@ -2,13 +2,14 @@
 #   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help check demo test lint docs adapters nightly faults fuzz sizes conformance mutation coverage blas clean
+.PHONY: help check demo test lint docs adapters remote nightly faults fuzz sizes conformance mutation coverage blas clean
 
 PYTHON ?= python3
 VENV := .venv
 DEMO := .venv-demo
 LOWEST := .venv-lowest
 ADAPTERS := .venv-adapters
+REMOTE := .venv-remote
 BIN := $(VENV)/bin
 
 help:
@@ -34,6 +35,13 @@ $(ADAPTERS)/.ready: pyproject.toml
 	$(ADAPTERS)/bin/python -m pip install --quiet --editable '.[test,langchain,llamaindex,haystack]'
 	touch $@
 
+# A server that speaks the S3 protocol, and its client: some forty packages.
+$(REMOTE)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(REMOTE)
+	$(REMOTE)/bin/python -m pip install --quiet --upgrade pip
+	$(REMOTE)/bin/python -m pip install --quiet --editable '.[test]' s3fs 'moto[s3]' flask flask-cors
+	touch $@
+
 # What a user installs: the core and its model, in which the demo proves that nothing else is needed.
 $(DEMO)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(DEMO)
@@ -57,7 +65,7 @@ check: lint
 # A worker a core, each with one thread of BLAS and torch: more threads than cores are slower, and waiting overlaps.
 WORKERS := --numprocesses auto --dist worksteal
 # These do not depend on the versions of the core's dependencies, or run other programs: once is enough.
-NOT_LOWEST := $(addprefix tests/,export service/page conformance docs faults goldens tools)
+NOT_LOWEST := $(addprefix tests/,export service/page service/test_mcp.py conformance docs faults goldens tools)
 test: export OPENBLAS_NUM_THREADS = 1
 test: export OMP_NUM_THREADS = 1
 test: lint $(LOWEST)/.ready adapters
@@ -73,6 +81,10 @@ docs: $(VENV)/.ready
 #   make adapters  the adapters with the frameworks themselves; named, a file whose framework is missing fails
 adapters: $(ADAPTERS)/.ready
 	$(ADAPTERS)/bin/python -m pytest --quiet $(wildcard tests/adapters/test_*.py)
+
+#   make remote    indexes at URLs, against a server that speaks S3
+remote: $(REMOTE)/.ready
+	$(REMOTE)/bin/python -m pytest --quiet tests/storage/test_remote.py -k s3
 
 #   make nightly   the tests again, Hypothesis searching deeper
 nightly: $(VENV)/.ready
@@ -117,4 +129,4 @@ sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.release.code_size
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) $(REMOTE) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -210,6 +210,7 @@ class _Scattered:
         return [hits for batch in batches for hits in self._hits(batch, k, options)]
 
     def _hits(self, queries: Sequence[ReadyQuery], k: int, options: SearchOptions) -> list[list[Hit]]:
+        """Return the k best hits of each query, all of which the parts answer together."""
         # All parts probe the same cells, and as many as one index would. Were one of them to probe more, it could keep
         # other candidates, and lose a document that one index finds.
         nprobe = options.nprobe

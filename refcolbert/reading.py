@@ -1,7 +1,7 @@
 """IndexReader: everything that reads an index, be it one folder (`Index`) or several shards (`ShardedIndex`)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -286,6 +286,16 @@ class IndexReader(Searchable):
     def ids(self) -> list[str]:
         """Return the ids of the live documents, by position: in the order in which they were added."""
         return list(self.view.ids())
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the live documents, by position, read one at a time."""
+        return self.view.live_documents()
+
+    def __repr__(self) -> str:
+        if self._current is None:
+            return f"<{type(self).__name__} {self.path}, closed>"
+        n = len(self)
+        return f"<{type(self).__name__} {self.path}, {n:,} document{'s' * (n != 1)}, generation {self.generation}>"
 
     def get(self, ids: Iterable[str]) -> list[Document]:
         """Return the documents with these ids, in that order.

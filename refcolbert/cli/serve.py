@@ -1,4 +1,4 @@
-"""The verb that serves an index over HTTP."""
+"""The verbs that serve an index: to programs and people over HTTP, to agents over stdio."""
 
 import logging
 import os
@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from ..encoding.encoder import LENGTHS_LOG
+from ..encoding.encoder import LENGTHS_LOG, Encoder
 from ..errors import MissingDependency
 from ..service import LIMITS, Live, ServiceLimits
-from .options import FILE, INDEX, MODEL
+from ..sharded import open_index
+from .options import FILE, INDEX, MODEL, IndexPath
 
 __all__: list[str] = []  # the package registers every click command of this module
 
@@ -35,6 +36,27 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+@click.command("mcp")
+@click.argument("indexes", nargs=-1, required=True, type=IndexPath(path_type=Path))
+@MODEL
+@click.option("--writable", is_flag=True, help="Also offer tools that add and delete documents.")
+def mcp_command(indexes: tuple[Path | str, ...], model: str | None, writable: bool) -> None:
+    """Give an agent the tools search, get and explain for INDEXES, by the Model Context Protocol over stdio.
+
+    An agent asks for an index by the name of its folder. The first one is the default.
+    """
+    try:
+        from ..service.mcp import mcp_server
+    except ImportError as error:
+        raise MissingDependency(f"mcp requires more packages: pip install 'refcolbert[mcp]' ({error})") from error
+    names = [Path(path).name for path in indexes]
+    if len(set(names)) != len(names):
+        raise click.UsageError(f"expected folders of different names, found {', '.join(names)}")
+    encoder = None if model is None else Encoder.load(model)
+    opened = {name: open_index(path, encoder) for name, path in zip(names, indexes, strict=True)}
+    mcp_server(opened, writable=writable).run()
+
+
 @click.command("serve")
 @INDEX
 @MODEL
@@ -45,7 +67,7 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--log-requests", is_flag=True, help="Print one line per request on stderr.")
 @_limits
 def serve_command(
-    index: Path,
+    index: Path | str,
     model: str | None,
     host: str,
     port: int,

@@ -261,12 +261,16 @@ def _jsonl(stream: BinaryIO, name: str, fields: Fields = PLAIN, first: int = 1) 
 
 
 def _json(stream: BinaryIO, name: str, fields: Fields) -> Iterator[Document]:
-    """Yield one document per object of the array. Raises `MissingField` for other content, such as settings."""
+    """Yield one document per object of the array. Raises `MissingField` for other content, such as settings.
+
+    Settings have comments in places. An array that is not JSON is damaged data, for `InvalidInput`.
+    """
     text = "".join(_decoded(stream, name))
     try:
         found = whole = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise MissingField(f"{name}: not JSON: {error}; correct or convert it") from error
+        problem = InvalidInput if text.lstrip().startswith("[") else MissingField
+        raise problem(f"{name}: not JSON: {error}; correct it") from error
     if isinstance(whole, dict):
         arrays = [value for value in whole.values() if isinstance(value, list)]
         found = [whole] if fields.text in whole else arrays[0] if len(arrays) == 1 else None

@@ -8,20 +8,28 @@ section. So every line is in exactly one section.
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib import import_module
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from .markdown import Section
 
 if TYPE_CHECKING:
-    from tree_sitter import Language, Node
+    from tree_sitter import Node
 
 __all__ = ["ENDINGS", "definitions"]
 
-PYTHON, JAVA, GO, RUST = (".py", ".pyi"), (".java",), (".go",), (".rs",)
-TYPESCRIPT, TSX = (".ts", ".mts", ".cts"), (".tsx", ".js", ".mjs", ".cjs", ".jsx")  # TSX contains JavaScript
-CPP = (".c", ".h", ".cc", ".cpp", ".cxx", ".hh", ".hpp")  # and almost all of C
-ENDINGS = (*PYTHON, *JAVA, *GO, *RUST, *TYPESCRIPT, *TSX, *CPP)
+# Package and function of a grammar. TSX contains JavaScript, and C++ almost all of C.
+GRAMMARS = {
+    "tree_sitter_python.language": (".py", ".pyi"),
+    "tree_sitter_java.language": (".java",),
+    "tree_sitter_go.language": (".go",),
+    "tree_sitter_rust.language": (".rs",),
+    "tree_sitter_typescript.language_typescript": (".ts", ".mts", ".cts"),
+    "tree_sitter_typescript.language_tsx": (".tsx", ".js", ".mjs", ".cjs", ".jsx"),
+    "tree_sitter_cpp.language": (".c", ".h", ".cc", ".cpp", ".cxx", ".hh", ".hpp"),
+}
+ENDINGS = tuple(ending for endings in GRAMMARS.values() for ending in endings)
 
 # Types of nodes in the grammars.
 FUNCTION = re.compile(r"(generator_)?(function|method|constructor)_(definition|declaration|item)")
@@ -43,12 +51,17 @@ def definitions(text: str, ending: str) -> list[Section]:
     The one of the file itself comes first, without a name. The path of others is the qualified name, such as
     `Parser.parse`. It is the anchor, too, with a number if it occurs again. The metadata is `line`, the first one.
     """
-    from tree_sitter import Parser
+    from tree_sitter import Language, Parser
 
+    grammar = next((grammar for grammar, endings in GRAMMARS.items() if ending in endings), None)
+    if grammar is None:
+        return [Section(path=(), anchor="", body=text)]
+    package, _, function = grammar.partition(".")
+    parser = Parser(Language(getattr(import_module(package), function)()))
     lines = text.split("\n")
     names = [""]  # of the file itself
     owner = [0] * len(lines)  # per line: the innermost definition
-    for path, first, last in _found(Parser(_language(ending)).parse(text.encode()).root_node):
+    for path, first, last in _found(parser.parse(text.encode()).root_node):
         owner[first : last + 1] = [len(names)] * (last + 1 - first)
         names.append(".".join(path))
     rows: dict[int, list[int]] = defaultdict(list)
@@ -120,24 +133,3 @@ def _name(node: "Node") -> tuple[str, ...]:
 
 def _text(node: "Node") -> str:
     return (node.text or b"").decode()
-
-
-def _language(ending: str) -> "Language":
-    """Return the grammar for a file's ending."""
-    from tree_sitter import Language
-
-    if ending in PYTHON:
-        from tree_sitter_python import language
-    elif ending in JAVA:
-        from tree_sitter_java import language
-    elif ending in GO:
-        from tree_sitter_go import language
-    elif ending in RUST:
-        from tree_sitter_rust import language
-    elif ending in TYPESCRIPT:
-        from tree_sitter_typescript import language_typescript as language
-    elif ending in TSX:
-        from tree_sitter_typescript import language_tsx as language
-    else:
-        from tree_sitter_cpp import language
-    return Language(language())

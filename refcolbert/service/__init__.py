@@ -15,6 +15,7 @@ Read in this order:
     app          the ASGI application
     timeouts     uvicorn's protocol with time limits
     server       the socket
+    mcp          the tools of an agent, over stdio instead of HTTP (extra `mcp`)
 
 May import: everything of the package but the command line and the adapters. Needs the extra `serve`. The names below,
 `server.bind`, `server.Bound` and `app.create_app` are public. Modules that need starlette or uvicorn are imported by

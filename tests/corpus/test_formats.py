@@ -305,6 +305,12 @@ def test_source_code_of_all_kinds_is_read(tmp_path, source, ids):
     assert all("\r" not in d.text for d in documents)
 
 
+def test_source_code_of_an_unknown_language_is_one_document():
+    """A stream has a layout, but no ending that says the language."""
+    (document,) = read_stream(io.BytesIO(PYTHON.encode()), "code")
+    assert document == Document(id="stdin", text=f"stdin\n\n{PYTHON}", metadata={"title": "stdin"})
+
+
 # ---- folders
 
 
