@@ -3,6 +3,7 @@
 import datetime
 import gzip
 import io
+import os
 import sys
 
 import pytest
@@ -72,6 +73,16 @@ def test_values_of_a_table_become_json(tmp_path):
     assert first == Document(id="7", text="T x", metadata=metadata)
     assert second == Document(id="8", text="y", metadata={"k": 2, "text": "shorter"})
     assert [document.id for document in read_documents(path)] == ["t.parquet:1", "t.parquet:2"]
+
+
+@pytest.mark.parametrize("layout", ["parquet", "arrow"])
+def test_a_table_is_read_from_a_pipe(layout):
+    """Parquet has its table of contents at the end, and a pipe has no way back."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as file:
+        file.write(packed(table(), "parquet" if layout == "parquet" else "stream"))
+    with os.fdopen(reading, "rb") as stream:
+        assert [document.id for document in read_stream(stream, layout)] == ["a", "b"]
 
 
 def test_rows_are_numbered_through_a_large_table(tmp_path):
@@ -192,6 +203,7 @@ def test_a_pdf_that_cannot_be_read_is_named(tmp_path, content):
 
 PYTHON = '''"""Pets."""
 import os
+# Far above.
 
 # Comes first.
 @decorated
@@ -218,15 +230,15 @@ def test_python_is_a_document_per_definition(tmp_path):
     """Decorators and comments above belong to a definition; the rest of a class and of the file are documents, too."""
     written(tmp_path / "a" / "pets.py", PYTHON)
     texts = {
-        "a/pets.py": (1, 'a/pets.py\n\n"""Pets."""\nimport os\n\nif os.name:'),
+        "a/pets.py": (1, 'a/pets.py\n\n"""Pets."""\nimport os\n# Far above.\n\nif os.name:'),
         "a/pets.py#feed": (
-            4,
+            5,
             "a/pets.py > feed\n\n# Comes first.\n@decorated\ndef feed(pet):\n"
             "    def inner():\n        pass\n    return inner",
         ),
-        "a/pets.py#Cat": (11, 'a/pets.py > Cat\n\nclass Cat(Pet):\n    """A cat."""\n\n    legs = 4'),
-        "a/pets.py#Cat.sleep": (14, "a/pets.py > Cat.sleep\n\ndef sleep(self):\n    return 1"),
-        "a/pets.py#feed-1": (20, "a/pets.py > feed\n\ndef feed(pet):\n    return 2"),
+        "a/pets.py#Cat": (12, 'a/pets.py > Cat\n\nclass Cat(Pet):\n    """A cat."""\n\n    legs = 4'),
+        "a/pets.py#Cat.sleep": (15, "a/pets.py > Cat.sleep\n\ndef sleep(self):\n    return 1"),
+        "a/pets.py#feed-1": (21, "a/pets.py > feed\n\ndef feed(pet):\n    return 2"),
     }
     assert list(read_documents(tmp_path)) == [
         Document(
@@ -316,7 +328,7 @@ def test_source_code_of_an_unknown_language_is_one_document():
 
 def test_files_in_a_gitignore_are_left_out(tmp_path, caplog):
     """Patterns hold below their folder, a deeper file has precedence, and ignored entries are counted."""
-    for name in ("a.txt", "log/b.txt", "keep/c.txt", "keep/d.txt", "keep/log/e.txt", "f.tmp.txt"):
+    for name in ("a.txt", "log/b.txt", "log/b2.txt", "keep/c.txt", "keep/d.txt", "keep/log/e.txt", "f.tmp.txt"):
         written(tmp_path / name, name)
     written(tmp_path / ".gitignore", "# comment\nlog/\n*.tmp.txt\nd.txt\n")
     written(tmp_path / "keep" / ".gitignore", "!d.txt\n")

@@ -253,11 +253,12 @@ def test_a_named_field_that_is_missing_is_an_error(tmp_path, name):
         ("_id,title,text\r\na,T,one\r\n", [Document(id="a", text="T one", metadata={"title": "T"})]),
         ('text,year\n"a ""b""\nc, d",2020\n', [Document(id="c.csv:3", text='a "b"\nc, d', metadata={"year": 2020})]),
         ("id,text,title,metadata\n,,,\n", [Document(id="c.csv:2", text="")]),
+        ("id,text,metadata\na,one,m\n", [Document(id="a", text="one", metadata={"metadata": "m"})]),
         ("\ufefftext\ncaf\u00e9\u2028x\n", [Document(id="c.csv:2", text="caf\u00e9\u2028x")]),
         ("text\n", []),
         ("", []),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_a_csv_row_is_a_document(tmp_path, content, documents):
     """The header says which field is which, others are metadata; quoted fields hold anything, blank lines nothing."""
