@@ -386,13 +386,16 @@ def _arrow(stream: BinaryIO, name: str, fields: Fields) -> Iterator[Document]:
 def _rows(tables: Iterable[Any], name: str, fields: Fields) -> Iterator[Document]:
     """Yield the rows of Arrow tables as documents."""
     number = 0
-    for table in tables:
-        fields.check(name, table.column_names)
-        for row in records(table, need_text=False):
-            number += 1
-            metadata = row.pop("metadata")
-            record = {key: value for key, value in {**metadata, **row}.items() if value is not None}
-            yield _document(f"{name}:{number}", record, fields)
+    try:
+        for table in tables:
+            fields.check(name, table.column_names)
+            for row in records(table, need_text=False):
+                number += 1
+                metadata = row.pop("metadata")
+                record = {key: value for key, value in {**metadata, **row}.items() if value is not None}
+                yield _document(f"{name}:{number}", record, fields)
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{name}: a column's name is not UTF-8: {error}; write the file again") from error
 
 
 RECORDS: dict[str, Callable[[BinaryIO, str, Fields], Iterator[Document]]] = {

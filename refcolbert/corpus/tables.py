@@ -20,6 +20,7 @@ def parquet_tables(stream: BinaryIO, name: str) -> Iterator[Any]:
         file = parquet.ParquetFile(stream if stream.seekable() else io.BytesIO(stream.read()))
         yield file.schema_arrow.empty_table()
         for batch in file.iter_batches(ROWS):
+            batch.validate(full=True)
             yield pyarrow.Table.from_batches([batch])
     except (pyarrow.ArrowException, OSError, EOFError) as error:
         raise InvalidInput(f"{name}: not a Parquet file that can be read: {error}; write it again") from error
@@ -34,6 +35,9 @@ def arrow_tables(stream: BinaryIO, name: str) -> Iterator[Any]:
     try:
         # Files of pandas and polars, or streams, which Hugging Face's datasets write.
         is_file = bytes(data[:6]) == b"ARROW1"
-        yield ipc.open_file(data).read_all() if is_file else ipc.open_stream(data).read_all()
+        table = ipc.open_file(data).read_all() if is_file else ipc.open_stream(data).read_all()
+        # Arrow trusts the offsets in a file: a wrong one would end the process.
+        table.validate(full=True)
+        yield table
     except (pyarrow.ArrowException, OSError, EOFError) as error:
         raise InvalidInput(f"{name}: not an Arrow file that can be read: {error}; write it again") from error
