@@ -9,10 +9,10 @@ from .markdown import Section
 
 __all__ = ["html_text", "pdf_pages"]
 
-NOT_TEXT = ("script", "style", "template", "noscript", "nav", "svg")
+NOT_TEXT = ("noscript", "nav", "svg", "head")
 BLOCKS = (
     *("h1", "h2", "h3", "h4", "h5", "h6", "p", "div", "section", "article", "header", "footer", "aside", "figure"),
-    *("li", "dt", "dd", "tr", "td", "th", "pre", "blockquote", "figcaption", "table", "ul", "ol", "dl", "br", "hr"),
+    *("li", "dt", "dd", "tr", "td", "th", "pre", "blockquote", "figcaption", "table", "ul", "ol", "dl"),
 )
 
 
@@ -23,6 +23,7 @@ def html_text(data: bytes, name: str) -> tuple[str, str]:
     the first heading. Bytes that are not UTF-8 are read in the encoding that the page declares.
     """
     from bs4 import BeautifulSoup
+    from bs4.element import NavigableString, Tag
     from bs4.exceptions import ParserRejectedMarkup
 
     try:
@@ -31,14 +32,21 @@ def html_text(data: bytes, name: str) -> tuple[str, str]:
         raise InvalidInput(f"{name}: not HTML: {error}; convert or remove the file") from error
     if page.contains_replacement_characters:
         raise InvalidInput(f"{name}: expected UTF-8 or the declared encoding, found other bytes; convert it to UTF-8")
-    for tag in page.find_all(NOT_TEXT):
-        tag.decompose()
-    for tag in page.find_all(BLOCKS):
-        tag.insert_before("\n")
-        tag.append("\n")
     heading = page.find("title") or page.find("h1")
     title = " ".join(heading.get_text().split()) if heading else ""
-    lines = ((page.find("main") or page.find("body") or page).get_text()).split("\n")
+    pieces: list[str] = []
+    before = None
+    for node in (page.find("main") or page.find("body") or page).descendants:
+        # Scripts, styles and comments are of other classes. Everything else that is not text is a tag.
+        if type(node) is NavigableString:
+            above = list(node.parents)
+            block = next((tag for tag in above if tag.name in BLOCKS), page)
+            if not any(tag.name in NOT_TEXT for tag in above):
+                pieces += ["\n" * (block is not before), node]
+                before = block
+        elif isinstance(node, Tag) and node.name in ("br", "hr"):
+            pieces.append("\n")
+    lines = "".join(pieces).split("\n")
     return title, "\n".join(words for line in lines if (words := " ".join(line.split())))
 
 

@@ -151,10 +151,12 @@ def test_an_html_page_is_its_title_and_text(tmp_path):
         ("\ufeff<p>caf\u00e9", "caf\u00e9"),
         ('<meta charset="iso-8859-1"><p>caf\u00e9'.encode("latin-1"), "caf\u00e9"),
         ("<p>cut <b>off", "cut off"),
+        ("a<br>b<hr>c<i>d</i><!-- no --><div>e<p>f</p>g</div>h", "a\nb\ncd\ne\nf\ng\nh"),
+        ("<p>x</p>" * 3 + "<noscript>no</noscript><template>no</template><style>no</style>", "x\nx\nx"),
         ("<svg><nav>a</nav></svg><nav><svg></svg></nav>b", "b"),
         ("<div>" * 2000 + "deep", "deep"),
     ],
-    ids=["heading", "no tags", "empty", "UTF-8", "declared encoding", "cut", "nested", "deep"],
+    ids=["heading", "no tags", "empty", "UTF-8", "declared encoding", "cut", "lines", "not text", "nested", "deep"],
 )
 def test_html_of_all_kinds_is_read(tmp_path, content, text):
     """Pages without a title or a body, in other encodings, and damaged ones give their text."""
