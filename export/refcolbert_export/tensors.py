@@ -1,13 +1,14 @@
 """Weights and JSON files of a checkpoint folder, and the account of every key in them.
 
-An export goes wrong silently when a tensor or setting is not read. So every reader opens an `Account` per file. Each
-key is taken, or ignored because it is known not to change a vector. If any key is left over, the checkpoint is
-refused.
+An export goes wrong silently when a tensor is not read. So every reader opens an `Account` per file. Each key is taken,
+or ignored because it is known not to change a vector. A tensor that is left over refuses the checkpoint. A setting that
+is left over is reported: publishers carry their trainers' settings along, and parity decides.
 """
 
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,18 @@ from safetensors.torch import load_file
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-__all__ = ["Account", "read_json", "read_json_list", "read_tensors"]
+__all__ = ["Account", "Reading", "read_json", "read_json_list", "read_tensors"]
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a checkpoint is read, and what the readers collect about it."""
+
+    trust_remote_code: bool = False
+    unread: dict[str, list[str]] = field(default_factory=dict)  # JSON file -> its keys that no reader takes
+    notes: list[str] = field(default_factory=list)  # what its user should know
 
 
 class Account:
@@ -44,14 +54,19 @@ class Account:
         """Mark every key as read that one of the regular expressions matches in full."""
         self._open = {key for key in self._open if not any(re.fullmatch(p, key) for p in patterns)}
 
-    def close(self) -> None:
-        """Raise `UnsupportedCheckpoint` naming the keys that were neither taken nor ignored."""
-        if self._open:
+    def close(self, reading: Reading | None = None) -> None:
+        """Collect the keys that were neither taken nor ignored in `reading`.
+
+        Without one, as for weights, raise `UnsupportedCheckpoint` naming them.
+        """
+        if self._open and reading is None:
             names = ", ".join(sorted(self._open)[:8]) + (", ..." if len(self._open) > 8 else "")
             raise UnsupportedCheckpoint(
-                f"expected only known entries in {self.name}, found {len(self._open)} others: {names}. They could "
+                f"expected only known tensors in {self.name}, found {len(self._open)} others: {names}. They could "
                 "change the vectors, so the checkpoint is refused. Remove them if they do not"
             )
+        if self._open and reading is not None:
+            reading.unread[self.name] = sorted(self._open)
 
 
 def read_json(path: Path) -> dict[str, Any]:
