@@ -5,10 +5,8 @@ Such a folder was made from PyLate and follows its rules: the marker is inserted
 stripped. The graph is adapted: token types become zeros inside it, and its one output may have any name.
 """
 
-import logging
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -26,8 +24,6 @@ from ..parity.reference import ReferenceTokens
 from ..tensors import Account, Reading, read_json
 
 __all__ = ["LAYOUT", "NextPlaidReference", "Parts", "is_next_plaid", "read_next_plaid"]
-
-log = logging.getLogger("refcolbert")
 
 LAYOUT, MODEL = "next-plaid", "model.onnx"
 # Releases of the exporter differ in the name of the settings file.
@@ -71,16 +67,16 @@ def read_next_plaid(folder: Path) -> Parts:
         tokenizer_json = plain_tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except Exception as error:
         raise UnsupportedCheckpoint(f"tokenizer.json cannot be read: {error}") from error
-    reading = Reading()
+    reading = Reading(notes=list(NOTES))
     config = Account(read_json(_config(folder)), _config(folder).name)
     spec = _spec(config, tokenizer_json)
     config.close(reading)
     graph = _adapted(_load(folder / MODEL), spec.dim)
     _check_graph(graph, spec)
-    notes = NOTES if spec.expansion_id is not None else (NO_EXPANSION, *NOTES)
-    for note in notes:
-        log.warning("%s: %s", folder.name, note)
-    return graph, spec, tokenizer_json, notes, reading.unread
+    if spec.expansion_id is None:
+        reading.notes.insert(0, NO_EXPANSION)
+    reading.warn(folder.name)
+    return graph, spec, tokenizer_json, tuple(reading.notes), reading.unread
 
 
 def _spec(config: Account, tokenizer_json: str) -> EncodingSpec:

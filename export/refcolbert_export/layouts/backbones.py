@@ -21,8 +21,8 @@ KNOWN_CONFIG = (
     r"_.*|architectures|transformers_version|auto_map|torch_dtype|dtype|gradient_checkpointing|use_cache|is_decoder",
     r"position_embedding_type|tokenizer_class|(global_|local_)?rope_theta|rope_scaling|global_attn_every_n_layers",
 )
-# Position embeddings of BERT's relatives that transformers 5 has dropped, and ALiBi, which needs Jina's own code. A class
-# that does not list the key would ignore them.
+# Position embeddings of BERT's relatives that transformers 5 has dropped, and ALiBi, which needs Jina's own code. A
+# class that does not list the key would ignore them.
 LOST_POSITIONS = ("relative_key", "relative_key_query", "alibi")
 
 # For these AutoModel would build the decoder too.
@@ -76,10 +76,12 @@ def _brings_code(raw: dict[str, Any]) -> bool:
 
     The model type alone does not tell: Jina's BERT calls itself "bert", and has other positions.
     """
-    config = CONFIG_MAPPING[raw["model_type"]] if raw.get("model_type") in CONFIG_MAPPING else None
-    own = {kind.__name__ for kind in (config, MODEL_MAPPING.get(config)) if isinstance(kind, type)}
+    own = {""}
+    if raw.get("model_type") in CONFIG_MAPPING:
+        config = CONFIG_MAPPING[raw["model_type"]]
+        own |= {config.__name__, getattr(MODEL_MAPPING.get(config, None), "__name__", "")}
     classes = raw.get("auto_map") or {}
-    return any(str(classes.get(auto, "")).rsplit(".", 1)[-1] not in {"", *own} for auto in ("AutoConfig", "AutoModel"))
+    return any(str(classes.get(auto, "")).rsplit(".", 1)[-1] not in own for auto in ("AutoConfig", "AutoModel"))
 
 
 def build_backbone(config: Any, trust_remote_code: bool = False) -> nn.Module:

@@ -17,6 +17,7 @@ from refcolbert.errors import UnsupportedCheckpoint
 from ..model import ColbertModel
 from ..tensors import Reading
 from .backbones import longest_input
+from .bge_m3 import is_bge_m3, read_bge_m3
 from .multivector import is_multivector, read_multivector
 from .overrides import Choices
 from .pylate import is_pylate, read_pylate
@@ -57,6 +58,7 @@ LAYOUTS = (
     Layout("multivector", is_multivector, read_multivector),
     Layout("pylate", is_pylate, read_pylate),
     Layout("xtr", is_xtr, read_xtr),
+    Layout("bge-m3", is_bge_m3, read_bge_m3),
     Layout("stanford", is_stanford, read_stanford),
 )
 
@@ -83,10 +85,7 @@ def read_checkpoint(folder: Path, trust_remote_code: bool = False, choices: Choi
     spec = _with_longer_queries(replace(spec, **texts), choices.query_length)
     _check_vocabulary(model, tokenizer_json)
     spec = _within_positions(model, spec)
-    for file, keys in reading.unread.items():
-        log.warning("%s: %d keys that no reader takes: %s", file, len(keys), ", ".join(keys))
-    for note in reading.notes:
-        log.warning("%s: %s", folder.name, note)
+    reading.warn(folder.name)
     return Checkpoint(layout.name, model.eval(), spec, tokenizer_json, reading.unread, tuple(reading.notes))
 
 

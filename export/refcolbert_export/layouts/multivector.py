@@ -53,9 +53,7 @@ def read_multivector(folder: Path, reading: Reading) -> tuple[ColbertModel, Enco
     model = read_model(modules, "torch.nn.modules.activation.Tanh", reading)
     settings = _transformer_settings(transformer, reading)
     tokenizer = load_tokenizer(transformer, reading.trust_remote_code)
-    limit = min(
-        settings["max_seq_length"] or tokenizer.model_max_length, longest_input(model.backbone) or 1 << 30
-    )
+    limit = min(settings["max_seq_length"] or tokenizer.model_max_length, longest_input(model.backbone) or 1 << 30)
     plain = plain_json(tokenizer)
     if settings["do_lower_case"]:
         plain = _lowercasing(plain)
