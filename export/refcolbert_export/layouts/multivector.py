@@ -88,7 +88,7 @@ def _check_kinds(modules: list[Module], reading: Reading) -> None:
         )
     normalize = next(module for module in modules if module.kind == "Normalize")
     path = normalize.folder / "config.json"
-    account = Account(read_json(path) if path.is_file() else {}, "the configuration of Normalize")
+    account = Account(read_json(path) if path.is_file() else {}, f"{normalize.folder.name}/config.json")
     names = [account.take(key, "token_embeddings") for key in ("module_input_name", "module_output_name")]
     account.close(reading)
     if set(names) != {"token_embeddings"}:
@@ -140,7 +140,7 @@ def _query_lengths(settings: dict[str, Any], limit: int, tokenizer: Any, reading
 
 
 def _mask_settings(module: Module, reading: Reading) -> dict[str, Any]:
-    account = Account(read_json(module.folder / "config.json"), "the configuration of MultiVectorMask")
+    account = Account(read_json(module.folder / "config.json"), f"{module.folder.name}/config.json")
     settings = {
         "words": account.take("skiplist_words", []),
         "tasks": account.take("skiplist_tasks", ["document"]),
