@@ -151,7 +151,9 @@ class PyLateReference(ChainReference):
         ids, attention = self.tokenize(text, padding=padding, truncation="longest_first", max_length=limit)
         if not marker:
             return ids, attention
-        return np.insert(ids, 1, self.tokenizer.convert_tokens_to_ids(marker)), np.insert(attention, 1, 1)
+        # An empty text may have no token after which the marker could stand.
+        place = min(len(ids), 1)
+        return np.insert(ids, place, self.tokenizer.convert_tokens_to_ids(marker)), np.insert(attention, place, 1)
 
 
 class MultiVectorReference(ChainReference):
