@@ -93,8 +93,11 @@ def build_backbone(config: Any, trust_remote_code: bool = False) -> nn.Module:
     encoder = ENCODERS.get(config.model_type)
     if encoder is not None:
         return cast(nn.Module, encoder(config)).float().eval()
-    model: nn.Module = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
-    return model.float().eval()
+    model: Any = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
+    # So can a causal model, whose first token attends to itself alone.
+    if model._supports_sdpa and any(getattr(module, "is_causal", False) for module in model.modules()):
+        model.set_attn_implementation("sdpa")
+    return cast(nn.Module, model.float().eval())
 
 
 def fill_backbone(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
