@@ -63,18 +63,17 @@ def export_checkpoint(
     def write(folder: Path) -> dict[str, Any]:
         wanted = choices or Choices()
         with as_folder(checkpoint, tokenizer) as source:
-            layout, (graph, spec, tokenizer_json, notes, unread) = _read(source, trust_remote_code, wanted)
+            layout, (graph, spec, tokenizer_json, reading) = _read(source, trust_remote_code, wanted)
+            reading.warn(checkpoint.name)
             sample = samples(spec, tokenizer_json) if "int8" in variant else []
             write_model(VARIANTS[variant].make(graph, sample), folder, LARGEST_FILE)
             _save(folder / "tokenizer.json", tokenizer_json)
             _save(folder / "encoding.json", spec.to_json())
-            report = {"unread_keys": unread, **_compare(folder, source, layout, trust_remote_code, variant, wanted)}
+            report = _compare(folder, source, layout, trust_remote_code, variant, wanted)
         if expected is not None:
             report["expected"] = compare_expected(folder, expected, VARIANTS[variant].tolerance)
-        if report["tokenizer_drift"]:
-            notes = (*notes, drift_note(report))
-            log.warning("%s: %s", checkpoint.name, notes[-1])
-        report["speed"] = measure_speed(folder)
+        notes = [*reading.notes, *([drift_note(report)] if report["tokenizer_drift"] else ())]
+        report |= {"unread_keys": reading.unread, "speed": measure_speed(folder)}
         _save(folder / REPORT, json.dumps(report, indent=1) + "\n")
         _save(folder / "README.md", model_card(checkpoint.stem if tokenizer else checkpoint.name, spec, report, notes))
         return report
@@ -97,7 +96,7 @@ def verify_against(
 
 
 def _read(checkpoint: Path, trust_remote_code: bool, choices: Choices) -> tuple[str, Parts]:
-    """The layout, and graph, spec, tokenizer.json and notes."""
+    """The layout, and graph, spec, tokenizer.json and what the readers collected."""
     if is_next_plaid(checkpoint):
         if choices != Choices():
             raise UnsupportedCheckpoint(
@@ -105,7 +104,7 @@ def _read(checkpoint: Path, trust_remote_code: bool, choices: Choices) -> tuple[
             )
         return NEXT_PLAID, read_next_plaid(checkpoint)
     read = read_checkpoint(checkpoint, trust_remote_code, choices)
-    return read.layout, (to_onnx(read.model), read.spec, read.tokenizer_json, read.notes, read.unread)
+    return read.layout, (to_onnx(read.model), read.spec, read.tokenizer_json, read.reading)
 
 
 def _compare(
@@ -124,7 +123,10 @@ def _compare(
     check_report(report, tolerance)
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     about = {"layout": layout, "variant": variant, **asdict(choices), "tolerance": asdict(tolerance)}
-    return {**about, **versions, **report}
+    report = {**about, **versions, **report}
+    if report["tokenizer_drift"]:
+        log.warning("%s: %s", checkpoint.name, drift_note(report))
+    return report
 
 
 def _save(path: Path, text: str) -> None:

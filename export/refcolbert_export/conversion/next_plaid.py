@@ -41,8 +41,7 @@ NO_EXPANSION = (
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 NORM_TOLERANCE = 1e-3
 
-# graph, spec, tokenizer.json, notes, keys that no reader takes by file
-Parts = tuple[ModelProto, EncodingSpec, str, tuple[str, ...], dict[str, list[str]]]
+Parts = tuple[ModelProto, EncodingSpec, str, Reading]  # graph, spec, tokenizer.json, what the reader collected
 
 
 def is_next_plaid(folder: Path) -> bool:
@@ -57,7 +56,7 @@ def _config(folder: Path) -> Path:
 
 
 def read_next_plaid(folder: Path) -> Parts:
-    """The adapted graph, the spec, the tokenizer.json and notes about settings that this format loses.
+    """The adapted graph, the spec, the tokenizer.json and the notes, about settings that this format loses.
 
     Raises `UnsupportedCheckpoint` when a setting contradicts the tokenizer, or the graph does not fit.
     """
@@ -75,8 +74,7 @@ def read_next_plaid(folder: Path) -> Parts:
     _check_graph(graph, spec)
     if spec.expansion_id is None:
         reading.notes.insert(0, NO_EXPANSION)
-    reading.warn(folder.name)
-    return graph, spec, tokenizer_json, tuple(reading.notes), reading.unread
+    return graph, spec, tokenizer_json, reading
 
 
 def _spec(config: Account, tokenizer_json: str) -> EncodingSpec:
@@ -228,4 +226,4 @@ class NextPlaidReference:
         self.tokenizer.enable_truncation(self.config[f"{side}_length"] - bool(marker))
         text = text.strip().lower() if self.config.get("do_lower_case") else text.strip()
         ids: list[int] = self.tokenizer.encode(text).ids
-        return [ids[0], self.config[f"{side}_prefix_id"], *ids[1:]] if marker else ids
+        return [*ids[:1], self.config[f"{side}_prefix_id"], *ids[1:]] if marker else ids

@@ -49,8 +49,7 @@ class Checkpoint:
     model: ColbertModel
     spec: EncodingSpec
     tokenizer_json: str
-    unread: dict[str, list[str]]  # JSON file -> its keys that no reader takes
-    notes: tuple[str, ...]  # what the user of the model should know
+    reading: Reading  # what the readers collected about it
 
 
 # The order matters: a folder with modules.json may hold an older artifact.metadata, and the newer file decides.
@@ -85,8 +84,7 @@ def read_checkpoint(folder: Path, trust_remote_code: bool = False, choices: Choi
     spec = _with_longer_queries(replace(spec, **texts), choices.query_length)
     _check_vocabulary(model, tokenizer_json)
     spec = _within_positions(model, spec)
-    reading.warn(folder.name)
-    return Checkpoint(layout.name, model.eval(), spec, tokenizer_json, reading.unread, tuple(reading.notes))
+    return Checkpoint(layout.name, model.eval(), spec, tokenizer_json, reading)
 
 
 def _with_longer_queries(spec: EncodingSpec, query_length: int | None) -> EncodingSpec:

@@ -71,8 +71,7 @@ class StanfordReference(Reference):
         """Ids and attention [n] with the marker at position 1."""
         limit = min(length, self.positions) - 1
         ids, attention = self.tokenize(text, padding=padding, truncation=True, max_length=limit)
-        marker_id = self.tokenizer.convert_tokens_to_ids(self.settings.get(marker_key) or marker)
-        return np.insert(ids, 1, marker_id), np.insert(attention, 1, 1)
+        return self.marked(ids, attention, self.settings.get(marker_key) or marker)
 
 
 class ChainReference(Reference):
@@ -151,9 +150,7 @@ class PyLateReference(ChainReference):
         ids, attention = self.tokenize(text, padding=padding, truncation="longest_first", max_length=limit)
         if not marker:
             return ids, attention
-        # An empty text may have no token after which the marker could stand.
-        place = min(len(ids), 1)
-        return np.insert(ids, place, self.tokenizer.convert_tokens_to_ids(marker)), np.insert(attention, place, 1)
+        return self.marked(ids, attention, marker)
 
 
 class MultiVectorReference(ChainReference):

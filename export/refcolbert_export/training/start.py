@@ -65,6 +65,7 @@ def read_start(folder: Path, head: Head, seed: int = 0) -> Start:
         raise UnsupportedCheckpoint(f"{folder} is a cross-encoder; train it further with --architecture cross-encoder")
     if any(layout.recognizes(folder) for layout in LAYOUTS):
         read = read_checkpoint(folder)
+        read.reading.warn(folder.name)
         write = partial(write_as_it_came, read.model, folder)
         start = Start(read.model, read.spec, read.tokenizer_json, write, False)
     else:
