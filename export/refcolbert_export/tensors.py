@@ -37,7 +37,7 @@ class Reading:
     def warn(self, name: str) -> None:
         """Log both, with the checkpoint's name."""
         for file, keys in self.unread.items():
-            log.warning("%s: no reader takes these keys of %s: %s", name, file, ", ".join(keys))
+            log.warning("%s: %s has keys that are not known here: %s", name, file, ", ".join(keys))
         for note in self.notes:
             log.warning("%s: %s", name, note)
 

@@ -43,7 +43,10 @@ NOTES = """
 def model_card(name: str, spec: EncodingSpec, report: dict[str, Any], notes: Sequence[str] = ()) -> str:
     """The card as Markdown: contents of the folder, agreement with the checkpoint, and warnings from `notes`."""
     files = report["unread_keys"].items()
-    notes = [*notes, *(f"{file} has keys that no reader takes: {', '.join(keys)}." for file, keys in files)]
+    notes = [
+        *notes,
+        *(f"{file} has keys that are not known here: {', '.join(keys)}." for file, keys in files),
+    ]
     attended = "attended" if spec.expansion_attended else "not attended"
     card = CARD.format(
         name=name,

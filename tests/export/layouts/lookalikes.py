@@ -354,7 +354,7 @@ LOOKALIKES = (
         tokenizer="bert",
         config=BERT,
         files={"artifact.metadata": OLD_METADATA, "special_tokens_map.json": {"cls_token": "[CLS]"}},
-        others=("vocab.txt.orig", "model.onnx"),
+        others=("model.onnx",),
     ),
     LookAlike(
         name="answerdotai/answerai-colbert-small-v1",

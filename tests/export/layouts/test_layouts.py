@@ -75,8 +75,8 @@ def test_keys_that_no_reader_takes_are_reported(tmp_path, caplog, source, name, 
     _edit(own / name, {"new_switch": 1})
     report = export_checkpoint(own, tmp_path / "out")
     assert report["unread_keys"] == {reported: ["new_switch"]}
-    assert f"no reader takes these keys of {reported}: new_switch" in caplog.text
-    assert f"{reported} has keys that no reader takes: new_switch" in (tmp_path / "out" / "README.md").read_text()
+    assert f"{reported} has keys that are not known here: new_switch" in caplog.text
+    assert f"{reported} has keys that are not known here: new_switch" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("kind", ["HierarchicalTokenPooling", "Router", "LayerNorm"])
