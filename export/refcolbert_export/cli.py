@@ -26,8 +26,10 @@ from .training.settings import RECIPES, Settings, parse_losses
 __all__ = ["export", "mine", "train", "verify"]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PATH = click.Path(exists=True, path_type=Path)
 NEW = click.Path(path_type=Path)
+TOKENIZER = "For a .dnn file: folder with its BERT's config.json and tokenizer."
 
 
 @contextmanager
@@ -56,6 +58,8 @@ def export_extra() -> Iterator[None]:
 @click.option("--query-prompt", metavar="NAME", help="Name of the checkpoint's prompt for queries, if not its default.")
 @click.option("--document-prompt", metavar="NAME", help="Name of the checkpoint's prompt for documents.")
 @click.option("--query-length", type=int, help="Tokens at which queries are cut, if more than the checkpoint's length.")
+@click.option("--tokenizer", type=FOLDER, help=TOKENIZER)
+@click.option("--expected", type=FILE, help="Vectors of the checkpoint's author, to compare with: a .npz file.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint contains.")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
 def export(
@@ -65,6 +69,8 @@ def export(
     query_prompt: str | None,
     document_prompt: str | None,
     query_length: int | None,
+    tokenizer: Path | None,
+    expected: Path | None,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
@@ -83,7 +89,13 @@ def export(
         }
         choices = Choices(prompts=prompts, query_length=query_length)
         report = export_checkpoint(
-            checkpoint, out, variant=variant, trust_remote_code=trust_remote_code, choices=choices
+            checkpoint,
+            out,
+            variant=variant,
+            trust_remote_code=trust_remote_code,
+            choices=choices,
+            tokenizer=tokenizer,
+            expected=expected,
         )
         summary = _summary(report)
     click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {summary}")
@@ -92,9 +104,10 @@ def export(
 @click.command()
 @click.argument("out", type=NEW)
 @click.option("--against", type=NEW, help="Checkpoint to compare with; needs torch.")
+@click.option("--tokenizer", type=FOLDER, help=TOKENIZER)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint contains.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bool) -> None:
+def verify(out: Path, against: Path | None, tokenizer: Path | None, trust_remote_code: bool, as_json: bool) -> None:
     """Check that the model folder OUT still gives the vectors of its parity report, or of a checkpoint."""
     if against is None:
         from .parity.report import recheck
@@ -104,7 +117,7 @@ def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bo
     else:
         with export_extra():
             from .conversion.colbert import verify_against
-        report = verify_against(out, against, trust_remote_code=trust_remote_code)
+        report = verify_against(out, against, trust_remote_code=trust_remote_code, tokenizer=tokenizer)
         summary = _summary(report)
     click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {summary}")
 
@@ -130,8 +143,9 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("start", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("start", type=PATH)
 @click.argument("out", type=NEW)
+@click.option("--tokenizer", type=FOLDER, help=TOKENIZER)
 @click.option("--data", multiple=True, required=True, type=FILE, help="Examples or triples; may be repeated.")
 @click.option("--queries", type=FILE, help="queries.tsv, for triples of ids.")
 @click.option("--collection", type=FILE, help="collection.tsv, for triples of ids.")
@@ -167,6 +181,7 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
 def train(
     start: Path,
     out: Path,
+    tokenizer: Path | None,
     data: tuple[Path, ...],
     queries: Path | None,
     collection: Path | None,
@@ -185,6 +200,7 @@ def train(
         options["losses"] = parse_losses(losses)
     settings = Settings(**{**RECIPES[recipe], **{name: value for name, value in options.items() if value is not None}})
     with export_extra():
+        from .layouts.single_file import as_folder
         from .training.cross_encoder import CrossStart, read_cross_start
         from .training.data import read_examples
         from .training.loop import train as train_model
@@ -196,14 +212,15 @@ def train(
     examples = read_examples(data, queries, collection)
     pool = None if validation is None else read_pool(validation)
     model: Start | CrossStart
-    if settings.architecture == "cross-encoder":
-        model = read_cross_start(start, settings.seed)
-    else:
-        head = Head(dim=dim, mask_punctuation=not no_punctuation_filter, attend_to_mask_tokens=attend_to_mask)
-        model = read_start(start, head, settings.seed)
-        if model.new_head and projection == "pca" and not resume:
-            fit_head(model, examples)
-    trained = train_model(model, examples, out, settings, validation=pool, resume=resume, progress=True)
+    with as_folder(start, tokenizer) as folder:
+        if settings.architecture == "cross-encoder":
+            model = read_cross_start(folder, settings.seed)
+        else:
+            head = Head(dim=dim, mask_punctuation=not no_punctuation_filter, attend_to_mask_tokens=attend_to_mask)
+            model = read_start(folder, head, settings.seed)
+            if model.new_head and projection == "pca" and not resume:
+                fit_head(model, examples)
+        trained = train_model(model, examples, out, settings, validation=pool, resume=resume, progress=True)
     click.echo(f"{trained}: the trained checkpoint; `refcolbert export {trained} MODEL` makes it ONNX")
 
 

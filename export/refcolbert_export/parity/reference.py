@@ -80,6 +80,13 @@ class Reference(ABC):
         encoding = self.tokenizer([text], **options)
         return np.array(encoding["input_ids"][0], np.int64), np.array(encoding["attention_mask"][0], np.int64)
 
+    def marked(
+        self, ids: NDArray[np.int64], attention: NDArray[np.int64], marker: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids and attention [n + 1] with the marker after the first token, if the text has one."""
+        place = min(len(ids), 1)
+        return np.insert(ids, place, self.tokenizer.convert_tokens_to_ids(marker)), np.insert(attention, place, 1)
+
     @abstractmethod
     def query(self, text: str) -> ReferenceTokens:
         """The tokens of one query."""
