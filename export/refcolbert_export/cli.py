@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,9 +17,10 @@ import click
 
 from refcolbert import Encoder
 from refcolbert.corpus.readers import read_documents
-from refcolbert.errors import InvalidInput, MissingDependency
+from refcolbert.errors import ExportError, InvalidInput, MissingDependency
 
 from .cross_encoder import is_cross_encoder
+from .hub import checkpoint_folder
 from .layouts.overrides import Choices
 from .replace_folder import check_free
 from .training.settings import RECIPES, Settings, parse_losses
@@ -32,20 +34,19 @@ NEW = click.Path(path_type=Path)
 
 @contextmanager
 def export_extra() -> Iterator[None]:
-    """Raise `MissingDependency` when an import in the block fails because the extra `export` is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers", "onnx", "safetensors"):
-            raise
+    """Raise `MissingDependency` before the block, which imports them, when a package of `export` is not installed."""
+    missing = [name for name in ("torch", "transformers", "onnx", "safetensors") if find_spec(name) is None]
+    if missing:
         raise MissingDependency(
-            f"this command needs {error.name}, which is not installed: pip install 'refcolbert[export]'"
-        ) from error
+            f"this command needs {', '.join(missing)}, not installed here: pip install 'refcolbert[export]'"
+        )
+    yield
 
 
 @click.command()
-@click.argument("checkpoint", type=NEW)
+@click.argument("checkpoint")
 @click.argument("out", type=NEW)
+@click.option("--revision", help="Branch, tag or commit, when CHECKPOINT is a hub id. Default: main.")
 @click.option(
     "--variant",
     type=click.Choice(["float32", "float16", "int8", "dynamic-int8"]),
@@ -59,8 +60,9 @@ def export_extra() -> Iterator[None]:
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint contains.")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
 def export(
-    checkpoint: Path,
+    checkpoint: str,
     out: Path,
+    revision: str | None,
     variant: str,
     query_prompt: str | None,
     document_prompt: str | None,
@@ -68,23 +70,26 @@ def export(
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
-    """Export a trained CHECKPOINT, ColBERT or cross-encoder, to the ONNX folder OUT and check that both agree."""
+    """Export a trained CHECKPOINT, ColBERT or cross-encoder, to the ONNX folder OUT and check that both agree.
+
+    CHECKPOINT is a folder, or the hub id OWNER/NAME of a repository, which is downloaded.
+    """
     with export_extra():
+        check_free(out, ExportError)
+        folder = checkpoint_folder(checkpoint, revision)
         from .conversion.colbert import export_checkpoint
         from .conversion.cross_encoder import export_cross_encoder
-    if is_cross_encoder(checkpoint):
+    if is_cross_encoder(folder):
         if variant != "float32":
             raise click.UsageError(f"expected --variant float32 for a cross-encoder, found {variant}")
-        report = export_cross_encoder(checkpoint, out)
+        report = export_cross_encoder(folder, out)
         summary = f"{report['pairs']} pairs agree with the checkpoint, max-abs {report['worst']['max_abs']:.1e}"
     else:
         prompts = {
             side: name for side, name in (("query", query_prompt), ("document", document_prompt)) if name is not None
         }
         choices = Choices(prompts=prompts, query_length=query_length)
-        report = export_checkpoint(
-            checkpoint, out, variant=variant, trust_remote_code=trust_remote_code, choices=choices
-        )
+        report = export_checkpoint(folder, out, variant=variant, trust_remote_code=trust_remote_code, choices=choices)
         summary = _summary(report)
     click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {summary}")
 

@@ -13,6 +13,7 @@ from refcolbert.errors import ExportError, InvalidModel, ParityError, Unsupporte
 from ..graph.gptq import samples
 from ..graph.to_onnx import LARGEST_FILE, to_onnx, write_model
 from ..graph.variants import VARIANTS
+from ..hub import source_of
 from ..layouts.checkpoints import layout_of, read_checkpoint
 from ..layouts.overrides import Choices
 from ..parity.origins import reference_for
@@ -60,7 +61,7 @@ def export_checkpoint(
         _save(folder / "tokenizer.json", tokenizer_json)
         _save(folder / "encoding.json", spec.to_json())
         report = _compare(folder, checkpoint, layout, trust_remote_code, variant, wanted)
-        report["speed"] = measure_speed(folder)
+        report["speed"], report["source"] = measure_speed(folder), source_of(checkpoint)
         _save(folder / REPORT, json.dumps(report, indent=1) + "\n")
         _save(folder / "README.md", model_card(checkpoint.name, spec, report, notes))
         return report
