@@ -151,7 +151,7 @@ class Encoder:
         texts = check_texts(texts, "queries")
         tokens = self.tokenizer.queries(texts)
         _warn_of_cuts("queries", texts, tokens, self.spec.query_length, len(self.spec.query_suffix_ids))
-        vectors = self._encode(tokens, lambda _: None)
+        vectors = self._encode(tokens)
         # Copies: a view would keep the vectors of all queries in memory, and let a caller change another query.
         return [vectors[i].copy() for i in range(len(vectors))]
 
@@ -209,7 +209,7 @@ class Encoder:
             "onnxruntime": onnxruntime.__version__,
         }
 
-    def _encode(self, tokens: list[Tokens], progress: Progress) -> Ragged:
+    def _encode(self, tokens: list[Tokens], progress: Progress = lambda _: None) -> Ragged:
         """Run all texts and return the vectors of their kept tokens. `progress` gets the number of texts per batch."""
         offsets = offsets_of([int(t.keep.sum()) for t in tokens])  # [n_texts + 1]
         for t in tokens:
