@@ -24,6 +24,7 @@ ENVIRONMENTS = {  # name of the folder behind .venv- -> what pip installs, call 
     ],
     "words": ["bm25s==0.2.14"],
     "multivector": ["torch==2.13.0 sentence-transformers==6.2.0"],
+    "bge_m3": ["torch==2.13.0 FlagEmbedding==1.4.2 transformers==5.3.0"],
 }
 
 

@@ -28,6 +28,7 @@ from .training.settings import RECIPES, Settings, parse_losses
 __all__ = ["export", "mine", "train", "verify"]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PATH = click.Path(exists=True, path_type=Path)
 NEW = click.Path(path_type=Path)
 
@@ -57,6 +58,8 @@ def export_extra() -> Iterator[None]:
 @click.option("--query-prompt", metavar="NAME", help="Name of the checkpoint's prompt for queries, if not its default.")
 @click.option("--document-prompt", metavar="NAME", help="Name of the checkpoint's prompt for documents.")
 @click.option("--query-length", type=int, help="Tokens at which queries are cut, if more than the checkpoint's length.")
+@click.option("--tokenizer", type=FOLDER, help="For a .dnn file: folder with its BERT's config.json and tokenizer.")
+@click.option("--expected", type=FILE, help="Vectors of the checkpoint's author, to compare with: a .npz file.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint contains.")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
 def export(
@@ -67,6 +70,8 @@ def export(
     query_prompt: str | None,
     document_prompt: str | None,
     query_length: int | None,
+    tokenizer: Path | None,
+    expected: Path | None,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
@@ -76,7 +81,7 @@ def export(
     """
     with export_extra():
         check_free(out, ExportError)
-        folder = checkpoint_folder(checkpoint, revision)
+        folder = checkpoint_folder(checkpoint, revision) if tokenizer is None else Path(checkpoint)
         from .conversion.colbert import export_checkpoint
         from .conversion.cross_encoder import export_cross_encoder
     if is_cross_encoder(folder):
@@ -89,7 +94,15 @@ def export(
             side: name for side, name in (("query", query_prompt), ("document", document_prompt)) if name is not None
         }
         choices = Choices(prompts=prompts, query_length=query_length)
-        report = export_checkpoint(folder, out, variant=variant, trust_remote_code=trust_remote_code, choices=choices)
+        report = export_checkpoint(
+            folder,
+            out,
+            variant=variant,
+            trust_remote_code=trust_remote_code,
+            choices=choices,
+            tokenizer=tokenizer,
+            expected=expected,
+        )
         summary = _summary(report)
     click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {summary}")
 
@@ -97,9 +110,10 @@ def export(
 @click.command()
 @click.argument("out", type=NEW)
 @click.option("--against", type=NEW, help="Checkpoint to compare with; needs torch.")
+@click.option("--tokenizer", type=FOLDER, help="For a .dnn file: folder with its BERT's config.json and tokenizer.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint contains.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bool) -> None:
+def verify(out: Path, against: Path | None, tokenizer: Path | None, trust_remote_code: bool, as_json: bool) -> None:
     """Check that the model folder OUT still gives the vectors of its parity report, or of a checkpoint."""
     if against is None:
         from .parity.report import recheck
@@ -109,7 +123,7 @@ def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bo
     else:
         with export_extra():
             from .conversion.colbert import verify_against
-        report = verify_against(out, against, trust_remote_code=trust_remote_code)
+        report = verify_against(out, against, trust_remote_code=trust_remote_code, tokenizer=tokenizer)
         summary = _summary(report)
     click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {summary}")
 

@@ -60,8 +60,7 @@ def weights_and_others(names: Iterable[str]) -> tuple[list[str], list[str]]:
         found = [p for p in paths if re.fullmatch(pattern, p.name) and p.parent not in weights]
         for p in found:
             weights.setdefault(p.parent, []).append(str(p))
-    version_1 = [str(p) for p in paths if p.suffix == ".dnn" and not weights]
-    return version_1 + [name for part in weights.values() for name in part], others
+    return [name for part in weights.values() for name in part], others
 
 
 def source_of(folder: Path) -> dict[str, str] | None:

@@ -71,8 +71,8 @@ class Files:
     @cached_property
     def has_weights(self) -> bool:
         """True when a weight file of the transformer is there."""
-        patterns = (*(re.escape(self.transformer) + pattern for pattern in WEIGHTS), r".*\.dnn")
-        return any(re.fullmatch(pattern, name) for pattern in patterns for name in self.names)
+        prefix = re.escape(self.transformer)
+        return any(re.fullmatch(prefix + pattern, name) for pattern in WEIGHTS for name in self.names)
 
     def ending(self, suffix: str) -> str | None:
         """The first file with this ending."""
@@ -95,7 +95,7 @@ def check_kind(folder: Path, names: Collection[str] | None = None) -> None:
 def check_file(path: Path) -> None:
     """Raise `UnsupportedCheckpoint` for a file in the place of a folder."""
     what = {
-        ".dnn": "a weight file of ColBERT v1: put it into a folder with config.json and tokenizer of its transformer",
+        ".dnn": VERSION_1,
         ".gguf": GGUF,
         ".onnx": ONNX,
     }
@@ -103,6 +103,10 @@ def check_file(path: Path) -> None:
     raise UnsupportedCheckpoint(f"expected a checkpoint's folder at {path}, found {kind}")
 
 
+VERSION_1 = (
+    "ColBERT v1's weights, without a tokenizer: name the .dnn file, and pass --tokenizer FOLDER with config.json and "
+    "tokenizer of the BERT that it was trained from"
+)
 GGUF = "GGUF, quantized weights for llama.cpp: export the checkpoint that they were made from"
 ONNX = "ONNX without the trained weights: parity cannot be measured; export the checkpoint that it was made from"
 
@@ -132,6 +136,10 @@ def _adapter(files: Files) -> str | None:
         f"a LoRA adapter without its base {base!r}: load both with peft, call merge_and_unload() and save_pretrained, "
         "and export that folder"
     )
+
+
+def _version_1(files: Files) -> str | None:
+    return VERSION_1 if files.ending(".dnn") and not files.has_weights else None
 
 
 def _gguf(files: Files) -> str | None:
@@ -189,7 +197,7 @@ def _no_projection(files: Files) -> str | None:
     settings = files.json("config_sentence_transformers.json") or {}
     if settings.get("model_type") in ("ColBERT", "MultiVectorEncoder") or "query_prefix" in settings:
         return None
-    if not files.has_weights or not config or files.ending(".dnn") or any(name in files.names for name in PROJECTIONS):
+    if not files.has_weights or not config or any(name in files.names for name in PROJECTIONS):
         return None
     if any(
         re.fullmatch(".*ForSequenceClassification|HF_ColBERT", name) for name in _texts(config.get("architectures"))
@@ -209,7 +217,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 KINDS = (
-    *(_lfs_pointer, _image_model, _adapter, _gguf, _onnx_only, _code_elsewhere, _python_tokenizer),
+    *(_lfs_pointer, _image_model, _adapter, _version_1, _gguf, _onnx_only, _code_elsewhere, _python_tokenizer),
     # the last, because it is what is left
     _no_projection,
 )

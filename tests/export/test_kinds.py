@@ -43,6 +43,7 @@ FOLDERS = {
         {"config.json": BERT, "artifact.metadata": {}, "model.safetensors": POINTER, "tokenizer.json": {}},
         ("a Git LFS pointer in place of model.safetensors", "git lfs pull"),
     ),
+    "ColBERT v1": ({"colbert.dnn": "", "README.md": ""}, ("ColBERT v1", "--tokenizer FOLDER")),
     "GGUF": ({"config.json": BERT, "model-Q8_0.gguf": ""}, ("GGUF", "export the checkpoint")),
     "ONNX": ({"config.json": BERT, "onnx/model.onnx": ""}, ("ONNX without", "export the checkpoint")),
     "an exported model": (
@@ -66,7 +67,7 @@ FOLDERS = {
     ),
 }
 FILES = {
-    "colbert.dnn": ("ColBERT v1", "config.json and tokenizer"),
+    "colbert.dnn": ("ColBERT v1", "--tokenizer FOLDER"),
     "model.gguf": ("GGUF", "export the checkpoint"),
     "model.onnx": ("ONNX without", "export the checkpoint"),
     "model.safetensors": ("a file", "name the folder"),

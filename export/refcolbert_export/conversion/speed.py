@@ -1,15 +1,15 @@
 """Measures how fast an exported model encodes on this machine: one query, and a batch of documents."""
 
-import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refcolbert.encoding.encoder import LENGTHS_LOG, Encoder
+from refcolbert.encoding.encoder import Encoder
+
+from ..parity.report import long_texts_expected
 
 __all__ = ["measure_speed"]
 
@@ -17,18 +17,7 @@ RUNS = 7
 DOCUMENTS = 8
 
 
-@contextmanager
-def _long_texts_expected() -> Iterator[None]:
-    """Suppress the encoder's warning of texts that are cut: texts that it is measured with are too long on purpose."""
-    log = logging.getLogger(LENGTHS_LOG)
-    disabled, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = disabled
-
-
-@_long_texts_expected()
+@long_texts_expected()
 def measure_speed(folder: Path) -> dict[str, Any]:
     """Median milliseconds per query, and tokens per second for documents of about 130 tokens."""
     encoder = Encoder(folder)

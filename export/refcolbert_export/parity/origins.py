@@ -13,10 +13,17 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 from refcolbert.errors import UnsupportedCheckpoint
 
 from ..layouts.overrides import Choices
-from ..tensors import read_json, read_json_list, read_tensors
+from ..tensors import read_json, read_json_list, read_tensor_file, read_tensors
 from .reference import Reference, ReferenceTokens, raw_dense
 
-__all__ = ["MultiVectorReference", "PyLateReference", "StanfordReference", "XtrReference", "reference_for"]
+__all__ = [
+    "BgeM3Reference",
+    "MultiVectorReference",
+    "PyLateReference",
+    "StanfordReference",
+    "XtrReference",
+    "reference_for",
+]
 
 
 class StanfordReference(Reference):
@@ -244,11 +251,33 @@ class XtrReference(Reference):
         return ReferenceTokens(ids[real], attention[real], ids[real] != self.tokenizer.pad_token_id)
 
 
+class BgeM3Reference(Reference):
+    """FlagEmbedding 1.4: inference/embedder/encoder_only/m3.py."""
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+        super().__init__(folder, trust_remote_code)
+        self.linear = read_tensor_file(folder / "colbert_linear.pt")
+
+    def query(self, text: str) -> ReferenceTokens:
+        """The same as a document."""
+        return self.document(text)
+
+    def document(self, text: str) -> ReferenceTokens:
+        """At most 512 tokens, or the model's positions. All rows but the first."""
+        ids, attention = self.tokenize(text, truncation=True, max_length=min(512, self.positions))
+        return ReferenceTokens(ids, attention, np.arange(len(ids)) > 0)
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """One linear map with bias."""
+        return states @ self.linear["weight"].T + self.linear["bias"]
+
+
 REFERENCES: dict[str, type[Reference]] = {
     "stanford": StanfordReference,
     "pylate": PyLateReference,
     "multivector": MultiVectorReference,
     "xtr": XtrReference,
+    "bge-m3": BgeM3Reference,
 }
 
 

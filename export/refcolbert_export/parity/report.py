@@ -8,7 +8,9 @@ another machine, without torch.
 """
 
 import json
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,13 +21,23 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from refcolbert.arrays import Floats, Ints
-from refcolbert.encoding.encoder import Encoder
+from refcolbert.encoding.encoder import LENGTHS_LOG, Encoder
 from refcolbert.encoding.tokens import Tokens
 from refcolbert.errors import ParityError
 
 from .awkward_texts import awkward_texts
 
-__all__ = ["LIMIT", "REPORT", "Tolerance", "check_report", "measure", "read_report", "recheck"]
+__all__ = [
+    "LIMIT",
+    "REPORT",
+    "Tolerance",
+    "check_report",
+    "distance",
+    "long_texts_expected",
+    "measure",
+    "read_report",
+    "recheck",
+]
 
 # Largest absolute difference of any component, float32 against float32.
 LIMIT = 1e-4
@@ -54,6 +66,10 @@ class Tolerance:
 
     max_abs: float | None = LIMIT
     min_cosine: float | None = None
+
+    def rounded(self, dtype: Any) -> "Tolerance":
+        """The tolerance for vectors that were stored as `dtype`: half a unit in the last place of 1 more."""
+        return replace(self, max_abs=None if self.max_abs is None else self.max_abs + float(np.finfo(dtype).eps) / 2)
 
     def refuses(self, entry: dict[str, Any]) -> bool:
         """True when the differences of one report entry are too large."""
@@ -98,6 +114,17 @@ def check_report(report: dict[str, Any], tolerance: Tolerance) -> None:
                 f"{name}: vectors differ from the checkpoint's by {entry['max_abs']:.2e} "
                 f"(cosine {entry['min_cosine']:.6f}); allowed: {tolerance.max_abs}, {tolerance.min_cosine}"
             )
+
+
+@contextmanager
+def long_texts_expected() -> Iterator[None]:
+    """Suppress the encoder's warning of texts that are cut: texts that it is measured with are too long on purpose."""
+    log = logging.getLogger(LENGTHS_LOG)
+    disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = disabled
 
 
 def recheck(folder: Path) -> dict[str, Any]:
@@ -168,7 +195,7 @@ def _texts(side: str, texts: dict[str, str], encoder: Encoder, origin: Origin) -
         rows = vectors.get(name, np.empty((0, reference.shape[1]), np.float32))  # [n_kept, dim]
         equal_shapes = rows.shape == reference.shape
         entry["probe_error"] = float(np.abs(_probe(rows) - probe).max(initial=0)) if equal_shapes else 2.0
-        out.append({**entry, **_distance(rows, reference), "probe": probe.round(7).tolist()})
+        out.append({**entry, **distance(rows, reference), "probe": probe.round(7).tolist()})
     return out
 
 
@@ -188,11 +215,11 @@ def _shapes(encoder: Encoder, origin: Origin, rng: np.random.Generator) -> list[
         vectors = encoder._run(ids, attention)  # [batch, length, dim]
         reference = origin.vectors(ids, attention)  # [batch, length, dim]
         dim = reference.shape[-1]
-        out.append({"shape": [batch, length], **_distance(vectors.reshape(-1, dim), reference.reshape(-1, dim))})
+        out.append({"shape": [batch, length], **distance(vectors.reshape(-1, dim), reference.reshape(-1, dim))})
     return out
 
 
-def _distance(vectors: Floats, expected: Floats) -> dict[str, float]:  # [n, dim] each
+def distance(vectors: Floats, expected: Floats) -> dict[str, float]:  # [n, dim] each
     """Largest absolute difference and smallest cosine; infinity and -1 when the shapes differ."""
     if vectors.shape != expected.shape:
         return {"max_abs": float("inf"), "min_cosine": -1.0}
