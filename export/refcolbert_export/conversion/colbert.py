@@ -91,7 +91,8 @@ def verify_against(
     variant = report["variant"]
     if variant not in VARIANTS:
         raise ParityError(f"expected one of the variants {', '.join(VARIANTS)} in {REPORT}, found {variant!r}")
-    choices = Choices(prompts=report.get("prompts", {}), query_length=report.get("query_length"))
+    lengths = {key: report.get(key) for key in ("query_length", "document_length")}
+    choices = Choices(prompts=report.get("prompts", {}), **lengths)
     with as_folder(checkpoint, tokenizer) as source:
         layout = NEXT_PLAID if is_next_plaid(source) else layout_of(source).name
         return _compare(folder, source, layout, trust_remote_code, variant, choices)
@@ -102,7 +103,7 @@ def _read(checkpoint: Path, trust_remote_code: bool, choices: Choices) -> tuple[
     if is_next_plaid(checkpoint):
         if choices != Choices():
             raise UnsupportedCheckpoint(
-                "expected neither prompts nor a query length for a next-plaid folder, which has its own"
+                "expected neither prompts nor lengths for a next-plaid folder, which has its own"
             )
         return NEXT_PLAID, read_next_plaid(checkpoint)
     read = read_checkpoint(checkpoint, trust_remote_code, choices)
