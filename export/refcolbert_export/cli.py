@@ -59,6 +59,7 @@ def export_extra() -> Iterator[None]:
 @click.option("--document-prompt", metavar="NAME", help="Name of the checkpoint's prompt for documents.")
 @click.option("--query-length", type=int, help="Tokens at which queries are cut, if more than the checkpoint's length.")
 @click.option("--document-length", type=int, help="Tokens at which documents are cut, if fewer than the checkpoint's.")
+@click.option("--language", help="Language of an XMOD, such as de_DE, if not its default. Others are left out.")
 @click.option("--tokenizer", type=FOLDER, help="For a .dnn file: folder with its BERT's config.json and tokenizer.")
 @click.option("--expected", type=FILE, help="Vectors of the checkpoint's author, to compare with: a .npz file.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint contains.")
@@ -72,6 +73,7 @@ def export(
     document_prompt: str | None,
     query_length: int | None,
     document_length: int | None,
+    language: str | None,
     tokenizer: Path | None,
     expected: Path | None,
     trust_remote_code: bool,
@@ -95,7 +97,9 @@ def export(
         prompts = {
             side: name for side, name in (("query", query_prompt), ("document", document_prompt)) if name is not None
         }
-        choices = Choices(prompts=prompts, query_length=query_length, document_length=document_length)
+        choices = Choices(
+            prompts=prompts, query_length=query_length, document_length=document_length, language=language
+        )
         report = export_checkpoint(
             folder,
             out,

@@ -15,6 +15,7 @@ from ..graph.gptq import samples
 from ..graph.to_onnx import LARGEST_FILE, to_onnx, write_model
 from ..graph.variants import VARIANTS
 from ..hub import source_of
+from ..layouts.backbones import keep_language
 from ..layouts.checkpoints import layout_of, read_checkpoint
 from ..layouts.overrides import Choices
 from ..layouts.single_file import as_folder
@@ -91,8 +92,8 @@ def verify_against(
     variant = report["variant"]
     if variant not in VARIANTS:
         raise ParityError(f"expected one of the variants {', '.join(VARIANTS)} in {REPORT}, found {variant!r}")
-    lengths = {key: report.get(key) for key in ("query_length", "document_length")}
-    choices = Choices(prompts=report.get("prompts", {}), **lengths)
+    others = {key: report.get(key) for key in ("query_length", "document_length", "language")}
+    choices = Choices(prompts=report.get("prompts", {}), **others)
     with as_folder(checkpoint, tokenizer) as source:
         layout = NEXT_PLAID if is_next_plaid(source) else layout_of(source).name
         return _compare(folder, source, layout, trust_remote_code, variant, choices)
@@ -103,10 +104,11 @@ def _read(checkpoint: Path, trust_remote_code: bool, choices: Choices) -> tuple[
     if is_next_plaid(checkpoint):
         if choices != Choices():
             raise UnsupportedCheckpoint(
-                "expected neither prompts nor lengths for a next-plaid folder, which has its own"
+                "expected no other prompts, lengths or language for a next-plaid folder, which has its own"
             )
         return NEXT_PLAID, read_next_plaid(checkpoint)
     read = read_checkpoint(checkpoint, trust_remote_code, choices)
+    keep_language(read.model.backbone, choices.language)
     return read.layout, (to_onnx(read.model), read.spec, read.tokenizer_json, read.notes, read.unread)
 
 

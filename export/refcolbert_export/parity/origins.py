@@ -294,6 +294,8 @@ def reference_for(
         raise UnsupportedCheckpoint(f"a query length cannot be chosen for the layout {layout}; set it in its settings")
     reference = kind(folder, trust_remote_code)
     reference.query_length = choices.query_length
+    if choices.language is not None:
+        reference.backbone.set_default_language(choices.language)
     reference.longest_document = choices.document_length or reference.longest_document
     if choices.prompts and isinstance(reference, ChainReference):
         reference.chosen = dict(choices.prompts)
