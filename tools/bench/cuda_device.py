@@ -88,7 +88,7 @@ def main(work: dict[str, Any]) -> bool:
     texts = [document.text or "" for document in standard_library_docstrings()][: work["documents"]]
     tokens = sum(len(t.ids) for t in model.tokenizer.documents(texts))
     for most in BATCH_TOKENS:
-        core.BATCH_TOKENS = most  # type: ignore[misc]
+        core.BATCH_TOKENS = most
         taken = seconds(lambda: model.encode_documents(texts))
         print(f"encoding, batches of {most} tokens: {tokens / taken:.0f} tokens/s")
     return _scan(work["scan"], provider, work["tokens"], work["tf32"]) and right

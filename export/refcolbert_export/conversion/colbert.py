@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import transformers
 
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import ExportError, InvalidModel, ParityError, UnsupportedCheckpoint
 
 from ..graph.gptq import samples
@@ -65,11 +66,7 @@ def export_checkpoint(
     def write(folder: Path) -> dict[str, Any]:
         wanted = choices or Choices()
         with as_folder(checkpoint, tokenizer) as source:
-            layout, (graph, spec, tokenizer_json, notes, unread) = _read(source, trust_remote_code, wanted)
-            sample = samples(spec, tokenizer_json) if "int8" in variant else []
-            write_model(VARIANTS[variant].make(graph, sample), folder, LARGEST_FILE)
-            _save(folder / "tokenizer.json", tokenizer_json)
-            _save(folder / "encoding.json", spec.to_json())
+            layout, spec, notes, unread = _write(folder, source, trust_remote_code, wanted, variant)
             report = {"unread_keys": unread, **_compare(folder, source, layout, trust_remote_code, variant, wanted)}
         if expected is not None:
             report["expected"] = compare_expected(folder, expected, VARIANTS[variant].tolerance)
@@ -99,6 +96,18 @@ def verify_against(
         return _compare(folder, source, layout, trust_remote_code, variant, choices)
 
 
+def _write(
+    folder: Path, checkpoint: Path, trust_remote_code: bool, choices: Choices, variant: str
+) -> tuple[str, EncodingSpec, tuple[str, ...], dict[str, list[str]]]:
+    """Write a model folder, and return layout, spec, notes and unread keys. The graph's memory ends here."""
+    layout, (graph, spec, tokenizer_json, notes, unread) = _read(checkpoint, trust_remote_code, choices)
+    sample = samples(spec, tokenizer_json) if "int8" in variant else []
+    write_model(VARIANTS[variant].make(graph, sample), folder, LARGEST_FILE)
+    _save(folder / "tokenizer.json", tokenizer_json)
+    _save(folder / "encoding.json", spec.to_json())
+    return layout, spec, notes, unread
+
+
 def _read(checkpoint: Path, trust_remote_code: bool, choices: Choices) -> tuple[str, Parts]:
     """The layout, and graph, spec, tokenizer.json and notes."""
     if is_next_plaid(checkpoint):
@@ -109,7 +118,7 @@ def _read(checkpoint: Path, trust_remote_code: bool, choices: Choices) -> tuple[
         return NEXT_PLAID, read_next_plaid(checkpoint)
     read = read_checkpoint(checkpoint, trust_remote_code, choices)
     keep_language(read.model.backbone, choices.language)
-    return read.layout, (to_onnx(read.model), read.spec, read.tokenizer_json, read.notes, read.unread)
+    return read.layout, (to_onnx(read.model, release=True), read.spec, read.tokenizer_json, read.notes, read.unread)
 
 
 def _compare(

@@ -33,11 +33,16 @@ GRAPH_BYTES = 2**24
 LEAST_BYTES = 1024
 
 
-def to_onnx(model: ColbertModel) -> ModelProto:
-    """The model as an ONNX graph: input_ids, attention_mask [batch, length] int64 -> vectors [batch, length, dim]."""
+def to_onnx(model: ColbertModel, release: bool = False) -> ModelProto:
+    """The model as an ONNX graph: input_ids, attention_mask [batch, length] int64 -> vectors [batch, length, dim].
+
+    release  the model's weights are freed when they are in the graph: it cannot be used again
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         trace(model, ("input_ids", "attention_mask"), {"vectors": {0: "batch", 1: "length"}}, path)
+        if release:
+            model.to("meta")
         graph = onnx.load(path)
     _zero_late(graph)
     return graph
@@ -104,9 +109,12 @@ def write_model(graph: ModelProto, folder: Path, largest: int = LARGEST_FILE) ->
     """Write model.onnx, and WEIGHTS when the tensors take more than `largest` bytes. Changes `graph`."""
     tensors = [t for t in graph.graph.initializer if len(t.raw_data) >= LEAST_BYTES]
     if sum(len(t.raw_data) for t in tensors) > largest - min(GRAPH_BYTES, largest // 2):
-        save_file({t.name: np.ascontiguousarray(numpy_helper.to_array(t)) for t in tensors}, folder / WEIGHTS)
+        arrays = {}
+        # One at a time, so that graph and arrays together hold the weights once.
         for tensor in tensors:
+            arrays[tensor.name] = np.ascontiguousarray(numpy_helper.to_array(tensor))
             _move_out(tensor)
+        save_file(arrays, folder / WEIGHTS)
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
 
 
