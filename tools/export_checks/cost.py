@@ -38,6 +38,10 @@ def write_checkpoint(folder: Path, kind: str, sizes: dict[str, int], length: int
     write_base(KINDS[kind], folder)
     config: Any = AutoConfig.from_pretrained(folder, **sizes, max_position_embeddings=length + 2)
     config.intermediate_size, config.num_attention_heads = 4 * config.hidden_size, max(config.hidden_size // 64, 1)
+    if kind == "modernbert":
+        layers = range(config.num_hidden_layers)
+        config.layer_types = ["sliding_attention" if i % 3 else "full_attention" for i in layers]
+        config.local_attention = 128
     config.architectures = ["HF_ColBERT"]
     torch.manual_seed(0)
     model = AutoModel.from_config(config)
