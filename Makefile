@@ -2,7 +2,7 @@
 #   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help check demo test lint docs adapters remote nightly faults fuzz sizes conformance mutation coverage blas clean
+.PHONY: help check demo test lint docs adapters remote nightly faults fuzz sizes conformance mutation coverage blas cuda clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -124,6 +124,10 @@ blas: $(VENV)/.ready
 	  echo "OPENBLAS_NUM_THREADS=$$threads $$core"; \
 	  env OPENBLAS_NUM_THREADS=$$threads $$core $(BIN)/python -m pytest --quiet -r f $(NUMERIC) || exit 1; \
 	done; done
+
+#   make cuda      on a machine with a GPU: CUDA beside the CPU, all goldens, encoding, an exact scan
+cuda: $(VENV)/.ready
+	$(BIN)/python -m tools.bench.cuda
 
 sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.release.code_size

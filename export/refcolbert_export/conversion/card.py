@@ -15,6 +15,7 @@ A ColBERT model as ONNX: `model.onnx`, `tokenizer.json`, and `encoding.json`, wh
 
 | | |
 |---|---|
+| checkpoint | {source} |
 | checkpoint layout | {layout} |
 | vectors | {dim} columns, float32, unit length |
 | query | at most {query_length} tokens, {expansion} |
@@ -48,8 +49,10 @@ def model_card(name: str, spec: EncodingSpec, report: dict[str, Any], notes: Seq
         *(f"{file} has keys that are not known here: {', '.join(keys)}." for file, keys in files),
     ]
     attended = "attended" if spec.expansion_attended else "not attended"
+    source = report["source"]
     card = CARD.format(
-        name=name,
+        name=source["repository"] if source else name,
+        source="{repository}, commit {revision}".format(**source) if source else f"the folder {name}",
         layout=report["layout"],
         dim=spec.dim,
         query_length=spec.query_length,

@@ -9,11 +9,14 @@ from typing import Any
 import torch
 import transformers
 
+from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import ExportError, InvalidModel, ParityError, UnsupportedCheckpoint
 
 from ..graph.gptq import samples
 from ..graph.to_onnx import LARGEST_FILE, to_onnx, write_model
 from ..graph.variants import VARIANTS
+from ..hub import source_of
+from ..layouts.backbones import keep_language
 from ..layouts.checkpoints import layout_of, read_checkpoint
 from ..layouts.overrides import Choices
 from ..layouts.single_file import as_folder
@@ -21,6 +24,7 @@ from ..parity.drift import compare_expected, drift, drift_note
 from ..parity.origins import reference_for
 from ..parity.report import REPORT, check_report, measure, read_report
 from ..replace_folder import new_folder
+from ..tensors import Reading
 from .card import model_card
 from .next_plaid import LAYOUT as NEXT_PLAID
 from .next_plaid import NextPlaidReference, Parts, is_next_plaid, read_next_plaid
@@ -63,17 +67,13 @@ def export_checkpoint(
     def write(folder: Path) -> dict[str, Any]:
         wanted = choices or Choices()
         with as_folder(checkpoint, tokenizer) as source:
-            layout, (graph, spec, tokenizer_json, reading) = _read(source, trust_remote_code, wanted)
+            layout, spec, reading = _write(folder, source, trust_remote_code, wanted, variant)
             reading.warn(checkpoint.name)
-            sample = samples(spec, tokenizer_json) if "int8" in variant else []
-            write_model(VARIANTS[variant].make(graph, sample), folder, LARGEST_FILE)
-            _save(folder / "tokenizer.json", tokenizer_json)
-            _save(folder / "encoding.json", spec.to_json())
             report = _compare(folder, source, layout, trust_remote_code, variant, wanted)
         if expected is not None:
             report["expected"] = compare_expected(folder, expected, VARIANTS[variant].tolerance)
         notes = [*reading.notes, *([drift_note(report)] if report["tokenizer_drift"] else ())]
-        report |= {"unread_keys": reading.unread, "speed": measure_speed(folder)}
+        report |= {"unread_keys": reading.unread, "speed": measure_speed(folder), "source": source_of(checkpoint)}
         _save(folder / REPORT, json.dumps(report, indent=1) + "\n")
         _save(folder / "README.md", model_card(checkpoint.stem if tokenizer else checkpoint.name, spec, report, notes))
         return report
@@ -89,10 +89,23 @@ def verify_against(
     variant = report["variant"]
     if variant not in VARIANTS:
         raise ParityError(f"expected one of the variants {', '.join(VARIANTS)} in {REPORT}, found {variant!r}")
-    choices = Choices(prompts=report.get("prompts", {}), query_length=report.get("query_length"))
+    others = {key: report.get(key) for key in ("query_length", "document_length", "language")}
+    choices = Choices(prompts=report.get("prompts", {}), **others)
     with as_folder(checkpoint, tokenizer) as source:
         layout = NEXT_PLAID if is_next_plaid(source) else layout_of(source).name
         return _compare(folder, source, layout, trust_remote_code, variant, choices)
+
+
+def _write(
+    folder: Path, checkpoint: Path, trust_remote_code: bool, choices: Choices, variant: str
+) -> tuple[str, EncodingSpec, Reading]:
+    """Write a model folder, and return layout, spec and what the readers collected. The graph's memory ends here."""
+    layout, (graph, spec, tokenizer_json, reading) = _read(checkpoint, trust_remote_code, choices)
+    sample = samples(spec, tokenizer_json) if "int8" in variant else []
+    write_model(VARIANTS[variant].make(graph, sample), folder, LARGEST_FILE)
+    _save(folder / "tokenizer.json", tokenizer_json)
+    _save(folder / "encoding.json", spec.to_json())
+    return layout, spec, reading
 
 
 def _read(checkpoint: Path, trust_remote_code: bool, choices: Choices) -> tuple[str, Parts]:
@@ -100,11 +113,12 @@ def _read(checkpoint: Path, trust_remote_code: bool, choices: Choices) -> tuple[
     if is_next_plaid(checkpoint):
         if choices != Choices():
             raise UnsupportedCheckpoint(
-                "expected neither prompts nor a query length for a next-plaid folder, which has its own"
+                "expected no other prompts, lengths or language for a next-plaid folder, which has its own"
             )
         return NEXT_PLAID, read_next_plaid(checkpoint)
     read = read_checkpoint(checkpoint, trust_remote_code, choices)
-    return read.layout, (to_onnx(read.model), read.spec, read.tokenizer_json, read.reading)
+    keep_language(read.model.backbone, choices.language)
+    return read.layout, (to_onnx(read.model, release=True), read.spec, read.tokenizer_json, read.reading)
 
 
 def _compare(

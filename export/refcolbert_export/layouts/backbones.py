@@ -12,7 +12,15 @@ from refcolbert.errors import UnsupportedCheckpoint
 
 from ..tensors import Account, Reading, read_json, read_tensors
 
-__all__ = ["WEIGHT_FILE", "build_backbone", "fill_backbone", "longest_input", "read_backbone", "read_config"]
+__all__ = [
+    "WEIGHT_FILE",
+    "build_backbone",
+    "fill_backbone",
+    "keep_language",
+    "longest_input",
+    "read_backbone",
+    "read_config",
+]
 
 WEIGHT_FILE = "the weight file"
 
@@ -128,6 +136,25 @@ def fill_backbone(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     if wrong:
         raise UnsupportedCheckpoint(f"{WEIGHT_FILE}: shapes differ from config.json: {'; '.join(wrong[:4])}")
     model.load_state_dict(state, strict=False)
+
+
+def keep_language(backbone: nn.Module, language: str | None) -> None:
+    """Keep only the adapters of `language`, or of the default language, in an XMOD: it uses no others.
+
+    Raises `UnsupportedCheckpoint` for a language that it lacks, and for a language when it is another model.
+    """
+    model: Any = backbone
+    if model.config.model_type != "xmod":
+        if language is not None:
+            raise UnsupportedCheckpoint(f"expected an XMOD with --language, found {model.config.model_type}")
+        return
+    language = language or model.config.default_language
+    if language not in model.config.languages:
+        known = ", ".join(model.config.languages)
+        raise UnsupportedCheckpoint(f"expected one of {known} as --language, found {language}")
+    model.config.default_language = language
+    for layer in model.encoder.layer:
+        layer.output.adapter_modules = nn.ModuleDict({language: layer.output.adapter_modules[language]})
 
 
 def longest_input(backbone: Any) -> int | None:

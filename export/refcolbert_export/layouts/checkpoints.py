@@ -83,7 +83,7 @@ def read_checkpoint(folder: Path, trust_remote_code: bool = False, choices: Choi
     texts: dict[str, Any] = {f"{side}_prompt": named_prompt(folder, name) for side, name in choices.prompts.items()}
     spec = _with_longer_queries(replace(spec, **texts), choices.query_length)
     _check_vocabulary(model, tokenizer_json)
-    spec = _within_positions(model, spec)
+    spec = _with_shorter_documents(_within_positions(model, spec), choices.document_length)
     return Checkpoint(layout.name, model.eval(), spec, tokenizer_json, reading)
 
 
@@ -97,6 +97,16 @@ def _with_longer_queries(spec: EncodingSpec, query_length: int | None) -> Encodi
             "otherwise set it in the checkpoint's own settings"
         )
     return replace(spec, query_length=query_length, expansion_length=filled)
+
+
+def _with_shorter_documents(spec: EncodingSpec, document_length: int | None) -> EncodingSpec:
+    if document_length is None:
+        return spec
+    if not 0 < document_length <= spec.document_length:
+        raise UnsupportedCheckpoint(
+            f"expected a document length of at most the checkpoint's {spec.document_length}, found {document_length}"
+        )
+    return replace(spec, document_length=document_length)
 
 
 def _check_vocabulary(model: ColbertModel, tokenizer_json: str) -> None:

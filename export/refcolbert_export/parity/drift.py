@@ -13,7 +13,7 @@ from refcolbert.errors import InvalidInput, ParityError
 from ..tensors import read_json
 from .awkward_texts import FIXED
 from .reference import quiet
-from .report import Encode, Tolerance, distance, long_texts_expected
+from .report import Tolerance, distance, long_texts_expected
 
 __all__ = ["compare_expected", "drift", "drift_note"]
 
@@ -66,7 +66,7 @@ def compare_expected(folder: Path, file: Path, tolerance: Tolerance) -> dict[str
     if arrays or not rows:
         raise InvalidInput(f"expected query_texts or document_texts, and one array per text, found {sorted(arrays)}")
     encoder = Encoder(folder)
-    encodes: dict[str, Encode] = {"query": encoder.encode_queries, "document": encoder.encode_documents}
+    encodes: dict[str, Any] = {"query": encoder.encode_queries, "document": encoder.encode_documents}
     entries = []
     for (side, i), theirs in rows.items():
         (ours,) = encodes[side]([sides[side][i]])  # [n_rows, dim]

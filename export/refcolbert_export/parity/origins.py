@@ -50,7 +50,7 @@ class StanfordReference(Reference):
 
     def document(self, text: str) -> ReferenceTokens:
         """Natural length, marker inserted. Rows of punctuation and padding are dropped."""
-        length = self.settings.get("doc_maxlen") or 220
+        length = min(self.settings.get("doc_maxlen") or 220, self.longest_document)
         ids, attention = self._framed(text, "doc_token_id", "[unused1]", length, "longest")
         symbols = string.punctuation if self.settings.get("mask_punctuation", True) else ""
         dropped = [self.tokenizer.encode(symbol, add_special_tokens=False)[0] for symbol in symbols]
@@ -134,7 +134,7 @@ class PyLateReference(ChainReference):
 
     def document(self, text: str) -> ReferenceTokens:
         """Marker after the first token. Rows of the skiplist are dropped."""
-        length = self.settings.get("document_length") or 180
+        length = min(self.settings.get("document_length") or 180, self.longest_document)
         ids, attention = self._framed(self._prompt("document") + text, self.markers[1], length, True)
         return ReferenceTokens(ids, attention, ~np.isin(ids, self.skiplist) & attention.astype(bool))
 
@@ -196,8 +196,8 @@ class MultiVectorReference(ChainReference):
 
     def document(self, text: str) -> ReferenceTokens:
         """Prompt and text cut together. Rows of the skiplist are dropped."""
-        length = self.transformer.get("document_length")
-        options = {"padding": True, "max_length": length and min(length, self.positions)}
+        length = self.transformer.get("document_length") or self.tokenizer.model_max_length
+        options = {"padding": True, "max_length": min(length, self.positions, self.longest_document)}
         ids, attention = self.tokenize(self._prompt("document") + text, truncation="longest_first", **options)
         keep = attention.astype(bool) & self._counts(ids, "document")
         if self.mask.get("keep_only_token_ids"):
@@ -237,7 +237,7 @@ class XtrReference(Reference):
 
     def document(self, text: str) -> ReferenceTokens:
         """At most 512 tokens."""
-        return self._side(text, 512)
+        return self._side(text, min(512, self.longest_document))
 
     def head(self, states: torch.Tensor) -> torch.Tensor:
         """The one Dense."""
@@ -258,12 +258,16 @@ class BgeM3Reference(Reference):
         self.linear = read_tensor_file(folder / "colbert_linear.pt")
 
     def query(self, text: str) -> ReferenceTokens:
-        """The same as a document."""
-        return self.document(text)
+        """As a document."""
+        return self._side(text, 512)
 
     def document(self, text: str) -> ReferenceTokens:
-        """At most 512 tokens, or the model's positions. All rows but the first."""
-        ids, attention = self.tokenize(text, truncation=True, max_length=min(512, self.positions))
+        """At most 512 tokens, or the model's positions."""
+        return self._side(text, min(512, self.longest_document))
+
+    def _side(self, text: str, length: int) -> ReferenceTokens:
+        """All rows but the first."""
+        ids, attention = self.tokenize(text, truncation=True, max_length=min(length, self.positions))
         return ReferenceTokens(ids, attention, np.arange(len(ids)) > 0)
 
     def head(self, states: torch.Tensor) -> torch.Tensor:
@@ -289,6 +293,9 @@ def reference_for(
         raise UnsupportedCheckpoint(f"a query length cannot be chosen for the layout {layout}; set it in its settings")
     reference = kind(folder, trust_remote_code)
     reference.query_length = choices.query_length
+    if choices.language is not None:
+        reference.backbone.set_default_language(choices.language)
+    reference.longest_document = choices.document_length or reference.longest_document
     if choices.prompts and isinstance(reference, ChainReference):
         reference.chosen = dict(choices.prompts)
     return reference

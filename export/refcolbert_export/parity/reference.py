@@ -57,6 +57,8 @@ class Reference(ABC):
         self.folder = folder
         # Replaces the checkpoint's length at which queries are cut.
         self.query_length: int | None = None
+        # Documents are cut there, or before.
+        self.longest_document = 1 << 30
         # transformers reports the head's tensors as unexpected. They are applied in `head`.
         with quiet():
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)

@@ -205,3 +205,14 @@ def test_an_unknown_prompt_is_refused(tmp_path, source, known):
     """The message lists the prompts that there are when the named one is not among them."""
     with pytest.raises(UnsupportedCheckpoint, match=f"no prompt named 'nowhere'; it has {known}"):
         export_checkpoint(source, tmp_path / "out", choices=Choices(prompts={"query": "nowhere"}))
+
+
+@pytest.mark.parametrize("case", ["stanford-bert", "pylate-bert", "multivector-unlimited", "bge-m3"])
+def test_shorter_documents_are_chosen_at_export(tmp_path, case):
+    """Documents are cut at the chosen length and the folder verifies with it; a longer one is refused."""
+    source, out = GOLDEN / case / "checkpoint", tmp_path / "out"
+    export_checkpoint(source, out, choices=Choices(document_length=12))
+    assert len(Encoder.load(out).tokenizer.documents(["a " * 50])[0].ids) == 12
+    verify_against(out, source)
+    with pytest.raises(UnsupportedCheckpoint, match="at most the checkpoint's"):
+        export_checkpoint(source, tmp_path / "longer", choices=Choices(document_length=9999))
