@@ -2,13 +2,14 @@
 #   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help check demo test lint docs adapters nightly faults fuzz sizes conformance mutation coverage blas clean
+.PHONY: help check demo test lint docs adapters engines nightly faults fuzz sizes conformance mutation coverage blas clean
 
 PYTHON ?= python3
 VENV := .venv
 DEMO := .venv-demo
 LOWEST := .venv-lowest
 ADAPTERS := .venv-adapters
+ENGINES := .venv-engines
 BIN := $(VENV)/bin
 
 help:
@@ -32,6 +33,13 @@ $(ADAPTERS)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(ADAPTERS)
 	$(ADAPTERS)/bin/python -m pip install --quiet --upgrade pip
 	$(ADAPTERS)/bin/python -m pip install --quiet --editable '.[test,langchain,llamaindex,haystack]'
+	touch $@
+
+# Engines that can call refcolbert.cluster's classes: a gigabyte that nothing else here needs.
+$(ENGINES)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --upgrade pip
+	$(ENGINES)/bin/python -m pip install --quiet --editable '.[test]' 'dask[dataframe]' datasets ray
 	touch $@
 
 # What a user installs: the core and its model, in which the demo proves that nothing else is needed.
@@ -73,6 +81,10 @@ docs: $(VENV)/.ready
 #   make adapters  the adapters with the frameworks themselves; named, a file whose framework is missing fails
 adapters: $(ADAPTERS)/.ready
 	$(ADAPTERS)/bin/python -m pytest --quiet $(wildcard tests/adapters/test_*.py)
+
+#   make engines   builds by Hugging Face datasets, Ray and Dask dataframes
+engines: $(ENGINES)/.ready
+	$(ENGINES)/bin/python -m pytest --quiet tests/cluster/test_engines.py tests/cluster/test_cluster_build.py
 
 #   make nightly   the tests again, Hypothesis searching deeper
 nightly: $(VENV)/.ready
@@ -117,4 +129,4 @@ sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.release.code_size
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) $(ENGINES) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

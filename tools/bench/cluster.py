@@ -50,7 +50,7 @@ def main(documents: int, workers: int, rounds: int) -> None:
         for _ in range(rounds):
             for name, (used, build) in ways.items():
                 shutil.rmtree(folder / name, ignore_errors=True)
-                times[name].append(_timed(lambda build=build, path=folder / name: build(path), used))
+                times[name].append(_timed(build, folder / name, used))
         same = len({_tree(folder / name) for name in list(ways)[1:]}) == 1
         with open_index(folder / "one process", verify="fast") as index:
             tokens = index.info()["tokens"]
@@ -64,11 +64,11 @@ def main(documents: int, workers: int, rounds: int) -> None:
         print(f"{cpu:13.1f}{tokens / cpu:10.0f}{one_cpu / cpu:7.2f}")
 
 
-def _timed(build: Callable[[], Any], client: Any) -> tuple[float, float]:
+def _timed(build: Callable[[Path], Any], path: Path, client: Any) -> tuple[float, float]:
     """Return the seconds of a build, and those of the processor along its path."""
     before = client.run(time.process_time) if client else {}
     start, cpu = time.perf_counter(), time.process_time()
-    build().close()
+    build(path).close()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     after = client.run(time.process_time) if client else {}
     return seconds, cpu + max((after[name] - before[name] for name in after), default=0.0)

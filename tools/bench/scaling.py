@@ -95,7 +95,7 @@ def simulate(n_partitions: int) -> None:
         write_shards(Path(scratch), [receipt.name for receipt in receipts])
         size = Path(scratch, SHARDS).stat().st_size
     print(
-        f"{n_partitions:,} partitions: {seconds:.1f} s for one step, of which scheduler and client compute {cpu:.1f} s; "
+        f"{n_partitions:,} partitions: {seconds:.1f} s for a step, of which scheduler and client compute {cpu:.1f} s; "
         f"they hold {used:,.0f} MiB more; {SHARDS} has {size:,} bytes"
     )
 
