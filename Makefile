@@ -2,7 +2,7 @@
 #   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help check demo test lint docs adapters engines nightly faults fuzz sizes conformance mutation coverage blas clean
+.PHONY: help check demo test lint docs adapters remote engines nightly faults fuzz sizes conformance mutation coverage blas clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,7 @@ DEMO := .venv-demo
 LOWEST := .venv-lowest
 ADAPTERS := .venv-adapters
 ENGINES := .venv-engines
+REMOTE := .venv-remote
 BIN := $(VENV)/bin
 
 help:
@@ -40,6 +41,13 @@ $(ENGINES)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip install --quiet --upgrade pip
 	$(ENGINES)/bin/python -m pip install --quiet --editable '.[test]' 'dask[dataframe]' datasets ray
+	touch $@
+
+# A server that speaks the S3 protocol, and its client: some forty packages.
+$(REMOTE)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(REMOTE)
+	$(REMOTE)/bin/python -m pip install --quiet --upgrade pip
+	$(REMOTE)/bin/python -m pip install --quiet --editable '.[test]' s3fs 'moto[s3]' flask flask-cors
 	touch $@
 
 # What a user installs: the core and its model, in which the demo proves that nothing else is needed.
@@ -86,6 +94,10 @@ adapters: $(ADAPTERS)/.ready
 engines: $(ENGINES)/.ready
 	$(ENGINES)/bin/python -m pytest --quiet tests/cluster/test_engines.py tests/cluster/test_cluster_build.py
 
+#   make remote    indexes at URLs, against a server that speaks S3
+remote: $(REMOTE)/.ready
+	$(REMOTE)/bin/python -m pytest --quiet tests/storage/test_remote.py -k s3
+
 #   make nightly   the tests again, Hypothesis searching deeper
 nightly: $(VENV)/.ready
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest --quiet
@@ -129,4 +141,4 @@ sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.release.code_size
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) $(ENGINES) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) $(REMOTE) $(ENGINES) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -16,10 +16,10 @@ from .checks import check_count, check_seed, check_texts, check_vectors
 from .documents import Document, Frame
 from .encoding.encoder import Encoder, Progress
 from .encoding.words import WordTokenizer
+from .engine.bm25 import Collection, QueryWords, weigh
 from .engine.codec import NBITS
 from .engine.pooling import pool_documents
 from .engine.ragged import Ragged
-from .engine.segments import SegmentedIndex
 from .errors import EncoderMismatch, InvalidInput, MissingDependency, ModelError
 from .storage.format import LARGEST_POOL_FACTOR, RAW, EncoderEntry, Manifest, VectorFormat
 
@@ -58,7 +58,7 @@ class ReadyQuery:
 
     query: Query  # as the caller passed it
     vectors: Floats | None  # [n_q, dim]; None in a search by words
-    terms: list[bytes] | None  # repetitions included; None in a search by vectors
+    words: QueryWords | None  # weighted for the collection; None in a search by vectors
 
 
 def first_manifest(
@@ -183,11 +183,14 @@ def ready_queries(
     mode: str,
     encoder_for: EncoderFor,
     manifest: Manifest,
-    index: SegmentedIndex,
+    collection_of: Callable[[Sequence[bytes]], Collection],
 ) -> list[ReadyQuery]:
-    """Return the queries with what `mode` needs of them: vectors, terms, or both.
+    """Return the queries with what `mode` needs of them: vectors, words, or both.
 
-    `vectors` holds each query's vectors, which are then not computed. Raises as `query_arrays` does. Raises
+    - `vectors`: each query's vectors, which are then not computed.
+    - `collection_of`: returns the collection's counts, at least of the given terms. Called if the mode needs words.
+
+    Raises as `query_arrays` does. Raises
     `InvalidInput` for an unknown mode, for a query without a text or an index without words in a mode that needs them.
     """
     if mode not in MODES:
@@ -197,26 +200,30 @@ def ready_queries(
     arrays: Sequence[Floats | None] = [None] * len(queries)
     if mode != "words":
         arrays = query_arrays(queries if vectors is None else vectors, encoder_for, manifest)
-    terms: Sequence[list[bytes] | None] = [None] * len(queries)
+    words: Sequence[QueryWords | None] = [None] * len(queries)
     if mode != "late":
-        tokenizer = _tokenizer(mode, manifest, index)
-        terms = [tokenizer.terms(_text(query, mode)) for query in queries]
-    return [ReadyQuery(*ready) for ready in zip(queries, arrays, terms, strict=True)]
+        words = _words(queries, mode, manifest, collection_of)
+    return [ReadyQuery(*ready) for ready in zip(queries, arrays, words, strict=True)]
 
 
-def _tokenizer(mode: str, manifest: Manifest, index: SegmentedIndex) -> WordTokenizer:
-    """Return the tokenizer of an index. Raises `InvalidInput` if it has no words, or no text at all."""
+def _words(
+    queries: Sequence[Query], mode: str, manifest: Manifest, collection_of: Callable[[Sequence[bytes]], Collection]
+) -> list[QueryWords]:
+    """Return the words of each query. Raises `InvalidInput` if the index has no words, or no text at all."""
     if manifest.words is None:
         raise InvalidInput(
             f"mode={mode!r} requires an index with words, found one without; compact(words='porter') adds the words of "
             "its texts, create(..., words='porter') makes an index with words"
         )
-    if index.n_live and not index.total_words:
+    tokenizer = WordTokenizer(manifest.words)
+    terms = [tokenizer.terms(_text(query, mode)) for query in queries]
+    collection = collection_of(list(itertools.chain.from_iterable(terms)))
+    if collection.n_live and not collection.total_words:
         raise InvalidInput(
-            f"mode={mode!r} requires documents with words, found {index.n_live} without a text; add the "
+            f"mode={mode!r} requires documents with words, found {collection.n_live} without a text; add the "
             "documents with their texts"
         )
-    return WordTokenizer(manifest.words)
+    return [weigh(own, collection) for own in terms]
 
 
 def _text(query: Query, mode: str) -> str:

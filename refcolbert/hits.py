@@ -1,7 +1,7 @@
 """Hits: the documents that a search returns, best first. Each can explain its score."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -11,6 +11,7 @@ import numpy as np
 
 from .arguments import EncoderFor, Query, ReadyQuery
 from .arrays import Floats
+from .documents import Document
 from .encoding.encoder import Encoder
 from .encoding.tokens import Span
 from .encoding.words import WordTokenizer
@@ -30,7 +31,9 @@ __all__ = [
     "Hits",
     "Parts",
     "best_of_groups",
+    "explain_document",
     "explain_texts",
+    "hit_of",
     "hits_of",
     "shorten",
     "similar_enough",
@@ -113,7 +116,14 @@ class Hit:
 
 
 class Hits(list[Hit]):
-    """The hits of one query, best first: a list that a notebook shows as a whole and a data frame takes as rows."""
+    """The hits of one query, best first: a list that a notebook shows as a whole and a data frame takes as rows.
+
+    `missing` names the parts of the collection that did not answer (`parts`). It is empty for an index.
+    """
+
+    def __init__(self, hits: Iterable[Hit] = (), missing: Sequence[str] = ()) -> None:
+        super().__init__(hits)
+        self.missing = tuple(missing)
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the hits as plain JSON values, for example for `pandas.DataFrame(hits.to_dicts())`."""
@@ -167,27 +177,32 @@ def hits_of(generation: Generation, encoder_for: EncoderFor, ready: ReadyQuery, 
     documents = generation.documents(result.documents)
     hits = []
     for i, (document, number) in enumerate(zip(documents, result.documents, strict=True)):
-        late = None if result.late is None else float(result.late[i])
-        words = None if result.words is None else float(result.words[i])
-        hits.append(
-            Hit(
-                rank=i + 1,
-                score=float(result.scores[i]),
-                id=document.id,
-                text=document.text,
-                metadata=document.metadata,
-                parts=Parts(late, words),
-                similarity=None if late is None or ready.vectors is None else similarity_of(late, ready.vectors),
-                _explain=Explainer(partial(_explain, generation, encoder_for, ready, int(number), document.text)),
-            )
-        )
+        parts = Parts(*(None if scores is None else float(scores[i]) for scores in (result.late, result.words)))
+        explain_hit = partial(explain_document, generation, encoder_for, ready, int(number), document.text)
+        hits.append(hit_of(i + 1, float(result.scores[i]), document, parts, ready, explain_hit))
     return hits
 
 
-def similar_enough(hits: list[Hit], least: float) -> Hits:
-    """Return the hits whose similarity is at least `least`, renumbered from rank 1."""
+def hit_of(
+    rank: int, score: float, document: Document, parts: Parts, ready: ReadyQuery, compute: Callable[[], Explanation]
+) -> Hit:
+    """Return the hit of a document for a query. `compute` explains it."""
+    return Hit(
+        rank=rank,
+        score=score,
+        id=document.id,
+        text=document.text,
+        metadata=document.metadata,
+        parts=parts,
+        similarity=None if parts.late is None or ready.vectors is None else similarity_of(parts.late, ready.vectors),
+        _explain=Explainer(compute),
+    )
+
+
+def similar_enough(hits: list[Hit], least: float, missing: Sequence[str] = ()) -> Hits:
+    """Return the hits whose similarity is at least `least`, renumbered from rank 1; `missing` as in `Hits`."""
     kept = (hit for hit in hits if _reaches(hit, least))
-    return Hits(replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1))
+    return Hits((replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1)), missing)
 
 
 def _reaches(hit: Hit, least: float) -> bool:
@@ -200,10 +215,10 @@ def similarity_of(score: float, q: Floats) -> float:
     return score / max(int(q.any(axis=1).sum()), 1)
 
 
-def _explain(
+def explain_document(
     generation: Generation, encoder_for: EncoderFor, ready: ReadyQuery, number: int, text: str | None
 ) -> Explanation:
-    """Explain a hit by the vectors of its generation, compressed or not. The score was computed from the same ones."""
+    """Explain the score of document `number` by the vectors of its generation, from which it was computed."""
     manifest, index = generation.manifest, generation.segmented
     if ready.vectors is None:
         piece = TextPiece(text=text or "", token="", rows=(), answers=())
@@ -220,9 +235,9 @@ def _explain(
         d = index.vectors(np.array([number]))[0]  # [n_d, dim]
         encoder = encoder_for(manifest) if manifest.encoder else None
         explanation = explain_texts(encoder, ready.query, ready.vectors, text, d, manifest.pool_factor)
-    if manifest.words is None or ready.terms is None or not isinstance(ready.query, str):
+    if manifest.words is None or ready.words is None or not isinstance(ready.query, str):
         return explanation
-    shared = word_matches(WordTokenizer(manifest.words), ready.query, text, index, number)
+    shared = word_matches(WordTokenizer(manifest.words), ready.query, ready.words, text, index, number)
     return replace(explanation, shared_words=shared)
 
 

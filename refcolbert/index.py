@@ -9,7 +9,7 @@ This module writes; `reading` has the methods that read. `arguments` checks what
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,7 @@ from .arguments import (
 )
 from .documents import as_documents, records
 from .encoding.encoder import Encoder, Progress
-from .errors import DuplicateId, IndexExists, IndexLocked, InvalidInput
+from .errors import DuplicateId, IndexExists, IndexLocked, IndexNotFound, InvalidInput
 from .reading import IndexReader
 from .storage import segment_files
 from .storage.bulk_build import Building
@@ -40,7 +40,9 @@ from .storage.format import EncoderEntry
 from .storage.generation import Generation, warn_of_drift
 from .storage.groups import group_of, group_places, members
 from .storage.publish import publish
+from .storage.remote import is_url, local_path, publish_at, store_at
 from .storage.store import Store, Writer
+from .synchronize import Synced, synchronize
 
 __all__ = ["Index"]
 
@@ -117,7 +119,7 @@ class Index(IndexReader):
         """
         if encoder is None and dim is None:
             encoder = Encoder.load()
-        store = Store(Path(path))
+        store = Store(local_path(path))
         manifest = first_manifest(encoder, dim, nbits, train_at, seed, pool_factor, words)
         store.create()
         with store.writing(new=True) as writer:
@@ -128,7 +130,7 @@ class Index(IndexReader):
     def open(cls, path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> Self:
         """Open an index.
 
-        - `path`: its folder.
+        - `path`: its folder, or a URL such as s3://bucket/index, which is read through a cache (`storage.remote`).
         - `encoder`: its model. By default the model is loaded at the first text, from the path or name
           that the index has on record.
         - `verify`: "full" checks every byte. "fast" checks the manifest, sizes, headers and the small arrays, so damage
@@ -136,8 +138,23 @@ class Index(IndexReader):
 
         Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`.
         """
-        store = Store(Path(path))
+        store = store_at(path)
         return cls(store, EncoderOnDemand(encoder, store.path), verify=verify)
+
+    @classmethod
+    def open_or_create(cls, path: str | Path, encoder: Encoder | None = None, **settings: Any) -> Self:
+        """Open the index at `path`, or make an empty one if there is none.
+
+        `settings` are those of `create`, for an index that is made; an index that is there keeps its own.
+
+            >>> from refcolbert import Index
+            >>> len(Index.open_or_create("maybe", dim=2)), len(Index.open_or_create("maybe"))
+            (0, 0)
+        """
+        try:
+            return cls.open(path, encoder)
+        except IndexNotFound:
+            return cls.create(path, encoder, **settings)
 
     @classmethod
     def build(
@@ -176,7 +193,7 @@ class Index(IndexReader):
             >>> len(Index.build("large", documents, vectors=vectors, dim=2))
             1000
         """
-        target = Path(path)
+        target = local_path(path)
         if target.exists() or target.is_symlink():
             raise IndexExists(f"{target} exists already; choose another path or remove it first")
         rows = records(documents, text, id, need_text=vectors is None)
@@ -203,7 +220,7 @@ class Index(IndexReader):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path, not the content: another process opens the newest generation."""
-        return partial(type(self).open, verify=self._verify), (self.path, self._encoder.encoder)
+        return partial(type(self).open, verify=self._verify), (self._store.source, self._encoder.encoder)
 
     # ---- Reading: the rest is in `IndexReader`
 
@@ -211,6 +228,11 @@ class Index(IndexReader):
     def path(self) -> Path:
         """The folder of the index."""
         return self._store.path
+
+    @property
+    def store(self) -> Store:
+        """The files of the index."""
+        return self._store
 
     def refresh(self) -> bool:
         """Move to the newest generation. Returns True if there was a newer one."""
@@ -226,7 +248,10 @@ class Index(IndexReader):
         return type(self)(self._store, self._encoder, verify=self._verify, known=self.view)
 
     def snapshot(self, path: str | Path) -> None:
-        """Copy the generation that this object sees to a new folder. Raises `IndexExists`, `IndexWriteError`."""
+        """Copy the generation that this object sees to a new folder or URL. Raises `IndexExists`, `IndexWriteError`."""
+        if is_url(path):
+            publish_at({"": (self._store, self.view.manifest)}, path)
+            return
         target = Store(Path(path))
         manifest = self.view.manifest
         target.create()
@@ -302,6 +327,55 @@ class Index(IndexReader):
         """
         items = records(documents, text, id, need_text=vectors is None)
         return self._put(items, vectors, progress, replacing=True, group_by=group_by)
+
+    def update_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the metadata of documents. Their texts and vectors stay as they are, so nothing is encoded.
+
+        - `metadata`: id -> all metadata of that document from now on.
+
+        As after `upsert`, the documents come after all others. Raises `UnknownId`, and then changes nothing.
+
+            >>> from refcolbert import Index
+            >>> index = Index.create("relabelled", dim=2)
+            >>> index.add([{"id": "a"}, {"id": "b"}], vectors=[[[1, 0]], [[0, 1]]])
+            ['a', 'b']
+            >>> index.update_metadata({"a": {"read": True}})
+            >>> [hit.id for hit in index.search([[1, 0]], where={"read": True})]
+            ['a']
+        """
+        if not metadata:
+            return
+        with self._writing() as (writer, generation):
+            places = sorted(generation.places(list(metadata)))
+            new = segment_files.take(generation.stored, places)
+            changed = [{"id": d.id, "text": d.text, "metadata": metadata[d.id]} for d in new.documents]
+            next_position = generation.manifest.next_position
+            positions = next_position + np.arange(len(changed))
+            new = replace(
+                new,
+                segment=replace(new.segment, positions=positions),
+                documents=as_documents(changed, next_position, need_text=False),
+            )
+            publish(writer, generation, generation.without(places), [new])
+
+    def sync(
+        self,
+        documents: Documents,
+        *,
+        text: str = "text",
+        id: str = "id",  # noqa: A002
+        progress: bool | Progress = False,
+    ) -> Synced:
+        """Make the index hold exactly these documents; see `synchronize`.
+
+        >>> from refcolbert import Index
+        >>> index = Index.create("mirror")
+        >>> index.sync([{"id": "a", "text": "one"}, {"id": "b", "text": "two"}])
+        Synced(added=2, changed=0, removed=0, unchanged=0)
+        >>> index.sync([{"id": "a", "text": "one"}, {"id": "b", "text": "three"}])
+        Synced(added=0, changed=1, removed=0, unchanged=1)
+        """
+        return synchronize(self, records(documents, text, id, need_text=True), progress)
 
     def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
         """Delete documents.

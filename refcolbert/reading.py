@@ -1,16 +1,18 @@
 """IndexReader: everything that reads an index, be it one folder (`Index`) or several shards (`ShardedIndex`)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .arguments import (
+    EncoderFor,
     EncoderOnDemand,
     Query,
     ReadyQuery,
@@ -19,147 +21,53 @@ from .arguments import (
     query_arrays,
     ready_queries,
 )
-from .arrays import Floats
+from .arrays import Bools, Floats
 from .documents import Document
+from .engine.bm25 import Collection
 from .engine.hybrid import search_by
 from .engine.ragged import Ragged
 from .engine.search import SearchOptions, search_many
 from .engine.segments import SegmentedIndex
 from .errors import InvalidInput
-from .hits import Hit, Hits, best_of_groups, hits_of, similar_enough
+from .explanation.explanation import Explanation
+from .hits import Hit, Hits, best_of_groups, explain_document, hits_of, similar_enough
+from .storage.format import Manifest
 from .storage.generation import Generation
 
-__all__ = ["IndexReader"]
+__all__ = ["IndexReader", "Searchable", "Searching"]
 
 
-class IndexReader(ABC):
-    """The reading half of an index. `open_index` opens one, whatever kind it is.
-
-    An object sees one generation. Its searches never block, and several threads may share it.
-    """
-
-    def __init__(self, encoder: EncoderOnDemand, verify: str) -> None:
-        if verify not in ("auto", "full", "fast"):
-            raise InvalidInput(f"verify must be 'auto', 'full' or 'fast', found {verify!r}")
-        self._encoder, self._verify = encoder, verify
-        self._current: Generation | None = None
-
-    def close(self) -> None:
-        """Close the files. Hits of earlier searches keep what they need; any other use raises `InvalidInput`."""
-        # Database connections, mapped files and the pin end with the last search or hit that still uses them.
-        self._current = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+class Searching(Protocol):
+    """The state that one call searches: one generation, with the filters applied."""
 
     @property
-    @abstractmethod
-    def path(self) -> Path:
-        """The folder of the index."""
-
-    @abstractmethod
-    def refresh(self) -> bool:
-        """Move to the newest generation. Returns True if there was a newer one."""
-
-    @abstractmethod
-    def newest(self) -> Self:
-        """Return an object that sees the newest generation: this object if it does, else a new one.
-
-        This object goes on seeing its own generation.
-        """
-
-    @abstractmethod
-    def snapshot(self, path: str | Path) -> None:
-        """Copy the generation that this object sees to a new folder, an index of its own.
-
-        The copy is consistent while others write. Raises `IndexExists`, `IndexWriteError`.
-        """
-
-    @abstractmethod
-    def check(self) -> dict[str, Any]:
-        """Verify every byte of the newest generation, and everything that can be computed again. Returns `info()`.
-
-        Raises `CorruptIndexError` naming the file and what is wrong with it.
-        """
+    def manifest(self) -> Manifest:
+        """The settings of the collection. Its segments do not matter."""
 
     @property
-    def generation(self) -> int:
-        """The number of the generation that this object sees. Each write makes the next one."""
-        return self.view.manifest.generation
+    def missing(self) -> Sequence[str]:
+        """The names of the parts that did not answer."""
 
-    @property
-    def segmented(self) -> SegmentedIndex:
-        """The token vectors that this object sees, as `engine.search.search` takes them. They are immutable."""
-        return self.view.segmented
+    def collection_of(self, terms: Sequence[bytes]) -> Collection:
+        """Return the counts of the collection, at least of these terms."""
 
-    @property
-    def view(self) -> Generation:
-        """The generation that this object sees: documents and vectors that belong together. It is immutable.
+    def hits(self, queries: Sequence[ReadyQuery], k: int, options: SearchOptions) -> list[list[Hit]]:
+        """Return the k best hits of each query."""
 
-        Raises `InvalidInput` after `close`.
-        """
-        if self._current is None:
-            raise InvalidInput(f"expected an open index, found {self.path} closed; open it again")
-        return self._current
 
-    def __len__(self) -> int:
-        """Return the number of live documents."""
-        return len(self.view)
+class Searchable(ABC):
+    """What can be searched: an index (`IndexReader`), or a collection in several places (`ScatterGather`)."""
 
-    def __contains__(self, document_id: object) -> bool:
-        """Return True if a live document has this id."""
-        return isinstance(document_id, str) and document_id in self.view.find([document_id])
+    def __init__(self, encoder: EncoderOnDemand) -> None:
+        self._encoder = encoder
 
-    def ids(self) -> list[str]:
-        """Return the ids of the live documents, by position: in the order in which they were added."""
-        return list(self.view.ids())
-
-    def get(self, ids: Iterable[str]) -> list[Document]:
-        """Return the documents with these ids, in that order.
-
-        Raises `UnknownId` for an id that is not in the index.
-
-            >>> from refcolbert import Index
-            >>> index = Index.create("texts", dim=2)
-            >>> index.add([{"id": "a", "text": "east"}, {"id": "b", "text": "north"}], vectors=[[[1, 0]], [[0, 1]]])
-            ['a', 'b']
-            >>> [document.text for document in index.get(["b", "a"])]
-            ['north', 'east']
-        """
-        generation = self.view
-        return [generation.stored[i].documents.get([row])[0] for i, row in generation.places(id_list(ids))]
-
-    def vectors(self, ids: Iterable[str]) -> Ragged:
-        """Return the stored vectors of the documents with these ids, decoded, in that order.
-
-        Raises `UnknownId` for an id that is not in the index.
-        """
-        generation = self.view
-        starts = generation.segmented.starts
-        numbers = np.array([starts[i] + row for i, row in generation.places(id_list(ids))], np.int64)
-        order = np.argsort(numbers)
-        return generation.segmented.vectors(numbers[order]).take(np.argsort(order))
+    @abstractmethod
+    def _searching(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Searching:
+        """Begin a search of the documents that match the filters."""
 
     def query_vectors(self, queries: Sequence[Query]) -> list[Floats]:
         """Return each query as an array [n_q, dim]: texts encoded together, arrays checked. Raises as `search` does."""
-        return query_arrays(queries, self._encoder, self.view.manifest)
-
-    def info(self) -> dict[str, Any]:
-        """Return facts about the index: counts, sizes in bytes, settings, and the quantization error.
-
-        For example:
-
-            >>> from refcolbert import Index
-            >>> info = Index.create("empty", dim=128, nbits=2).info()
-            >>> info["documents"], info["dim"], info["nbits"], info["generation"]
-            (0, 128, 2, 1)
-        """
-        return {"path": str(self.path), **self.view.info()}
+        return query_arrays(queries, self._encoder, self._searching(None, None).manifest)
 
     def search(
         self,
@@ -254,22 +162,187 @@ class IndexReader(ABC):
 
         The other parameters are those of `search`; filters are applied once for all queries. Raises as `search` does.
         """
-        generation = self.view
         options = SearchOptions.of(nprobe=nprobe, candidates=candidates, exact=exact, threads=threads)
         least = check_min_score(min_score, mode)
-        allowed = generation.allowed(where, ids)
-        ready = ready_queries(queries, vectors, mode, self._encoder, generation.manifest, generation.segmented)
-
-        def search_ready(queries: Sequence[ReadyQuery], n: int) -> list[list[Hit]]:
-            pairs = [(query.vectors, query.terms) for query in queries]
-            results = search_many(pairs, generation.segmented, n, options, allowed=allowed, search_one=search_by)
-            return [hits_of(generation, self._encoder, *answer) for answer in zip(queries, results, strict=True)]
-
-        def search_one(query: ReadyQuery, n: int) -> list[Hit]:
-            return search_ready([query], n)[0]
-
+        searching = self._searching(where, ids)
+        ready = ready_queries(queries, vectors, mode, self._encoder, searching.manifest, searching.collection_of)
         if group_by is None:
-            answers = search_ready(ready, k)
+            answers = searching.hits(ready, k, options)
         else:
-            answers = [best_of_groups(partial(search_one, query), k, group_by, least) for query in ready]
-        return [similar_enough(hits, least) for hits in answers]
+            answers = [best_of_groups(partial(_hits, searching, query, options), k, group_by, least) for query in ready]
+        return [similar_enough(hits, least, searching.missing) for hits in answers]
+
+
+def _hits(searching: Searching, query: ReadyQuery, options: SearchOptions, k: int) -> list[Hit]:
+    return searching.hits([query], k, options)[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _OneGeneration:
+    """A search of one generation."""
+
+    generation: Generation
+    allowed: Bools | None  # [n_docs]
+    encoder_for: EncoderFor
+    missing: Sequence[str] = ()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.generation.manifest
+
+    def collection_of(self, terms: Sequence[bytes]) -> Collection:
+        return self.generation.segmented
+
+    def hits(self, queries: Sequence[ReadyQuery], k: int, options: SearchOptions) -> list[list[Hit]]:
+        pairs = [(query.vectors, query.words) for query in queries]
+        results = search_many(pairs, self.generation.segmented, k, options, allowed=self.allowed, search_one=search_by)
+        return [hits_of(self.generation, self.encoder_for, *answer) for answer in zip(queries, results, strict=True)]
+
+
+class IndexReader(Searchable):
+    """The reading half of an index. `open_index` opens one, whatever kind it is.
+
+    An object sees one generation. Its searches never block, and several threads may share it.
+    """
+
+    def __init__(self, encoder: EncoderOnDemand, verify: str) -> None:
+        if verify not in ("auto", "full", "fast"):
+            raise InvalidInput(f"verify must be 'auto', 'full' or 'fast', found {verify!r}")
+        super().__init__(encoder)
+        self._verify = verify
+        self._current: Generation | None = None
+
+    def close(self) -> None:
+        """Close the files. Hits of earlier searches keep what they need; any other use raises `InvalidInput`."""
+        # Database connections, mapped files and the pin end with the last search or hit that still uses them.
+        self._current = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """The folder of the index."""
+
+    @abstractmethod
+    def refresh(self) -> bool:
+        """Move to the newest generation. Returns True if there was a newer one."""
+
+    @abstractmethod
+    def newest(self) -> Self:
+        """Return an object that sees the newest generation: this object if it does, else a new one.
+
+        This object goes on seeing its own generation.
+        """
+
+    @abstractmethod
+    def snapshot(self, path: str | Path) -> None:
+        """Copy the generation that this object sees to a new folder, an index of its own.
+
+        The copy is consistent while others write. Raises `IndexExists`, `IndexWriteError`.
+        """
+
+    @abstractmethod
+    def check(self) -> dict[str, Any]:
+        """Verify every byte of the newest generation, and everything that can be computed again. Returns `info()`.
+
+        Raises `CorruptIndexError` naming the file and what is wrong with it.
+        """
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that this object sees. Each write makes the next one."""
+        return self.view.manifest.generation
+
+    @property
+    def segmented(self) -> SegmentedIndex:
+        """The token vectors that this object sees, as `engine.search.search` takes them. They are immutable."""
+        return self.view.segmented
+
+    @property
+    def view(self) -> Generation:
+        """The generation that this object sees: documents and vectors that belong together. It is immutable.
+
+        Raises `InvalidInput` after `close`.
+        """
+        if self._current is None:
+            raise InvalidInput(f"expected an open index, found {self.path} closed; open it again")
+        return self._current
+
+    def __len__(self) -> int:
+        """Return the number of live documents."""
+        return len(self.view)
+
+    def __contains__(self, document_id: object) -> bool:
+        """Return True if a live document has this id."""
+        return isinstance(document_id, str) and document_id in self.view.find([document_id])
+
+    def ids(self) -> list[str]:
+        """Return the ids of the live documents, by position: in the order in which they were added."""
+        return list(self.view.ids())
+
+    def documents(self) -> Iterator[Document]:
+        """Yield the live documents, by position, read one at a time."""
+        return self.view.live_documents()
+
+    def __repr__(self) -> str:
+        if self._current is None:
+            return f"<{type(self).__name__} {self.path}, closed>"
+        n = len(self)
+        return f"<{type(self).__name__} {self.path}, {n:,} document{'s' * (n != 1)}, generation {self.generation}>"
+
+    def get(self, ids: Iterable[str]) -> list[Document]:
+        """Return the documents with these ids, in that order.
+
+        Raises `UnknownId` for an id that is not in the index.
+
+            >>> from refcolbert import Index
+            >>> index = Index.create("texts", dim=2)
+            >>> index.add([{"id": "a", "text": "east"}, {"id": "b", "text": "north"}], vectors=[[[1, 0]], [[0, 1]]])
+            ['a', 'b']
+            >>> [document.text for document in index.get(["b", "a"])]
+            ['north', 'east']
+        """
+        generation = self.view
+        return [generation.stored[i].documents.get([row])[0] for i, row in generation.places(id_list(ids))]
+
+    def vectors(self, ids: Iterable[str]) -> Ragged:
+        """Return the stored vectors of the documents with these ids, decoded, in that order.
+
+        Raises `UnknownId` for an id that is not in the index.
+        """
+        generation = self.view
+        starts = generation.segmented.starts
+        numbers = np.array([starts[i] + row for i, row in generation.places(id_list(ids))], np.int64)
+        order = np.argsort(numbers)
+        return generation.segmented.vectors(numbers[order]).take(np.argsort(order))
+
+    def info(self) -> dict[str, Any]:
+        """Return facts about the index: counts, sizes in bytes, settings, and the quantization error.
+
+        For example:
+
+            >>> from refcolbert import Index
+            >>> info = Index.create("empty", dim=128, nbits=2).info()
+            >>> info["documents"], info["dim"], info["nbits"], info["generation"]
+            (0, 128, 2, 1)
+        """
+        return {"path": str(self.path), **self.view.info()}
+
+    def explain_document(self, query: ReadyQuery, document_id: str) -> Explanation:
+        """Return the explanation of a document's score for a query. Raises `UnknownId`. `Hit.explain` is simpler."""
+        generation = self.view
+        ((segment, row),) = generation.places([document_id])
+        number = int(generation.segmented.starts[segment]) + row
+        (document,) = generation.documents(np.array([number]))
+        return explain_document(generation, self._encoder, query, number, document.text)
+
+    def _searching(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Searching:
+        generation = self.view
+        return _OneGeneration(generation, generation.allowed(where, ids), self._encoder)

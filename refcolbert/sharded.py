@@ -1,7 +1,7 @@
 """ShardedIndex: several indexes in one folder, searched as one."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,21 +18,25 @@ from .index import Index
 from .reading import IndexReader
 from .storage.generation import Generation, Place
 from .storage.groups import group_of, group_places, members
-from .storage.shards import check_alike, is_sharded, read_shards, write_shards, writing_shards
+from .storage.remote import is_sharded_at, is_url, publish_at, shard_stores
+from .storage.shards import check_alike, list_of, write_shards, writing_shards
 from .storage.store import Store
+from .synchronize import Synced, synchronize
 
 __all__ = ["ShardedIndex", "open_index"]
 
 
 def open_index(path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> "Index | ShardedIndex":
-    """Open the index in a folder, one index or a sharded one. The parameters and errors are those of `Index.open`.
+    """Open the index in a folder or at a URL, one index or a sharded one.
+
+    The parameters and errors are those of `Index.open`.
 
     >>> import refcolbert
     >>> index = refcolbert.Index.create("either", dim=2)
     >>> len(refcolbert.open_index("either"))
     0
     """
-    if is_sharded(Path(path)):
+    if is_sharded_at(path):
         return ShardedIndex.open(path, encoder, verify=verify)
     return Index.open(path, encoder, verify=verify)
 
@@ -49,27 +53,53 @@ class ShardedIndex(IndexReader):
     """
 
     def __init__(
-        self, path: Path, names: Sequence[str], shards: Sequence[Index], encoder: EncoderOnDemand, *, verify: str
+        self,
+        source: str | Path,
+        path: Path,
+        names: Sequence[str],
+        shards: Sequence[Index],
+        encoder: EncoderOnDemand,
+        *,
+        verify: str,
     ) -> None:
-        """See the generations that `shards` see. Raises `CorruptIndexError` for shards that do not belong together."""
+        """See the generations that `shards` see. `source` is `path`, or the URL of which `path` is a copy.
+
+        Raises `CorruptIndexError` for shards that do not belong together.
+        """
         super().__init__(encoder, verify)
-        self._path, self._names, self._shards = path, tuple(names), tuple(shards)
+        self._source, self._path, self._names, self._shards = source, path, tuple(names), tuple(shards)
         self._current = self._join()
 
     @classmethod
-    def open(cls, path: str | Path, encoder: Encoder | None = None, *, verify: str = "auto") -> Self:
-        """Open a sharded index. The parameters are those of `Index.open`.
+    def open(
+        cls,
+        path: str | Path,
+        encoder: Encoder | None = None,
+        *,
+        verify: str = "auto",
+        shards: Sequence[str] | None = None,
+    ) -> Self:
+        """Open a sharded index.
+
+        - `shards`: open only the shards of these names, in the order of the index.
+
+        The other parameters are those of `Index.open`. Raises `InvalidInput` for a name that is not there.
 
         Raises `IndexNotFound`, `IndexTooNewError`, and `CorruptIndexError` naming the shard that is damaged. The other
         shards can still be opened, each as an `Index`.
         """
-        folder = Path(path).absolute()
-        names, source = read_shards(folder), EncoderOnDemand(encoder, folder)
-        return cls(folder, names, [_open_shard(folder / name, source, verify) for name in names], source, verify=verify)
+        folder, stores = shard_stores(path)
+        source = EncoderOnDemand(encoder, folder)
+        if shards is not None:
+            if isinstance(shards, str) or not shards or set(shards) - set(stores):
+                raise InvalidInput(f"expected a list of some of the shards {', '.join(stores)}, found {shards!r}")
+            stores = {name: store for name, store in stores.items() if name in shards}
+        opened = [_open_shard(name, store, source, verify) for name, store in stores.items()]
+        return cls(path if is_url(path) else folder, folder, [*stores], opened, source, verify=verify)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path, not the content: another process opens the newest generation."""
-        return partial(type(self).open, verify=self._verify), (self.path, self._encoder.encoder)
+        return partial(type(self).open, verify=self._verify, shards=self.names), (self._source, self._encoder.encoder)
 
     # ---- Reading: the rest is in `IndexReader`
 
@@ -77,6 +107,11 @@ class ShardedIndex(IndexReader):
     def path(self) -> Path:
         """The folder with the shards."""
         return self._path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the shards, in order."""
+        return self._names
 
     @property
     def shards(self) -> tuple[Index, ...]:
@@ -107,13 +142,17 @@ class ShardedIndex(IndexReader):
         newest = [shard.newest() for shard in self._shards]
         if all(new is old for new, old in zip(newest, self._shards, strict=True)):
             return self
-        return type(self)(self.path, self._names, newest, self._encoder, verify=self._verify)
+        return type(self)(self._source, self.path, self._names, newest, self._encoder, verify=self._verify)
 
     def snapshot(self, path: str | Path) -> None:
-        """Copy the generations that this object sees to a new folder. Raises `IndexExists`, `IndexWriteError`.
+        """Copy the generations that this object sees to a new folder or URL. Raises `IndexExists`, `IndexWriteError`.
 
         An interrupted copy has no shards.json, so nothing takes it for an index.
         """
+        if is_url(path):
+            seen = {name: (s.store, s.view.manifest) for name, s in zip(self._names, self._shards, strict=True)}
+            publish_at(seen, path, shards=list_of(self._names))
+            return
         target = Path(path).absolute()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise IndexExists(f"{target} exists already; choose another path or remove it first")
@@ -195,6 +234,27 @@ class ShardedIndex(IndexReader):
                 )
             return [document.id for document in batch]
 
+    def update_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the metadata of documents, in one transaction per shard; see `Index.update_metadata`."""
+        with self._writing():
+            by_shard: dict[int, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+            names = list(metadata)
+            for name, place in zip(names, self.view.places(names), strict=True):
+                by_shard[self._shard_of(place)][name] = metadata[name]
+            for owner, own in sorted(by_shard.items()):
+                self._shards[owner].update_metadata(own)
+
+    def sync(
+        self,
+        documents: Documents,
+        *,
+        text: str = "text",
+        id: str = "id",  # noqa: A002
+        progress: bool | Progress = False,
+    ) -> Synced:
+        """Make the index hold exactly these documents; see `synchronize`."""
+        return synchronize(self, records(documents, text, id, need_text=True), progress)
+
     def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
         """Delete documents, or with `group_by` groups, in one transaction per shard that has some of them.
 
@@ -275,9 +335,9 @@ class ShardedIndex(IndexReader):
                 self._current = self._join()
 
 
-def _open_shard(path: Path, encoder: EncoderOnDemand, verify: str) -> Index:
-    with _naming(path.name):
-        return Index(Store(path), encoder, verify=verify)
+def _open_shard(name: str, store: Store, encoder: EncoderOnDemand, verify: str) -> Index:
+    with _naming(name):
+        return Index(store, encoder, verify=verify)
 
 
 @contextmanager

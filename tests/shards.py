@@ -1,7 +1,20 @@
 """Sharded indexes for tests: cut out of one index, so that both hold the same documents under the same codec."""
 
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
 from refcolbert import Index, ShardedIndex
 from refcolbert.storage.shards import write_shards
+
+RAM = Path("/dev/shm")  # noqa: S108 - a new folder of our own is made in it
+
+
+@contextmanager
+def in_memory():
+    """A new folder, in memory where there is such a disk: every example of a property writes many files."""
+    with tempfile.TemporaryDirectory(dir=RAM if RAM.is_dir() else None) as folder:
+        yield Path(folder) / "s"
 
 
 def cut(whole, folder, bounds):

@@ -45,7 +45,7 @@ SHOWN = 5  # queries in a list
 @MODEL
 @json_option("one object: queries, metrics, unjudged, unanswered, per_query, baseline")
 def eval_command(
-    index: Path | None,
+    index: Path | str | None,
     queries: Path | None,
     qrels: Path,
     run_file: Path | None,
@@ -168,7 +168,7 @@ def _extremes(comparison: Comparison, texts: dict[str, str]) -> list[str]:
     "separation, curve, recommended"
 )
 def tune_command(
-    index: Path,
+    index: Path | str,
     queries: Path | None,
     no_answer: Path | None,
     target: float,

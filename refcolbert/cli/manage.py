@@ -14,7 +14,22 @@ from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
 from ..reading import IndexReader
 from ..sharded import open_index
-from .options import BITS, FILE, INDEX, INFO, MODEL, SAME_AS_INFO, TOKENIZER_CHOICES, bits, json_option, progress
+from ..storage.remote import is_url
+from ..storage.store import MANIFEST, SHARDS
+from .options import (
+    BITS,
+    FILE,
+    INDEX,
+    INFO,
+    MODEL,
+    SAME_AS_INFO,
+    TOKENIZER_CHOICES,
+    IndexPath,
+    bits,
+    json_option,
+    open_with_model,
+    progress,
+)
 from .printing import counted, dump, pairs, summary
 from .sources import Sources, read_sources, takes_documents
 
@@ -48,7 +63,7 @@ NBITS_OPTION = click.option(
 @click.option("--dask", metavar="ADDRESS", help="Build a sharded index, with the workers of this Dask scheduler.")
 @json_option(SAME_AS_INFO)
 def index_command(
-    index: Path,
+    index: Path | str,
     sources: Sources,
     model: str | None,
     workers: int | None,
@@ -84,7 +99,7 @@ def index_command(
 @click.option("--upsert", is_flag=True, help="Replace documents that have the same id, with all their passages.")
 @MODEL
 @json_option(SAME_AS_INFO)
-def add_command(index: Path, sources: Sources, upsert: bool, model: str | None, as_json: bool) -> None:
+def add_command(index: Path | str, sources: Sources, upsert: bool, model: str | None, as_json: bool) -> None:
     """Add DOCUMENTS to INDEX in one transaction. They are read as by `refcolbert index`."""
     with open_index(index, verify="fast") as unverified:
         own = unverified.info()["encoder"]
@@ -98,12 +113,32 @@ def add_command(index: Path, sources: Sources, upsert: bool, model: str | None, 
         summary(opened, as_json)
 
 
+@click.command("sync")
+@INDEX
+@takes_documents
+@MODEL
+@click.option("--watch", is_flag=True, help="Go on: sync again whenever a file changes, until interrupted.")
+@json_option("one object: added, changed, removed, unchanged")
+def sync_command(index: Path | str, sources: Sources, model: str | None, watch: bool, as_json: bool) -> None:
+    """Make INDEX hold exactly DOCUMENTS: new texts are added, changed ones encoded again, the others deleted.
+
+    INDEX is created if it does not exist. Texts that have not changed are not encoded again.
+    """
+    with open_with_model(index, model) if _is_index(index) else Index.create(index, Encoder.load(model)) as opened:
+        entry = opened.info()["encoder"]
+        encoder = Encoder.load(model or (entry and entry["source"]))
+        for _ in sources.changes() if watch else (None,):
+            synced = opened.sync(sources.documents(encoder), progress=progress())
+            counts = ", ".join(f"{number:,} {what}" for what, number in synced._asdict().items())
+            click.echo(dump(synced._asdict()) if as_json else f"{index}: {counts}")
+
+
 @click.command("delete")
 @INDEX
 @click.argument("ids", nargs=-1, required=True)
 @click.option("--group", "group_by", flag_value=PASSAGE_OF, help="IDS name whole documents: delete their passages.")
 @json_option(SAME_AS_INFO)
-def delete_command(index: Path, ids: tuple[str, ...], group_by: str | None, as_json: bool) -> None:
+def delete_command(index: Path | str, ids: tuple[str, ...], group_by: str | None, as_json: bool) -> None:
     """Delete documents from INDEX by id. If an id is unknown, nothing is deleted."""
     with open_index(index) as opened:
         opened.delete(ids, group_by=group_by)
@@ -119,7 +154,7 @@ def delete_command(index: Path, ids: tuple[str, ...], group_by: str | None, as_j
     help="Cut the texts into words again, with this tokenizer; default: keep the words.",
 )
 @json_option(SAME_AS_INFO)
-def compact_command(index: Path, refit: bool, words: str | None, as_json: bool) -> None:
+def compact_command(index: Path | str, refit: bool, words: str | None, as_json: bool) -> None:
     """Merge the segments of INDEX and remove deleted documents."""
     with open_index(index) as opened:
         opened.compact(refit, words=words)
@@ -130,7 +165,7 @@ def compact_command(index: Path, refit: bool, words: str | None, as_json: bool) 
 @INDEX
 @click.argument("model")
 @json_option(SAME_AS_INFO)
-def reencode_command(index: Path, model: str, as_json: bool) -> None:
+def reencode_command(index: Path | str, model: str, as_json: bool) -> None:
     """Encode INDEX again with another MODEL. All texts are encoded in one transaction."""
     with Index.open(index) as opened:
         opened.reencode(Encoder.load(model), progress=progress())
@@ -140,7 +175,7 @@ def reencode_command(index: Path, model: str, as_json: bool) -> None:
 @click.command("check")
 @INDEX
 @json_option(SAME_AS_INFO)
-def check_command(index: Path, as_json: bool) -> None:
+def check_command(index: Path | str, as_json: bool) -> None:
     """Verify every byte of INDEX. Data that can be computed from other data is computed again and compared."""
     with open_index(index, verify="fast") as opened:
         report = opened.check()
@@ -153,7 +188,7 @@ def check_command(index: Path, as_json: bool) -> None:
 @json_option(f"{INFO}; for a model: folder, hash, dim, query_length, document_length, vocabulary, device, ...")
 def info_command(path: str | None, as_json: bool) -> None:
     """Describe an index or a model folder. Without PATH, the default model."""
-    if path is not None and any((Path(path) / name).exists() for name in ("manifest.json", "shards.json")):
+    if path is not None and _is_index(path):
         with open_index(path, verify="fast") as opened:
             values = opened.info()
     else:
@@ -163,10 +198,10 @@ def info_command(path: str | None, as_json: bool) -> None:
 
 @click.command("snapshot")
 @INDEX
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=IndexPath(path_type=Path))
 @json_option("the object that `info --json` prints for TARGET")
-def snapshot_command(index: Path, target: Path, as_json: bool) -> None:
-    """Copy INDEX to TARGET. The copy is consistent even while another process writes."""
+def snapshot_command(index: Path | str, target: Path | str, as_json: bool) -> None:
+    """Copy INDEX to TARGET, a folder or URL. The copy is consistent even while another process writes."""
     with open_index(index) as opened:
         opened.snapshot(target)
     with open_index(target, verify="fast") as copied:
@@ -181,7 +216,7 @@ def snapshot_command(index: Path, target: Path, as_json: bool) -> None:
 @click.option("--documents", type=FILE, help="File with the texts and ids, in the order of SOURCE.")
 @json_option(SAME_AS_INFO)
 def import_command(
-    source: Path, index: Path, nbits: int | str, model: str | None, documents: Path | None, as_json: bool
+    source: Path, index: Path | str, nbits: int | str, model: str | None, documents: Path | None, as_json: bool
 ) -> None:
     """Create INDEX from the index of another engine.
 
@@ -197,10 +232,15 @@ def import_command(
 @INDEX
 @click.argument("out", type=click.Path(path_type=Path))
 @json_option("one object: path, bytes, documents, tokens, dim")
-def vectors_command(index: Path, out: Path, as_json: bool) -> None:
+def vectors_command(index: Path | str, out: Path, as_json: bool) -> None:
     """Write the vectors of INDEX to OUT, an .npz or .safetensors file."""
     with open_index(index) as opened:
         export_vectors(opened, out)
         report = {"path": str(out), "bytes": out.stat().st_size}
         report |= {name: opened.info()[name] for name in ("documents", "tokens", "dim")}
     click.echo(dump(report) if as_json else f"{out}: {report['bytes']:,} bytes")
+
+
+def _is_index(path: Path | str) -> bool:
+    """True for a URL, and for a folder with an index."""
+    return is_url(path) or any((Path(path) / name).exists() for name in (MANIFEST, SHARDS))

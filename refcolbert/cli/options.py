@@ -12,8 +12,9 @@ from ..arguments import MODES
 from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
 from ..encoding.words import TOKENIZERS
-from ..reading import IndexReader
-from ..sharded import open_index
+from ..index import Index
+from ..sharded import ShardedIndex, open_index
+from ..storage.remote import is_url
 
 __all__ = [
     "BITS",
@@ -31,6 +32,7 @@ __all__ = [
     "SAME_AS_INFO",
     "TOKENIZER_CHOICES",
     "WHERE",
+    "IndexPath",
     "K",
     "bits",
     "json_option",
@@ -50,7 +52,17 @@ def _parse_json(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 BITS = "1, 2, 4, 8, float16 or float32."
 FILE = click.Path(exists=True, path_type=Path)
-INDEX = click.argument("index", type=click.Path(path_type=Path))
+
+
+class IndexPath(click.Path):
+    """A folder, or a URL such as s3://bucket/index."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The text of a URL as it is, else a path."""
+        return value if is_url(value) else super().convert(value, param, ctx)
+
+
+INDEX = click.argument("index", type=IndexPath(path_type=Path))
 MODEL = click.option("--model", help="Model folder or hub id; default: the index's own, or the default model.")
 K = click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Number of results.")
 WHERE = click.option("--where", callback=_parse_json, help='Metadata filter as JSON: \'{"year": {"$gte": 2020}}\'.')
@@ -87,7 +99,7 @@ def bits(nbits: str) -> int | str:
     return int(nbits) if nbits.isdigit() else nbits
 
 
-def open_with_model(index: Path, model: str | None) -> IndexReader:
+def open_with_model(index: Path | str, model: str | None) -> Index | ShardedIndex:
     """The index, with the model if one is named, else with its own."""
     return open_index(index, None if model is None else Encoder.load(model))
 

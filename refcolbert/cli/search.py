@@ -41,7 +41,7 @@ __all__: list[str] = []  # the package registers every click command of this mod
 @EXACT
 @MODEL
 @json_option(f"one object per line: {HIT}")
-def search_command(index: Path, query: str, model: str | None, as_json: bool, **options: Any) -> None:
+def search_command(index: Path | str, query: str, model: str | None, as_json: bool, **options: Any) -> None:
     """The K best documents of INDEX for QUERY."""
     with open_with_model(index, model) as opened:
         hits = opened.search(query, **options)
@@ -76,7 +76,7 @@ def rerank_command(query: str, texts: tuple[str, ...], k: int, model: str | None
 )
 @json_option("one object: id, score, parts, matches, shared_words")
 def explain_command(
-    index: Path, query: str, document_id: str | None, mode: str, model: str | None, color: str, as_json: bool
+    index: Path | str, query: str, document_id: str | None, mode: str, model: str | None, color: str, as_json: bool
 ) -> None:
     """Show which words of QUERY a document matched. The document is the best one of INDEX, or that of --id."""
     with open_with_model(index, model) as opened:

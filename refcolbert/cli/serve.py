@@ -45,7 +45,7 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--log-requests", is_flag=True, help="Print one line per request on stderr.")
 @_limits
 def serve_command(
-    index: Path,
+    index: Path | str,
     model: str | None,
     host: str,
     port: int,

@@ -15,6 +15,7 @@ from ..corpus.passages import Lengths, split, word_spans
 from ..corpus.readers import FORMATS, document_files, read_documents, read_files, read_stream
 from ..documents import Document
 from ..encoding.encoder import Encoder
+from ..errors import MissingDependency
 
 __all__ = ["Sources", "read_sources", "takes_documents"]
 
@@ -49,6 +50,18 @@ class Sources:
             raise click.UsageError("expected files or folders with --workers and --dask, found -; write a file first")
         parts = partitions(self.paths, layout=self.layout)
         return [part if self.passages is None else Passages(part, *self._split(encoder)) for part in parts]
+
+    def changes(self) -> Iterator[None]:
+        """Yield at once, and whenever a file has changed. Raises `MissingDependency`."""
+        if STDIN in self.paths:
+            raise click.UsageError("expected files or folders with --watch, found -")
+        try:
+            from watchfiles import watch
+        except ImportError as error:
+            raise MissingDependency("--watch requires watchfiles: pip install 'refcolbert[files]'") from error
+        yield
+        for _ in watch(*self.paths):
+            yield
 
     def _check(self) -> None:
         if self.overlap is not None and self.passages is None:

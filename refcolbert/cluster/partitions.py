@@ -15,8 +15,11 @@ from ..corpus.passages import Lengths, split
 from ..corpus.readers import cut_jsonl, document_files, read_files, read_jsonl_part
 from ..documents import Document
 from ..errors import InvalidInput
+from ..index import Index
+from ..reading import IndexReader
+from ..sharded import ShardedIndex
 
-__all__ = ["Files", "JsonLines", "Passages", "partitions", "read"]
+__all__ = ["Files", "JsonLines", "Passages", "StoredDocuments", "partitions", "read"]
 
 # Bytes of files that become one shard: a 32nd of all, within these limits. A killed worker loses one shard at most.
 SMALLEST, LARGEST, SHARDS = 1 << 18, 1 << 25, 32
@@ -49,6 +52,17 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredDocuments:
+    """The documents of an index, as they are when they are read."""
+
+    path: Path
+
+    def __call__(self) -> Iterator[Document]:
+        """Read the documents."""
+        return Index.open(self.path, verify="fast").view.live_documents()
+
+
+@dataclass(frozen=True, slots=True)
 class Passages:
     """A partition whose documents are split into passages, as `corpus.passages.split` does."""
 
@@ -66,7 +80,7 @@ def partitions(documents: Any, size: int | None = None, layout: str | None = Non
     """Return the partitions of `documents`, in order.
 
     - `documents`: the path of a file or folder, a pattern such as "data/*.jsonl", or several; a `dask.bag` or
-      `dask.dataframe`; or an iterable of partitions.
+      `dask.dataframe`; an index, of which each shard is a partition; or an iterable of partitions.
     - `size`: bytes of files per partition. JSONL files are cut at lines, other files stay whole. By default it is
       chosen such that there are 32 partitions, or more of 32 MiB each.
     - `layout`: the format of the files, whatever their names.
@@ -77,6 +91,9 @@ def partitions(documents: Any, size: int | None = None, layout: str | None = Non
         >>> partitions([["one", "two"], ["three"]])
         [['one', 'two'], ['three']]
     """
+    if isinstance(documents, IndexReader):
+        indexes = documents.shards if isinstance(documents, ShardedIndex) else [documents]
+        return [StoredDocuments(index.path) for index in indexes]
     if hasattr(documents, "to_delayed"):
         return list(documents.to_delayed())
     items = [documents] if isinstance(documents, str | Path) else list(documents)

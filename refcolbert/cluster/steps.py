@@ -29,6 +29,7 @@ from ..index import BUILD_BATCH, NBITS, TRAIN_AT
 from ..sharded import ShardedIndex
 from ..storage import segment_files
 from ..storage.document_file import DocumentFile
+from ..storage.remote import local_path
 from ..storage.shards import write_shards
 from ..storage.store import Store
 from .callables import (
@@ -149,7 +150,7 @@ def publish(path: str | Path, names: Iterable[str]) -> ShardedIndex:
 
 
 def _building(path: str | Path) -> Path:
-    target = Path(path).absolute()
+    target = local_path(path).absolute()
     if target.exists() or target.is_symlink():
         raise IndexExists(f"{target} exists already; choose another path or remove it first")
     return target.with_name(target.name + ".building")
@@ -242,7 +243,7 @@ def repeated_id(folder: str, names: Sequence[str]) -> tuple[str | None, list[str
 def _ids(folder: str, name: str) -> Iterator[str]:
     store = Store(Path(folder, name))
     for entry in store.read().segments:
-        yield from DocumentFile(store.document_path(entry.files["documents"], verify=False), entry.n_docs).ids()
+        yield from DocumentFile(store.file_path(entry.files["documents"], verify=False), entry.n_docs).ids()
 
 
 def _list_shards(workers: Workers, folder: Path, names: list[str]) -> None:

@@ -294,6 +294,9 @@ class Encoder:
             raise InvalidModel(f"{self.folder} changed since it was loaded; load the encoder again")
         return files
 
+    def __repr__(self) -> str:
+        return f"<Encoder {self.source or 'default model'}, dim {self.dim}, {self.hash[:12]}>"
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the arguments of `__init__`, and the hash that the folder must still have."""
         return {

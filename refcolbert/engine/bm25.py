@@ -29,8 +29,10 @@ their sum, no such document can be among the k best. The rest is added for the d
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,7 +41,21 @@ from .segments import SegmentedIndex
 from .terms import one_edit_away
 from .topk import top_k
 
-__all__ = ["K1", "B", "QueryTerm", "best_by_words", "query_terms", "term_scores", "word_scores"]
+__all__ = [
+    "K1",
+    "B",
+    "Collection",
+    "QueryTerm",
+    "QueryWords",
+    "Statistics",
+    "WeightedTerm",
+    "best_by_words",
+    "query_terms",
+    "term_scores",
+    "unknown_terms",
+    "weigh",
+    "word_scores",
+]
 
 K1, B = 1.2, 0.75
 CORRECTABLE = re.compile(rb"[a-z]{4,24}")
@@ -48,40 +64,95 @@ MISSPELT = 0.5  # share of its weight that a term gets in the place of a misspel
 LONG_LIST = 1 << 12  # entries; a shorter list is read sooner than it is decided whether it can be spared
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class QueryTerm:
-    """One term of a query, and its inverted list."""
+class Collection(Protocol):
+    """What a term's weight depends on. All counts are of live documents."""
+
+    @property
+    def n_live(self) -> int:
+        """The number of documents."""
+
+    @property
+    def total_words(self) -> int:
+        """The number of words of all of them."""
+
+    def document_frequency(self, term: bytes) -> int:
+        """Return the number of documents with a term."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """A collection of which only the counts are known, for example because its documents are on several machines."""
+
+    n_live: int
+    total_words: int
+    frequencies: Mapping[bytes, int]  # term -> number of live documents; 0 for a term that is missing
+
+    def document_frequency(self, term: bytes) -> int:
+        """Return the number of documents with a term."""
+        return self.frequencies.get(term, 0)
+
+
+class WeightedTerm(NamedTuple):
+    """One term of a query."""
 
     term: bytes
     asked: bytes  # the term of the query: the same one, or a misspelling of it
     weight: float  # its score in any document is below this
+
+
+@dataclass(frozen=True, slots=True)
+class QueryWords:
+    """The words of a query, weighted for a collection. Scores by them need nothing else of the collection."""
+
+    terms: tuple[WeightedTerm, ...]  # distinct ones, in the order in which their scores are added
+    n_terms: int  # of the query, repetitions included
+    mean_words: float  # of a document of the collection, never 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QueryTerm:
+    """One term of a query, and its inverted list in an index."""
+
+    term: bytes
+    asked: bytes
+    weight: float
+    mean_words: float
     documents: Ints  # [n] ascending numbers of the documents that have it, deleted ones included
     counts: Bytes  # [n] how often they have it
 
 
-def query_terms(terms: Sequence[bytes], index: SegmentedIndex) -> list[QueryTerm]:
-    """Return the distinct terms of a query, in the order in which their scores are added.
+def weigh(terms: Sequence[bytes], collection: Collection) -> QueryWords:
+    """Return the words of a query, weighted for a collection, misspelt ones replaced.
 
     terms  of the query, repetitions included
-    index  all of whose segments have words
     """
-    weighted, n_corrected = [], 0
+    misspelt = set(unknown_terms(terms, collection))
+    weighted = []
     for asked, count in Counter(terms).items():
-        term, times, df = asked, float(count), _document_frequency(asked, index)
-        if df == 0 and CORRECTABLE.fullmatch(asked) and n_corrected < MAX_CORRECTED:
-            n_corrected += 1
-            near = [(_document_frequency(other, index), other) for other in one_edit_away(asked)]
+        term, times, df = asked, float(count), collection.document_frequency(asked)
+        if asked in misspelt:
+            near = [(collection.document_frequency(other), other) for other in one_edit_away(asked)]
             df, term = min(near, key=lambda pair: (-pair[0], pair[1]))
             term, times = (term, MISSPELT * count) if df else (asked, times)
-        idf = math.log(1 + (index.n_live - df + 0.5) / (df + 0.5))
-        weighted.append(QueryTerm(term, asked, times * idf * (K1 + 1), *index.term_entries(term)))
-    return sorted(weighted, key=lambda t: (-t.weight, t.asked))
+        idf = math.log(1 + (collection.n_live - df + 0.5) / (df + 0.5))
+        weighted.append(WeightedTerm(term, asked, times * idf * (K1 + 1)))
+    weighted.sort(key=lambda t: (-t.weight, t.asked))
+    mean_words = max(collection.total_words, 1) / max(collection.n_live, 1)
+    return QueryWords(tuple(weighted), len(terms), mean_words)
 
 
-def _document_frequency(term: bytes, index: SegmentedIndex) -> int:
-    """Return the number of live documents with a term."""
-    documents, _ = index.term_entries(term)
-    return len(documents) if index.n_live == len(index.live) else int(index.live[documents].sum())
+def unknown_terms(terms: Sequence[bytes], collection: Collection) -> list[bytes]:
+    """Return the terms whose place is taken by a similar one, if there is one: at most MAX_CORRECTED."""
+    distinct = dict.fromkeys(term for term in terms if CORRECTABLE.fullmatch(term))
+    return list(islice((term for term in distinct if not collection.document_frequency(term)), MAX_CORRECTED))
+
+
+def query_terms(words: QueryWords, index: SegmentedIndex) -> list[QueryTerm]:
+    """Return the terms of a query with their inverted lists, in the order in which their scores are added.
+
+    index  all of whose segments have words
+    """
+    return [QueryTerm(*term, words.mean_words, *index.term_entries(term.term)) for term in words.terms]
 
 
 def word_scores(terms: Sequence[QueryTerm], index: SegmentedIndex, documents: Ints) -> Doubles:
@@ -98,7 +169,7 @@ def term_scores(term: QueryTerm, index: SegmentedIndex, documents: Ints) -> Doub
     found = np.flatnonzero(places < len(term.documents))
     found = found[term.documents[places[found]] == documents[found]]  # [n_found]
     scores = np.zeros(len(documents))
-    scores[found] = _scores(term.weight, term.counts[places[found]], index, documents[found])
+    scores[found] = _scores(term, term.counts[places[found]], index, documents[found])
     return scores
 
 
@@ -121,7 +192,7 @@ def best_by_words(
         long = len(term.documents) > LONG_LIST and total - unread > unread
         if long and _kth(scores[(scores > 0) & eligible], k) > unread:
             break
-        scores[term.documents] += _scores(term.weight, term.counts, index, term.documents)
+        scores[term.documents] += _scores(term, term.counts, index, term.documents)
         remaining, unread = remaining[1:], unread - term.weight
     documents = np.flatnonzero((scores > 0) & eligible)
     scores = scores[documents]  # [n]
@@ -139,9 +210,9 @@ def _kth(scores: Doubles, k: int) -> float:
     return float(np.partition(scores, len(scores) - k)[len(scores) - k]) if len(scores) >= k else 0.0
 
 
-def _scores(weight: float, counts: Bytes, index: SegmentedIndex, documents: Ints) -> Doubles:
+def _scores(term: QueryTerm, counts: Bytes, index: SegmentedIndex, documents: Ints) -> Doubles:
     """Return the score of a term in documents [n] that have it so many times: [n]."""
-    lengths = index.n_words[documents] / index.mean_words  # [n]
+    lengths = index.n_words[documents] / term.mean_words  # [n]
     f = counts.astype(np.float64)
-    scores: Doubles = weight * f / (f + K1 * (1 - B + B * lengths))
+    scores: Doubles = term.weight * f / (f + K1 * (1 - B + B * lengths))
     return scores

@@ -32,7 +32,7 @@ from .threads import MapChunks
 from .topk import top_k
 from .trace import Trace
 
-__all__ = ["Refined", "candidates_from_lists", "generate_candidates", "prune", "refine"]
+__all__ = ["WIDER", "Refined", "candidates_from_lists", "generate_candidates", "prune", "refine", "widening"]
 
 PRUNE_FACTOR = 4  # pruning looks at PRUNE_FACTOR documents per document that it keeps
 REFINE_FACTOR, REFINE_EXTRA = 2, 12  # refining keeps REFINE_FACTOR k + REFINE_EXTRA documents
@@ -49,21 +49,23 @@ def generate_candidates(
     nprobe: int,
     keep: int,
     trace: Trace,
+    *,
+    widen: bool = True,
 ) -> tuple[Ints, QuantizedScores]:
     """Return the `keep` documents that centroids choose, ascending, and the quantized scores of all centroids.
 
-    Probing is widened until there are k candidates, or all eligible documents. At least one document must be eligible.
+    With `widen`, probing is widened until there are k candidates, or all eligible documents. At least one document must
+    be eligible.
     """
     with trace.stage("cells") as stage:
         quantized = quantize_scores(prepared.centroids)  # [n_centroids, n_q]
         n_eligible = int(eligible.sum())
-        # A filter that leaves one document in ten leaves one candidate in ten: probe ten times as many cells.
-        nprobe *= -(-len(eligible) // n_eligible)
+        nprobe *= widening(len(eligible), n_eligible) if widen else 1
         cells = ivf.probe(prepared.centroids.T, nprobe)
         stage.read, stage.count = len(quantized), len(cells)
     with trace.stage("candidates") as stage:
         documents, scores, stage.read = candidates_from_lists(quantized, index, cells, eligible)
-        while len(documents) < min(k, n_eligible):
+        while widen and len(documents) < min(k, n_eligible):
             nprobe *= WIDER
             cells = ivf.probe(prepared.centroids.T, nprobe)
             documents, scores, stage.read = candidates_from_lists(quantized, index, cells, eligible)
@@ -75,6 +77,19 @@ def generate_candidates(
         documents = prune(quantized, index, documents, keep)
         stage.count = len(documents)
     return documents, quantized
+
+
+def widening(n_docs: int, n_eligible: int) -> int:
+    """Return how many times more cells are probed because of documents that may not be returned.
+
+    A filter that leaves one document in ten leaves one candidate in ten, so ten times as many cells are probed. The
+    ratio is rounded to the nearest integer: a single deleted document must not double the work of every search.
+
+    >>> widening(1000, 100), widening(1000, 999)
+    (10, 1)
+    """
+    n_eligible = max(n_eligible, 1)
+    return max((2 * n_docs + n_eligible) // (2 * n_eligible), 1)
 
 
 def candidates_from_lists(

@@ -11,96 +11,148 @@ scores that are scaled to [0, 1]. BM25 adds up over the terms, and its spread ov
 of their number. MaxSim of a query that is filled up to a fixed number of tokens does not grow.
 
 The form and the weight were chosen among several families by `tools.compare.fusion`, on seven collections.
+
+A collection in several parts is searched by the same two steps. `pool_by` gives the pool of each part, for words that
+were weighed for the whole collection. `rank_pool` ranks the joined pools. What is among the best 2 k + 12 of the
+collection is among the best 2 k + 12 of its part, so nothing that the whole collection would find is missing.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..arrays import Bools, Doubles, Floats
+from ..arrays import Bools, Doubles, Floats, Ints
 from ..checks import check_count
-from .bm25 import best_by_words, query_terms, word_scores
-from .search import DEFAULTS, Result, SearchOptions, best_by_vectors, search
+from ..errors import InvalidInput
+from .bm25 import QueryTerm, QueryWords, best_by_words, query_terms, word_scores
+from .search import DEFAULTS, Result, SearchOptions, best_by_vectors
 from .segments import SegmentedIndex
 from .topk import top_k
-from .trace import Trace
+from .trace import Stage, Trace
 
 __all__ = [
     "POOL_EXTRA",
     "POOL_FACTOR",
     "WORD_WEIGHT",
-    "VectorsAndTerms",
+    "Pool",
+    "VectorsAndWords",
     "fuse",
+    "join_pools",
+    "pool_by",
+    "rank_pool",
     "search_by",
-    "search_hybrid",
-    "search_words",
 ]
 
-# A query: its vectors [n_q, dim], or None; its terms, repetitions included, or None.
-VectorsAndTerms = tuple[Floats | None, Sequence[bytes] | None]
+# A query: its vectors [n_q, dim], or None; its words, or None.
+VectorsAndWords = tuple[Floats | None, QueryWords | None]
 
 WORD_WEIGHT = 0.7
 # Documents that each of the two rankings contributes: POOL_FACTOR k + POOL_EXTRA. More change no answer that matters.
 POOL_FACTOR, POOL_EXTRA = 2, 12
 
 
-def search_words(
-    terms: Sequence[bytes],  # of the query, repetitions included
-    index: SegmentedIndex,
-    k: int,
-    *,
-    allowed: Bools | None = None,  # [n_docs]
-) -> Result:
-    """Return the k best live and allowed documents by BM25. A document without any of the terms is not returned."""
-    trace = Trace()
-    with trace.stage("words") as stage:
-        weighted = query_terms(terms, index)
-        documents, scores = best_by_words(weighted, index, check_count(k, "k"), index.eligible(allowed))
-        stage.read, stage.count = sum(len(term.documents) for term in weighted), len(documents)
-    return Result(documents, scores, tuple(trace.stages), words=scores)
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """The documents of one index that can be among the k best of a collection of which the index is a part."""
+
+    documents: Ints  # [n] ascending numbers in the `SegmentedIndex`
+    late: Doubles | None  # [n] canonical MaxSim; None for a search by words alone
+    words: Doubles | None  # [n] BM25; None for a search by late interaction alone
+    by_late: Bools  # [n] True if the document is among the best by MaxSim that the search found
+    by_words: Bools  # [n] True if it is among the best by BM25
+    trace: tuple[Stage, ...]
 
 
 def search_by(
-    query: VectorsAndTerms,
+    query: VectorsAndWords,
+    index: SegmentedIndex,
+    k: int,
+    options: SearchOptions = DEFAULTS,
+    *,
+    allowed: Bools | None = None,  # [n_docs] documents that may be returned; None: every live document
+) -> Result:
+    """Return the k best live and allowed documents for a query by its vectors, its words, or both, as it has them.
+
+    Equal scores are ordered by position. A search by words alone returns no document without any of the words.
+    """
+    pool = pool_by(query, index, k, options, allowed=allowed)
+    order, scores = rank_pool(pool, k, query[1], index.positions[pool.documents])
+    late, words = (None if part is None else part[order] for part in (pool.late, pool.words))
+    return Result(pool.documents[order], scores, pool.trace, late, words)
+
+
+def pool_by(
+    query: VectorsAndWords,
     index: SegmentedIndex,
     k: int,
     options: SearchOptions = DEFAULTS,
     *,
     allowed: Bools | None = None,  # [n_docs]
-) -> Result:
-    """Return the k best documents for a query by its vectors, by its terms, or by both, as the query has them."""
-    q, terms = query
-    if q is not None and terms is not None:
-        return search_hybrid(q, terms, index, k, options, allowed=allowed)
-    if q is not None:
-        return search(q, index, k, options, allowed=allowed)
-    return search_words(terms or (), index, k, allowed=allowed)
-
-
-def search_hybrid(
-    q: Floats,  # [n_q, dim]
-    terms: Sequence[bytes],  # of the same query
-    index: SegmentedIndex,
-    k: int,
-    options: SearchOptions = DEFAULTS,
-    *,
-    allowed: Bools | None = None,  # [n_docs]
-) -> Result:
-    """Return the k best live and allowed documents by the fused score (`fuse`), equal scores by position."""
-    depth = POOL_FACTOR * check_count(k, "k") + POOL_EXTRA
+) -> Pool:
+    """Return the documents of the index among which are the k best; see `search_by`. Raises `InvalidInput` for k."""
+    q, words = query
     trace, eligible = Trace(), index.eligible(allowed)
-    with trace.stage("words") as stage:
-        weighted = query_terms(terms, index)
-        by_words, _ = best_by_words(weighted, index, depth, eligible)
-        stage.read, stage.count = sum(len(term.documents) for term in weighted), len(by_words)
-    pool, late = best_by_vectors(q, index, depth, options, eligible, trace, np.sort(by_words))
-    ascending = np.argsort(pool)  # [n_pool]
-    pool, late = pool[ascending], late[ascending]
-    words = word_scores(weighted, index, pool)
-    scores = fuse(late, words, len(terms))
-    order = top_k(scores, k, index.positions[pool])
-    return Result(pool[order], scores[order], tuple(trace.stages), late[order], words[order])
+    depth = check_count(k, "k") if q is None or words is None else POOL_FACTOR * check_count(k, "k") + POOL_EXTRA
+    weighted: list[QueryTerm] = []
+    best, scores = np.empty(0, np.int64), np.empty(0)  # by words
+    if words is not None:
+        with trace.stage("words") as stage:
+            weighted = query_terms(words, index)
+            best, scores = best_by_words(weighted, index, depth, eligible)
+            stage.read, stage.count = sum(len(term.documents) for term in weighted), len(best)
+    order, every = np.argsort(best), np.ones(len(best), np.bool_)
+    if q is None:
+        return Pool(best[order], None, scores[order], ~every, every, tuple(trace.stages))
+    documents, late = best_by_vectors(q, index, depth, options, eligible, trace, best[order])
+    by_late = np.arange(len(documents)) < depth
+    order = np.argsort(documents)  # [n_pool]
+    documents, late, by_late = documents[order], late[order], by_late[order]
+    in_words = None if words is None else word_scores(weighted, index, documents)
+    return Pool(documents, late, in_words, by_late, np.isin(documents, best), tuple(trace.stages))
+
+
+def join_pools(pools: Sequence[Pool]) -> Pool:
+    """Return the pools of the parts of a collection as one, in the order of the parts. `documents` number its rows."""
+    late = [pool.late for pool in pools if pool.late is not None]
+    words = [pool.words for pool in pools if pool.words is not None]
+    by_late = np.concatenate([np.empty(0, np.bool_), *(pool.by_late for pool in pools)])
+    return Pool(
+        np.arange(len(by_late)),
+        np.concatenate(late) if late else None,
+        np.concatenate(words) if words else None,
+        by_late,
+        np.concatenate([np.empty(0, np.bool_), *(pool.by_words for pool in pools)]),
+        (),
+    )
+
+
+def rank_pool(
+    pool: Pool,
+    k: int,
+    words: QueryWords | None,
+    positions: Ints,  # [n]
+) -> tuple[Ints, Doubles]:
+    """Return the rows of the k best documents of a pool, best first, and their scores: [n_hits] each.
+
+    Equal scores are ordered by position.
+    """
+
+    def best(scores: Doubles, rows: Ints, k: int) -> Ints:
+        return rows[top_k(scores[rows], k, positions[rows])]
+
+    scores, rows = pool.late if pool.words is None else pool.words, np.arange(len(pool.documents))
+    if pool.late is not None and pool.words is not None and words is not None:
+        depth = POOL_FACTOR * k + POOL_EXTRA
+        rows = np.union1d(
+            best(pool.late, np.flatnonzero(pool.by_late), depth), best(pool.words, np.flatnonzero(pool.by_words), depth)
+        )
+        scores = fuse(pool.late, pool.words, words.n_terms)
+    if scores is None:
+        raise InvalidInput("expected a pool with scores by vectors or by words, found neither")
+    order = best(scores, rows, k)
+    return order, scores[order]
 
 
 def fuse(late: Doubles, words: Doubles, n_terms: int) -> Doubles:

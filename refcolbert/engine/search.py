@@ -36,6 +36,7 @@ from .trace import Stage, Trace
 __all__ = ["CANDIDATES", "NPROBE", "Result", "SearchOptions", "best_by_vectors", "search", "search_many"]
 
 Q = TypeVar("Q")
+R = TypeVar("R")
 
 NPROBE = 16  # cells probed for each query token, by default
 CANDIDATES = 1024  # documents that pruning keeps, by default
@@ -49,6 +50,7 @@ class SearchOptions:
     candidates: int = CANDIDATES  # documents that pruning keeps, never fewer than k
     exact: bool = False  # rank every document instead
     threads: int = 1  # threads that share the products of one query; the answer does not depend on them
+    widen: bool = True  # probe more cells where a filter leaves few documents, or fewer than k are found
 
     def __post_init__(self) -> None:
         for name in ("nprobe", "candidates", "threads"):
@@ -124,7 +126,7 @@ def best_by_vectors(
             documents = np.flatnonzero(eligible)
         else:
             documents, quantized = generate_candidates(
-                prepared, index, eligible, k, options.nprobe, max(options.candidates, k), trace
+                prepared, index, eligible, k, options.nprobe, max(options.candidates, k), trace, widen=options.widen
             )
             with trace.stage("refine") as stage:
                 refined = refine(prepared, quantized, index, documents, k, map_chunks)
@@ -148,9 +150,9 @@ def search_many(
     options: SearchOptions = DEFAULTS,
     *,
     allowed: Bools | None = None,  # [n_docs]
-    search_one: Callable[..., Result] = search,  # another search with the same parameters (`hybrid`)
-) -> list[Result]:
-    """Return the search of each query; each query is an array [n_q, dim], or as `search_one` takes it.
+    search_one: Callable[..., R] = search,  # type: ignore[assignment]
+) -> list[R]:
+    """Return the search of each query: `Result`s of arrays [n_q, dim], or what another `search_one` takes and returns.
 
     `options.threads` queries are searched at a time, each by one thread; a single query is shared by all of them.
     """

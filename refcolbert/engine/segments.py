@@ -133,11 +133,6 @@ class SegmentedIndex:
         """The number of words of all live documents."""
         return int(self.n_words[self.live].sum())
 
-    @cached_property
-    def mean_words(self) -> float:
-        """The mean number of words of the live documents, never 0."""
-        return max(self.total_words, 1) / max(self.n_live, 1)
-
     def term_entries(self, term: bytes) -> tuple[Ints, Bytes]:
         """Return the documents with a term (ascending numbers, deleted ones included), and its counts: [n] each."""
         parts = [
@@ -152,6 +147,11 @@ class SegmentedIndex:
         return np.concatenate([np.empty(0, np.int64), *documents]), np.concatenate(
             [np.empty(0, np.uint8), *(counts for _, _, counts in parts)]
         )
+
+    def document_frequency(self, term: bytes) -> int:
+        """Return the number of live documents with a term."""
+        documents, _ = self.term_entries(term)
+        return len(documents) if self.n_live == len(self.live) else int(self.live[documents].sum())
 
     def parts(self, documents: Ints) -> Iterator[tuple[Segment, Ints]]:
         """Yield each segment that holds some of `documents` (ascending numbers), with their rows in it."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..encoding.tokens import Span
 from ..encoding.words import WordTokenizer
-from ..engine.bm25 import query_terms, term_scores
+from ..engine.bm25 import QueryWords, query_terms, term_scores
 from ..engine.segments import SegmentedIndex
 from .alignment import TextPiece
 
@@ -26,15 +26,17 @@ class WordMatch:
 
 
 def word_matches(
-    tokenizer: WordTokenizer, query: str, text: str | None, index: SegmentedIndex, number: int
+    tokenizer: WordTokenizer, query: str, weighted: QueryWords, text: str | None, index: SegmentedIndex, number: int
 ) -> tuple[WordMatch, ...]:
     """Return the words that a query shares with document `number` of the index, the largest share first.
+
+    `weighted` are the words of `query`, as `weigh` returns them for the collection.
 
     Their scores add up to the document's BM25 score.
     """
     words = {term: query[start:end] for start, end, terms in tokenizer.places(query) for term in terms}
     shares: dict[str, dict[bytes, float]] = {}  # word of the query -> its terms in the index, with their scores
-    for term in query_terms(tokenizer.terms(query), index):
+    for term in query_terms(weighted, index):
         score = float(term_scores(term, index, np.array([number]))[0])
         if score:
             shares.setdefault(words.get(term.asked, _decoded(term.asked)), {})[term.term] = score

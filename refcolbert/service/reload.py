@@ -22,15 +22,15 @@ class Served:
 class Live:
     """The newest generation of an index. A request reads `now` once and uses it to its end.
 
-    path     the index
+    path     the index, a folder or a URL
     model    a model folder or hub id instead of the index's own
     threads  threads of ONNX Runtime inside one operator: 1 if as many searches run in parallel as there are cores
 
     Raises the errors of `open_index`, and `EncoderMismatch`.
     """
 
-    def __init__(self, path: Path, model: str | None = None, *, threads: int = 1) -> None:
-        self._model, self._threads = model, threads
+    def __init__(self, path: Path | str, model: str | None = None, *, threads: int = 1) -> None:
+        self._path, self._model, self._threads = path, model, threads
         # The model is loaded first: verifying all bytes of the index takes longer.
         with open_index(path, verify="fast") as unverified:
             encoder = self._encoder_of(unverified, None)
@@ -47,7 +47,7 @@ class Live:
     def _served(self, index: IndexReader, encoder: Encoder | None) -> Served:
         """The generation with its encoder: `encoder`, unless a writer has reencoded the index with another one."""
         own = self._encoder_of(index, encoder)
-        return Served(index if own is encoder else open_index(index.path, own), own)
+        return Served(index if own is encoder else open_index(self._path, own), own)
 
     def _encoder_of(self, index: IndexReader, encoder: Encoder | None) -> Encoder | None:
         entry = index.info()["encoder"]

@@ -14,6 +14,9 @@ Read in this order:
     publish        how the next generation is made: merge, fit the codec, write, commit
     bulk_build     a large collection in bounded memory, resumable, published in one step
     groups         documents that share a metadata value
+    shards         several indexes in one folder, searched as one
+    objects        the objects at a URL
+    remote         indexes at URLs: publishing, and reading through a cache
 
-May import: the engine, documents, arrays, checks, errors. Only the format itself is public.
+May import: the engine, documents, arrays, checks, errors. Only the format, and publishing at URLs, are public.
 """

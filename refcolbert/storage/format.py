@@ -245,6 +245,11 @@ class Manifest:
         """Return every file of this generation except the manifest."""
         return [entry for owner in self.owners for entry in owner.files.values()]
 
+    def follows(self, earlier: "Manifest") -> bool:
+        """Return True if this can be a later generation of the same index: no file of both has other bytes."""
+        known = {file.name: file for file in earlier.files()}
+        return self.generation > earlier.generation and all(known.get(f.name, f) == f for f in self.files())
+
     def bytes_of(self) -> dict[str, int]:
         """Return role -> bytes, summed over all segments and the codec."""
         sizes: dict[str, int] = {}

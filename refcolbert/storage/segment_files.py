@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 
@@ -47,6 +48,7 @@ __all__ = [
     "n_live_tokens",
     "quantization_error",
     "sample",
+    "take",
     "write",
     "write_codec",
     "write_deleted",
@@ -146,6 +148,36 @@ def encode(
         segment = Segment(positions, vectors.offsets, live, norm, None, encoded, lists)
         error = quantization_error(codec, vectors.vectors, encoded)
     return NewSegment(segment, documents, error)
+
+
+def take(stored: Sequence[StoredSegment], places: Sequence[tuple[int, int]]) -> NewSegment:
+    """Return a new segment with the vectors of stored documents, as they are, bit for bit.
+
+    `places` are (segment, row), ascending. Documents and positions are the old ones, too.
+    """
+    parts = []
+    for i, group in itertools.groupby(places, key=itemgetter(0)):
+        rows = np.array([row for _, row in group])
+        parts.append((stored[i], rows, stored[i].segment.tokens(rows)))
+    offsets = offsets_of(np.concatenate([part.segment.lengths(rows) for part, rows, _ in parts]))  # [n_docs + 1]
+    raw, encoded, lists = None, None, None
+    if parts[0][0].segment.raw is not None:
+        raw = np.concatenate([np.asarray(part.segment.raw)[tokens] for part, _, tokens in parts])
+    else:
+        taken = [part.segment.coded().take(tokens) for part, _, tokens in parts]
+        encoded = Encoded(*(np.concatenate([getattr(part, name) for part in taken]) for name in Encoded.__slots__))
+        lists = ivf.build(encoded.codes, offsets)
+    segment = Segment(
+        np.concatenate([part.segment.positions[rows] for part, rows, _ in parts]),
+        offsets,
+        np.ones(len(offsets) - 1, np.bool_),
+        max(part.segment.largest_norm for part, *_ in parts),
+        raw,
+        encoded,
+        lists,
+    )
+    error = sum(part.error * int(part.segment.lengths(rows).sum()) for part, rows, _ in parts) / int(offsets[-1])
+    return NewSegment(segment, [d for part, rows, _ in parts for d in part.documents.get(rows.tolist())], error)
 
 
 def quantization_error(codec: Codec, vectors: Floats, encoded: Encoded) -> float:
@@ -366,7 +398,7 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
     if verify:
         _check_tokens(segment, entry, manifest)
         _check_words(segment, entry)
-    documents = DocumentFile(store.document_path(entry.files["documents"], verify=verify), entry.n_docs)
+    documents = DocumentFile(store.file_path(entry.files["documents"], verify=verify), entry.n_docs)
     if verify:
         documents.check()
     return StoredSegment(entry, segment, documents)

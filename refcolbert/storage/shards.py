@@ -29,7 +29,17 @@ from .locks import is_link, open_regular_file, writer_lock
 from .store import LOCK, SHARDS, Store
 from .strict_json import Rule, corrupt, count, obey, seal, unseal
 
-__all__ = ["SHARDS", "check_alike", "is_sharded", "read_shards", "write_shards", "writing_shards"]
+__all__ = [
+    "LARGEST_SHARDS",
+    "SHARDS",
+    "check_alike",
+    "is_sharded",
+    "list_of",
+    "parse_shards",
+    "read_shards",
+    "write_shards",
+    "writing_shards",
+]
 
 SHARDS_VERSION = 1
 LARGEST_SHARDS = 16 << 20
@@ -44,19 +54,24 @@ def is_sharded(folder: Path) -> bool:
 
 def write_shards(folder: Path, names: Sequence[str]) -> None:
     """Publish the list of shards of a folder, durably. Raises `InvalidInput` for a list that no reader accepts."""
+    Store(folder).publish(SHARDS, list_of(names))
+
+
+def list_of(names: Sequence[str]) -> bytes:
+    """Return the content of shards.json. Raises `InvalidInput` for a list that no reader accepts."""
     content = seal({"format_version": SHARDS_VERSION, "shards": list(names)})
     try:
-        _parse(content)
+        parse_shards(content)
     except IndexFileError as error:
-        raise InvalidInput(f"{folder}: no reader would accept this list of shards: {error}") from error
-    Store(folder).publish(SHARDS, content)
+        raise InvalidInput(f"no reader would accept this list of shards: {error}") from error
+    return content
 
 
 def read_shards(folder: Path) -> tuple[str, ...]:
     """Return the names of the shards, in order. Raises `IndexNotFound`, `CorruptIndexError`, `IndexTooNewError`."""
     try:
         with open_regular_file(folder / SHARDS) as file:
-            names = _parse(file.read(LARGEST_SHARDS + 1))
+            names = parse_shards(file.read(LARGEST_SHARDS + 1))
     except FileNotFoundError:
         raise IndexNotFound(f"there is no sharded index at {folder}; make one with refcolbert.cluster.build") from None
     for name in names:
@@ -95,7 +110,8 @@ def _shared_facts(manifest: Manifest) -> dict[str, object]:
     }
 
 
-def _parse(content: bytes) -> tuple[str, ...]:
+def parse_shards(content: bytes) -> tuple[str, ...]:
+    """Return the names of the shards that the content of shards.json lists, in order."""
     parsed = unseal(content, SHARDS, LARGEST_SHARDS)
     if isinstance(parsed, dict) and type(version := parsed.get("format_version")) is int and version > SHARDS_VERSION:
         raise IndexTooNewError(

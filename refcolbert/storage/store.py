@@ -23,8 +23,8 @@ import logging
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,13 +39,14 @@ from .durable import Bytes, FileSystem, NewFile
 from .format import LARGEST_MANIFEST, ArrayType, FileEntry, Manifest, manifest_copy_name, npy_header
 from .locks import Pin, is_link, open_regular_file, remove_unpinned, writer_lock
 
-__all__ = ["NewArrays", "Store", "Writer"]
+__all__ = ["LOCK", "MANIFEST", "SHARDS", "NewArrays", "Store", "Writer"]
 
 log = logging.getLogger("refcolbert")
 
 MANIFEST, TEMPORARY, DATA, LOCK = "manifest.json", "manifest.json.tmp", "data", "writer.lock"
 SHARDS = "shards.json"  # see `shards`
-DATA_FILE = re.compile(r"([0-9]{8,})-[0-9a-z-]+\.(npy|sqlite|json)")  # in data/; the generation comes first
+# In data/; the generation comes first. A file that is being received has one more ending.
+DATA_FILE = re.compile(r"([0-9]{8,})-[0-9a-z-]+\.(npy|sqlite|json)(\.part)?")
 PIN_ATTEMPTS = 16  # an attempt fails only if others commit twice between two lines of `Store.pin`
 ABANDONED = "nothing was published and the index is as it was"
 
@@ -107,6 +108,34 @@ class Writer:
             _check_hash(entry, view)
             self._store.write(self._store.path / DATA / entry.name, view)
 
+    def receive(self, entry: FileEntry, fetch: Callable[[Path], None]) -> None:
+        """Stage a file of another index under the same name. `fetch` fills an empty file by its path.
+
+        The file gets its name when it is complete and its SHA-256 is checked. One that an interrupted call received is
+        kept. Raises `CorruptIndexError` for other bytes. Several threads may receive files at a time.
+        """
+        path = self._store.path / DATA / entry.name
+        if self.manifest and entry in self.manifest.files():
+            return
+        if path.exists():
+            with suppress(CorruptIndexError):
+                self._store.file_path(entry, verify=True)
+                return
+        with self._store.as_write_errors(ABANDONED), ExitStack() as stack:
+            part = path.with_name(f"{path.name}.part")
+            if part.exists():
+                self._files.remove(part)
+            file = NewFile(self._files, part, stack)
+            file.fill(fetch)
+            found = file.finish()
+        if (found.bytes, found.sha256) != (entry.bytes, entry.sha256):
+            raise CorruptIndexError(
+                f"{DATA}/{entry.name}: expected {entry.bytes} bytes with SHA-256 {entry.sha256}, "
+                f"found {found.bytes} with {found.sha256}; the published index is damaged: remove and publish it again"
+            )
+        with self._store.as_write_errors(ABANDONED):
+            self._files.replace(part, path)
+
     def commit(self, manifest: Manifest) -> None:
         """Publish `manifest`. When this returns, every reader finds the new generation.
 
@@ -137,6 +166,11 @@ class Store:
         # Absolute, because a process may change its current folder while it has an index open.
         self.path = path.absolute()
         self.file_system = file_system or FileSystem()
+
+    @property
+    def source(self) -> str | Path:
+        """The path or URL at which another process opens the index."""
+        return self.path
 
     def create(self) -> None:
         """Make an empty folder for an index. Raises `IndexExists` if something is there already.
@@ -178,6 +212,10 @@ class Store:
     def publish(self, name: str, content: Bytes) -> None:
         """Write a file of the folder under a temporary name, then rename it to `name`, durably."""
         temporary = self.path / f"{name}.tmp"
+        if temporary.exists() or temporary.is_symlink():
+            # Of a writer that crashed.
+            with self.as_write_errors(ABANDONED):
+                self.file_system.remove(temporary)
         self.write(temporary, content)
         with self.as_write_errors("the index is unchanged, or has this change in full; call refresh() to see which"):
             self.file_system.replace(temporary, self.path / name)
@@ -223,8 +261,8 @@ class Store:
             )
         return np.frombuffer(mapped, dtype, offset=len(header)).reshape(shape)
 
-    def document_path(self, entry: FileEntry, *, verify: bool) -> Path:
-        """Return the path of a document database, after checking its size and, if `verify`, its SHA-256."""
+    def file_path(self, entry: FileEntry, *, verify: bool) -> Path:
+        """Return the path of a data file, after checking its size and, if `verify`, its SHA-256."""
         with self.opened(entry) as file:
             if verify:
                 with _map(file, entry) as mapped, memoryview(mapped) as view:
@@ -263,11 +301,28 @@ class Store:
             for folder in reversed([f for f in (self.path, *self.path.parents) if not f.exists()]):
                 self.file_system.make_folder(folder)
         with writer_lock(self.path / LOCK, self.file_system.note):
-            temporary = self.path / f"{SHARDS}.tmp"
-            # An interrupted build left it.
-            if temporary.exists():
-                self.file_system.remove(temporary)
             yield
+
+    @contextmanager
+    def receiving(self, manifest: Manifest) -> Iterator[Writer]:
+        """Hold the writer lock to make this folder a copy of a generation that is published elsewhere.
+
+        The writer receives the files of `manifest`, and commits it. If this folder holds an index that `manifest` does
+        not follow, it is removed first. Raises `IndexLocked` without waiting if another writer has the lock.
+        """
+        with writer_lock(self.path / LOCK, self.file_system.note):
+            try:
+                old = Manifest.from_bytes(self._published())
+            except (IndexNotFound, CorruptIndexError):
+                old = None
+            with self.as_write_errors("nothing was changed"):
+                if not (old and (old == manifest or manifest.follows(old))):
+                    old = None
+                    if (self.path / MANIFEST).exists():
+                        self.file_system.remove(self.path / MANIFEST)
+                        self.file_system.sync_folder(self.path)
+                self._remove_orphans(old, keep={file.name for file in manifest.files()})
+            yield Writer(self, old)
 
     def collect(self, reachable: Iterable[Manifest]) -> None:
         """Remove the files of generations that are neither `reachable` nor pinned by a reader.
@@ -336,12 +391,15 @@ class Store:
             )
         return IndexNotFound(f"there is no index at {self.path}; make one with Index.create")
 
-    def _remove_orphans(self, manifest: Manifest | None) -> None:
-        """Remove files above the current generation: a writer that crashed before its commit left them."""
+    def _remove_orphans(self, manifest: Manifest | None, keep: Collection[str] = ()) -> None:
+        """Remove files above the current generation: a writer that crashed before its commit left them.
+
+        Those with a name in `keep` stay.
+        """
         generation = manifest.generation if manifest else 0
         for path in sorted((self.path / DATA).iterdir()):
             match = DATA_FILE.fullmatch(path.name)
-            if match and int(match[1]) > generation:
+            if match and int(match[1]) > generation and path.name not in keep:
                 self.file_system.remove(path)
         if (self.path / TEMPORARY).exists() or (self.path / TEMPORARY).is_symlink():
             self.file_system.remove(self.path / TEMPORARY)

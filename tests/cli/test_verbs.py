@@ -3,9 +3,12 @@
 import json
 import logging
 import re
+import select
 import shutil
+import signal
+import subprocess
 import sys
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 
 import pytest
@@ -555,3 +558,49 @@ def test_a_search_without_hits_says_so(index, run):
         result = run("search", index, "zebra", *options)
         assert result.stdout == ""
         assert result.stderr.endswith("note: no hits\n")
+
+
+def test_sync_follows_a_folder(tmp_path, run):
+    """New, changed, removed and unchanged texts are counted; INDEX is created by the first call."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for name in ("one", "two", "three"):
+        (folder / f"{name}.txt").write_text(f"text of {name}")
+    assert run("sync", "i", folder, "--model", "MODEL").stdout == "i: 3 added, 0 changed, 0 removed, 0 unchanged\n"
+    (folder / "one.txt").unlink()
+    (folder / "two.txt").write_text("another text")
+    (folder / "four.txt").write_text("text of four")
+    found = json.loads(run("sync", "i", folder, "--json").stdout)
+    assert found == {"added": 1, "changed": 1, "removed": 1, "unchanged": 1}
+    assert Index.open("i").ids() == ["three.txt", "four.txt", "two.txt"]
+    assert "found -" in run("sync", "i", "-", "--format", "jsonl", "--watch", exit_code=2).stderr
+
+
+def test_sync_watches_a_folder(tmp_path, encoder):
+    """With --watch, a file that changes is indexed without another call."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "one.txt").write_text("text of one")
+    program = "import sys; from refcolbert.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "sync", "i", folder, "--model", encoder.folder, "--watch"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "i: 1 added, 0 changed, 0 removed, 0 unchanged\n"
+        # The process begins to watch some time after it has printed: change the file until it notices.
+        for i in count():
+            (folder / "two.txt").write_text(f"text {i}")
+            if select.select([process.stdout], [], [], 1)[0]:
+                break
+        assert process.stdout.readline() == "i: 1 added, 0 changed, 0 removed, 1 unchanged\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert sorted(Index.open(tmp_path / "i").ids()) == ["one.txt", "two.txt"]
+
+
+def test_verbs_take_urls(tmp_path, index, run):
+    """snapshot publishes at a URL; search, info, check and eval read it there; a write is refused."""
+    url = f"file://{tmp_path}/published"
+    assert "3 documents" in run("snapshot", index, url).stdout
+    assert run("search", url, "a date").stdout == run("search", index, "a date").stdout
+    assert "sound" in run("check", url).stdout
+    assert json.loads(run("info", url, "--json").stdout)["documents"] == 3
+    assert url in run("delete", url, "date", exit_code=1).stderr

@@ -96,6 +96,7 @@ def options(verb, words):
 def desk(tmp_path, monkeypatch):
     """An empty folder, the tiny model as the default; logging is put back."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: TINY)
     log = logging.getLogger("refcolbert")
     level = log.level

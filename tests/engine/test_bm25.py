@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from refcolbert import definition
 from refcolbert.engine import terms as term_lists
-from refcolbert.engine.bm25 import query_terms, term_scores, word_scores
-from refcolbert.engine.hybrid import search_words
+from refcolbert.engine.bm25 import query_terms, term_scores, weigh, word_scores
+from refcolbert.engine.hybrid import search_by
 from refcolbert.engine.ragged import offsets_of
 from refcolbert.engine.segments import Segment, SegmentedIndex
 from refcolbert.errors import InvalidInput
@@ -42,7 +42,7 @@ def index_of(texts, dead=(), cuts=()):
 
 def answer(terms, index, k, allowed=None):
     """(document, score) of the k best documents for a query of words."""
-    result = search_words([term.encode() for term in terms], index, k, allowed=allowed)
+    result = search_by((None, weigh([term.encode() for term in terms], index)), index, k, allowed=allowed)
     return list(zip(result.documents.tolist(), result.scores.tolist(), strict=True))
 
 
@@ -87,7 +87,7 @@ def test_a_search_is_the_definition_to_the_bit(long_list, texts, query, k, cuts,
 def test_scores_of_single_documents_are_the_definition_to_the_bit(texts, query, dead):
     """`word_scores` gives every live document the bits of equation 10.5, and the shares of its terms add up to them."""
     index, live = index_of(texts, dead, [5]), [i for i in range(len(texts)) if i not in dead]
-    weighted = query_terms([term.encode() for term in query], index)
+    weighted = query_terms(weigh([term.encode() for term in query], index), index)
     scores = word_scores(weighted, index, np.array(live, np.int64)).tolist()
     assert scores == definition.word_scores(query, [texts[i] for i in live])
     for i, score in zip(live, scores, strict=True):
@@ -176,7 +176,7 @@ def test_documents_without_words_are_never_found():
     texts = [[], ["ant"], [], ["ant", "bee", "bee"]]
     index = index_of(texts)
     assert answer(["ant"], index, 9) == expected(["ant"], texts, 9)
-    assert index.mean_words == 1
+    assert weigh([], index).mean_words == 1
     assert answer([], index, 9) == answer(["yak"], index, 9) == []
 
 
@@ -208,7 +208,7 @@ def test_only_a_few_short_terms_are_respelled():
     near = [f"{letter * 4}" for letter in "abcdefghi"]
     index = index_of([near, ["z" * 25]])
     query = [f"{term}x" for term in near]
-    terms = {term.asked: term.term for term in query_terms([term.encode() for term in query], index)}
+    terms = {term.asked: term.term for term in query_terms(weigh([term.encode() for term in query], index), index)}
     assert [terms[term.encode()].decode() for term in query] == [*near[:8], query[8]]
     assert answer(["z" * 26], index, 2) == []
     assert answer(["z" * 24], index, 2) == expected(["z" * 24], [near, ["z" * 25]], 2) != []

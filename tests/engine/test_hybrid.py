@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from strategies import topical, unit
 
 from refcolbert import Index, definition
-from refcolbert.engine.hybrid import POOL_EXTRA, POOL_FACTOR, search_hybrid
+from refcolbert.engine.bm25 import weigh
+from refcolbert.engine.hybrid import POOL_EXTRA, POOL_FACTOR, search_by
 from refcolbert.engine.terms import build
 
 WORDS = ("ant", "bee", "cat", "dog", "elk", "fox")
@@ -136,7 +137,8 @@ def test_equal_scores_are_ordered_by_position(index_of):
     (segment,) = segmented.segments
     raw, lists = np.ones_like(segment.raw), build([(b"ant", i, 1) for i in range(N_DOCS)], N_DOCS)
     turned = replace(segment, positions=segment.positions[::-1].copy(), raw=raw, terms=lists)
-    result = search_hybrid(unit(np.random.default_rng(0), 3, DIM), [b"ant"], replace(segmented, segments=(turned,)), 3)
+    index = replace(segmented, segments=(turned,))
+    result = search_by((unit(np.random.default_rng(0), 3, DIM), weigh([b"ant"], index)), index, 3)
     assert len(set(result.scores.tolist())) == 1
     assert result.documents.tolist() == [N_DOCS - 1, N_DOCS - 2, N_DOCS - 3]
 

@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from refcolbert.encoding.words import WORD, WordTokenizer
-from refcolbert.engine.bm25 import best_by_words, query_terms
+from refcolbert.engine.bm25 import best_by_words, query_terms, weigh
 from refcolbert.engine.segments import Segment, SegmentedIndex
 from refcolbert.engine.terms import TermLists, join
 from refcolbert.storage.format import row_type
@@ -86,7 +86,7 @@ def main(names: tuple[str, ...], data: Path, n: int, n_queries: int) -> None:
         index, cut = SegmentedIndex(1, None, (segment,)), {query: TOKENIZER.terms(query) for query in queries}
         searches: dict[str, Callable[[str], Any]] = {
             "cutting the query": TOKENIZER.terms,
-            "lists": lambda query: best_by_words(query_terms(cut[query], index), index, K, live),
+            "lists": lambda query: best_by_words(query_terms(weigh(cut[query], index), index), index, K, live),
             "FTS5": lambda q: table.execute(MATCH, (" OR ".join(f'"{w}"' for w in WORD.findall(q)), K)).fetchall(),
         }
         times: dict[str, list[float]] = {name: [] for name in searches}

@@ -164,7 +164,7 @@ def word_scores(query: Sequence[str], documents: Sequence[Sequence[str]]) -> lis
     lists, live = _terms.build(sorted(entries), n), np.ones(n, np.bool_)
     segment = Segment(np.arange(n), offsets_of([1] * n), live, 1.0, raw, None, None, lists)
     index = SegmentedIndex(1, None, (segment,))
-    weighted = bm25.query_terms([term.encode() for term in query], index)
+    weighted = bm25.query_terms(bm25.weigh([term.encode() for term in query], index), index)
     found: list[float] = bm25.word_scores(weighted, index, np.arange(n)).tolist()
     return found
 
