@@ -65,7 +65,7 @@ class Workers:
 
         run = uuid4().hex
         keys = [f"{step}-{run}-{i}" for i in range(len(items))]
-        # One graph for all: the scheduler would take several times as long for a graph per item.
+        # One graph for all items.
         if any(isinstance(item[0], Delayed) for item in items):
             limited = delayed(_limited)
             calls = [limited(function, *item, dask_key_name=key) for item, key in zip(items, keys, strict=True)]
