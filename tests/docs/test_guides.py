@@ -80,7 +80,9 @@ class Reader:
                 shutil.copytree(TINY, words[3])
         else:
             assert words[0] == "refcolbert", f"{self.page}: no rule to test {line}"
-            done = CliRunner().invoke(main, words[1:])
+            # Worker processes have the real default model.
+            model = ["--model", str(TINY)] if "--workers" in words else []
+            done = CliRunner().invoke(main, [*words[1:], *model])
             assert (done.exit_code, bool(done.stdout)) == (0, True), f"{line}\n{done.output}"
 
 
