@@ -27,7 +27,7 @@ from .engine.candidates import widening
 from .engine.hybrid import Pool, VectorsAndWords, join_pools, pool_by, rank_pool
 from .engine.search import SearchOptions, search_many
 from .engine.terms import one_edit_away
-from .errors import InvalidInput, UnknownId
+from .errors import InvalidInput, MissingPart, UnknownId
 from .explanation.explanation import Explanation
 from .hits import Hit, Parts, hit_of
 from .reading import IndexReader, Searchable, Searching
@@ -156,12 +156,19 @@ class ScatterGather(Searchable):
         self._manifest = _common_settings({name: part.manifest for name, part in parts.items()})
 
     def get(self, ids: Iterable[str]) -> list[Document]:
-        """Return the documents with these ids, in that order. Raises `UnknownId` for an id that no part has."""
+        """Return the documents with these ids, in that order.
+
+        Raises `UnknownId` for an id that no part has, and `MissingPart` if a part that did not answer might have it.
+        """
         names = id_list(ids)
-        found = {
-            d.id: d for own in self._map(lambda part: part.get(names), list(self.parts.values())) for d in own or ()
-        }
+        answers = self._map(lambda part: part.get(names), list(self.parts.values()))
+        found = {document.id: document for own in answers for document in own or ()}
         missing = [name for name in names if name not in found]
+        silent = [name for name, own in zip(self.parts, answers, strict=True) if own is None]
+        if missing and silent:
+            raise MissingPart(
+                f"expected {missing[0]!r} in some part, but {' and '.join(silent)} did not answer; try later"
+            )
         if missing:
             raise UnknownId(f"{len(missing)} of {len(names)} ids are not in the index, the first is {missing[0]!r}")
         return [found[name] for name in names]

@@ -7,6 +7,10 @@ Read in this order:
     schemas      JSON Schemas of requests and answers, and the check against them
     requests     strict JSON -> checked fields
     endpoints    the table of endpoints, and the functions that answer
+    wire         queries, pools and explanations as JSON, for parts of a collection
+    part_endpoints  what a part answers to a router
+    http_parts   HttpPart: asks the services of a part
+    router       Router: the services of all parts as one index
     workers      the threads in which they run, and the queue
     http_errors  the table of error codes
     metrics      counters for Prometheus

@@ -1,21 +1,60 @@
 """The index that is served: one whole generation, replaced by the next one after a writer has committed it."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
+from .._version import __version__
+from ..arguments import Query
+from ..arrays import Floats
+from ..documents import Document
 from ..encoding.encoder import Encoder
 from ..errors import EncoderMismatch, ModelError
+from ..hits import Hits
 from ..reading import IndexReader
 from ..sharded import open_index
 
-__all__ = ["Live", "Served"]
+__all__ = ["Live", "Servable", "Served"]
+
+Index = TypeVar("Index", bound="Servable", covariant=True)
+
+
+class Servable(Protocol):
+    """What the endpoints ask: an `IndexReader`, or the parts of a router."""
+
+    @property
+    def path(self) -> Path:
+        """Its name is shown."""
+
+    @property
+    def generation(self) -> int:
+        """Each write makes the next one."""
+
+    def __len__(self) -> int: ...
+
+    def info(self) -> dict[str, Any]:
+        """See `Index.info`."""
+
+    def get(self, ids: Iterable[str]) -> list[Document]:
+        """See `Index.get`."""
+
+    def query_vectors(self, queries: Sequence[Query]) -> list[Floats]:
+        """See `Searchable.query_vectors`."""
+
+    # mypy takes these for any parameters
+    def search(self, *args: Any, **options: Any) -> Hits:
+        """See `Searchable.search`."""
+
+    def search_many(self, *args: Any, **options: Any) -> list[Hits]:
+        """See `Searchable.search_many`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class Served(Generic[Index]):
     """One generation with its encoder, which is None for an index of ready-made vectors."""
 
-    index: IndexReader
+    index: Index
     encoder: Encoder | None
 
 
@@ -36,6 +75,16 @@ class Live:
             encoder = self._encoder_of(unverified, None)
         self.now = self._served(open_index(path, encoder), encoder)
 
+    def info(self) -> dict[str, Any]:
+        """Return `Index.info` without the paths of this machine, and the version."""
+        info = self.now.index.info()
+        encoder = info["encoder"] and {"hash": info["encoder"]["hash"]}
+        return {**info, "path": self.now.index.path.name, "encoder": encoder, "version": __version__}
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what a probe is told beside the status: nothing."""
+        return {}
+
     def refresh(self) -> bool:
         """Load the newest generation, then replace `now` by it. Returns False if `now` is the newest."""
         newest = self.now.index.newest()
@@ -44,7 +93,7 @@ class Live:
         self.now = self._served(newest, self.now.encoder)
         return True
 
-    def _served(self, index: IndexReader, encoder: Encoder | None) -> Served:
+    def _served(self, index: IndexReader, encoder: Encoder | None) -> Served[IndexReader]:
         """The generation with its encoder: `encoder`, unless a writer has reencoded the index with another one."""
         own = self._encoder_of(index, encoder)
         return Served(index if own is encoder else open_index(index.path, own), own)

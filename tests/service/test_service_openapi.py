@@ -12,6 +12,7 @@ from servers import make_index, running
 from refcolbert.service import ServiceLimits
 from refcolbert.service.endpoints import endpoints
 from refcolbert.service.http_errors import CODES
+from refcolbert.service.part_endpoints import part_endpoints
 from refcolbert.service.schemas import matches
 
 BODIES = {
@@ -57,7 +58,8 @@ def test_the_document_is_valid(document):
 
 def test_the_document_is_complete(document):
     """It has every endpoint and every error code."""
-    paths = {path for endpoint in endpoints(ServiceLimits()) for path in endpoint.paths}
+    limits = ServiceLimits()
+    paths = {path for endpoint in endpoints(limits) + part_endpoints(limits) for path in endpoint.paths}
     assert set(document["paths"]) == paths | {"/info", "/health", "/ready", "/openapi.json", "/metrics"}
     text = json.dumps(document["paths"]["/search"]["post"])
     assert [code for code in CODES if f"`{code}`" not in text] == []
@@ -108,6 +110,6 @@ VALUES = st.recursive(
 def test_the_check_of_a_field_is_that_of_json_schema(value):
     """A value matches a field of a request exactly when a JSON Schema validator says so."""
     limits = ServiceLimits(characters=20, vectors=2, batch=2, documents=2, body_bytes=25)
-    for endpoint in endpoints(limits):
+    for endpoint in endpoints(limits) + part_endpoints(limits):
         for name, field in endpoint.request["properties"].items():
             assert matches(value, field) == Draft202012Validator(field).is_valid(value), name
