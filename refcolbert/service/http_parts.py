@@ -40,7 +40,7 @@ T = TypeVar("T")
 CONNECT_SECONDS = 1.0  # a machine that is cut off does not refuse a connection: it says nothing
 OBSERVED, LEAST_OBSERVED = 128, 16  # answers whose times decide about a second request
 LARGEST_BODY = 700_000  # bytes of a request: less than a service takes by default
-MOST_TERMS = 1 << 14  # terms of a request
+MOST_TERMS = 1 << 14  # terms of a request, a few bytes each
 
 
 class _Failed(Exception):  # noqa: N818 - another replica may answer
@@ -167,8 +167,7 @@ class HttpPart:
         answer: Json = {}
         for first in range(0, max(len(terms), 1), MOST_TERMS):
             some = terms[first : first + MOST_TERMS]
-            body = {"terms": [wire.term_json(term) for term in some], "where": where, "ids": ids}
-            answer = self._ask("/parts/counts", body, dict)
+            answer = self._ask("/parts/counts", {**wire.terms_json(some), "where": where, "ids": ids}, dict)
             frequencies |= zip(some, answer.pop("frequencies"), strict=True)
         return Counts(**answer, frequencies=frequencies)
 

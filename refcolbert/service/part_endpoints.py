@@ -22,7 +22,6 @@ __all__ = ["part_endpoints"]
 
 Json = dict[str, Any]
 
-MOST_TERMS = 1 << 14
 DEEPER = 64  # best_of_groups asks for more hits than it returns, up to as many times
 
 DOCUMENTS = array(obj(id=string("The document's id."), text=TEXT, metadata=METADATA), "Documents.")
@@ -59,11 +58,13 @@ def part_endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
         "seconds": number("Time after which the answer is not needed.", minimum=0, maximum=86400),
     }
     count = integer("A number of documents.")
+    joined = string("Base64 of the bytes of all terms.", maxLength=limits.body_bytes)
+    lengths = string("Base64 of little-endian uint32: the bytes of each term.", maxLength=limits.body_bytes)
     return (
         Endpoint(
             paths=("/parts/counts",),
             summary="For a router: counts of documents, and of those with each term",
-            request=obj("", tuple(own), terms=array(packed, "Terms.", maxItems=MOST_TERMS), **own, **common),
+            request=obj("", tuple(own), terms=joined, lengths=lengths, **own, **common),
             answer=_answered(_counts),
             response=obj(
                 n_docs=count,
@@ -131,7 +132,7 @@ def _answered(answer: Callable[[LocalPart, Json], Json]) -> Callable[[Call], Jso
 
 
 def _counts(part: LocalPart, fields: Json) -> Json:
-    terms = wire.terms(fields["terms"])
+    terms = wire.terms(fields)
     counts = part.counts(terms, fields.get("where"), fields.get("ids"))
     names = ("n_docs", "n_allowed", "n_live", "total_words")
     return {name: getattr(counts, name) for name in names} | {"frequencies": [counts.frequencies[t] for t in terms]}

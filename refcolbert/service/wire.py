@@ -36,8 +36,8 @@ __all__ = [
     "query",
     "query_json",
     "settings",
-    "term_json",
     "terms",
+    "terms_json",
 ]
 
 Json = dict[str, Any]
@@ -60,14 +60,17 @@ def numbers(text: str, dtype: str) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype)
 
 
-def term_json(term: bytes) -> str:
-    """Return base64 of a term."""
-    return base64.b64encode(term).decode()
+def terms_json(some: Sequence[bytes]) -> Json:
+    """Return terms as one text: misspelt words have hundreds of similar ones."""
+    return {"terms": _text(b"".join(some)), "lengths": packed(np.array([len(t) for t in some]), "<u4")}
 
 
-def terms(texts: Sequence[str]) -> list[bytes]:
-    """Return terms from base64."""
-    return list(map(_term, texts))
+def terms(read: Json) -> list[bytes]:
+    """Return terms."""
+    joined, ends = _term(read["terms"]), np.cumsum(numbers(read["lengths"], "<u4")).tolist()
+    if (ends or [0])[-1] != len(joined):
+        raise ValueError(f"expected terms of {(ends or [0])[-1]} bytes together, found {len(joined)}")
+    return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def query_json(vectors: Floats | None, words: QueryWords | None) -> Json:
@@ -76,7 +79,7 @@ def query_json(vectors: Floats | None, words: QueryWords | None) -> Json:
     if vectors is not None:
         read["vectors"] = packed(vectors, "<f4")
     if words is not None:
-        weighted = [{"term": term_json(t.term), "asked": term_json(t.asked), "weight": t.weight} for t in words.terms]
+        weighted = [{"term": _text(t.term), "asked": _text(t.asked), "weight": t.weight} for t in words.terms]
         read["words"] = {"terms": weighted, "n_terms": words.n_terms, "mean_words": words.mean_words}
     return read
 
@@ -149,6 +152,10 @@ def explanation(read: Json) -> Explanation:
 
 def _span(read: Sequence[int] | None) -> tuple[int, int] | None:
     return None if read is None else (read[0], read[1])
+
+
+def _text(term: bytes) -> str:
+    return base64.b64encode(term).decode()
 
 
 def _term(text: str) -> bytes:

@@ -13,13 +13,14 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 from servers import Client, running
 from shards import cut
 
-from refcolbert import Index
+from refcolbert import Index, ShardedIndex
 from refcolbert.cli import main
 from refcolbert.errors import EncoderMismatch, InvalidInput, MissingPart
-from refcolbert.service import http_parts, reload
+from refcolbert.service import http_parts, reload, schemas
 from refcolbert.service.router import Router
 
 WORDS = ["date", "time", "parse", "file", "zone", "clock", "text", "line", "word", "list", "month", "strptime", "read"]
@@ -157,6 +158,28 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("mode", ["late", "words", "hybrid"])
+def test_a_sharded_index_is_served(whole, sharded, mode):
+    """Its service answers what the index answers in this process, and counts its shards."""
+    found = whole.post("/search", {"query": "parse a date", "mode": mode, "k": N}).json
+    hits = sharded.search("parse a date", N, mode=mode)
+    assert found["hits"] == hits.to_dicts()
+    assert whole.get("/info").json["shards"] == 3
+
+
+def test_what_is_added_to_a_sharded_index_is_served(sharded, encoder, tmp_path):
+    """The service moves on to the newest generation of every shard."""
+    sharded.snapshot(tmp_path / "copy")
+    with running(tmp_path / "copy", limits=SOON) as client:
+        with ShardedIndex.open(tmp_path / "copy", encoder) as writer:
+            writer.add([{"id": "zebra", "text": "a zebra crosses the road"}])
+            writer.delete(["a1"])
+            newest = writer.generation
+        wait_for(lambda: client.get("/info").json["generation"] == newest)
+        found = client.post("/search", {"query": "zebra", "ids": ["a1", "zebra"]}).json["hits"]
+        assert [hit["id"] for hit in found] == ["zebra"]
+
+
+@pytest.mark.parametrize("mode", ["late", "words", "hybrid"])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_answers_equal_those_of_the_sharded_index(router, whole, mode, options):
     """Every hit, score, part of a score and their order are equal to the bit, in every mode with every filter."""
@@ -237,6 +260,7 @@ def test_a_missing_part_makes_an_answer_partial(urls, whole, proxy, encoder, sha
         status, found = answer(client, "/search", first)
         assert (status, found["partial"], found["missing"]) == (200, True, [proxy.url])
         assert {hit["id"] for hit in found["hits"]} == own
+        Draft202012Validator(schemas.SEARCH).validate(client.post("/search", first).json)
         many = client.post("/search_many", {"queries": ["a", "b"]}).json["results"]
         assert [one["missing"] for one in many] == [[proxy.url]] * 2
         reply = client.post("/explain", {"query": "a", "id": sharded.shards[1].ids()[0]})
@@ -426,6 +450,13 @@ def test_a_wrong_request_to_a_part_is_refused(parts, router, query):
     settings = next(iter(router.live.now.index.parts.values())).settings
     fields = {"k": 1, "nprobe": 1, "candidates": 1, "exact": True, "settings": settings, "seconds": 9}
     assert parts[0].post("/parts/pools", {"queries": [query], **fields}).code == "invalid_input"
+
+
+@pytest.mark.parametrize("fields", [{"terms": "AAAA", "lengths": "AAAA"}, {"terms": "AAAA", "lengths": "BAAAAA=="}])
+def test_terms_of_other_lengths_are_refused(parts, router, fields):
+    """Their lengths add up to their bytes."""
+    settings = next(iter(router.live.now.index.parts.values())).settings
+    assert parts[0].post("/parts/counts", {**fields, "settings": settings, "seconds": 9}).code == "invalid_input"
 
 
 # ---- the command
