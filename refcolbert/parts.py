@@ -190,7 +190,7 @@ class _Scattered:
     ) -> None:
         self._parts, self._map, self.manifest = dict(parts), map_parts, manifest
         self._where, self._ids = where, ids
-        self._counts: list[Counts] | None = None
+        self._counts: dict[str, Counts] | None = None
         self._names = list(parts)
 
     @property
@@ -250,21 +250,21 @@ class _Scattered:
         """
         if self._counts is None:
             return dict.fromkeys(self._parts, nprobe)
-        whole = widening(sum(c.n_docs for c in self._counts), sum(c.n_allowed for c in self._counts))
-        own = (widening(counts.n_docs, counts.n_allowed) for counts in self._counts)
-        return {name: -(-nprobe * whole // factor) for name, factor in zip(self._parts, own, strict=True)}
+        # A part that has failed since it was counted is not asked again.
+        counts = {name: self._counts[name] for name in self._parts}
+        whole = widening(sum(c.n_docs for c in counts.values()), sum(c.n_allowed for c in counts.values()))
+        return {name: -(-nprobe * whole // widening(own.n_docs, own.n_allowed)) for name, own in counts.items()}
 
     def _statistics(self, terms: Sequence[bytes]) -> Statistics:
-        counts = self._count(terms)
+        counts = list(self._count(terms).values())
         return Statistics(
             n_live=sum(c.n_live for c in counts),
             total_words=sum(c.total_words for c in counts),
             frequencies={term: sum(c.frequencies[term] for c in counts) for term in dict.fromkeys(terms)},
         )
 
-    def _count(self, terms: Sequence[bytes]) -> list[Counts]:
-        answers = self._ask(lambda name, part: part.counts(terms, self._where, self._ids))
-        self._counts = list(answers.values())
+    def _count(self, terms: Sequence[bytes]) -> dict[str, Counts]:
+        self._counts = self._ask(lambda name, part: part.counts(terms, self._where, self._ids))
         return self._counts
 
     def _ask(self, ask: Callable[[str, Part], T]) -> dict[str, T]:

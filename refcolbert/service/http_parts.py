@@ -233,8 +233,7 @@ class HttpPart:
         """Ask one replica, and the next after a failure or a while. Returns the first answer's JSON."""
         left, problems = self._in_turn(), [f"{r.url}: {r.problem}" for r in self.replicas if r.problem]
         running: list[_Asked] = []
-        patience = self._patience(path)
-        more_at = time.monotonic() + patience
+        patience, more_at = self._patience(path), deadline
         try:
             while left or running:
                 if left and (not running or time.monotonic() >= more_at):

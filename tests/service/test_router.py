@@ -17,10 +17,12 @@ from jsonschema import Draft202012Validator
 from servers import Client, running
 from shards import cut
 
-from refcolbert import Index, ShardedIndex
+from refcolbert import Document, Index, ShardedIndex
 from refcolbert.cli import main
+from refcolbert.engine.hybrid import Pool
 from refcolbert.errors import EncoderMismatch, InvalidInput, MissingPart
-from refcolbert.service import http_parts, reload, schemas
+from refcolbert.service import http_parts, reload, schemas, wire
+from refcolbert.service.requests import from_json, to_json
 from refcolbert.service.router import Router
 
 WORDS = ["date", "time", "parse", "file", "zone", "clock", "text", "line", "word", "list", "month", "strptime", "read"]
@@ -81,7 +83,8 @@ class Proxy:
     """A port through which a service is reached, until it says nothing more: `silent`. It can change its target."""
 
     def __init__(self, url) -> None:
-        self.target, self.silent, self.pause = url, threading.Event(), 0.0  # seconds after each byte
+        self.target, self.silent, self.drops = url, threading.Event(), threading.Event()
+        self.pause = 0.0  # seconds after each byte of an answer
         self.server = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}"
         threading.Thread(target=self.accept, daemon=True).start()
@@ -94,20 +97,23 @@ class Proxy:
             except OSError:
                 return
             far = Client(self.target).connect()
-            for pair in ((near, far), (far, near)):
-                threading.Thread(target=self.copy, args=pair, daemon=True).start()
+            for ends in ((near, far, False), (far, near, True)):
+                threading.Thread(target=self.copy, args=ends, daemon=True).start()
 
-    def copy(self, source, target):
+    def copy(self, source, target, answering):
         """Pass on all bytes, unless nothing is to be said."""
         source.settimeout(None)
         try:
             while piece := source.recv(1 << 16):
                 while self.silent.is_set():
                     time.sleep(0.01)
-                step = 1 if self.pause else len(piece)
+                if self.drops.is_set():
+                    self.drops.clear()
+                    break
+                step, pause = (1, self.pause) if answering and self.pause else (len(piece), 0)
                 for i in range(0, len(piece), step):
                     target.sendall(piece[i : i + step])
-                    time.sleep(self.pause)
+                    time.sleep(pause)
         except OSError:
             pass
         for end in (source, target):
@@ -222,6 +228,17 @@ def test_other_requests_are_answered_alike(router, whole, path, body):
     assert ours == theirs
 
 
+def test_a_pool_is_read_as_it_was_written():
+    """Every array and document keeps its bits, beside others that JSON would round or refuse."""
+    scores = np.array([1 / 3, 5e-324, -0.0])
+    pool = Pool(np.array([4, 7, 9]), scores, scores[::-1], scores > 0, scores < 1e-300, ())
+    documents = [Document(id=name, metadata={"x": [1, None]}) for name in "a\u2028\U0001f600"]
+    read, found = wire.pool(from_json(to_json(wire.pool_json(pool, documents))))
+    assert found == documents
+    for name in ("late", "words", "by_late", "by_words"):
+        assert getattr(read, name).tobytes() == getattr(pool, name).tobytes()
+
+
 def test_many_queries_are_sent_in_several_requests(router, whole, monkeypatch):
     """A batch whose vectors and terms do not fit into one body is cut, and its answers are the same."""
     monkeypatch.setattr(http_parts, "LARGEST_BODY", 5_000)
@@ -332,6 +349,16 @@ def test_a_service_may_restart(urls, sharded, whole, encoder):
         wait_for(lambda: refuses(part.port))
         stack.enter_context(running(sharded.shards[1].path, port=part.port))
         assert answer(client, "/search", asked) == answer(whole, "/search", asked)
+
+
+def test_a_connection_may_close_while_a_request_is_sent(urls, proxy, whole, encoder):
+    """A service closes idle connections, and one may close at the same time as a request leaves: it is sent again."""
+    asked = {"query": "parse a date", "exact": True}
+    with routing([urls[0], proxy.url, urls[2]], encoder, {"reload_seconds": 60}) as client:
+        assert answer(client, "/search", asked) == answer(whole, "/search", asked)
+        proxy.drops.set()
+        assert answer(client, "/search", asked) == answer(whole, "/search", asked)
+        assert not proxy.drops.is_set()
 
 
 def refuses(port):
