@@ -74,12 +74,11 @@ class Live:
         with open_index(path, verify="fast") as unverified:
             encoder = self._encoder_of(unverified, None)
         self.now = self._served(open_index(path, encoder), encoder)
+        self._info = _public_info(self.now.index)
 
     def info(self) -> dict[str, Any]:
-        """Return `Index.info` without the paths of this machine, and the version."""
-        info = self.now.index.info()
-        encoder = info["encoder"] and {"hash": info["encoder"]["hash"]}
-        return {**info, "path": self.now.index.path.name, "encoder": encoder, "version": __version__}
+        """Return `Index.info` without the paths of this machine, and the version. Routers ask every second."""
+        return self._info
 
     def readiness(self) -> dict[str, Any]:
         """Return what a probe is told beside the status: nothing."""
@@ -91,6 +90,7 @@ class Live:
         if newest is self.now.index:
             return False
         self.now = self._served(newest, self.now.encoder)
+        self._info = _public_info(newest)
         return True
 
     def _served(self, index: IndexReader, encoder: Encoder | None) -> Served[IndexReader]:
@@ -111,3 +111,9 @@ class Live:
             return Encoder.load(source, threads=self._threads, expected_hash=entry["hash"])
         except ModelError as error:
             raise EncoderMismatch(f"{index.path} needs the model {source or 'default'} (--model): {error}") from error
+
+
+def _public_info(index: IndexReader) -> dict[str, Any]:
+    info = index.info()
+    encoder = info["encoder"] and {"hash": info["encoder"]["hash"]}
+    return {**info, "path": index.path.name, "encoder": encoder, "version": __version__}
