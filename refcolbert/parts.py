@@ -243,6 +243,9 @@ class _Scattered:
 
     def _ranked(self, query: ReadyQuery, k: int, pool: Pool, documents: Sequence[tuple[str, Document]]) -> list[Hit]:
         """Return the k best hits of a pool, of which each row is a document and the part that has it."""
+        if not documents:
+            # No part answered, or none has anything.
+            return []
         rows, scores = rank_pool(pool, k, query.words, pool.documents)
         return [
             hit_of(
