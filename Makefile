@@ -2,13 +2,14 @@
 #   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help check demo test lint docs adapters remote nightly faults fuzz sizes conformance mutation coverage blas clean
+.PHONY: help check demo test lint docs adapters remote engines nightly faults fuzz sizes conformance mutation coverage blas cuda clean
 
 PYTHON ?= python3
 VENV := .venv
 DEMO := .venv-demo
 LOWEST := .venv-lowest
 ADAPTERS := .venv-adapters
+ENGINES := .venv-engines
 REMOTE := .venv-remote
 BIN := $(VENV)/bin
 
@@ -33,6 +34,13 @@ $(ADAPTERS)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(ADAPTERS)
 	$(ADAPTERS)/bin/python -m pip install --quiet --upgrade pip
 	$(ADAPTERS)/bin/python -m pip install --quiet --editable '.[test,langchain,llamaindex,haystack]'
+	touch $@
+
+# Engines that can call refcolbert.cluster's classes: a gigabyte that nothing else here needs.
+$(ENGINES)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --upgrade pip
+	$(ENGINES)/bin/python -m pip install --quiet --editable '.[test]' 'dask[dataframe]' datasets ray
 	touch $@
 
 # A server that speaks the S3 protocol, and its client: some forty packages.
@@ -82,6 +90,10 @@ docs: $(VENV)/.ready
 adapters: $(ADAPTERS)/.ready
 	$(ADAPTERS)/bin/python -m pytest --quiet $(wildcard tests/adapters/test_*.py)
 
+#   make engines   builds by Hugging Face datasets, Ray and Dask dataframes
+engines: $(ENGINES)/.ready
+	$(ENGINES)/bin/python -m pytest --quiet tests/cluster/test_engines.py tests/cluster/test_cluster_build.py
+
 #   make remote    indexes at URLs, against a server that speaks S3
 remote: $(REMOTE)/.ready
 	$(REMOTE)/bin/python -m pytest --quiet tests/storage/test_remote.py -k s3
@@ -125,8 +137,12 @@ blas: $(VENV)/.ready
 	  env OPENBLAS_NUM_THREADS=$$threads $$core $(BIN)/python -m pytest --quiet -r f $(NUMERIC) || exit 1; \
 	done; done
 
+#   make cuda      on a machine with a GPU: CUDA beside the CPU, all goldens, encoding, an exact scan
+cuda: $(VENV)/.ready
+	$(BIN)/python -m tools.bench.cuda
+
 sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.release.code_size
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) $(REMOTE) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) $(REMOTE) $(ENGINES) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

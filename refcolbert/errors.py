@@ -20,6 +20,7 @@
     ├── ExportError                    the torch side
     │   ├── UnsupportedCheckpoint      a layout, backbone, tensor or setting that cannot be exported faithfully
     │   └── ParityError                the ONNX model differs from its checkpoint
+    ├── MissingPart                    a part of a collection in several places does not answer
     ├── TrainingError                  a run cannot begin, continue or be resumed
     └── MissingDependency (ImportError)  an extra is not installed; the message names it
 
@@ -43,6 +44,7 @@ __all__ = [
     "InvalidModel",
     "MissingDependency",
     "MissingField",
+    "MissingPart",
     "ModelError",
     "ModelNotFound",
     "ParityError",
@@ -133,6 +135,10 @@ class UnsupportedCheckpoint(ExportError):
 
 class ParityError(ExportError):
     """The exported model does not reproduce its checkpoint."""
+
+
+class MissingPart(RefColbertError):
+    """A part of a collection in several places does not answer."""
 
 
 class TrainingError(RefColbertError):

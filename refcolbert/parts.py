@@ -26,9 +26,10 @@ from .encoding.encoder import Encoder
 from .engine.bm25 import Collection, Statistics, unknown_terms
 from .engine.candidates import WIDER, widening
 from .engine.hybrid import Pool, VectorsAndWords, join_pools, pool_by, rank_pool
+from .engine.kmeans import MAX_CENTROIDS
 from .engine.search import SearchOptions, search_many
 from .engine.terms import one_edit_away
-from .errors import InvalidInput, UnknownId
+from .errors import InvalidInput, MissingPart, UnknownId
 from .explanation.explanation import Explanation
 from .hits import Hit, Parts, hit_of
 from .reading import IndexReader, Searchable, Searching
@@ -81,7 +82,7 @@ class Part(Protocol):
         """Count the documents of the part."""
 
     def pools(self, request: PoolRequest) -> PartPools:
-        """Return the pool of each query."""
+        """Return the pool of each query. As many cells are probed as the request says, whatever a filter leaves."""
 
     def get(self, ids: Sequence[str]) -> list[Document]:
         """Return the documents that the part has among `ids`."""
@@ -115,10 +116,10 @@ class LocalPart:
 
     def pools(self, request: PoolRequest) -> PartPools:
         """Return the pool of each query. `options.threads` queries are searched at a time."""
-        generation = self.index.view
+        generation, options = self.index.view, replace(request.options, widen=False)
         allowed = generation.allowed(request.where, request.ids)
         pools = search_many(
-            request.queries, generation.segmented, request.k, request.options, allowed=allowed, search_one=pool_by
+            request.queries, generation.segmented, request.k, options, allowed=allowed, search_one=pool_by
         )
         return PartPools(pools, [generation.documents(pool.documents) for pool in pools])
 
@@ -158,12 +159,19 @@ class ScatterGather(Searchable):
         self._manifest = _common_settings({name: part.manifest for name, part in parts.items()})
 
     def get(self, ids: Iterable[str]) -> list[Document]:
-        """Return the documents with these ids, in that order. Raises `UnknownId` for an id that no part has."""
+        """Return the documents with these ids, in that order.
+
+        Raises `UnknownId` for an id that no part has, and `MissingPart` if a part that did not answer might have it.
+        """
         names = id_list(ids)
-        found = {
-            d.id: d for own in self._map(lambda part: part.get(names), list(self.parts.values())) for d in own or ()
-        }
+        answers = self._map(lambda part: part.get(names), list(self.parts.values()))
+        found = {document.id: document for own in answers for document in own or ()}
         missing = [name for name in names if name not in found]
+        silent = [name for name, own in zip(self.parts, answers, strict=True) if own is None]
+        if missing and silent:
+            raise MissingPart(
+                f"expected {missing[0]!r} in some part, but {' and '.join(silent)} did not answer; try later"
+            )
         if missing:
             raise UnknownId(f"{len(missing)} of {len(names)} ids are not in the index, the first is {missing[0]!r}")
         return [found[name] for name in names]
@@ -185,7 +193,7 @@ class _Scattered:
     ) -> None:
         self._parts, self._map, self.manifest = dict(parts), map_parts, manifest
         self._where, self._ids = where, ids
-        self._counts: list[Counts] | None = None
+        self._counts: dict[str, Counts] | None = None
         self._names = list(parts)
 
     @property
@@ -215,15 +223,15 @@ class _Scattered:
         # other candidates, and lose a document that one index finds.
         nprobe = options.nprobe
         if self._counts is not None:
-            nprobe *= widening(sum(c.n_docs for c in self._counts), sum(c.n_allowed for c in self._counts))
+            nprobe *= widening(self._sum("n_docs"), self._sum("n_allowed"))
         pairs = [(query.vectors, query.words) for query in queries]
         while True:
-            narrow = replace(options, nprobe=nprobe, widen=False)
-            request = PoolRequest(pairs, k, narrow, self._where, self._ids)
+            request = PoolRequest(pairs, k, replace(options, nprobe=nprobe), self._where, self._ids)
             answers = self._ask(lambda part, request=request: part.pools(request))  # type: ignore[misc]
             pools = [join_pools([answer.pools[i] for answer in answers.values()]) for i in range(len(queries))]
             n_found = min((int(pool.by_late.sum()) for pool in pools if pool.late is not None), default=k)
-            if n_found >= k or n_found >= sum(c.n_allowed for c in self._counts or self._count(())):
+            # A part may have lost documents since they were counted; then all cells hold fewer.
+            if n_found >= k or nprobe >= MAX_CENTROIDS or n_found >= self._sum("n_allowed"):
                 break
             nprobe *= WIDER
         return [
@@ -235,6 +243,9 @@ class _Scattered:
 
     def _ranked(self, query: ReadyQuery, k: int, pool: Pool, documents: Sequence[tuple[str, Document]]) -> list[Hit]:
         """Return the k best hits of a pool, of which each row is a document and the part that has it."""
+        if not documents:
+            # No part answered, or none has anything.
+            return []
         rows, scores = rank_pool(pool, k, query.words, pool.documents)
         return [
             hit_of(
@@ -249,17 +260,21 @@ class _Scattered:
         ]
 
     def _statistics(self, terms: Sequence[bytes]) -> Statistics:
-        counts = self._count(terms)
+        counts = self._count(terms).values()
         return Statistics(
             n_live=sum(c.n_live for c in counts),
             total_words=sum(c.total_words for c in counts),
             frequencies={term: sum(c.frequencies[term] for c in counts) for term in dict.fromkeys(terms)},
         )
 
-    def _count(self, terms: Sequence[bytes]) -> list[Counts]:
-        answers = self._ask(lambda part: part.counts(terms, self._where, self._ids))
-        self._counts = list(answers.values())
+    def _count(self, terms: Sequence[bytes]) -> dict[str, Counts]:
+        self._counts = self._ask(lambda part: part.counts(terms, self._where, self._ids))
         return self._counts
+
+    def _sum(self, name: str) -> int:
+        """Return the sum of a count over the parts that still answer."""
+        counts = self._count(()) if self._counts is None else self._counts
+        return sum(getattr(own, name) for part, own in counts.items() if part in self._parts)
 
     def _ask(self, ask: Callable[[Part], T]) -> dict[str, T]:
         """Return name -> answer of the parts that answer. The others are left out from now on."""

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from refcolbert import Index
@@ -114,17 +115,17 @@ def statuses(answer):
 
 
 @contextmanager
-def running(path, *, limits=None, headers=None, **options):
-    """A service of the index at `path` in a thread, and a client for it; it has ended when the block has."""
-    live = Live(path)
-    bound = bind(live, port=0, limits=ServiceLimits(**(limits or {})), **options)
+def running(path, *, limits=None, headers=None, port=0, **options):
+    """A service of the index at `path`, or of a router, in a thread, and a client; it has ended when the block has."""
+    live = Live(path) if isinstance(path, str | Path) else path
+    bound = bind(live, port=port, limits=ServiceLimits(**(limits or {})), **options)
     thread = threading.Thread(target=bound.run)
     thread.start()
     client = Client(bound.url, headers)
     try:
         while not bound.server.started and thread.is_alive():
             time.sleep(0.01)
-        client.live = live
+        client.live, client.url = live, bound.url.rstrip("/")
         client.server = bound.server
         yield client
     finally:

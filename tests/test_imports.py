@@ -35,7 +35,7 @@ STANDALONE = {"definition"}  # the oracle: it imports nothing of the package, an
 THIRD_PARTY = {
     "tokenizers": {"encoding.tokens"},
     "onnxruntime": {"encoding.encoder"},
-    "huggingface_hub": {"encoding.encoder"},
+    "huggingface_hub": {"encoding.hub"},
     "tqdm": {"encoding.encoder", "index", "cli", "cluster.workers"},
     "dask": {"cluster.workers"},
     "distributed": {"cluster.workers"},

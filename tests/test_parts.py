@@ -11,7 +11,7 @@ from strategies import topical, unit
 
 from refcolbert import Index
 from refcolbert.engine.search import SearchOptions, search
-from refcolbert.errors import EncoderMismatch, InvalidInput, UnknownId
+from refcolbert.errors import EncoderMismatch, InvalidInput, MissingPart, UnknownId
 from refcolbert.parts import LocalPart, ScatterGather
 
 WORDS = ["date", "time", "parse", "file", "zone", "clock", "text", "line", "word", "list", "month", "strptime"]
@@ -123,6 +123,33 @@ def test_a_part_that_fails_is_missing_from_the_answer(whole, tmp_path):
         assert hits.missing == ("shard-0001",)
         assert answers(hits) == answers(rest.search("parse a date", **query))
         assert rest.search("parse a date", **query).missing == ()
+
+
+def test_a_part_may_fail_at_any_time(whole, tmp_path):
+    """Groups are looked for in several rounds; a part that fails in any of them is missing, and the others answer."""
+    sharded = cut(whole, tmp_path / "s", [20, 60])
+    locals_ = {shard.path.name: LocalPart(shard) for shard in sharded.shards}
+    query = {"vectors": unit(np.random.default_rng(0), 4, DIM), "where": {"n": {"$lt": 20}}, "group_by": "g"}
+    for last in (1, 2):
+        rounds = iter(range(10))
+
+        def until(ask, parts, rounds=rounds, last=last):
+            now = next(rounds)
+            return [None if now >= last and part is locals_["shard-0001"] else ask(part) for part in parts]
+
+        assert ScatterGather(locals_, map_parts=until).search("date", **query).missing == ("shard-0001",)
+
+
+def test_a_document_of_a_part_that_fails_is_not_unknown(whole, tmp_path):
+    """It may exist, so the error says which part did not answer."""
+    sharded = cut(whole, tmp_path / "s", [20, 60])
+    locals_ = {shard.path.name: LocalPart(shard) for shard in sharded.shards}
+    parts = ScatterGather(
+        locals_, map_parts=lambda ask, parts: [None if i == 1 else ask(part) for i, part in enumerate(parts)]
+    )
+    assert parts.get(["a1"]) == whole.get(["a1"])
+    with pytest.raises(MissingPart, match="shard-0001 did not answer"):
+        parts.get(["a1", "a30"])
 
 
 @pytest.mark.parametrize("options", [{"dim": 3}, {"words": None}, {"pool_factor": 2}])

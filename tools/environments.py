@@ -22,8 +22,13 @@ ENVIRONMENTS = {  # name of the folder behind .venv- -> what pip installs, call 
         "torch==2.13.0 sentence-transformers==5.3.0 transformers==5.3.0 datasets accelerate pandas ujson==5.12.0",
         "--no-deps pylate==1.6.0 fastkmeans==0.5.0",
     ],
+    # refcolbert itself is imported from this folder: installing it would bring the onnxruntime without CUDA.
+    "cuda": [
+        "onnxruntime-gpu[cuda,cudnn] numpy tokenizers huggingface-hub tqdm filelock click markdown-it-py pyyaml",
+    ],
     "words": ["bm25s==0.2.14"],
     "multivector": ["torch==2.13.0 sentence-transformers==6.2.0"],
+    "bge_m3": ["torch==2.13.0 FlagEmbedding==1.4.2 transformers==5.3.0"],
 }
 
 

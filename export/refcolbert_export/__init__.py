@@ -3,6 +3,8 @@
 Read in this order:
 
     cli            the verbs `export`, `verify`, `train` and `mine`
+    hub            the folder of a checkpoint that is named by a path or a hub id
+    kinds          refuses by name what is not a checkpoint
     tensors        weights and JSON files of a checkpoint, and the account of every key in them
     model          ColBERT in torch: transformer, dense layers, vectors of unit length
     layouts        one reader per checkpoint format

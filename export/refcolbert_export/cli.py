@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,9 +17,10 @@ import click
 
 from refcolbert import Encoder
 from refcolbert.corpus.readers import read_documents
-from refcolbert.errors import InvalidInput, MissingDependency
+from refcolbert.errors import ExportError, InvalidInput, MissingDependency
 
 from .cross_encoder import is_cross_encoder
+from .hub import checkpoint_folder
 from .layouts.overrides import Choices
 from .replace_folder import check_free
 from .training.settings import RECIPES, Settings, parse_losses
@@ -26,26 +28,27 @@ from .training.settings import RECIPES, Settings, parse_losses
 __all__ = ["export", "mine", "train", "verify"]
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PATH = click.Path(exists=True, path_type=Path)
 NEW = click.Path(path_type=Path)
+TOKENIZER = "For a .dnn file: folder with its BERT's config.json and tokenizer."
 
 
 @contextmanager
 def export_extra() -> Iterator[None]:
-    """Raise `MissingDependency` when an import in the block fails because the extra `export` is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers", "onnx", "safetensors"):
-            raise
+    """Raise `MissingDependency` before the block, which imports them, when a package of `export` is not installed."""
+    missing = [name for name in ("torch", "transformers", "onnx", "safetensors") if find_spec(name) is None]
+    if missing:
         raise MissingDependency(
-            f"this command needs {error.name}, which is not installed: pip install 'refcolbert[export]'"
-        ) from error
+            f"this command needs {', '.join(missing)}, not installed here: pip install 'refcolbert[export]'"
+        )
+    yield
 
 
 @click.command()
-@click.argument("checkpoint", type=NEW)
+@click.argument("checkpoint")
 @click.argument("out", type=NEW)
+@click.option("--revision", help="Branch, tag or commit, when CHECKPOINT is a hub id. Default: main.")
 @click.option(
     "--variant",
     type=click.Choice(["float32", "float16", "int8", "dynamic-int8"]),
@@ -56,34 +59,56 @@ def export_extra() -> Iterator[None]:
 @click.option("--query-prompt", metavar="NAME", help="Name of the checkpoint's prompt for queries, if not its default.")
 @click.option("--document-prompt", metavar="NAME", help="Name of the checkpoint's prompt for documents.")
 @click.option("--query-length", type=int, help="Tokens at which queries are cut, if more than the checkpoint's length.")
+@click.option("--document-length", type=int, help="Tokens at which documents are cut, if fewer than the checkpoint's.")
+@click.option("--language", help="Language of an XMOD, such as de_DE, if not its default. Others are left out.")
+@click.option("--tokenizer", type=FOLDER, help=TOKENIZER)
+@click.option("--expected", type=FILE, help="Vectors of the checkpoint's author, to compare with: a .npz file.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint contains.")
 @click.option("--json", "as_json", is_flag=True, help="Print the parity report as JSON.")
 def export(
-    checkpoint: Path,
+    checkpoint: str,
     out: Path,
+    revision: str | None,
     variant: str,
     query_prompt: str | None,
     document_prompt: str | None,
     query_length: int | None,
+    document_length: int | None,
+    language: str | None,
+    tokenizer: Path | None,
+    expected: Path | None,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
-    """Export a trained CHECKPOINT, ColBERT or cross-encoder, to the ONNX folder OUT and check that both agree."""
+    """Export a trained CHECKPOINT, ColBERT or cross-encoder, to the ONNX folder OUT and check that both agree.
+
+    CHECKPOINT is a folder, or the hub id OWNER/NAME of a repository, which is downloaded.
+    """
     with export_extra():
+        check_free(out, ExportError)
+        folder = checkpoint_folder(checkpoint, revision) if tokenizer is None else Path(checkpoint)
         from .conversion.colbert import export_checkpoint
         from .conversion.cross_encoder import export_cross_encoder
-    if is_cross_encoder(checkpoint):
+    if is_cross_encoder(folder):
         if variant != "float32":
             raise click.UsageError(f"expected --variant float32 for a cross-encoder, found {variant}")
-        report = export_cross_encoder(checkpoint, out)
+        report = export_cross_encoder(folder, out)
         summary = f"{report['pairs']} pairs agree with the checkpoint, max-abs {report['worst']['max_abs']:.1e}"
     else:
         prompts = {
             side: name for side, name in (("query", query_prompt), ("document", document_prompt)) if name is not None
         }
-        choices = Choices(prompts=prompts, query_length=query_length)
+        choices = Choices(
+            prompts=prompts, query_length=query_length, document_length=document_length, language=language
+        )
         report = export_checkpoint(
-            checkpoint, out, variant=variant, trust_remote_code=trust_remote_code, choices=choices
+            folder,
+            out,
+            variant=variant,
+            trust_remote_code=trust_remote_code,
+            choices=choices,
+            tokenizer=tokenizer,
+            expected=expected,
         )
         summary = _summary(report)
     click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {summary}")
@@ -92,9 +117,10 @@ def export(
 @click.command()
 @click.argument("out", type=NEW)
 @click.option("--against", type=NEW, help="Checkpoint to compare with; needs torch.")
+@click.option("--tokenizer", type=FOLDER, help=TOKENIZER)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the checkpoint contains.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bool) -> None:
+def verify(out: Path, against: Path | None, tokenizer: Path | None, trust_remote_code: bool, as_json: bool) -> None:
     """Check that the model folder OUT still gives the vectors of its parity report, or of a checkpoint."""
     if against is None:
         from .parity.report import recheck
@@ -104,7 +130,7 @@ def verify(out: Path, against: Path | None, trust_remote_code: bool, as_json: bo
     else:
         with export_extra():
             from .conversion.colbert import verify_against
-        report = verify_against(out, against, trust_remote_code=trust_remote_code)
+        report = verify_against(out, against, trust_remote_code=trust_remote_code, tokenizer=tokenizer)
         summary = _summary(report)
     click.echo(json.dumps(report, indent=1) if as_json else f"{out}: {summary}")
 
@@ -130,8 +156,9 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("start", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("start", type=PATH)
 @click.argument("out", type=NEW)
+@click.option("--tokenizer", type=FOLDER, help=TOKENIZER)
 @click.option("--data", multiple=True, required=True, type=FILE, help="Examples or triples; may be repeated.")
 @click.option("--queries", type=FILE, help="queries.tsv, for triples of ids.")
 @click.option("--collection", type=FILE, help="collection.tsv, for triples of ids.")
@@ -167,6 +194,7 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
 def train(
     start: Path,
     out: Path,
+    tokenizer: Path | None,
     data: tuple[Path, ...],
     queries: Path | None,
     collection: Path | None,
@@ -185,6 +213,7 @@ def train(
         options["losses"] = parse_losses(losses)
     settings = Settings(**{**RECIPES[recipe], **{name: value for name, value in options.items() if value is not None}})
     with export_extra():
+        from .layouts.single_file import as_folder
         from .training.cross_encoder import CrossStart, read_cross_start
         from .training.data import read_examples
         from .training.loop import train as train_model
@@ -196,14 +225,15 @@ def train(
     examples = read_examples(data, queries, collection)
     pool = None if validation is None else read_pool(validation)
     model: Start | CrossStart
-    if settings.architecture == "cross-encoder":
-        model = read_cross_start(start, settings.seed)
-    else:
-        head = Head(dim=dim, mask_punctuation=not no_punctuation_filter, attend_to_mask_tokens=attend_to_mask)
-        model = read_start(start, head, settings.seed)
-        if model.new_head and projection == "pca" and not resume:
-            fit_head(model, examples)
-    trained = train_model(model, examples, out, settings, validation=pool, resume=resume, progress=True)
+    with as_folder(start, tokenizer) as folder:
+        if settings.architecture == "cross-encoder":
+            model = read_cross_start(folder, settings.seed)
+        else:
+            head = Head(dim=dim, mask_punctuation=not no_punctuation_filter, attend_to_mask_tokens=attend_to_mask)
+            model = read_start(folder, head, settings.seed)
+            if model.new_head and projection == "pca" and not resume:
+                fit_head(model, examples)
+        trained = train_model(model, examples, out, settings, validation=pool, resume=resume, progress=True)
     click.echo(f"{trained}: the trained checkpoint; `refcolbert export {trained} MODEL` makes it ONNX")
 
 

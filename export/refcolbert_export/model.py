@@ -30,9 +30,10 @@ class Dense(nn.Module):
         residual: torch.Tensor | bool = False,  # [out, in], or True for x itself
     ) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
+        # Copies: a tensor of a safetensors file keeps the whole file in memory.
+        self.weight, self.bias = nn.Parameter(weight.clone()), None if bias is None else nn.Parameter(bias.clone())
         self.activation = activation or nn.Identity()
-        self.residual = nn.Parameter(residual) if isinstance(residual, torch.Tensor) else None
+        self.residual = nn.Parameter(residual.clone()) if isinstance(residual, torch.Tensor) else None
         self.identity_residual = residual is True
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [..., in] -> [..., out]

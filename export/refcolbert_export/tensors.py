@@ -1,24 +1,45 @@
 """Weights and JSON files of a checkpoint folder, and the account of every key in them.
 
-An export goes wrong silently when a tensor or setting is not read. So every reader opens an `Account` per file. Each
-key is taken, or ignored because it is known not to change a vector. If any key is left over, the checkpoint is
-refused.
+An export goes wrong silently when a tensor is not read. So every reader opens an `Account` per file. Each key is taken,
+or ignored because it is known not to change a vector. A tensor that is left over refuses the checkpoint. A setting that
+is left over is reported: publishers carry their trainers' settings along, and parity decides.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-__all__ = ["Account", "read_json", "read_json_list", "read_tensors"]
+__all__ = ["Account", "Reading", "read_json", "read_json_list", "read_pickle", "read_tensor_file", "read_tensors"]
+
+log = logging.getLogger("refcolbert")
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a checkpoint is read, and what the readers collect about it."""
+
+    trust_remote_code: bool = False
+    unread: dict[str, list[str]] = field(default_factory=dict)  # JSON file -> its keys that no reader takes
+    notes: list[str] = field(default_factory=list)  # what its user should know
+
+    def warn(self, name: str) -> None:
+        """Log both, with the checkpoint's name."""
+        for file, keys in self.unread.items():
+            log.warning("%s: %s has keys that are not known here: %s", name, file, ", ".join(keys))
+        for note in self.notes:
+            log.warning("%s: %s", name, note)
 
 
 class Account:
@@ -44,14 +65,19 @@ class Account:
         """Mark every key as read that one of the regular expressions matches in full."""
         self._open = {key for key in self._open if not any(re.fullmatch(p, key) for p in patterns)}
 
-    def close(self) -> None:
-        """Raise `UnsupportedCheckpoint` naming the keys that were neither taken nor ignored."""
-        if self._open:
+    def close(self, reading: Reading | None = None) -> None:
+        """Collect the keys that were neither taken nor ignored in `reading`.
+
+        Without one, as for weights, raise `UnsupportedCheckpoint` naming them.
+        """
+        if self._open and reading is None:
             names = ", ".join(sorted(self._open)[:8]) + (", ..." if len(self._open) > 8 else "")
             raise UnsupportedCheckpoint(
-                f"expected only known entries in {self.name}, found {len(self._open)} others: {names}. They could "
+                f"expected only known tensors in {self.name}, found {len(self._open)} others: {names}. They could "
                 "change the vectors, so the checkpoint is refused. Remove them if they do not"
             )
+        if self._open and reading is not None:
+            reading.unread[self.name] = sorted(self._open)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -86,10 +112,10 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
     """
     for name in (SAFETENSORS, PICKLED):
         if (folder / name).is_file():
-            return _floats(_read_file(folder / name))
+            return read_tensor_file(folder / name)
         if (folder / f"{name}.index.json").is_file():
             shards = sorted(set(read_json(folder / f"{name}.index.json").get("weight_map", {}).values()))
-            return _floats({key: t for shard in shards for key, t in _read_file(_inside(folder, shard)).items()})
+            return {key: t for shard in shards for key, t in read_tensor_file(_inside(folder, shard)).items()}
     raise UnsupportedCheckpoint(f"expected {SAFETENSORS} or {PICKLED} in {folder}, found neither")
 
 
@@ -99,18 +125,26 @@ def _inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _read_file(path: Path) -> dict[str, torch.Tensor]:
+def read_tensor_file(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one file, half-precision ones in float32, in which the model computes.
+
+    Raises `UnsupportedCheckpoint`.
+    """
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = dict(load_file(path)) if path.suffix == ".safetensors" else read_pickle(path)
+    except (OSError, SafetensorError) as error:
+        raise UnsupportedCheckpoint(f"{path.name} cannot be read as tensors: {error}") from error
+    if not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+        raise UnsupportedCheckpoint(f"expected tensors by name in {path.name}, found something else")
+    return {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """The dictionary in a pickled file, without running code. Raises `UnsupportedCheckpoint`."""
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UnsupportedCheckpoint(f"{path.name} cannot be read as tensors: {error}") from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
-        raise UnsupportedCheckpoint(f"expected tensors by name in {path.name}, found something else")
-    return tensors
-
-
-def _floats(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors with half-precision weights in float32, in which the model computes."""
-    return {key: t.float() if t.is_floating_point() else t for key, t in tensors.items()}
+    if not isinstance(stored, dict):
+        raise UnsupportedCheckpoint(f"expected tensors by name in {path.name}, found {type(stored).__name__}")
+    return stored

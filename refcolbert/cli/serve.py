@@ -14,10 +14,12 @@ from ..encoding.encoder import LENGTHS_LOG, Encoder
 from ..errors import MissingDependency
 from ..service import LIMITS, Live, ServiceLimits
 from ..sharded import open_index
-from .options import FILE, INDEX, MODEL, IndexPath
+from ..storage.remote import is_url
+from .options import FILE, MODEL, IndexPath
 
 __all__: list[str] = []  # the package registers every click command of this module
 
+WAITING = 8  # threads of a router per core
 TOKEN = "REFCOLBERT_TOKEN"  # noqa: S105 - the name of a variable
 
 
@@ -58,7 +60,17 @@ def mcp_command(indexes: tuple[Path | str, ...], model: str | None, writable: bo
 
 
 @click.command("serve")
-@INDEX
+@click.argument("index", metavar="INDEX|URL...", nargs=-1, required=True)
+@click.option("--shards", is_flag=True, help="Take URLs of services: of each part of a collection one, in order.")
+@click.option("--complete", is_flag=True, help="With --shards: answer only if all parts do.")
+@click.option(
+    "--part-seconds",
+    type=click.FloatRange(0.001),
+    default=10.0,
+    show_default=True,
+    help="With --shards: time for a part to answer, before the answer is partial.",
+)
+@click.option("--part-token-file", type=FILE, help="With --shards: file with the parts' token; default: our own token.")
 @MODEL
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address; one that others reach needs a token.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free port.")
@@ -67,7 +79,11 @@ def mcp_command(indexes: tuple[Path | str, ...], model: str | None, writable: bo
 @click.option("--log-requests", is_flag=True, help="Print one line per request on stderr.")
 @_limits
 def serve_command(
-    index: Path | str,
+    index: tuple[str, ...],
+    shards: bool,
+    complete: bool,
+    part_seconds: float,
+    part_token_file: Path | None,
     model: str | None,
     host: str,
     port: int,
@@ -79,9 +95,14 @@ def serve_command(
     """Serve INDEX over HTTP, with a search page at /.
 
     What writers commit is served within a second. After SIGTERM the running requests are finished.
+
+    With --shards, serve a collection whose parts are served at each URL, as one index. http://a:8000|http://b:8000 are
+    two services of one part: the other one is asked if one fails or is slow.
     """
+    if len(index) > 1 and not shards:
+        raise click.UsageError(f"expected one INDEX, found {len(index)}; give --shards to name services of parts")
     try:
-        from ..service import server
+        from ..service import router, server
     except ImportError as error:
         raise MissingDependency(f"serve requires more packages: pip install 'refcolbert[serve]' ({error})") from error
     level = logging.INFO if log_requests else logging.WARNING
@@ -89,9 +110,26 @@ def serve_command(
     # uvicorn warns of each malformed request, the encoder of each text that is too long.
     for name in ("uvicorn", LENGTHS_LOG):
         logging.getLogger(name).setLevel(logging.INFO if log_requests else logging.ERROR)
+    given = click.get_current_context().get_parameter_source("threads")
+    if shards and given is click.core.ParameterSource.DEFAULT:
+        # A thread of a router mostly waits for its parts.
+        options["threads"] *= WAITING
     limits = ServiceLimits(**options)  # type: ignore[arg-type]  # click reads each as its default's type
-    live = Live(index, model, threads=limits.inner_threads)
     token = (token_file.read_text().strip() if token_file else os.environ.get(TOKEN)) or None
+    live: Live | router.Router
+    if shards:
+        of_parts = part_token_file.read_text().strip() if part_token_file else token
+        live = router.Router(
+            index,
+            model,
+            token=of_parts,
+            complete=complete,
+            seconds=min(part_seconds, limits.answer_seconds),
+            threads=limits.inner_threads,
+            callers=limits.threads,
+        )
+    else:
+        live = Live(index[0] if is_url(index[0]) else Path(index[0]), model, threads=limits.inner_threads)
     names = frozenset(name.lower() for name in hosts)
     try:
         bound = server.bind(live, host=host, port=port, limits=limits, token=token, hosts=names)
@@ -100,7 +138,7 @@ def serve_command(
             f"cannot listen at {host}, port {port}: {error.strerror}; stop the program that uses that port, "
             "or choose others with --host and --port (0 takes a free port)"
         ) from error
-    click.echo(f"{index} is served at {bound.url}", err=True)
+    click.echo(f"{f'{len(index)} parts' if shards else index[0]} is served at {bound.url}", err=True)
     # uvicorn raises the signal that ended it once more after it has finished: the exit code is still 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

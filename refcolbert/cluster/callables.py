@@ -232,7 +232,7 @@ def generation_of(folder: str, name: str) -> Generation:
     return _opened(path, path.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _opened(path: Path, changed: int) -> Generation:
     store = Store(path)
     return Generation.load(store, store.read(), verify=False)

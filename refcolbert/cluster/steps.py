@@ -48,7 +48,7 @@ from .workers import Workers, one_blas_thread
 __all__ = ["build", "choose", "fit", "prepare", "publish", "repeated_id", "survey"]
 
 SAMPLE = 1 << 14  # documents that the codec is fitted to
-SAMPLE_BATCH = 512  # of them are encoded together
+SAMPLE_BATCH = 256  # of them are encoded together
 UNNUMBERED = 1 << 62  # where numbers begin before they are known: no document has such an id of its own
 
 

@@ -1,7 +1,9 @@
 """Where the work is done: in this process, one item after the other, or by the workers of a Dask cluster."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -62,15 +64,15 @@ class Workers:
         from distributed import as_completed
 
         run = uuid4().hex
-        futures = {}
-        for i, item in enumerate(items):
-            key = f"{step}-{run}-{i}"
-            if isinstance(item[0], Delayed):
-                # Computed where it is used, by tasks of its own.
-                future = self._client.compute(delayed(_limited)(function, *item, dask_key_name=key))
-            else:
-                future = self._client.submit(_limited, function, *item, key=key)
-            futures[future] = i
+        keys = [f"{step}-{run}-{i}" for i in range(len(items))]
+        # One graph for all items.
+        if any(isinstance(item[0], Delayed) for item in items):
+            limited = delayed(_limited)
+            calls = [limited(function, *item, dask_key_name=key) for item, key in zip(items, keys, strict=True)]
+            listed = self._client.compute(calls)
+        else:
+            listed = self._client.map(_limited, [function] * len(items), *zip(*items, strict=True), key=keys)
+        futures = dict(zip(listed, itertools.count()))
         try:
             for future, result in as_completed(futures, with_results=True):
                 yield futures.pop(future), result
@@ -89,8 +91,13 @@ def _here(step: str, function: Callable[..., Any], items: Sequence[tuple[Any, ..
 
 def _limited(function: Callable[..., Any], *item: Any) -> Any:
     """Call `function` in a process whose BLAS has one thread from now on, as Dask expects of a task."""
-    _blas_threads(1)
+    _limit()
     return function(*item)
+
+
+@cache
+def _limit() -> None:
+    one_blas_thread()
 
 
 def _compare(encode: EncodeDocuments) -> str | None:
@@ -102,17 +109,13 @@ def _compare(encode: EncodeDocuments) -> str | None:
     return None
 
 
-def _blas_threads(n: int) -> Any:
+def one_blas_thread() -> Any:
+    """Give BLAS one thread until the context that is returned ends: the bytes of a codec depend on that number."""
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
         return nullcontext()
-    return threadpool_limits(limits=n, user_api="blas")
-
-
-def one_blas_thread() -> Any:
-    """Return a context in which BLAS has one thread: the bytes of a codec depend on that number."""
-    return _blas_threads(1)
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 @contextmanager

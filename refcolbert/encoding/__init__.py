@@ -5,6 +5,7 @@ Read in this order:
     spec       EncodingSpec: every choice that a checkpoint fixes about encoding
     tokens     text -> token ids, attention and the rows to keep
     onnx_file  external tensors and matrix products of an ONNX file, without the onnx package
+    hub        downloads of models and checkpoints by hub id
     encoder    token ids -> unit vectors; the only module that imports ONNX Runtime
     words      text -> terms and their inverted lists, by SQLite's tokenizers
 

@@ -33,6 +33,7 @@ from ..arrays import Array, Floats, Ints
 from ..checks import check_texts
 from ..engine.ragged import Ragged, offsets_of, rows_of
 from ..errors import DeviceUnavailable, EncoderMismatch, InvalidInput, InvalidModel, ModelNotFound
+from .hub import download, is_hub_id
 from .onnx_file import external_tensors
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens
@@ -150,7 +151,7 @@ class Encoder:
         texts = check_texts(texts, "queries")
         tokens = self.tokenizer.queries(texts)
         _warn_of_cuts("queries", texts, tokens, self.spec.query_length, len(self.spec.query_suffix_ids))
-        vectors = self._encode(tokens, lambda _: None)
+        vectors = self._encode(tokens)
         # Copies: a view would keep the vectors of all queries in memory, and let a caller change another query.
         return [vectors[i].copy() for i in range(len(vectors))]
 
@@ -208,7 +209,7 @@ class Encoder:
             "onnxruntime": onnxruntime.__version__,
         }
 
-    def _encode(self, tokens: list[Tokens], progress: Progress) -> Ragged:
+    def _encode(self, tokens: list[Tokens], progress: Progress = lambda _: None) -> Ragged:
         """Run all texts and return the vectors of their kept tokens. `progress` gets the number of texts per batch."""
         offsets = offsets_of([int(t.keep.sum()) for t in tokens])  # [n_texts + 1]
         for t in tokens:
@@ -377,23 +378,21 @@ def _folder_of(path_or_hub_id: str | Path | None) -> Path:
     # A folder comes first, so that a hub id never hides a folder of that name.
     if folder.is_dir():
         return folder.resolve()
-    # "./a" and "/a" are paths, never hub ids: a misspelled path must not go to the network.
-    if isinstance(path_or_hub_id, str) and path_or_hub_id.count("/") == 1 and not path_or_hub_id.startswith((".", "/")):
+    if isinstance(path_or_hub_id, str) and is_hub_id(path_or_hub_id):
         return _download(path_or_hub_id)
     raise ModelNotFound(f"there is no folder {folder}, and a hub id has the form 'owner/name'")
 
 
 def _download(hub_id: str) -> Path:
-    # Imported here: it takes a second, and only hub ids need it.
-    from huggingface_hub import snapshot_download
-
-    try:
-        # Only these files: a repository may also hold the checkpoint, which is several times as large.
-        return Path(snapshot_download(hub_id, allow_patterns=[*MODEL_FILES, WEIGHTS]))
-    except Exception as error:
+    # Only these files: a repository may also hold the checkpoint, which is several times as large.
+    folder = download(hub_id, [*MODEL_FILES, WEIGHTS])
+    missing = [name for name in MODEL_FILES if not (folder / name).is_file()]
+    if missing:
         raise ModelNotFound(
-            f"expected a folder {hub_id!r} here or a model of that name on the hub, found: {error}"
-        ) from error
+            f"expected an exported model in the repository {hub_id}, found no {', '.join(missing)}; "
+            f"if it holds a checkpoint, make the model: refcolbert export {hub_id} OUT"
+        )
+    return folder
 
 
 def _read_files(folder: Path) -> _ModelFiles:

@@ -8,7 +8,7 @@ model came from. With body(t) the tokenizer's ids of `prompt + t` without specia
     query     prefix + body[: query_length - |prefix| - |suffix|] + suffix (+ expansion_id up to expansion_length)
     document  prefix + body[: document_length - |prefix| - |suffix|] + suffix
 
-and rows whose id is in the side's skiplist are dropped.
+and rows whose id is in the side's skiplist are dropped. `marker_second` and `drop_first` are the exceptions to this.
 """
 
 import json
@@ -21,6 +21,8 @@ from ..errors import InvalidModel
 __all__ = ["SPEC_VERSION", "EncodingSpec"]
 
 SPEC_VERSION = 1
+# Written only where they are set, so that the files and hashes of models without them stay as they were.
+RARE = ("marker_second", "drop_first")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class EncodingSpec:
     document_prompt: str = ""  # text put before every document, inside the length
     strip: bool = False  # remove surrounding white space from prompt and text before tokenizing
     lowercase: bool = False  # lower-case prompt and text before tokenizing (the tokenizer may do so too)
+    marker_second: bool = False  # the first two tokens change places: the marker follows the first token of the text
+    drop_first: bool = False  # the row of the first token is never returned, whatever its id
 
     def __post_init__(self) -> None:
         """Check each field by its rule, then the lengths against each other. Raises `InvalidModel`."""
@@ -72,7 +76,8 @@ class EncodingSpec:
 
     def to_json(self) -> str:
         """Return the spec as JSON text with sorted keys; equal specs give equal text."""
-        return json.dumps({"spec_version": SPEC_VERSION, **asdict(self)}, indent=1, sort_keys=True) + "\n"
+        values = {name: value for name, value in asdict(self).items() if value or name not in RARE}
+        return json.dumps({"spec_version": SPEC_VERSION, **values}, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -90,8 +95,8 @@ class EncodingSpec:
                 "or upgrade refcolbert if the version is newer"
             )
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+        missing, unknown = sorted(names - set(values) - set(RARE)), sorted(set(values) - names)
+        if missing or unknown:
             raise InvalidModel(
                 f"encoding.json must have exactly the keys of an EncodingSpec, found missing keys {missing}, "
                 f"unknown keys {unknown}; export the model again"
@@ -135,5 +140,9 @@ RULES: list[tuple[str, str, Callable[[Any], bool]]] = [
         lambda value: _is_ids(value) and list(value) == sorted(set(value)),
     ),
     ("query_prompt document_prompt", "text without lone surrogates", _is_text),
-    ("expansion_attended pad_expands strip lowercase", "true or false", lambda value: type(value) is bool),
+    (
+        "expansion_attended pad_expands strip lowercase marker_second drop_first",
+        "true or false",
+        lambda value: type(value) is bool,
+    ),
 ]

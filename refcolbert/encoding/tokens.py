@@ -74,11 +74,8 @@ class TextTokenizer:
         for body, spans in bodies:
             framed = [*prefix, *(self._expanded(i) for i in body), *suffix]
             fill = max(target - len(framed), 0)
-            ids = np.array(framed + [spec.expansion_id or 0] * fill, np.int64)  # [n]
-            attention = np.ones(len(ids), np.bool_)  # [n]
-            attention[len(framed) :] = spec.expansion_attended
-            places = (*[None] * len(prefix), *spans, *[None] * (len(suffix) + fill))
-            out.append(Tokens(ids, attention, ~np.isin(ids, self._query_skiplist), places, fill))
+            places = [*[None] * len(prefix), *spans, *[None] * (len(suffix) + fill)]
+            out.append(self._tokens(framed, fill, places, self._query_skiplist))
         return out
 
     def documents(self, texts: Sequence[str]) -> list[Tokens]:
@@ -88,11 +85,21 @@ class TextTokenizer:
         bodies = self._bodies(texts, spec.document_prompt, spec.document_length - len(prefix) - len(suffix))
         out = []
         for body, spans in bodies:
-            ids = np.array([*prefix, *body, *suffix], np.int64)  # [n]
-            keep = ~np.isin(ids, self._skiplist)  # [n]
-            places = (*[None] * len(prefix), *spans, *[None] * len(suffix))
-            out.append(Tokens(ids, np.ones(len(ids), np.bool_), keep, places))
+            places = [*[None] * len(prefix), *spans, *[None] * len(suffix)]
+            out.append(self._tokens([*prefix, *body, *suffix], 0, places, self._skiplist))
         return out
+
+    def _tokens(self, framed: list[int], fill: int, places: list[Span], skiplist: Ints) -> Tokens:
+        """Return a framed text with `fill` expansion tokens. `places` has the span of each token."""
+        spec = self.spec
+        ids = np.array(framed + [spec.expansion_id or 0] * fill, np.int64)  # [n]
+        attention = np.ones(len(ids), np.bool_)  # [n]
+        attention[len(framed) :] = spec.expansion_attended
+        if spec.marker_second:
+            ids[:2], attention[:2], places[:2] = ids[:2][::-1].copy(), attention[:2][::-1].copy(), places[:2][::-1]
+        keep = ~np.isin(ids, skiplist)  # [n]
+        keep[:1] &= not spec.drop_first
+        return Tokens(ids, attention, keep, tuple(places), fill)
 
     @property
     def document_room(self) -> int:

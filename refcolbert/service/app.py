@@ -11,7 +11,8 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route, Router
+from starlette.routing import Route
+from starlette.routing import Router as Routes
 
 from ..errors import RefColbertError
 from .endpoints import Call, Endpoint, endpoints
@@ -20,8 +21,10 @@ from .limits import ServiceLimits
 from .metrics import Metrics
 from .middleware import Access, Guard
 from .openapi import openapi
+from .part_endpoints import part_endpoints
 from .reload import Live
 from .requests import check_fields, from_json, from_query, to_json
+from .router import Router
 from .workers import Workers
 
 __all__ = ["Service", "create_app"]
@@ -36,7 +39,7 @@ NO_CACHE = {"cache-control": "no-cache"}  # a browser asks for the page again af
 class Service:
     """The state that all requests share: the index, the worker threads, the counters."""
 
-    def __init__(self, live: Live, limits: ServiceLimits) -> None:
+    def __init__(self, live: Live | Router, limits: ServiceLimits) -> None:
         self.live, self.limits = live, limits
         self.workers: Workers | None = None
         self.metrics = Metrics(
@@ -44,6 +47,8 @@ class Service:
             documents=lambda: len(live.now.index),
             generation=lambda: live.now.index.generation,
         )
+        if isinstance(live, Router):
+            self.metrics.include(live.metrics)
 
     @asynccontextmanager
     async def lifespan(self, app: object) -> AsyncIterator[None]:
@@ -63,10 +68,10 @@ class Service:
             raise Refusal("not_ready", headers={"retry-after": "1"})
         return self.workers
 
-    def ready(self) -> dict[str, str]:
+    def ready(self) -> dict[str, Any]:
         """The answer to a probe. Raises `Refusal` if requests cannot be answered."""
         self.running()
-        return {"status": "ok"}
+        return {"status": "ok", **self.live.readiness()}
 
     async def handle(self, endpoint: Endpoint, request: Request) -> Response:
         """The answer of the newest generation."""
@@ -99,15 +104,16 @@ class Service:
                 logged = str(error)
 
 
-def create_app(live: Live, limits: ServiceLimits | None = None, access: Access | None = None) -> Guard:
-    """The ASGI application of the index `live`, for a server that limits the time of connections, as `bind` does."""
+def create_app(live: Live | Router, limits: ServiceLimits | None = None, access: Access | None = None) -> Guard:
+    """The ASGI application of `live`, for a server that limits the time of connections, as `bind` does."""
     limits, access = limits or ServiceLimits(), access or Access()
     service = Service(live, limits)
-    table = endpoints(limits)
+    # A router is not itself a part.
+    table = endpoints(limits) + (() if isinstance(live, Router) else part_endpoints(limits))
     document = openapi(table, token=access.token is not None)
     routes = [_endpoint(service, path, endpoint) for endpoint in table for path in endpoint.paths]
     routes += [
-        _get("/info", lambda: _json(_info(live))),
+        _get("/info", lambda: _json(live.info())),
         _get("/health", lambda: _json({"status": "ok"})),
         _get("/ready", lambda: _json(service.ready())),
         _get("/openapi.json", lambda: _json(document)),
@@ -116,7 +122,7 @@ def create_app(live: Live, limits: ServiceLimits | None = None, access: Access |
     pages = {"/": PAGE / "index.html", **{f"/static/{file.name}": file for file in sorted(PAGE.glob("*.*"))}}
     routes += [_get(path, partial(FileResponse, file, headers=NO_CACHE)) for path, file in pages.items()]
     methods = {route.path: frozenset(route.methods or ()) for route in routes}
-    router = Router(routes, redirect_slashes=False, lifespan=service.lifespan)
+    router = Routes(routes, redirect_slashes=False, lifespan=service.lifespan)
     return Guard(router, limits, access, service.metrics, methods, frozenset(pages))
 
 
@@ -154,10 +160,3 @@ async def _unless_disconnected(request: Request, answer: Awaitable[bytes]) -> by
 async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def _info(live: Live) -> dict[str, Any]:
-    """`Index.info` without the paths of this machine."""
-    info = live.now.index.info()
-    encoder = info["encoder"] and {"hash": info["encoder"]["hash"]}
-    return {**info, "path": live.now.index.path.name, "encoder": encoder}

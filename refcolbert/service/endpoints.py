@@ -13,13 +13,14 @@ from ..arguments import MODES
 from ..arrays import Floats
 from ..encoding.encoder import Encoder
 from ..errors import EncoderMismatch, InvalidInput
+from ..hits import Hits
 from ..rerank import rerank
 from . import schemas
 from .limits import ServiceLimits
-from .reload import Served
+from .reload import Servable, Served
 from .schemas import Schema, array, boolean, enum, integer, number, obj, one_of, string
 
-__all__ = ["Call", "Endpoint", "encode_together", "endpoints"]
+__all__ = ["LARGEST", "Call", "Endpoint", "encode_together", "endpoints", "filters"]
 
 Json = dict[str, Any]
 LARGEST = 2**31 - 1  # of an integer that is ignored
@@ -29,7 +30,7 @@ LARGEST = 2**31 - 1  # of an integer that is ignored
 class Call:
     """One request: its fields, and the generation that answers it."""
 
-    served: Served
+    served: Served[Servable]
     fields: Json
     encoded: Floats | None = None  # [n_q, dim] set if the query was encoded in a batch with others
     encode_ms: float = 0.0
@@ -138,14 +139,22 @@ def _search_options(limits: ServiceLimits) -> dict[str, Schema]:
     return {
         "k": integer("Number of hits; default: 10.", 1, maximum=limits.k),
         "mode": enum(MODES, "Rank by late interaction, by words (BM25), or by both; default: late."),
-        "where": {"type": "object", "description": 'A metadata filter: {"year": {"$gte": 2020}}.'},
-        "ids": array(string("An id.", maxLength=text), "Search only these documents.", maxItems=limits.documents),
+        **filters(limits),
         "group_by": string("A metadata key: only the best hit of the documents that share its value.", maxLength=text),
         # The bounds keep an integer of any length and infinity out.
         "min_score": number("Leave out hits whose similarity is lower.", minimum=-1e38, maximum=1e38),
         "nprobe": integer("Cells that are probed per query token.", 1, maximum=limits.nprobe),
         "candidates": integer("Documents whose vectors are scored.", 1, maximum=limits.candidates),
         "exact": boolean("Rank every document; default: false."),
+    }
+
+
+def filters(limits: ServiceLimits) -> dict[str, Schema]:
+    """The fields that choose documents."""
+    name = string("An id.", maxLength=limits.characters)
+    return {
+        "where": {"type": "object", "description": 'A metadata filter: {"year": {"$gte": 2020}}.'},
+        "ids": array(name, "Search only these documents.", maxItems=limits.documents),
     }
 
 
@@ -178,7 +187,7 @@ def _search(call: Call) -> Json:
     start = time.perf_counter()
     hits = index.search(call.fields["query"], vectors=call.encoded, **options)
     took = {"encode": call.encode_ms, "search": 1e3 * (time.perf_counter() - start)}
-    return {"hits": hits.to_dicts(), "generation": index.generation, "took_ms": took}
+    return {"hits": hits.to_dicts(), **_missing(hits), "generation": index.generation, "took_ms": took}
 
 
 def _search_many(call: Call) -> Json:
@@ -188,7 +197,13 @@ def _search_many(call: Call) -> Json:
     encoded = time.perf_counter()
     results = index.search_many(queries, vectors=vectors, **options)
     took = {"encode": 1e3 * (encoded - start), "search": 1e3 * (time.perf_counter() - encoded)}
-    return {"results": [{"hits": hits.to_dicts()} for hits in results], "generation": index.generation, "took_ms": took}
+    listed = [{"hits": hits.to_dicts(), **_missing(hits)} for hits in results]
+    return {"results": listed, "generation": index.generation, "took_ms": took}
+
+
+def _missing(hits: Hits) -> Json:
+    """Return the marks of an answer of a router to which some parts did not contribute."""
+    return {"partial": True, "missing": list(hits.missing)} if hits.missing else {}
 
 
 def _explain(call: Call) -> Json:

@@ -2,7 +2,7 @@
 
 import json
 
-from ..errors import EncoderMismatch, InvalidInput, RefColbertError, UnknownId
+from ..errors import EncoderMismatch, InvalidInput, MissingPart, RefColbertError, UnknownId
 
 __all__ = ["CODES", "Refusal", "error_body", "refusal_of"]
 
@@ -16,6 +16,7 @@ CODES = {
     "unknown_id": (404, "The index holds no document with this id."),
     "method_not_allowed": (405, "This path does not take this method; the header Allow lists those that it takes."),
     "too_slow": (408, "The request did not arrive completely in time."),
+    "other_settings": (409, "The index has another version, model or kind than the router expects."),
     "length_required": (411, "A request with a body needs a Content-Length."),
     "too_large": (413, "The body is longer than the service allows."),
     "not_json": (415, "The Content-Type of a body must be application/json."),
@@ -24,6 +25,7 @@ CODES = {
     "not_implemented": (501, "Transfer-Encoding is not supported; send a Content-Length."),
     "busy": (503, "Too many requests are waiting; try again later."),
     "timeout": (503, "The answer took too long."),
+    "incomplete": (503, "Parts of the collection did not answer the router."),
     "not_ready": (503, "The service is starting or shutting down."),
 }
 
@@ -57,4 +59,6 @@ def refusal_of(error: RefColbertError) -> Refusal:
         return Refusal("unknown_id", str(error))
     if isinstance(error, InvalidInput | EncoderMismatch):
         return Refusal("invalid_input", str(error))
+    if isinstance(error, MissingPart):
+        return Refusal("incomplete", str(error), {"retry-after": "1"})
     return Refusal("internal")

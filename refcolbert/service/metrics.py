@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "PartMetrics"]
 
 # All other methods are counted as "other": a client must not be able to add labels.
 METHODS = frozenset({"GET", "HEAD", "POST"})
@@ -46,5 +46,26 @@ class Metrics:
         """All counters, as Prometheus reads them."""
         return generate_latest(self.registry)
 
+    def include(self, more: "PartMetrics") -> None:
+        """Show the counters of a router too."""
+        for collector in (more.seconds, more.hedges, more.failures):
+            self.registry.register(collector)
+
     def _gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
         Gauge(name, about, registry=self.registry).set_function(value)
+
+
+class PartMetrics:
+    """Counters of a router, for each of its parts."""
+
+    def __init__(self) -> None:
+        labels = ("part",)
+        self.seconds = Histogram(
+            "refcolbert_part_seconds", "Time of a part to answer.", labels, buckets=SECONDS, registry=None
+        )
+        self.hedges = Counter(
+            "refcolbert_part_hedges", "Requests to a replica while another one was slow.", labels, registry=None
+        )
+        self.failures = Counter(
+            "refcolbert_part_failures", "Requests that no replica of a part answered.", labels, registry=None
+        )

@@ -21,7 +21,7 @@ STATES = {
     "/openapi.json": ("This document", {"type": "object"}),
 }
 ANY_PATH = (400, 401, 405, 408, 413, 431, 500, 501, 503)  # statuses of errors
-WITH_BODY = (*ANY_PATH, 404, 411, 415)
+WITH_BODY = (*ANY_PATH, 404, 409, 411, 415)
 
 
 def openapi(endpoints: Sequence[Endpoint], *, token: bool) -> Json:

@@ -1,21 +1,60 @@
 """The index that is served: one whole generation, replaced by the next one after a writer has committed it."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
+from .._version import __version__
+from ..arguments import Query
+from ..arrays import Floats
+from ..documents import Document
 from ..encoding.encoder import Encoder
 from ..errors import EncoderMismatch, ModelError
+from ..hits import Hits
 from ..reading import IndexReader
 from ..sharded import open_index
 
-__all__ = ["Live", "Served"]
+__all__ = ["Live", "Servable", "Served"]
+
+Index = TypeVar("Index", bound="Servable", covariant=True)
+
+
+class Servable(Protocol):
+    """What the endpoints ask: an `IndexReader`, or the parts of a router."""
+
+    @property
+    def path(self) -> Path:
+        """Its name is shown."""
+
+    @property
+    def generation(self) -> int:
+        """Each write makes the next one."""
+
+    def __len__(self) -> int: ...
+
+    def info(self) -> dict[str, Any]:
+        """See `Index.info`."""
+
+    def get(self, ids: Iterable[str]) -> list[Document]:
+        """See `Index.get`."""
+
+    def query_vectors(self, queries: Sequence[Query]) -> list[Floats]:
+        """See `Searchable.query_vectors`."""
+
+    # mypy takes these for any parameters
+    def search(self, *args: Any, **options: Any) -> Hits:
+        """See `Searchable.search`."""
+
+    def search_many(self, *args: Any, **options: Any) -> list[Hits]:
+        """See `Searchable.search_many`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class Served(Generic[Index]):
     """One generation with its encoder, which is None for an index of ready-made vectors."""
 
-    index: IndexReader
+    index: Index
     encoder: Encoder | None
 
 
@@ -35,6 +74,15 @@ class Live:
         with open_index(path, verify="fast") as unverified:
             encoder = self._encoder_of(unverified, None)
         self.now = self._served(open_index(path, encoder), encoder)
+        self._info = _public_info(self.now.index)
+
+    def info(self) -> dict[str, Any]:
+        """Return `Index.info` without the paths of this machine, and the version. Routers ask every second."""
+        return self._info
+
+    def readiness(self) -> dict[str, Any]:
+        """Return what a probe is told beside the status: nothing."""
+        return {}
 
     def refresh(self) -> bool:
         """Load the newest generation, then replace `now` by it. Returns False if `now` is the newest."""
@@ -42,9 +90,10 @@ class Live:
         if newest is self.now.index:
             return False
         self.now = self._served(newest, self.now.encoder)
+        self._info = _public_info(newest)
         return True
 
-    def _served(self, index: IndexReader, encoder: Encoder | None) -> Served:
+    def _served(self, index: IndexReader, encoder: Encoder | None) -> Served[IndexReader]:
         """The generation with its encoder: `encoder`, unless a writer has reencoded the index with another one."""
         own = self._encoder_of(index, encoder)
         return Served(index if own is encoder else open_index(self._path, own), own)
@@ -62,3 +111,9 @@ class Live:
             return Encoder.load(source, threads=self._threads, expected_hash=entry["hash"])
         except ModelError as error:
             raise EncoderMismatch(f"{index.path} needs the model {source or 'default'} (--model): {error}") from error
+
+
+def _public_info(index: IndexReader) -> dict[str, Any]:
+    info = index.info()
+    encoder = info["encoder"] and {"hash": info["encoder"]["hash"]}
+    return {**info, "path": index.path.name, "encoder": encoder, "version": __version__}

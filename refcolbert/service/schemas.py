@@ -100,11 +100,11 @@ def matches(value: Any, schema: Schema) -> bool:
         case {"type": "array", "items": items, "maxItems": most}:
             least = schema.get("minItems", 0)
             return isinstance(value, list) and least <= len(value) <= most and all(matches(v, items) for v in value)
-        case {"type": "object", "properties": properties}:
+        case {"type": "object", "properties": properties, "required": required}:
             return (
                 isinstance(value, dict)
-                and value.keys() == properties.keys()
-                and all(matches(value[name], properties[name]) for name in properties)
+                and value.keys() >= set(required)
+                and all(name in properties and matches(value[name], properties[name]) for name in value)
             )
     return isinstance(value, dict)
 
@@ -167,8 +167,13 @@ HIT = obj(
 )
 HITS = array(HIT, "Best first: by descending score, then oldest first.")
 TOOK = obj(encode=number("Milliseconds."), search=number("Milliseconds."))
-SEARCH = obj(hits=HITS, generation=GENERATION, took_ms=TOOK)
-SEARCH_MANY = obj(results=array(obj(hits=HITS), "One per query."), generation=GENERATION, took_ms=TOOK)
+PARTIAL = {
+    "partial": boolean("True if some parts of the collection did not answer the router; else absent."),
+    "missing": array({"type": "string"}, "The names of these parts."),
+}
+SEARCH = obj("", tuple(PARTIAL), hits=HITS, **PARTIAL, generation=GENERATION, took_ms=TOOK)
+RESULTS = array(obj("", tuple(PARTIAL), hits=HITS, **PARTIAL), "One per query.")
+SEARCH_MANY = obj(results=RESULTS, generation=GENERATION, took_ms=TOOK)
 
 MATCH = obj(
     "A query token and its most similar document token.",
@@ -239,7 +244,12 @@ INFO = {
     "type": "object",
     "description": "What the index holds and how, as `Index.info` returns it. `words` is null for an index without.",
 }
-STATUS = obj(status=string("ok"))
+STATUS = obj(
+    "",
+    ("parts",),
+    status=string("ok"),
+    parts=obj(answering=integer("Parts of a router that answer."), of=integer("All of them.")),
+)
 ERROR = obj(
     error=obj(
         "",

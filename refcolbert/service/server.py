@@ -13,6 +13,7 @@ from .app import create_app
 from .limits import ServiceLimits
 from .middleware import Access
 from .reload import Live
+from .router import Router
 from .timeouts import protocol_for
 
 try:
@@ -46,7 +47,7 @@ class Bound:
 
 
 def bind(
-    live: Live,
+    live: Live | Router,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -54,7 +55,7 @@ def bind(
     token: str | None = None,
     hosts: frozenset[str] = frozenset(),
 ) -> Bound:
-    """A service of the index `live` at an address.
+    """A service of the index or router `live` at an address.
 
     host    an address of another kind than loopback needs a token
     port    0 takes a free one

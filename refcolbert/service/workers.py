@@ -6,6 +6,7 @@ queries and encodes them in one batch, which costs less per query. No query wait
 
 import asyncio
 import logging
+import math
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -62,6 +63,8 @@ class Workers:
 
         Raises `Refusal` if too many requests wait or the answer takes too long, and the errors of the endpoint.
         """
+        # A router waits for its parts only so long.
+        seconds = min(self._limits.answer_seconds, call.fields.get("seconds", math.inf))
         job = _Job(endpoint, call)
         with self._changed:
             if len(self._waiting) >= self._limits.queue:
@@ -69,7 +72,7 @@ class Workers:
             self._waiting.append(job)
             self._changed.notify()
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(job.answer), self._limits.answer_seconds)
+            return await asyncio.wait_for(asyncio.wrap_future(job.answer), seconds)
         except TimeoutError:
             raise Refusal("timeout", headers={"retry-after": "1"}) from None
         finally:

@@ -1,4 +1,5 @@
 import logging
+from contextlib import ExitStack
 
 import pytest
 from clusters import SETTINGS, parts, tree
@@ -24,11 +25,28 @@ def threads():
 
 
 @pytest.fixture(scope="session")
-def processes():
-    """A client of two workers that are processes, which are started again when they die."""
+def started():
+    """A list that holds the client of two worker processes, once there is one, and what ends its cluster."""
     pytest.importorskip("distributed")
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    held = []
+    yield held
+    for ending, _ in held:
+        ending.close()
+
+
+@pytest.fixture
+def processes(started):
+    """A client of two workers that are processes, which are started again when they die."""
     from refcolbert.cluster.workers import local_cluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with local_cluster(2) as client:
-        yield client
+    if started:
+        try:
+            started[-1][1].wait_for_workers(2, timeout=15)
+        except TimeoutError:
+            # Dask gave up on a worker that an earlier test has killed.
+            started.pop()[0].close()
+    if not started:
+        ending = ExitStack()
+        started.append((ending, ending.enter_context(local_cluster(2))))
+    return started[-1][1]

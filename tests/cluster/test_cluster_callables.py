@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from clusters import TINY, documents
 
-from refcolbert import Index
+from refcolbert import Index, cluster
 from refcolbert.cluster import BuildShard, EncodeDocuments
 from refcolbert.errors import EncoderMismatch, InvalidInput
 from refcolbert.storage.format import EncoderEntry, Manifest
@@ -74,3 +74,24 @@ def test_equal_batches_are_one_shard(build, tmp_path):
     assert build({"text": ["one", "two"]}) == first
     assert (tmp_path / first["name"][0] / "manifest.json").stat().st_mtime_ns == changed
     assert build({"text": ["one", "three"]})["name"] != first["name"]
+
+
+def test_prepared_shards_become_an_index(encoder, tmp_path):
+    """Shards that any engine built in any order are one index, in the order in which they are listed."""
+    docs = documents(60)
+    build = cluster.prepare(tmp_path / "x", [d["text"] for d in docs], 60, encoder, train_at=300)
+    build = pickle.loads(pickle.dumps(build))  # noqa: S301 - our own
+    columns = [{name: [d[name] for d in part] for name in ("id", "text")} for part in (docs[:30], docs[30:])]
+    second, first = build(columns[1]), build(columns[0])
+    index = cluster.publish(tmp_path / "x", [*first["name"], *second["name"]])
+    index.check()
+    assert index.ids() == [d["id"] for d in docs]
+    assert index.info()["centroids"] is not None
+
+
+def test_columns_of_pandas_and_datasets_agree(encode):
+    """`encode` gives the same columns for a dict and for a frame."""
+    texts = [d["text"] for d in documents(5)]
+    of_dict, of_frame = encode({"text": texts}), encode(pd.DataFrame({"text": texts}))
+    for left, right in zip(of_dict["vectors"], of_frame["vectors"], strict=True):
+        np.testing.assert_array_equal(left, right)

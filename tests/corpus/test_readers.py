@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import Document
-from refcolbert.corpus.readers import FORMATS, read_documents, read_jsonl, read_stream
+from refcolbert.corpus.readers import FORMATS, cut_jsonl, read_documents, read_jsonl, read_jsonl_part, read_stream
 from refcolbert.errors import InvalidInput, MissingField
 
 
@@ -468,3 +468,21 @@ def test_read_jsonl_names_each_line(tmp_path):
     """Blank lines count as lines and are left out."""
     path = written(tmp_path / "x.jsonl", '\ufeff{"a": 1}\n\n \r\n{"b": 2}')
     assert list(read_jsonl(path)) == [("x.jsonl:1", {"a": 1}), ("x.jsonl:4", {"b": 2})]
+
+
+@given(texts=st.lists(st.text(max_size=30), max_size=12), size=st.integers(1, 200), end=st.booleans())
+def test_the_parts_of_a_jsonl_file_are_its_documents(tmp_path_factory, texts, size, end):
+    """Parts of any size give the documents of the whole file, with the same ids, and no line twice."""
+    path = tmp_path_factory.mktemp("parts") / "docs.jsonl"
+    lines = [json.dumps({"text": text}, ensure_ascii=bool(i % 2)) for i, text in enumerate(texts)]
+    path.write_bytes("\n".join([*lines, ""] if end else lines).encode("utf-8", "backslashreplace"))
+    parts = [list(read_jsonl_part(path, path.name, *part)) for part in cut_jsonl(path, size)]
+    assert [document for part in parts for document in part] == list(read_documents(path))
+
+
+def test_a_wrong_line_of_a_part_has_its_number_in_the_file(tmp_path):
+    """An error in a part names the line of the file."""
+    path = written(tmp_path / "docs.jsonl", '{"text": "one"}\n{"text": "two"}\nno\n')
+    *_, last = cut_jsonl(path, 1)
+    with pytest.raises(InvalidInput, match=r"docs\.jsonl:3: not JSON"):
+        list(read_jsonl_part(path, path.name, *last))

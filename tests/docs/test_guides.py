@@ -72,7 +72,8 @@ class Reader:
                 reply = client.ask("GET", target)
             assert (reply.status, bool(reply.json["hits"])) == (200, True), line
         elif words[:2] == ["refcolbert", "serve"]:
-            self.served = options("serve", words[2:])["index"]
+            given = options("serve", words[2:])
+            self.served = self.served if given["shards"] else given["index"][0]
         elif words[0] == "refcolbert" and words[1] in OTHERS:
             known = {name for option in main.get_command(click.Context(main), words[1]).params for name in option.opts}
             assert {word for word in words if word.startswith("-")} <= known, line
@@ -80,7 +81,9 @@ class Reader:
                 shutil.copytree(TINY, words[3])
         else:
             assert words[0] == "refcolbert", f"{self.page}: no rule to test {line}"
-            done = CliRunner().invoke(main, words[1:])
+            # Worker processes have the real default model.
+            model = ["--model", str(TINY)] if "--workers" in words else []
+            done = CliRunner().invoke(main, [*words[1:], *model])
             assert (done.exit_code, bool(done.stdout)) == (0, True), f"{line}\n{done.output}"
 
 

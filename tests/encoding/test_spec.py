@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refcolbert import EncodingSpec
-from refcolbert.encoding.spec import SPEC_VERSION
+from refcolbert.encoding.spec import RARE, SPEC_VERSION
 from refcolbert.errors import InvalidModel
 
 ids = st.integers(0, 1 << 20)
@@ -40,6 +40,8 @@ def specs(draw):
         document_prompt=draw(prompts),
         strip=draw(st.booleans()),
         lowercase=draw(st.booleans()),
+        marker_second=draw(st.booleans()),
+        drop_first=draw(st.booleans()),
     )
 
 
@@ -79,6 +81,8 @@ REJECTED = {
     "document_prompt": [None, 1, b"passage: "],
     "strip": [0, 1, None, "yes"],
     "lowercase": [0, 1, None, "yes"],
+    "marker_second": [0, 1, None, "yes"],
+    "drop_first": [0, 1, None, "yes"],
 }
 
 
@@ -92,8 +96,10 @@ def test_json_gives_the_same_spec_back(spec):
 
 
 def test_json_names_every_field_and_its_version():
-    """Nothing is left out because it has its default."""
-    assert set(json.loads(SPEC.to_json())) == {"spec_version", *(f.name for f in fields(EncodingSpec))}
+    """Nothing is left out because it has its default, except for the rare switches."""
+    every = {"spec_version", *(f.name for f in fields(EncodingSpec))}
+    assert set(json.loads(SPEC.to_json())) == every - set(RARE)
+    assert set(json.loads(replace(SPEC, **dict.fromkeys(RARE, True)).to_json())) == every
     assert json.loads(SPEC.to_json())["spec_version"] == SPEC_VERSION
 
 
@@ -116,7 +122,7 @@ def test_a_frame_may_fill_the_whole_length():
         replace(SPEC, query_length=2)
 
 
-@pytest.mark.parametrize("name", sorted(REJECTED))
+@pytest.mark.parametrize("name", sorted(set(REJECTED) - set(RARE)))
 def test_a_missing_key_is_rejected(name):
     """from_json never fills in a default: it names the missing key."""
     values = json.loads(SPEC.to_json())

@@ -35,6 +35,8 @@ SPECS = st.builds(
     expansion_id=st.sampled_from([None, 0, 6]),
     pad_expands=st.booleans(),
     query_skiplist=st.sampled_from([(), (6,), (4, 40)]),
+    marker_second=st.booleans(),
+    drop_first=st.booleans(),
 )
 
 
@@ -66,7 +68,12 @@ def expected(spec, text, side):
         ids, attended = framed, True
         kept = definition.kept(ids, spec.skiplist)
     spans = [None] * len(prefix) + spans[:room] + [None] * (len(ids) - len(prefix) - len(spans[:room]))
-    return ids, definition.attention(len(framed), len(ids), attended), kept, spans
+    attention = definition.attention(len(framed), len(ids), attended)
+    if spec.marker_second:
+        ids, attention, kept, spans = ([*row[:2][::-1], *row[2:]] for row in (ids, attention, kept, spans))
+    if spec.drop_first:
+        kept = [False, *kept[1:]][: len(kept)]
+    return ids, attention, kept, spans
 
 
 def found(made):

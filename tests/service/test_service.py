@@ -8,6 +8,7 @@ import pytest
 from servers import DOCUMENTS, make_index, running
 
 from refcolbert import Encoder, Index, rerank
+from refcolbert._version import __version__
 
 QUERY = "parse a date"
 MODES = ("late", "words", "hybrid")
@@ -384,9 +385,10 @@ def test_a_wrong_number_in_a_url_is_refused_in_words(client, value):
 
 
 def test_info_tells_nothing_of_the_machine(client, index, folder):
-    """GET /info is `Index.info` without folders."""
+    """GET /info is `Index.info` without folders, and the version."""
     found = client.get("/info").json
     assert (found["documents"], found["words"]) == (3, "unicode61")
+    assert found.pop("version") == __version__
     assert found == {**index.info(), "path": folder.name, "encoder": {"hash": index.info()["encoder"]["hash"]}}
     assert str(folder.parent) not in json.dumps(found)
 

@@ -9,9 +9,10 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from servers import make_index, running
 
-from refcolbert.service import ServiceLimits
+from refcolbert.service import ServiceLimits, wire
 from refcolbert.service.endpoints import endpoints
 from refcolbert.service.http_errors import CODES
+from refcolbert.service.part_endpoints import part_endpoints
 from refcolbert.service.schemas import matches
 
 BODIES = {
@@ -21,6 +22,25 @@ BODIES = {
     "/rerank": {"query": "a date", "documents": ["a", {"text": "b"}], "return_documents": True},
     "/encode": {"texts": ["a date"]},
 }
+PARTS = {
+    "/parts/counts": {"terms": "ZGF0ZXdpbmc=", "lengths": "BAAAAAQAAAA=", "where": {"year": {"$gt": 1}}},
+    "/parts/pools": {
+        **{"k": 2, "nprobe": 1, "candidates": 9, "exact": True, "ids": ["date", "wing"]},
+        "queries": [
+            {"vectors": "AACAPwAAAAA" + "A" * 75 + "=="},
+            {
+                "words": {
+                    "terms": [{"term": "ZGF0ZQ==", "asked": "ZGF0ZQ==", "weight": 2.5}],
+                    "n_terms": 1,
+                    "mean_words": 3,
+                }
+            },
+        ],
+    },
+    "/parts/get": {"ids": ["wing", "nobody"]},
+    "/parts/explain": {"query": {"query": "a date", "vectors": "AACAPwAAAAA" + "A" * 75 + "=="}, "id": "date"},
+}
+BODIES |= PARTS
 BODIES |= {"/v1/rerank": BODIES["/rerank"], "/v2/rerank": BODIES["/rerank"]}
 TARGETS = {"/search": "/search?q=a", "/info": "/info", "/health": "/health", "/ready": "/ready"}
 
@@ -57,7 +77,8 @@ def test_the_document_is_valid(document):
 
 def test_the_document_is_complete(document):
     """It has every endpoint and every error code."""
-    paths = {path for endpoint in endpoints(ServiceLimits()) for path in endpoint.paths}
+    limits = ServiceLimits()
+    paths = {path for endpoint in endpoints(limits) + part_endpoints(limits) for path in endpoint.paths}
     assert set(document["paths"]) == paths | {"/info", "/health", "/ready", "/openapi.json", "/metrics"}
     text = json.dumps(document["paths"]["/search"]["post"])
     assert [code for code in CODES if f"`{code}`" not in text] == []
@@ -67,9 +88,11 @@ def test_the_document_is_complete(document):
 def test_requests_and_answers_obey_the_document(client, document, path):
     """Requests that the service accepts, and its answers, match their schemas."""
     schema = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    obeys(schema, BODIES[path], document)
-    reply = client.post(path, BODIES[path])
-    assert reply.status == 200
+    settings = {"settings": wire.settings(client.live.now.index.view.manifest), "seconds": 9}
+    body = BODIES[path] | (settings if path in PARTS else {})
+    obeys(schema, body, document)
+    reply = client.post(path, body)
+    assert reply.status == 200, reply.body
     obeys(response_schema(document, path, "post"), reply.json, document)
 
 
@@ -108,6 +131,6 @@ VALUES = st.recursive(
 def test_the_check_of_a_field_is_that_of_json_schema(value):
     """A value matches a field of a request exactly when a JSON Schema validator says so."""
     limits = ServiceLimits(characters=20, vectors=2, batch=2, documents=2, body_bytes=25)
-    for endpoint in endpoints(limits):
+    for endpoint in endpoints(limits) + part_endpoints(limits):
         for name, field in endpoint.request["properties"].items():
             assert matches(value, field) == Draft202012Validator(field).is_valid(value), name

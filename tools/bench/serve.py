@@ -61,10 +61,10 @@ class Load:
 
 
 @contextmanager
-def served(index: Path, *options: str) -> Iterator[tuple[str, int, Path]]:
-    """`refcolbert serve` as a process: its URL, its process id, and where its stderr goes."""
+def served(*arguments: str | Path) -> Iterator[tuple[str, int, Path]]:
+    """`refcolbert serve` with these arguments, as a process: its URL, its process id, and where its stderr goes."""
     program = "from refcolbert.cli import main; main()"
-    command = [sys.executable, "-c", program, "serve", str(index), "--port", "0", *options]
+    command = [sys.executable, "-c", program, "serve", *map(str, arguments), "--port", "0"]
     with tempfile.TemporaryDirectory() as folder:
         said = Path(folder) / "stderr"
         with said.open("wb") as stderr, subprocess.Popen(command, stderr=stderr) as process:

@@ -55,8 +55,8 @@ def is_refused(case: str, change: Change | None, spoil: Callable[[ModelProto], N
         checkpoint = read_checkpoint(*arguments)
         return change(checkpoint) if change else checkpoint
 
-    def write(model: Any) -> ModelProto:
-        graph = to_onnx(model)
+    def write(model: Any, **options: Any) -> ModelProto:
+        graph = to_onnx(model, **options)
         if spoil:
             spoil(graph)
         return graph

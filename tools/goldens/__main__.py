@@ -11,7 +11,7 @@ goldens has tested nothing. `encode` does the same for golden/encode. `manifest`
 `tools.goldens.index` and `tools.goldens.plaid` wrote. All but `check` need the export environment.
 
 golden/encode has the outputs of the original ColBERT implementations for tiny seeded checkpoints. NAME is stanford,
-pylate or multivector. PYTHON is the interpreter of an environment that has the original, which
+pylate, multivector or bge_m3. PYTHON is the interpreter of an environment that has the original, which
 `python -m tools.environments NAME` makes. The original makes and saves the checkpoint, loads it again and encodes the
 texts. `tests/export/parity/test_golden.py` exports the same checkpoint and compares.
 """
@@ -152,6 +152,7 @@ CASES: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "multivector-pickled-half": ("electra", {"alter": ["float16", "pickled"], "mask": PUNCTUATION}),
         "multivector-t5": ("t5", {"mask": {"skiplist_words": ["!", "."]}}),
     },
+    "bge_m3": {"bge-m3": ("xlm-roberta", {"alter": ["pickled"]})},
 }
 
 
@@ -233,6 +234,7 @@ SEEDS = {
     "stanford": 3,
     "pylate": 5,
     "multivector": 9,
+    "bge_m3": 13,
 }  # of the projections, in tools.goldens.origins; SEED is the backbones'
 
 

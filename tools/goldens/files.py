@@ -25,6 +25,7 @@ KEYS = {
 }
 TREES = (  # provenance of the folders that other tools fill
     *("encode/stanford.json", "encode/pylate.json", "encode/multivector.json"),
+    "encode/bge_m3.json",
     *("plaid/provenance.json", "index/provenance.json"),
 )
 Arrays = Mapping[str, NDArray[Any]]

@@ -15,6 +15,7 @@ from refcolbert.errors import ParityError
 
 from ..cross_encoder import INPUTS, SETTINGS, CrossEncoder
 from ..graph.to_onnx import trace
+from ..hub import source_of
 from ..layouts.tokenizers import plain_json
 from ..parity.awkward_texts import FIXED
 from ..parity.report import LIMIT, REPORT
@@ -40,7 +41,7 @@ def export_cross_encoder(checkpoint: Path, out: Path) -> dict[str, Any]:
         (folder / "tokenizer.json").write_text(plain_json(start.tokenizer), encoding="utf-8", newline="\n")
         settings = {"max_length": start.max_length, "pad_id": start.tokenizer.pad_token_id or 0}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8", newline="\n")
-        report = _compare(start, folder)
+        report = _compare(start, folder) | {"source": source_of(checkpoint)}
         (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8", newline="\n")
         return report
 

@@ -1,14 +1,12 @@
-"""Reads folders of next-plaid's exporter: model.onnx, tokenizer.json and onnx_config.json, without trained weights.
+"""Reads folders of next-plaid's exporter: model.onnx, tokenizer.json and a settings file, without trained weights.
 
 That exporter loses settings of the checkpoint. Every import therefore logs `NOTES` and puts them in the model card.
 Such a folder was made from PyLate and follows its rules: the marker is inserted at position 1, and texts are
 stripped. The graph is adapted: token types become zeros inside it, and its one output may have any name.
 """
 
-import logging
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -23,13 +21,13 @@ from refcolbert.errors import UnsupportedCheckpoint
 from ..graph.to_onnx import scratch_file
 from ..layouts.tokenizers import frame_of_json, plain_tokenizer
 from ..parity.reference import ReferenceTokens
-from ..tensors import Account, read_json
+from ..tensors import Account, Reading, read_json
 
-__all__ = ["CONFIG", "LAYOUT", "NextPlaidReference", "Parts", "is_next_plaid", "read_next_plaid"]
+__all__ = ["LAYOUT", "NextPlaidReference", "Parts", "is_next_plaid", "read_next_plaid"]
 
-log = logging.getLogger("refcolbert")
-
-LAYOUT, CONFIG, MODEL = "next-plaid", "onnx_config.json", "model.onnx"
+LAYOUT, MODEL = "next-plaid", "model.onnx"
+# Releases of the exporter differ in the name of the settings file.
+CONFIGS = ("onnx_config.json", "config_sentence_transformers.json")
 CHECKPOINT_FILES = ("modules.json", "artifact.metadata", "model.safetensors", "pytorch_model.bin")
 NOTES = (
     "This format has no trained weights: parity was measured against its own graph, not against the checkpoint.",
@@ -43,20 +41,24 @@ NO_EXPANSION = (
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 NORM_TOLERANCE = 1e-3
 
-Parts = tuple[ModelProto, EncodingSpec, str, tuple[str, ...]]  # graph, spec, tokenizer.json, notes
+Parts = tuple[ModelProto, EncodingSpec, str, Reading]  # graph, spec, tokenizer.json, what the reader collected
 
 
 def is_next_plaid(folder: Path) -> bool:
     """True when the folder holds this format and no checkpoint, which would be the better source."""
     if any((folder / name).exists() for name in CHECKPOINT_FILES):
         return False
-    return (folder / CONFIG).is_file() and (folder / MODEL).is_file()
+    return (folder / MODEL).is_file() and any((folder / name).is_file() for name in CONFIGS)
+
+
+def _config(folder: Path) -> Path:
+    return next((folder / name for name in CONFIGS if (folder / name).is_file()), folder / CONFIGS[0])
 
 
 def read_next_plaid(folder: Path) -> Parts:
-    """The adapted graph, the spec, the tokenizer.json and notes about settings that this format loses.
+    """The adapted graph, the spec, the tokenizer.json and the notes, about settings that this format loses.
 
-    Raises `UnsupportedCheckpoint` when a setting is unknown or contradicts the tokenizer, or the graph does not fit.
+    Raises `UnsupportedCheckpoint` when a setting contradicts the tokenizer, or the graph does not fit.
     """
     if not (folder / "tokenizer.json").is_file():
         raise UnsupportedCheckpoint(f"expected the file tokenizer.json in {folder}, found none")
@@ -64,18 +66,19 @@ def read_next_plaid(folder: Path) -> Parts:
         tokenizer_json = plain_tokenizer((folder / "tokenizer.json").read_text(encoding="utf-8"))
     except Exception as error:
         raise UnsupportedCheckpoint(f"tokenizer.json cannot be read: {error}") from error
-    spec = _spec(read_json(folder / CONFIG), tokenizer_json)
+    reading = Reading(notes=list(NOTES))
+    config = Account(read_json(_config(folder)), _config(folder).name)
+    spec = _spec(config, tokenizer_json)
+    config.close(reading)
     graph = _adapted(_load(folder / MODEL), spec.dim)
     _check_graph(graph, spec)
-    notes = NOTES if spec.expansion_id is not None else (NO_EXPANSION, *NOTES)
-    for note in notes:
-        log.warning("%s: %s", folder.name, note)
-    return graph, spec, tokenizer_json, notes
+    if spec.expansion_id is None:
+        reading.notes.insert(0, NO_EXPANSION)
+    return graph, spec, tokenizer_json, reading
 
 
-def _spec(raw: dict[str, Any], tokenizer_json: str) -> EncodingSpec:
-    """The spec of onnx_config.json. Raises `UnsupportedCheckpoint` for settings that contradict the tokenizer."""
-    config = Account(raw, CONFIG)
+def _spec(config: Account, tokenizer_json: str) -> EncodingSpec:
+    """The spec of the settings. Raises `UnsupportedCheckpoint` for settings that contradict the tokenizer."""
     # The graph itself says its inputs.
     config.ignore(("model_type|model_name|model_class|uses_token_type_ids",))
     tokenizer = Tokenizer.from_str(tokenizer_json)
@@ -84,7 +87,7 @@ def _spec(raw: dict[str, Any], tokenizer_json: str) -> EncodingSpec:
         marker, marker_id = config.take(f"{side}_prefix", ""), config.take(f"{side}_prefix_id")
         if marker and (marker_id is None or tokenizer.token_to_id(marker) != marker_id):
             raise UnsupportedCheckpoint(
-                f"{CONFIG} says that {side}_prefix {marker!r} has id {marker_id}, "
+                f"{config.name} says that {side}_prefix {marker!r} has id {marker_id}, "
                 f"but tokenizer.json gives it {tokenizer.token_to_id(marker)}"
             )
         markers.append(int(marker_id) if marker else None)
@@ -95,16 +98,15 @@ def _spec(raw: dict[str, Any], tokenizer_json: str) -> EncodingSpec:
         # The exporter writes 103 for tokenizers without a mask token.
         if mask not in special:
             raise UnsupportedCheckpoint(
-                f"expected a special token of tokenizer.json as mask_token_id in {CONFIG}, found {mask} "
+                f"expected a special token of tokenizer.json as mask_token_id in {config.name}, found {mask} "
                 f"({tokenizer.id_to_token(int(mask or 0))!r})"
             )
     ids = [_word_id(tokenizer, word) for word in config.take("skiplist_words", [])]
     values = {key: config.take(key) for key in ("embedding_dim", "query_length", "document_length", "pad_token_id")}
     missing = sorted(key for key, value in values.items() if type(value) is not int)
     if missing:
-        raise UnsupportedCheckpoint(f"expected integers for {', '.join(missing)} in {CONFIG}, found {values}")
+        raise UnsupportedCheckpoint(f"expected integers for {', '.join(missing)} in {config.name}, found {values}")
     lowercase = bool(config.take("do_lower_case", False))
-    config.close()
     return EncodingSpec(
         dim=values["embedding_dim"],
         query_length=values["query_length"],
@@ -185,7 +187,7 @@ class NextPlaidReference:
     """The second path: the tokenizer's own truncation and padding, and the folder's graph unchanged."""
 
     def __init__(self, folder: Path) -> None:
-        self.config = read_json(folder / CONFIG)
+        self.config = read_json(_config(folder))
         self.skipped: list[str] = self.config.get("skiplist_words") or []
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.no_padding()
@@ -224,4 +226,4 @@ class NextPlaidReference:
         self.tokenizer.enable_truncation(self.config[f"{side}_length"] - bool(marker))
         text = text.strip().lower() if self.config.get("do_lower_case") else text.strip()
         ids: list[int] = self.tokenizer.encode(text).ids
-        return [ids[0], self.config[f"{side}_prefix_id"], *ids[1:]] if marker else ids
+        return [*ids[:1], self.config[f"{side}_prefix_id"], *ids[1:]] if marker else ids

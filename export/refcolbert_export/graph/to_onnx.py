@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from safetensors.numpy import save_file
 from torch import nn
 
@@ -33,12 +33,46 @@ GRAPH_BYTES = 2**24
 LEAST_BYTES = 1024
 
 
-def to_onnx(model: ColbertModel) -> ModelProto:
-    """The model as an ONNX graph: input_ids, attention_mask [batch, length] int64 -> vectors [batch, length, dim]."""
+def to_onnx(model: ColbertModel, release: bool = False) -> ModelProto:
+    """The model as an ONNX graph: input_ids, attention_mask [batch, length] int64 -> vectors [batch, length, dim].
+
+    release  the model's weights are freed when they are in the graph: it cannot be used again
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         trace(model, ("input_ids", "attention_mask"), {"vectors": {0: "batch", 1: "length"}}, path)
-        return onnx.load(path)
+        if release:
+            model.to("meta")
+        graph = onnx.load(path)
+    _zero_late(graph)
+    return graph
+
+
+def _zero_late(graph: ModelProto) -> None:
+    """Make the rows of attention without a token zero after the product with the values, not before it.
+
+    Torch exports where(isnan(weights), 0, weights) @ values, two more matrices of [heads, length, length]. In a row the
+    weights are all NaN or none is, so where(isnan(weights @ values), 0, weights @ values) is the same.
+    """
+    nodes = graph.graph.node
+    users: dict[str, list[NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    for isnan in [node for node in nodes if node.op_type == "IsNaN"]:
+        (where,) = users[isnan.output[0]]
+        product, *others = users[where.output[0]]
+        if (where.op_type, product.op_type, others) != ("Where", "MatMul", []) or product.input[0] != where.output[0]:
+            continue
+        late = f"{product.output[0]}_or_nan"
+        product.input[0], product.output[0], where.output[0] = isnan.input[0], late, product.output[0]
+        isnan.input[0], where.input[2] = late, late
+        # In a graph every node follows those whose outputs it takes.
+        for node in (isnan, where):
+            nodes.remove(node)
+        position = list(nodes).index(product) + 1
+        nodes.insert(position, isnan)
+        nodes.insert(position + 1, where)
 
 
 def trace(
@@ -75,9 +109,12 @@ def write_model(graph: ModelProto, folder: Path, largest: int = LARGEST_FILE) ->
     """Write model.onnx, and WEIGHTS when the tensors take more than `largest` bytes. Changes `graph`."""
     tensors = [t for t in graph.graph.initializer if len(t.raw_data) >= LEAST_BYTES]
     if sum(len(t.raw_data) for t in tensors) > largest - min(GRAPH_BYTES, largest // 2):
-        save_file({t.name: np.ascontiguousarray(numpy_helper.to_array(t)) for t in tensors}, folder / WEIGHTS)
+        arrays = {}
+        # One at a time, so that graph and arrays together hold the weights once.
         for tensor in tensors:
+            arrays[tensor.name] = np.ascontiguousarray(numpy_helper.to_array(tensor))
             _move_out(tensor)
+        save_file(arrays, folder / WEIGHTS)
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
 
 

@@ -8,6 +8,8 @@ Read in this order:
     pylate                 PyLate
     multivector            Sentence-Transformers' MultiVectorEncoder
     xtr                    XTR
+    bge_m3                 BAAI/bge-m3
+    single_file            ColBERT v1's .dnn file, as a folder in Stanford's layout
     backbones              the transformer, built from config.json and filled tensor by tensor
     tokenizers             the special tokens that a tokenizer puts around a text
     overrides              settings with which the user replaces the checkpoint's

@@ -6,41 +6,35 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, MT5EncoderModel, T5EncoderModel
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, MT5EncoderModel, T5EncoderModel
 
 from refcolbert.errors import UnsupportedCheckpoint
 
-from ..tensors import Account, read_json, read_tensors
+from ..tensors import Account, Reading, read_json, read_tensors
 
-__all__ = ["WEIGHT_FILE", "build_backbone", "fill_backbone", "longest_input", "read_backbone", "read_config"]
+__all__ = [
+    "WEIGHT_FILE",
+    "build_backbone",
+    "fill_backbone",
+    "keep_language",
+    "longest_input",
+    "read_backbone",
+    "read_config",
+]
 
 WEIGHT_FILE = "the weight file"
 
-# Keys of config.json that the configuration class does not list and that change no vector of a forward pass: names and
-# versions, training, generation, pooling and task heads, memory layout.
-INERT_CONFIG = (
-    r"_.*|architectures|transformers_version|auto_map|custom_pipelines|torch_dtype|dtype|torchscript|xla_device",
-    r"gradient_checkpointing|finetuning_task|problem_type|task_specific_params|id2label|label2id|num_labels",
-    r"tokenizer_class|prefix|output_past|use_bfloat16|tf_legacy_loss|tie_weights_|tie_encoder_decoder|adapters",
-    r"summary_.*|pooler_.*|classifier_.*|directionality|qa_dropout|seq_classif_dropout|sinusoidal_pos_embds",
-    r"reference_compile|repad_logits_with_grad|sparse_prediction|sparse_pred_ignore_index|deterministic_flash_attn",
-    r"unpad_.*|decoder_bias|n_positions|model_max_length|max_seq_len|pad_token|vocab_size_.*|language|name",
-    r"(min|max)_length|do_sample|early_stopping|num_beams.*|temperature|top_[kp]|typical_p|.*repetition_penalty",
-    r"length_penalty|no_repeat_ngram_size|bad_words_ids|num_return_sequences|.*decoder_start_token_id|forced_.*",
-    r"output_scores|return_dict.*|remove_invalid_values|exponential_decay_length_penalty|suppress_tokens|begin_.*",
-    r"diversity_penalty|.*no_repeat_ngram_size|is_decoder|is_encoder_decoder|add_cross_attention|use_cache",
-    r"cross_attention_hidden_size|output_hidden_states|output_attentions|tie_word_embeddings|bos_token_id|eos_token_id",
+# Keys of config.json that transformers writes or translates although its configuration class does not list them.
+KNOWN_CONFIG = (
+    r"_.*|architectures|transformers_version|auto_map|torch_dtype|dtype|gradient_checkpointing|use_cache|is_decoder",
+    r"position_embedding_type|tokenizer_class|(global_|local_)?rope_theta|rope_scaling|global_attn_every_n_layers",
 )
-# Keys of older files that the configuration class translates. It reads them although it does not list them.
-TRANSLATED_CONFIG = (r"(global_|local_)?rope_theta|rope_scaling|rope_type|global_attn_every_n_layers",)
-# Keys that change nothing when they have this value.
-NEUTRAL_CONFIG = {"position_embedding_type": "absolute", "pruned_heads": {}, "chunk_size_feed_forward": 0}
+# Position embeddings of BERT's relatives that transformers 5 has dropped, and ALiBi, which needs Jina's own code. A
+# class that does not list the key would ignore them.
+LOST_POSITIONS = ("relative_key", "relative_key_query", "alibi")
 
 # For these AutoModel would build the decoder too.
 ENCODERS = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}
-# Their first position is pad_token_id + 1.
-POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet")
-UNLIMITED = ("t5", "mt5")
 
 # Weights that a ColBERT never uses: a checkpoint may hold them, and may lack the last ones.
 INERT_TENSORS = (
@@ -51,34 +45,51 @@ INERT_TENSORS = (
 UNUSED_WEIGHTS = (r"pooler\..*",)
 
 
-def read_backbone(folder: Path, trust_remote_code: bool = False) -> nn.Module:
+def read_backbone(folder: Path, reading: Reading) -> nn.Module:
     """The transformer of a folder whose weight file holds nothing else. Raises `UnsupportedCheckpoint`."""
-    backbone = build_backbone(read_config(folder, trust_remote_code), trust_remote_code)
+    backbone = build_backbone(read_config(folder, reading), reading.trust_remote_code)
     fill_backbone(backbone, read_tensors(folder))
     return backbone
 
 
-def read_config(folder: Path, trust_remote_code: bool = False) -> Any:
-    """The backbone's configuration. Raises `UnsupportedCheckpoint` for a key of config.json that is not known."""
+def read_config(folder: Path, reading: Reading) -> Any:
+    """The backbone's configuration. Raises `UnsupportedCheckpoint` for one that transformers alone cannot follow."""
     raw = read_json(folder / "config.json")
-    if raw.get("auto_map") and not trust_remote_code:
+    if not reading.trust_remote_code and _brings_code(raw):
         raise UnsupportedCheckpoint(
             f"this checkpoint contains its own Python code (auto_map in config.json: {raw['auto_map']}); it runs only "
             "if you trust it: pass --trust-remote-code"
         )
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=reading.trust_remote_code)
     except Exception as error:
         raise UnsupportedCheckpoint(f"transformers cannot read config.json of {folder}: {error}") from error
     account = Account(raw, "config.json")
-    for key in type(config)().to_dict():
+    known = type(config)().to_dict()
+    for key in known:
         account.take(key)
-    account.ignore((*INERT_CONFIG, *TRANSLATED_CONFIG))
-    for key, neutral in NEUTRAL_CONFIG.items():
-        if account.take(key, neutral) != neutral:
-            raise UnsupportedCheckpoint(f"expected {key} {neutral!r} in config.json, found {raw[key]!r}")
-    account.close()
+    positions = raw.get("position_embedding_type")
+    if positions in LOST_POSITIONS and "position_embedding_type" not in known:
+        raise UnsupportedCheckpoint(
+            f"expected a position_embedding_type that {type(config).__name__} of transformers computes, found "
+            f"{positions!r} in config.json; its vectors would be wrong"
+        )
+    account.ignore(KNOWN_CONFIG)
+    account.close(reading)
     return config
+
+
+def _brings_code(raw: dict[str, Any]) -> bool:
+    """True unless transformers itself has the classes that auto_map names for this model type.
+
+    The model type alone does not tell: Jina's BERT calls itself "bert", and has other positions.
+    """
+    own = {""}
+    if raw.get("model_type") in CONFIG_MAPPING:
+        config = CONFIG_MAPPING[raw["model_type"]]
+        own |= {config.__name__, getattr(MODEL_MAPPING.get(config, None), "__name__", "")}
+    classes = raw.get("auto_map") or {}
+    return any(str(classes.get(auto, "")).rsplit(".", 1)[-1] not in own for auto in ("AutoConfig", "AutoModel"))
 
 
 def build_backbone(config: Any, trust_remote_code: bool = False) -> nn.Module:
@@ -90,8 +101,11 @@ def build_backbone(config: Any, trust_remote_code: bool = False) -> nn.Module:
     encoder = ENCODERS.get(config.model_type)
     if encoder is not None:
         return cast(nn.Module, encoder(config)).float().eval()
-    model: nn.Module = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
-    return model.float().eval()
+    model: Any = AutoModel.from_config(config, trust_remote_code=trust_remote_code)
+    # So can a causal model, whose first token attends to itself alone.
+    if model._supports_sdpa and any(getattr(module, "is_causal", False) for module in model.modules()):
+        model.set_attn_implementation("sdpa")
+    return cast(nn.Module, model.float().eval())
 
 
 def fill_backbone(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
@@ -124,14 +138,35 @@ def fill_backbone(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
     model.load_state_dict(state, strict=False)
 
 
-def longest_input(config: Any) -> int | None:
-    """Number of positions that the model has; None when positions are relative or rotary and have no end."""
-    if config.model_type in UNLIMITED:
+def keep_language(backbone: nn.Module, language: str | None) -> None:
+    """Keep only the adapters of `language`, or of the default language, in an XMOD: it uses no others.
+
+    Raises `UnsupportedCheckpoint` for a language that it lacks, and for a language when it is another model.
+    """
+    model: Any = backbone
+    if model.config.model_type != "xmod":
+        if language is not None:
+            raise UnsupportedCheckpoint(f"expected an XMOD with --language, found {model.config.model_type}")
+        return
+    language = language or model.config.default_language
+    if language not in model.config.languages:
+        known = ", ".join(model.config.languages)
+        raise UnsupportedCheckpoint(f"expected one of {known} as --language, found {language}")
+    model.config.default_language = language
+    for layer in model.encoder.layer:
+        layer.output.adapter_modules = nn.ModuleDict({language: layer.output.adapter_modules[language]})
+
+
+def longest_input(backbone: Any) -> int | None:
+    """Number of positions that the model has; None when they are relative or rotary and have no end.
+
+    RoBERTa and its relatives count from the padding id: rows of the table up to it are never a position.
+    """
+    tables = [m for name, m in backbone.named_modules() if name.rsplit(".", 1)[-1] == "position_embeddings"]
+    if not tables or not isinstance(tables[0], nn.Embedding):
         return None
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is not None and config.model_type in POSITIONS_AFTER_PADDING:
-        return int(positions) - int(config.pad_token_id) - 1
-    return None if positions is None else int(positions)
+    padding = tables[0].padding_idx
+    return tables[0].num_embeddings - (0 if padding is None else padding + 1)
 
 
 def _without_prefix(tensors: dict[str, Any], prefix: str, weights: dict[str, Any]) -> dict[str, Any]:

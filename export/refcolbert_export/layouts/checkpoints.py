@@ -15,7 +15,9 @@ from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
 from ..model import ColbertModel
+from ..tensors import Reading
 from .backbones import longest_input
+from .bge_m3 import is_bge_m3, read_bge_m3
 from .multivector import is_multivector, read_multivector
 from .overrides import Choices
 from .pylate import is_pylate, read_pylate
@@ -36,7 +38,7 @@ class Layout:
 
     name: str
     recognizes: Callable[[Path], bool]
-    read: Callable[[Path, bool], Parts]
+    read: Callable[[Path, Reading], Parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Checkpoint:
     model: ColbertModel
     spec: EncodingSpec
     tokenizer_json: str
+    reading: Reading  # what the readers collected about it
 
 
 # The order matters: a folder with modules.json may hold an older artifact.metadata, and the newer file decides.
@@ -54,6 +57,7 @@ LAYOUTS = (
     Layout("multivector", is_multivector, read_multivector),
     Layout("pylate", is_pylate, read_pylate),
     Layout("xtr", is_xtr, read_xtr),
+    Layout("bge-m3", is_bge_m3, read_bge_m3),
     Layout("stanford", is_stanford, read_stanford),
 )
 
@@ -74,13 +78,13 @@ def layout_of(folder: Path) -> Layout:
 def read_checkpoint(folder: Path, trust_remote_code: bool = False, choices: Choices | None = None) -> Checkpoint:
     """Read the folder with the reader of its layout. Raises `UnsupportedCheckpoint`."""
     choices = choices or Choices()
-    layout = layout_of(folder)
-    model, spec, tokenizer_json = layout.read(folder, trust_remote_code)
+    layout, reading = layout_of(folder), Reading(trust_remote_code)
+    model, spec, tokenizer_json = layout.read(folder, reading)
     texts: dict[str, Any] = {f"{side}_prompt": named_prompt(folder, name) for side, name in choices.prompts.items()}
     spec = _with_longer_queries(replace(spec, **texts), choices.query_length)
     _check_vocabulary(model, tokenizer_json)
-    spec = _within_positions(model, spec)
-    return Checkpoint(layout.name, model.eval(), spec, tokenizer_json)
+    spec = _with_shorter_documents(_within_positions(model, spec), choices.document_length)
+    return Checkpoint(layout.name, model.eval(), spec, tokenizer_json, reading)
 
 
 def _with_longer_queries(spec: EncodingSpec, query_length: int | None) -> EncodingSpec:
@@ -93,6 +97,16 @@ def _with_longer_queries(spec: EncodingSpec, query_length: int | None) -> Encodi
             "otherwise set it in the checkpoint's own settings"
         )
     return replace(spec, query_length=query_length, expansion_length=filled)
+
+
+def _with_shorter_documents(spec: EncodingSpec, document_length: int | None) -> EncodingSpec:
+    if document_length is None:
+        return spec
+    if not 0 < document_length <= spec.document_length:
+        raise UnsupportedCheckpoint(
+            f"expected a document length of at most the checkpoint's {spec.document_length}, found {document_length}"
+        )
+    return replace(spec, document_length=document_length)
 
 
 def _check_vocabulary(model: ColbertModel, tokenizer_json: str) -> None:
@@ -112,7 +126,7 @@ def _within_positions(model: ColbertModel, spec: EncodingSpec) -> EncodingSpec:
 
     Raises `UnsupportedCheckpoint` when every query is longer, because queries are always filled.
     """
-    positions = longest_input(model.backbone.config)
+    positions = longest_input(model.backbone)
     if positions is None:
         return spec
     if spec.expansion_id is not None and (spec.expansion_length or spec.query_length) > positions:

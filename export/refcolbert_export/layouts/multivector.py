@@ -17,7 +17,7 @@ from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
 from ..model import ColbertModel
-from ..tensors import Account, read_json
+from ..tensors import Account, Reading, read_json
 from .backbones import longest_input
 from .sentence_transformers import CONFIG, INERT, Module, as_texts, read_model, read_modules, read_settings
 from .tokenizers import frame_of, load_tokenizer, plain_json
@@ -45,25 +45,23 @@ def is_multivector(folder: Path) -> bool:
     return path.is_file() and read_json(path).get("model_type") == "MultiVectorEncoder"
 
 
-def read_multivector(folder: Path, trust_remote_code: bool) -> tuple[ColbertModel, EncodingSpec, str]:
+def read_multivector(folder: Path, reading: Reading) -> tuple[ColbertModel, EncodingSpec, str]:
     """The model, its spec and its tokenizer.json. Raises `UnsupportedCheckpoint`."""
     modules = read_modules(folder)
-    _check_kinds(modules)
+    _check_kinds(modules, reading)
     transformer = modules[0].folder
-    model = read_model(modules, "torch.nn.modules.activation.Tanh", trust_remote_code)
-    settings = _transformer_settings(transformer)
-    tokenizer = load_tokenizer(transformer, trust_remote_code)
-    limit = min(
-        settings["max_seq_length"] or tokenizer.model_max_length, longest_input(model.backbone.config) or 1 << 30
-    )
+    model = read_model(modules, "torch.nn.modules.activation.Tanh", reading)
+    settings = _transformer_settings(transformer, reading)
+    tokenizer = load_tokenizer(transformer, reading.trust_remote_code)
+    limit = min(settings["max_seq_length"] or tokenizer.model_max_length, longest_input(model.backbone) or 1 << 30)
     plain = plain_json(tokenizer)
     if settings["do_lower_case"]:
         plain = _lowercasing(plain)
-    mask = _mask_settings(next(m for m in modules if m.kind == "MultiVectorMask"))
-    prompts = _prompts(folder)
+    mask = _mask_settings(next(m for m in modules if m.kind == "MultiVectorMask"), reading)
+    prompts = _prompts(folder, reading)
     spec = EncodingSpec(
         dim=model.dim,
-        **_query_lengths(settings, limit, tokenizer),
+        **_query_lengths(settings, limit, tokenizer, reading),
         document_length=settings["document_length"] or limit,
         **frame_of(tokenizer).with_markers(),
         pad_id=tokenizer.pad_token_id or 0,
@@ -74,7 +72,7 @@ def read_multivector(folder: Path, trust_remote_code: bool) -> tuple[ColbertMode
     return model, spec, plain
 
 
-def _check_kinds(modules: list[Module]) -> None:
+def _check_kinds(modules: list[Module], reading: Reading) -> None:
     """Raise `UnsupportedCheckpoint` unless the modules are known and end with normalized token embeddings."""
     kinds = [module.kind for module in modules[1:]]
     if unknown := sorted(set(kinds) - set(KINDS)):
@@ -90,14 +88,14 @@ def _check_kinds(modules: list[Module]) -> None:
         )
     normalize = next(module for module in modules if module.kind == "Normalize")
     path = normalize.folder / "config.json"
-    account = Account(read_json(path) if path.is_file() else {}, "the configuration of Normalize")
+    account = Account(read_json(path) if path.is_file() else {}, f"{normalize.folder.name}/config.json")
     names = [account.take(key, "token_embeddings") for key in ("module_input_name", "module_output_name")]
-    account.close()
+    account.close(reading)
     if set(names) != {"token_embeddings"}:
         raise UnsupportedCheckpoint(f"expected a Normalize of token_embeddings, found one of {names}")
 
 
-def _transformer_settings(transformer: Path) -> dict[str, Any]:
+def _transformer_settings(transformer: Path, reading: Reading) -> dict[str, Any]:
     """The Transformer's settings by name, None when absent. Raises `UnsupportedCheckpoint` unless it encodes text."""
     account = Account(read_settings(transformer), "sentence_bert_config.json")
     keys = ("max_seq_length", "do_lower_case", "query_length", "document_length", "query_expansion")
@@ -110,18 +108,18 @@ def _transformer_settings(transformer: Path) -> dict[str, Any]:
     if account.take("processing_kwargs"):
         raise UnsupportedCheckpoint(f"expected no processing_kwargs, found {account.values['processing_kwargs']!r}")
     account.ignore(INERT_TRANSFORMER)
-    account.close()
+    account.close(reading)
     return settings
 
 
-def _query_lengths(settings: dict[str, Any], limit: int, tokenizer: Any) -> dict[str, Any]:
+def _query_lengths(settings: dict[str, Any], limit: int, tokenizer: Any, reading: Reading) -> dict[str, Any]:
     """The spec's query_length and expansion, by name, from the settings `query_expansion` and `query_length`."""
     account = Account(settings["query_expansion"] or {}, "query_expansion")
     if not account.values:
         return {"query_length": settings["query_length"] or limit, "expansion_id": None}
     strategy, length = account.take("strategy"), account.take("length")
     attended, token = account.take("attend", False), account.take("token")
-    account.close()
+    account.close(reading)
     if strategy not in ("fixed", "min") or type(length) is not int:
         raise UnsupportedCheckpoint(
             f"expected the strategy fixed or min and a length in query_expansion, found {settings['query_expansion']!r}"
@@ -141,14 +139,14 @@ def _query_lengths(settings: dict[str, Any], limit: int, tokenizer: Any) -> dict
     }
 
 
-def _mask_settings(module: Module) -> dict[str, Any]:
-    account = Account(read_json(module.folder / "config.json"), "the configuration of MultiVectorMask")
+def _mask_settings(module: Module, reading: Reading) -> dict[str, Any]:
+    account = Account(read_json(module.folder / "config.json"), f"{module.folder.name}/config.json")
     settings = {
         "words": account.take("skiplist_words", []),
         "tasks": account.take("skiplist_tasks", ["document"]),
         "only": account.take("keep_only_token_ids"),
     }
-    account.close()
+    account.close(reading)
     return settings
 
 
@@ -169,13 +167,13 @@ def _skiplists(mask: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _prompts(folder: Path) -> dict[str, str]:
+def _prompts(folder: Path, reading: Reading) -> dict[str, str]:
     """The prompt of each side: the one with the side's name, else the default prompt."""
     account = Account(read_json(folder / CONFIG), CONFIG)
     prompts = as_texts(account.take("prompts"), CONFIG)
     default = prompts.get(account.take("default_prompt_name", ""), "")
     account.ignore(INERT)
-    account.close()
+    account.close(reading)
     return {
         side: next((prompts[name] for name in names if name in prompts), default) for side, names in PROMPTS.items()
     }

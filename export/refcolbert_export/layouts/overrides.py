@@ -12,3 +12,5 @@ class Choices:
 
     prompts: Mapping[str, str] = field(default_factory=dict)  # side ("query", "document") -> name of its prompt
     query_length: int | None = None  # where queries are cut; short ones are filled to the checkpoint's length
+    language: str | None = None  # whose adapter an XMOD uses, which has one per language
+    document_length: int | None = None  # where documents are cut, not after the checkpoint's length

@@ -16,7 +16,7 @@ from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
 from ..model import ColbertModel
-from ..tensors import Account, read_json
+from ..tensors import Account, Reading, read_json
 from .sentence_transformers import CONFIG, INERT, as_texts, read_model, read_modules, read_settings
 from .tokenizers import frame_of, load_tokenizer, marker_id, plain_json
 
@@ -43,7 +43,7 @@ def is_pylate(folder: Path) -> bool:
     return config.get("model_type") == "ColBERT" or ("model_type" not in config and "query_prefix" in config)
 
 
-def read_pylate(folder: Path, trust_remote_code: bool) -> tuple[ColbertModel, EncodingSpec, str]:
+def read_pylate(folder: Path, reading: Reading) -> tuple[ColbertModel, EncodingSpec, str]:
     """The model, its spec and its tokenizer.json. Raises `UnsupportedCheckpoint`."""
     modules = read_modules(folder)
     unknown = [m.kind for m in modules[1:] if m.kind not in ("Dense", *DROPPED_MODULES)]
@@ -53,30 +53,30 @@ def read_pylate(folder: Path, trust_remote_code: bool) -> tuple[ColbertModel, En
         )
     transformer = modules[0].folder
     # PyLate's Dense has no default activation and refuses a configuration without one.
-    model = read_model(modules, None, trust_remote_code)
-    settings = _settings(folder)
-    tokenizer = load_tokenizer(transformer, trust_remote_code)
+    model = read_model(modules, None, reading)
+    settings = _settings(folder, reading)
+    tokenizer = load_tokenizer(transformer, reading.trust_remote_code)
     tokenizer.add_tokens([p for p in (settings["query_prefix"], settings["document_prefix"]) if p])
-    return model, _spec(settings, _lowercase(transformer), tokenizer, model.dim), plain_json(tokenizer)
+    return model, _spec(settings, _lowercase(transformer, reading), tokenizer, model.dim), plain_json(tokenizer)
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(folder: Path, reading: Reading) -> dict[str, Any]:
     account = Account(read_json(folder / CONFIG), CONFIG)
     settings = {key: account.take(key, default) for key, default in DEFAULTS.items()}
     prompts = as_texts(account.take("prompts"), CONFIG)
     settings["prompt"] = prompts.get(account.take("default_prompt_name", ""), "")
     account.ignore(INERT)
-    account.close()
+    account.close(reading)
     return settings
 
 
-def _lowercase(transformer: Path) -> bool:
+def _lowercase(transformer: Path, reading: Reading) -> bool:
     account = Account(read_settings(transformer), "sentence_bert_config.json")
     lowercase = bool(account.take("do_lower_case", False))
     account.ignore(
         ("max_seq_length|transformer_task|modality_config|module_output_name|unpad_inputs|processing_kwargs",)
     )
-    account.close()
+    account.close(reading)
     return lowercase
 
 

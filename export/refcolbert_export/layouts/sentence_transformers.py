@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from refcolbert.errors import UnsupportedCheckpoint
 
 from ..model import ColbertModel, Dense
-from ..tensors import Account, read_json, read_json_list, read_tensors
-from .backbones import read_backbone
+from ..tensors import Account, Reading, read_json, read_json_list, read_tensors
+from .backbones import WEIGHT_FILE, build_backbone, fill_backbone, read_config
 
 __all__ = ["CONFIG", "INERT", "Module", "as_texts", "named_prompt", "read_model", "read_modules", "read_settings"]
 
@@ -58,10 +59,20 @@ def read_settings(transformer: Path) -> dict[str, Any]:
     return {}
 
 
-def read_model(modules: list[Module], default_activation: str | None, trust_remote_code: bool) -> ColbertModel:
+def read_model(modules: list[Module], default_activation: str | None, reading: Reading) -> ColbertModel:
     """The Transformer, which comes first, and all Dense layers. Raises `UnsupportedCheckpoint` when two do not fit."""
-    backbone: Any = read_backbone(modules[0].folder, trust_remote_code)
-    head = [read_dense(module.folder, default_activation) for module in modules if module.kind == "Dense"]
+    backbone: Any = build_backbone(read_config(modules[0].folder, reading), reading.trust_remote_code)
+    tensors = read_tensors(modules[0].folder)
+    dense = [module.folder for module in modules if module.kind == "Dense"]
+    head = [read_dense(folder, default_activation, reading) for folder in dense]
+    # Checkpoints that Stanford's package reads too have the projection in both places.
+    leftover = tensors.pop("linear.weight", None) if head else None
+    if leftover is not None and not torch.equal(leftover, head[-1].weight):
+        reading.notes.append(
+            f"linear.weight in {WEIGHT_FILE} is not the weight in {dense[-1].name}, which has the last word here; "
+            "Stanford's package would use the former"
+        )
+    fill_backbone(backbone, tensors)
     columns = backbone.config.hidden_size
     for layer in head:
         if layer.weight.shape[1] != columns:
@@ -70,8 +81,8 @@ def read_model(modules: list[Module], default_activation: str | None, trust_remo
     return ColbertModel(backbone, head)
 
 
-def read_dense(folder: Path, default_activation: str | None) -> Dense:
-    """One Dense folder. Every key and tensor is accounted for. Raises `UnsupportedCheckpoint`."""
+def read_dense(folder: Path, default_activation: str | None, reading: Reading) -> Dense:
+    """One Dense folder. Every tensor is accounted for. Raises `UnsupportedCheckpoint`."""
     config = Account(read_json(folder / "config.json"), f"{folder.name}/config.json")
     shape = (config.take("out_features"), config.take("in_features"))
     with_bias, with_residual = config.take("bias", True), config.take("use_residual", False)
@@ -81,7 +92,7 @@ def read_dense(folder: Path, default_activation: str | None) -> Dense:
             raise UnsupportedCheckpoint(
                 f"{folder.name}: expected token_embeddings as {key}, found {config.values[key]!r}"
             )
-    config.close()
+    config.close(reading)
     tensors = Account(read_tensors(folder), f"the weights of {folder.name}")
     weight, bias, residual = (tensors.take(key) for key in ("linear.weight", "linear.bias", "residual.weight"))
     tensors.close()
@@ -109,10 +120,10 @@ def _activation(path: Any, place: str) -> nn.Module:
 
 
 def _subfolder(folder: Path, name: str) -> Path:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    # By name: in the cache of the hub the files themselves are links to another folder.
+    if Path(name).is_absolute() or ".." in Path(name).parts:
         raise UnsupportedCheckpoint(f"expected modules inside the checkpoint folder, modules.json names {name!r}")
-    return path
+    return folder / name
 
 
 def as_texts(value: Any, file: str) -> dict[str, str]:

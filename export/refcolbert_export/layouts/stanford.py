@@ -1,8 +1,7 @@
 """The layout of Stanford ColBERT: config.json (HF_ColBERT), one weight file, `artifact.metadata`.
 
 Follows colbert-ai 0.2.22: modeling/hf_colbert.py (weights), infra/config/settings.py (defaults; any key may be
-missing), modeling/tokenization (special tokens), modeling/colbert.py (kept rows). Training and index settings in
-artifact.metadata do not change the vectors and are ignored by name.
+missing), modeling/tokenization (special tokens), modeling/colbert.py (kept rows).
 """
 
 import string
@@ -13,7 +12,7 @@ from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
 from ..model import ColbertModel, Dense
-from ..tensors import Account, read_json, read_tensors
+from ..tensors import Account, Reading, read_json, read_tensors
 from .backbones import WEIGHT_FILE, build_backbone, fill_backbone, read_config
 from .tokenizers import frame_of, load_tokenizer, marker_id, plain_json
 
@@ -31,15 +30,18 @@ DEFAULTS: dict[str, Any] = {
     "mask_punctuation": True,
     "attend_to_mask_tokens": False,
 }
-# Settings of training, indexing and search, which change no vector.
+# Settings of training, indexing and search, which colbert-ai saves with every checkpoint and which change no vector.
 INERT = (
     "query_token|doc_token|checkpoint|triples|collection|queries|index_name|index_path|index_root|index_bsize|meta",
     "bsize|accumsteps|lr|maxsteps|save_every|resume|warmup|warmup_bert|relu|nway|use_ib_negatives|reranker|rerank",
-    "distillation_alpha|ignore_scores|kldiv_loss|marginmse_loss|kldiv_weight|marginmse_weight|ib_loss_weight",
+    "distillation_alpha|ignore_scores",
     "model_name|nbits|kmeans_niters|pool_factor|clustering_mode|protected_tokens|ncells|centroid_score_threshold",
-    "ndocs|load_index_with_mmap|amp|root|experiment|name|rank|nranks|gpus|avoid_fork_if_possible|overwrite",
-    "normalize_training_scores|normalization_method|quant_aware|highest_quant_level|interaction|similarity",
-    "schedule|epochs|force_resize_embeddings|only_top_k|use_autocast|shuffle_triples|query_prompt_len",
+    "ndocs|nprobe|ncandidates|load_index_with_mmap|amp|root|experiment|name|rank|nranks|gpus|avoid_fork_if_possible",
+    "overwrite|interaction|similarity",
+)
+DYNAMIC_QUERIES = (
+    "dynamic_query_maxlen is true: its authors fill a query up to a length that follows from the query. Here, as in "
+    "colbert-ai, every query is filled up to query_maxlen"
 )
 
 
@@ -52,30 +54,32 @@ def is_stanford(folder: Path) -> bool:
     )
 
 
-def read_stanford(folder: Path, trust_remote_code: bool) -> tuple[ColbertModel, EncodingSpec, str]:
+def read_stanford(folder: Path, reading: Reading) -> tuple[ColbertModel, EncodingSpec, str]:
     """The model, its spec and its tokenizer.json. Raises `UnsupportedCheckpoint`."""
-    settings = _settings(folder)
-    tokenizer = load_tokenizer(folder, trust_remote_code)
-    model = _model(folder, trust_remote_code)
+    settings = _settings(folder, reading)
+    tokenizer = load_tokenizer(folder, reading.trust_remote_code)
+    model = _model(folder, reading)
     if settings["dim"] != model.dim:
         raise UnsupportedCheckpoint(f"{METADATA} says dim {settings['dim']}, but linear.weight has {model.dim} rows")
     return model, spec_of(settings, tokenizer), plain_json(tokenizer)
 
 
-def _settings(folder: Path) -> dict[str, Any]:
+def _settings(folder: Path, reading: Reading) -> dict[str, Any]:
     raw = read_json(folder / METADATA) if (folder / METADATA).is_file() else {}
     account = Account(raw.get("config", raw), METADATA)
     settings = {key: account.take(key, default) for key, default in DEFAULTS.items()}
     for key, supported in (("similarity", "cosine"), ("interaction", "colbert")):
         if (value := account.values.get(key)) not in (None, supported):
             raise UnsupportedCheckpoint(f"expected {key} {supported!r} in {METADATA}, found {value!r}")
+    if account.values.get("dynamic_query_maxlen"):
+        reading.notes.append(DYNAMIC_QUERIES)
     account.ignore(INERT)
-    account.close()
+    account.close(reading)
     return settings
 
 
-def _model(folder: Path, trust_remote_code: bool) -> ColbertModel:
-    backbone = build_backbone(read_config(folder, trust_remote_code), trust_remote_code)
+def _model(folder: Path, reading: Reading) -> ColbertModel:
+    backbone = build_backbone(read_config(folder, reading), reading.trust_remote_code)
     account = Account(read_tensors(folder), WEIGHT_FILE)
     weight = account.take("linear.weight")  # [dim, hidden]
     if weight is None:

@@ -20,11 +20,15 @@ class Frame:
     suffix: tuple[int, ...]
 
     def with_markers(self, query_marker: int | None = None, document_marker: int | None = None) -> dict[str, Any]:
-        """The prefixes and suffixes of an `EncodingSpec`, by name. A marker goes after the first special token.
-
-        Raises `UnsupportedCheckpoint` for a marker without such a token.
-        """
+        """The prefixes and suffixes of an `EncodingSpec`, by name. A marker goes after the first token."""
+        markers = [marker for marker in (query_marker, document_marker) if marker is not None]
+        if markers and not self.prefix and len(markers) < 2:
+            raise UnsupportedCheckpoint(
+                "expected two markers or none for a tokenizer that puts no token before a text, found one"
+            )
         return {
+            # Many decoders' tokenizers put no token before a text. Then the marker follows the text's first token.
+            "marker_second": bool(markers and not self.prefix),
             "query_prefix_ids": self._prefix(query_marker),
             "query_suffix_ids": self.suffix,
             "document_prefix_ids": self._prefix(document_marker),
@@ -34,12 +38,7 @@ class Frame:
     def _prefix(self, marker: int | None) -> tuple[int, ...]:
         if marker is None:
             return self.prefix
-        if not self.prefix:
-            raise UnsupportedCheckpoint(
-                "expected a tokenizer that puts a token such as [CLS] before a text, because the marker follows it; "
-                "this tokenizer puts none"
-            )
-        return (self.prefix[0], marker, *self.prefix[1:])
+        return (*self.prefix[:1], marker, *self.prefix[1:])
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool = False) -> Any:

@@ -10,7 +10,7 @@ from refcolbert.encoding.spec import EncodingSpec
 from refcolbert.errors import UnsupportedCheckpoint
 
 from ..model import ColbertModel
-from ..tensors import read_json
+from ..tensors import Reading, read_json
 from .sentence_transformers import CONFIG, Module, read_model
 from .tokenizers import frame_of, load_tokenizer, plain_json
 
@@ -29,11 +29,11 @@ def is_xtr(folder: Path) -> bool:
     return read_json(folder / "config.json").get("model_type") in ("t5", "mt5")
 
 
-def read_xtr(folder: Path, trust_remote_code: bool) -> tuple[ColbertModel, EncodingSpec, str]:
+def read_xtr(folder: Path, reading: Reading) -> tuple[ColbertModel, EncodingSpec, str]:
     """The model, its spec and its tokenizer.json. Raises `UnsupportedCheckpoint`."""
     modules = [Module("Transformer", folder), Module("Dense", folder / DENSE)]
-    model = read_model(modules, "torch.nn.modules.linear.Identity", trust_remote_code)
-    tokenizer = load_tokenizer(folder, trust_remote_code)
+    model = read_model(modules, "torch.nn.modules.linear.Identity", reading)
+    tokenizer = load_tokenizer(folder, reading.trust_remote_code)
     if tokenizer.pad_token_id is None:
         raise UnsupportedCheckpoint("expected a tokenizer with a padding token, whose rows XTR drops")
     spec = EncodingSpec(

@@ -13,10 +13,17 @@ from tokenizers.normalizers import Sequence as NormalizerSequence
 from refcolbert.errors import UnsupportedCheckpoint
 
 from ..layouts.overrides import Choices
-from ..tensors import read_json, read_json_list, read_tensors
+from ..tensors import read_json, read_json_list, read_tensor_file, read_tensors
 from .reference import Reference, ReferenceTokens, raw_dense
 
-__all__ = ["MultiVectorReference", "PyLateReference", "StanfordReference", "XtrReference", "reference_for"]
+__all__ = [
+    "BgeM3Reference",
+    "MultiVectorReference",
+    "PyLateReference",
+    "StanfordReference",
+    "XtrReference",
+    "reference_for",
+]
 
 
 class StanfordReference(Reference):
@@ -43,7 +50,7 @@ class StanfordReference(Reference):
 
     def document(self, text: str) -> ReferenceTokens:
         """Natural length, marker inserted. Rows of punctuation and padding are dropped."""
-        length = self.settings.get("doc_maxlen") or 220
+        length = min(self.settings.get("doc_maxlen") or 220, self.longest_document)
         ids, attention = self._framed(text, "doc_token_id", "[unused1]", length, "longest")
         symbols = string.punctuation if self.settings.get("mask_punctuation", True) else ""
         dropped = [self.tokenizer.encode(symbol, add_special_tokens=False)[0] for symbol in symbols]
@@ -64,8 +71,7 @@ class StanfordReference(Reference):
         """Ids and attention [n] with the marker at position 1."""
         limit = min(length, self.positions) - 1
         ids, attention = self.tokenize(text, padding=padding, truncation=True, max_length=limit)
-        marker_id = self.tokenizer.convert_tokens_to_ids(self.settings.get(marker_key) or marker)
-        return np.insert(ids, 1, marker_id), np.insert(attention, 1, 1)
+        return self.marked(ids, attention, self.settings.get(marker_key) or marker)
 
 
 class ChainReference(Reference):
@@ -128,7 +134,7 @@ class PyLateReference(ChainReference):
 
     def document(self, text: str) -> ReferenceTokens:
         """Marker after the first token. Rows of the skiplist are dropped."""
-        length = self.settings.get("document_length") or 180
+        length = min(self.settings.get("document_length") or 180, self.longest_document)
         ids, attention = self._framed(self._prompt("document") + text, self.markers[1], length, True)
         return ReferenceTokens(ids, attention, ~np.isin(ids, self.skiplist) & attention.astype(bool))
 
@@ -144,7 +150,7 @@ class PyLateReference(ChainReference):
         ids, attention = self.tokenize(text, padding=padding, truncation="longest_first", max_length=limit)
         if not marker:
             return ids, attention
-        return np.insert(ids, 1, self.tokenizer.convert_tokens_to_ids(marker)), np.insert(attention, 1, 1)
+        return self.marked(ids, attention, marker)
 
 
 class MultiVectorReference(ChainReference):
@@ -190,8 +196,8 @@ class MultiVectorReference(ChainReference):
 
     def document(self, text: str) -> ReferenceTokens:
         """Prompt and text cut together. Rows of the skiplist are dropped."""
-        length = self.transformer.get("document_length")
-        options = {"padding": True, "max_length": length and min(length, self.positions)}
+        length = self.transformer.get("document_length") or self.tokenizer.model_max_length
+        options = {"padding": True, "max_length": min(length, self.positions, self.longest_document)}
         ids, attention = self.tokenize(self._prompt("document") + text, truncation="longest_first", **options)
         keep = attention.astype(bool) & self._counts(ids, "document")
         if self.mask.get("keep_only_token_ids"):
@@ -231,7 +237,7 @@ class XtrReference(Reference):
 
     def document(self, text: str) -> ReferenceTokens:
         """At most 512 tokens."""
-        return self._side(text, 512)
+        return self._side(text, min(512, self.longest_document))
 
     def head(self, states: torch.Tensor) -> torch.Tensor:
         """The one Dense."""
@@ -244,11 +250,37 @@ class XtrReference(Reference):
         return ReferenceTokens(ids[real], attention[real], ids[real] != self.tokenizer.pad_token_id)
 
 
+class BgeM3Reference(Reference):
+    """FlagEmbedding 1.4: inference/embedder/encoder_only/m3.py."""
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+        super().__init__(folder, trust_remote_code)
+        self.linear = read_tensor_file(folder / "colbert_linear.pt")
+
+    def query(self, text: str) -> ReferenceTokens:
+        """As a document."""
+        return self._side(text, 512)
+
+    def document(self, text: str) -> ReferenceTokens:
+        """At most 512 tokens, or the model's positions."""
+        return self._side(text, min(512, self.longest_document))
+
+    def _side(self, text: str, length: int) -> ReferenceTokens:
+        """All rows but the first."""
+        ids, attention = self.tokenize(text, truncation=True, max_length=min(length, self.positions))
+        return ReferenceTokens(ids, attention, np.arange(len(ids)) > 0)
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """One linear map with bias."""
+        return states @ self.linear["weight"].T + self.linear["bias"]
+
+
 REFERENCES: dict[str, type[Reference]] = {
     "stanford": StanfordReference,
     "pylate": PyLateReference,
     "multivector": MultiVectorReference,
     "xtr": XtrReference,
+    "bge-m3": BgeM3Reference,
 }
 
 
@@ -261,6 +293,9 @@ def reference_for(
         raise UnsupportedCheckpoint(f"a query length cannot be chosen for the layout {layout}; set it in its settings")
     reference = kind(folder, trust_remote_code)
     reference.query_length = choices.query_length
+    if choices.language is not None:
+        reference.backbone.set_default_language(choices.language)
+    reference.longest_document = choices.document_length or reference.longest_document
     if choices.prompts and isinstance(reference, ChainReference):
         reference.chosen = dict(choices.prompts)
     return reference

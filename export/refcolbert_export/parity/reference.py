@@ -57,6 +57,8 @@ class Reference(ABC):
         self.folder = folder
         # Replaces the checkpoint's length at which queries are cut.
         self.query_length: int | None = None
+        # Documents are cut there, or before.
+        self.longest_document = 1 << 30
         # transformers reports the head's tensors as unexpected. They are applied in `head`.
         with quiet():
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -79,6 +81,13 @@ class Reference(ABC):
         """Ids and attention [n] of one text, with the options of the original package."""
         encoding = self.tokenizer([text], **options)
         return np.array(encoding["input_ids"][0], np.int64), np.array(encoding["attention_mask"][0], np.int64)
+
+    def marked(
+        self, ids: NDArray[np.int64], attention: NDArray[np.int64], marker: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids and attention [n + 1] with the marker after the first token, if the text has one."""
+        place = min(len(ids), 1)
+        return np.insert(ids, place, self.tokenizer.convert_tokens_to_ids(marker)), np.insert(attention, place, 1)
 
     @abstractmethod
     def query(self, text: str) -> ReferenceTokens:

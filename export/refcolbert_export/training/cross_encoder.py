@@ -64,7 +64,7 @@ def read_cross_start(folder: Path, seed: int = 0) -> CrossStart:
     ]
     if missing or loading["mismatched_keys"]:
         raise UnsupportedCheckpoint(f"{folder} lacks weights of its transformer: {', '.join(missing[:4]) or loading}")
-    longest = min(longest_input(model.config) or LONGEST, LONGEST)
+    longest = min(longest_input(model) or LONGEST, LONGEST)
     return CrossStart(model, tokenizer, min(longest, int(tokenizer.model_max_length)), longest)
 
 

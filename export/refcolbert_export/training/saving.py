@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from refcolbert.errors import UnsupportedCheckpoint
 
+from ..layouts.bge_m3 import LINEAR
 from ..layouts.checkpoints import layout_of
 from ..layouts.sentence_transformers import read_modules
 from ..layouts.xtr import DENSE
@@ -36,15 +38,18 @@ def write_as_it_came(model: ColbertModel, source: Path, folder: Path) -> None:
     backbone: Any = model.backbone
     head: Any = list(model.head)
     weights = backbone.state_dict()
-    # Stanford's head is in the transformer's weight file.
-    if not dense:
-        weights["linear.weight"] = head.pop().weight
-    tensors = dict(_renamed(read_tensors(source / transformer), weights, f"{backbone.base_model_prefix}."))
+    # Stanford's head is in the transformer's weight file. Beside a Dense folder some checkpoints repeat it there.
+    named = {**weights, "linear.weight": head[-1].weight} if head else weights
+    tensors = dict(_renamed(read_tensors(source / transformer), named, f"{backbone.base_model_prefix}."))
     kept = {t.data_ptr() for t in tensors.values()}
     if lost := [name for name, t in weights.items() if t.data_ptr() not in kept and not name.startswith("pooler.")]:
         raise UnsupportedCheckpoint(f"expected every weight in the checkpoint's file, it lacks {', '.join(lost[:4])}")
     save_weights(tensors, folder / transformer)
-    for place, layer in zip(dense, head, strict=True):
+    if (source / LINEAR).is_file():
+        torch.save(
+            {key.removeprefix("linear."): t.detach() for key, t in _dense_tensors(head[-1]).items()}, folder / LINEAR
+        )
+    for place, layer in zip(dense, head if dense else (), strict=True):
         save_weights(_dense_tensors(layer), folder / place)
 
 
@@ -58,10 +63,10 @@ def save_weights(tensors: dict[str, Tensor], folder: Path) -> None:
 
 def _places(source: Path) -> tuple[Path, list[Path]]:
     """The folder of the transformer and of each Dense, relative to the checkpoint."""
-    if layout_of(source).name in ("stanford", "xtr"):
+    if layout_of(source).name in ("stanford", "xtr", "bge-m3"):
         return Path(), [Path(DENSE)] if layout_of(source).name == "xtr" else []
-    root, modules = source.resolve(), read_modules(source)
-    places = [module.folder.resolve().relative_to(root) for module in modules]
+    modules = read_modules(source)
+    places = [module.folder.relative_to(source) for module in modules]
     return places[0], [place for place, module in zip(places, modules, strict=True) if module.kind == "Dense"]
 
 

@@ -25,6 +25,7 @@ from ..layouts.stanford import METADATA, spec_of
 from ..layouts.tokenizers import load_tokenizer, plain_json
 from ..model import ColbertModel, Dense
 from ..replace_folder import replace_folder
+from ..tensors import Reading
 from .saving import save_weights, write_as_it_came
 
 __all__ = ["Head", "Start", "for_training", "read_start", "save_start"]
@@ -64,6 +65,7 @@ def read_start(folder: Path, head: Head, seed: int = 0) -> Start:
         raise UnsupportedCheckpoint(f"{folder} is a cross-encoder; train it further with --architecture cross-encoder")
     if any(layout.recognizes(folder) for layout in LAYOUTS):
         read = read_checkpoint(folder)
+        read.reading.warn(folder.name)
         write = partial(write_as_it_came, read.model, folder)
         start = Start(read.model, read.spec, read.tokenizer_json, write, False)
     else:
@@ -74,9 +76,9 @@ def read_start(folder: Path, head: Head, seed: int = 0) -> Start:
 
 def _sentence_encoder(folder: Path, head: Head, seed: int) -> Start:
     """A transformer with a new projection, in Stanford's layout."""
-    backbone: Any = read_backbone(folder)
+    backbone: Any = read_backbone(folder, Reading())
     tokenizer = load_tokenizer(folder)
-    longest = longest_input(backbone.config) or head.document_length
+    longest = longest_input(backbone) or head.document_length
     settings = {
         **MARKERS,
         "dim": head.dim,
@@ -140,7 +142,7 @@ def for_training(start: Start, query_length: int | None, document_length: int) -
 
     Raises `TrainingError` for a query length above the model's positions.
     """
-    spec, positions = start.spec, longest_input(start.model.backbone.config)
+    spec, positions = start.spec, longest_input(start.model.backbone)
     filled = spec.expansion_length or spec.query_length
     longest = spec.query_length if query_length is None else max(query_length, filled)
     if positions is not None and longest > positions:

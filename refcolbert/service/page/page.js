@@ -60,6 +60,7 @@ function show(found, asked, signal) {
   const took = found.took_ms ? ` in ${Math.max(1, Math.round(found.took_ms.encode + found.took_ms.search))} ms` : "";
   const count = results.length === 1 ? "1 result" : `${results.length} results`;
   $("status").textContent = results.length ? `${count}${took}` : "No results";
+  $("partial").textContent = found.partial ? `Incomplete: no answer from ${found.missing.join(", ")}` : "";
   const rest = [...results];
   for (let i = 0; i < AT_ONCE; i++) color(rest, explain, signal);
 }
@@ -87,7 +88,7 @@ function clear() {
   $("asked").hidden = true;
   $("problem").hidden = true;
   $("welcome").hidden = false;
-  $("status").textContent = "";
+  $("status").textContent = $("partial").textContent = "";
 }
 
 // ---- what is said instead of results
@@ -114,7 +115,7 @@ const TITLES = { 0: "No connection", 400: "This query is not valid", 503: "The s
 
 function fail(error, signal) {
   $("results").removeAttribute("aria-busy");
-  $("status").textContent = "";
+  $("status").textContent = $("partial").textContent = "";
   if (error.status === 401) return askForToken(error);
   const again = element("button", { type: "button", on: { click: () => search() } }, "Try again");
   const wait = error.status === 503 ? error.wait || 2 : 0;

@@ -14,6 +14,7 @@ from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import ParityError, UnsupportedCheckpoint
 from refcolbert_export.conversion import next_plaid
 from refcolbert_export.conversion.colbert import export_checkpoint, verify_against
+from refcolbert_export.conversion.next_plaid import read_next_plaid
 from refcolbert_export.graph.to_onnx import to_onnx
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.layouts.tokenizers import load_tokenizer
@@ -113,7 +114,6 @@ def test_no_markers_and_two_inputs(own, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"new_switch": 1}, "new_switch"),
         ({"query_prefix_id": 7}, "has id 7"),
         ({"do_query_expansion": True, "mask_token_id": 103}, "103"),
         ({"embedding_dim": 9}, "expected float32 vectors"),
@@ -122,10 +122,18 @@ def test_no_markers_and_two_inputs(own, tmp_path):
     ],
 )
 def test_a_setting_that_does_not_fit_is_refused(own, tmp_path, changes, message):
-    """The import is refused by name when a setting is unknown or contradicts tokenizer or graph."""
+    """The import is refused by name when a setting contradicts tokenizer or graph."""
     with pytest.raises(UnsupportedCheckpoint, match=message):
         export_checkpoint(_set(own, **changes), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_settings_may_have_their_older_name(own, tmp_path):
+    """The import has the same spec when the settings file is called as releases of the exporter call it."""
+    newer = read_next_plaid(own)[1]
+    (own / "onnx_config.json").rename(own / "config_sentence_transformers.json")
+    export_checkpoint(own, tmp_path / "out")
+    assert Encoder.load(tmp_path / "out").spec == newer
 
 
 def _rename_input(proto):

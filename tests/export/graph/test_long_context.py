@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import onnx
 import torch
 from safetensors.torch import save_file
 from transformers import ModernBertConfig, ModernBertModel
@@ -43,4 +44,8 @@ def test_a_long_context_passes_the_gate(tmp_path):
     report = export_checkpoint(checkpoint, tmp_path / "out")
     assert report["shapes"][-1]["shape"] == [1, LENGTH]
     assert report["worst"]["max_abs"] < 1e-5
+    # no zeros where a token attends to nothing, in matrices of [heads, length, length]
+    graph = onnx.load(tmp_path / "out" / "model.onnx").graph
+    makers = {name: node.op_type for node in graph.node for name in node.output}
+    assert [makers[node.input[0]] for node in graph.node if node.op_type == "IsNaN"] == ["MatMul"] * 4
     assert len(Encoder.load(tmp_path / "out").tokenizer.documents(["word " * 5000])[0].ids) == LENGTH

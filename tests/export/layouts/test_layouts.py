@@ -35,9 +35,6 @@ def _edit(path, changes):
 @pytest.mark.parametrize(
     ("source", "name", "changes", "message"),
     [
-        (CHAIN, "config_sentence_transformers.json", {"new_switch": 1}, "new_switch"),
-        (CHAIN, "sentence_bert_config.json", {"new_switch": 1}, "new_switch"),
-        (CHAIN, "1_Dense/config.json", {"new_switch": 1}, "new_switch"),
         (CHAIN, "1_Dense/config.json", {"bias": False}, "bias False"),
         (CHAIN, "1_Dense/config.json", {"use_residual": False}, "residual False"),
         (CHAIN, "1_Dense/config.json", {"out_features": 8}, "16 -> 8"),
@@ -46,19 +43,40 @@ def _edit(path, changes):
         (CHAIN, "config.json", {"max_position_embeddings": 20}, "shapes differ"),
         (CHAIN, "config_sentence_transformers.json", {"query_length": 65}, "64 positions"),
         (CHAIN, "config_sentence_transformers.json", {"query_prefix": "[nowhere] "}, "nowhere"),
-        (MARKED, "config_sentence_transformers.json", {"new_switch": 1}, "new_switch"),
         (MARKED, "sentence_bert_config.json", {"query_expansion": {"strategy": "other", "length": 4}}, "fixed or min"),
         (MARKED, "sentence_bert_config.json", {"processing_kwargs": {"text": {"max_length": 3}}}, "processing_kwargs"),
         (MARKED, "sentence_bert_config.json", {"transformer_task": "fill-mask"}, "fill-mask"),
-        (MARKED, "2_MultiVectorMask/config.json", {"new_switch": 1}, "new_switch"),
     ],
 )
-def test_every_key_is_accounted_for(tmp_path, source, name, changes, message):
-    """The export is refused by name when a file says something that the vectors could depend on."""
+def test_settings_that_cannot_be_followed_are_refused(tmp_path, source, name, changes, message):
+    """The export is refused by name when a setting changes vectors and cannot be followed."""
     own = _copy(source, tmp_path)
     _edit(own / name, changes)
     with pytest.raises(UnsupportedCheckpoint, match=message):
         export_checkpoint(own, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "reported"),
+    [
+        (GOLDEN / "stanford-bert" / "checkpoint", "artifact.metadata", "artifact.metadata"),
+        (GOLDEN / "stanford-bert" / "checkpoint", "config.json", "config.json"),
+        (CHAIN, "config_sentence_transformers.json", "config_sentence_transformers.json"),
+        (CHAIN, "sentence_bert_config.json", "sentence_bert_config.json"),
+        (CHAIN, "1_Dense/config.json", "1_Dense/config.json"),
+        (MARKED, "config_sentence_transformers.json", "config_sentence_transformers.json"),
+        (MARKED, "sentence_bert_config.json", "sentence_bert_config.json"),
+        (MARKED, "2_MultiVectorMask/config.json", "2_MultiVectorMask/config.json"),
+    ],
+)
+def test_keys_that_no_reader_takes_are_reported(tmp_path, caplog, source, name, reported):
+    """An unknown key is in the log, the model card and the report when a file has one."""
+    own = _copy(source, tmp_path)
+    _edit(own / name, {"new_switch": 1})
+    report = export_checkpoint(own, tmp_path / "out")
+    assert report["unread_keys"] == {reported: ["new_switch"]}
+    assert f"{reported} has keys that are not known here: new_switch" in caplog.text
+    assert f"{reported} has keys that are not known here: new_switch" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("kind", ["HierarchicalTokenPooling", "Router", "LayerNorm"])
@@ -187,3 +205,14 @@ def test_an_unknown_prompt_is_refused(tmp_path, source, known):
     """The message lists the prompts that there are when the named one is not among them."""
     with pytest.raises(UnsupportedCheckpoint, match=f"no prompt named 'nowhere'; it has {known}"):
         export_checkpoint(source, tmp_path / "out", choices=Choices(prompts={"query": "nowhere"}))
+
+
+@pytest.mark.parametrize("case", ["stanford-bert", "pylate-bert", "multivector-unlimited", "bge-m3"])
+def test_shorter_documents_are_chosen_at_export(tmp_path, case):
+    """Documents are cut at the chosen length and the folder verifies with it; a longer one is refused."""
+    source, out = GOLDEN / case / "checkpoint", tmp_path / "out"
+    export_checkpoint(source, out, choices=Choices(document_length=12))
+    assert len(Encoder.load(out).tokenizer.documents(["a " * 50])[0].ids) == 12
+    verify_against(out, source)
+    with pytest.raises(UnsupportedCheckpoint, match="at most the checkpoint's"):
+        export_checkpoint(source, tmp_path / "longer", choices=Choices(document_length=9999))

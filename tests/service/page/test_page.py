@@ -8,6 +8,7 @@ import pytest
 from servers import make_index, running
 
 from refcolbert import Index
+from refcolbert.service.router import Router
 
 if not os.environ.get("CI"):
     pytest.importorskip("selenium")
@@ -53,6 +54,24 @@ def test_typing_shows_the_answer_of_the_library(page, library):
     assert page.texts(".rank") == [str(rank) for rank in range(1, len(library) + 1)]
     assert page.texts("#status")[0].startswith("8 results in ")
     assert page.texts("#about") == [f"notes.index · 8 documents · {library.info()['tokens']:,} token vectors"]
+
+
+def test_a_partial_answer_names_what_is_missing(visit, encoder, tmp_path):
+    """A router without one of its parts shows the results of the others and one line; whole, it shows no line."""
+    first = make_index(tmp_path / "a", encoder, [{"id": "date", "text": "parse a date from a string"}])
+    second = make_index(tmp_path / "b", encoder, [{"id": "file", "text": "read the file line by line"}])
+    with running(first) as one, running(second) as two:
+        router = Router([one.url, two.url], str(encoder.folder))
+        with running(router) as client:
+            page = visit(client)
+            page.ask(QUERY)
+            assert page.texts("#about")[0].startswith("2 parts · 2 documents")
+            assert page.texts("#partial") == [""]
+            two.server.should_exit = True
+            page.wait("fetch('ready').then(r => r.json()).then(r => window.now = r.parts) && window.now?.answering < 2")
+            page.ask(QUERY + " line")
+            assert page.texts("#partial") == [f"Incomplete: no answer from {two.url}"]
+            assert [hit for hit, _ in shown(page)] == ["date"]
 
 
 def test_as_many_results_as_are_asked_for(page, library):
