@@ -38,10 +38,10 @@ from typing import Any, BinaryIO, cast
 
 from ..documents import Document, records
 from ..errors import InvalidInput, MissingDependency, MissingField
+from . import source_code
 from .folders import EXTRA, visible_files
 from .markdown import Section, front_matter, sections
 from .pages import html_text, pdf_pages
-from .source_code import ENDINGS, definitions
 from .tables import arrow_tables, parquet_tables
 
 __all__ = [
@@ -71,9 +71,15 @@ FORMATS = {
     "text": (".txt", ".rst"),
     "html": (".html", ".htm"),
     "pdf": (".pdf",),
-    "code": ENDINGS,
+    "code": source_code.ENDINGS,
 }
-LIBRARIES = {"parquet": "pyarrow", "arrow": "pyarrow", "html": "bs4", "pdf": "pypdf", "code": "tree_sitter"}
+LIBRARIES = {
+    "parquet": ("pyarrow",),
+    "arrow": ("pyarrow",),
+    "html": ("bs4",),
+    "pdf": ("pypdf",),
+    "code": source_code.LIBRARIES,
+}
 PASSAGE_OF = "passage_of"  # metadata of a passage: the id of its document
 # A code with leading zeros is text, and an integer of more digits, which SQLite may not hold.
 INTEGER, FRACTION = re.compile(r"0|-?[1-9][0-9]{0,17}"), re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]+")
@@ -220,8 +226,9 @@ def _endings() -> str:
 
 
 def _check_library(layout: str, name: str) -> None:
-    if not find_spec(LIBRARIES.get(layout, "csv")):
-        raise MissingDependency(f"{name}: reading {layout} needs {LIBRARIES[layout]}, which is not installed: {EXTRA}")
+    missing = [library for library in LIBRARIES.get(layout, ()) if not find_spec(library)]
+    if missing:
+        raise MissingDependency(f"{name}: reading {layout} needs {', '.join(missing)}, found none: {EXTRA}")
 
 
 def _files(folder: Path, fields: Fields) -> list[File]:
@@ -354,7 +361,7 @@ def _pdf(stream: BinaryIO, name: str) -> Iterator[Document]:
 
 
 def _code(stream: BinaryIO, name: str) -> Iterator[Document]:
-    parts = definitions("".join(_decoded(stream, name)).replace("\r\n", "\n"), _ending(PurePath(name)))
+    parts = source_code.definitions("".join(_decoded(stream, name)).replace("\r\n", "\n"), _ending(PurePath(name)))
     return _sections(name, name, parts if len(parts) > 1 else [replace(part, anchor="") for part in parts], {})
 
 

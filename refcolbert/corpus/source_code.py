@@ -17,7 +17,7 @@ from .markdown import Section
 if TYPE_CHECKING:
     from tree_sitter import Node
 
-__all__ = ["ENDINGS", "definitions"]
+__all__ = ["ENDINGS", "LIBRARIES", "definitions"]
 
 # Package and function of a grammar. TSX contains JavaScript, and C++ almost all of C.
 GRAMMARS = {
@@ -30,6 +30,7 @@ GRAMMARS = {
     "tree_sitter_cpp.language": (".c", ".h", ".cc", ".cpp", ".cxx", ".hh", ".hpp"),
 }
 ENDINGS = tuple(ending for endings in GRAMMARS.values() for ending in endings)
+LIBRARIES = ("tree_sitter", *sorted({grammar.partition(".")[0] for grammar in GRAMMARS}))
 
 # Types of nodes in the grammars.
 FUNCTION = re.compile(r"(generator_)?(function|method|constructor)_(definition|declaration|item)")
