@@ -3,6 +3,7 @@
     RefColbertError
     ├── InvalidInput (ValueError)      an argument: text, vectors, k, documents, a filter
     │   ├── DuplicateId                the id is already in the index, or twice in one call
+    │   ├── MissingField               a record of a file has no field for its text
     │   └── UnknownId (KeyError)       the id is not in the index
     ├── ModelError                     the encoder
     │   ├── ModelNotFound              no model at that path, hub id or default place
@@ -42,6 +43,7 @@ __all__ = [
     "InvalidInput",
     "InvalidModel",
     "MissingDependency",
+    "MissingField",
     "MissingPart",
     "ModelError",
     "ModelNotFound",
@@ -63,6 +65,10 @@ class InvalidInput(RefColbertError, ValueError):
 
 class DuplicateId(InvalidInput):
     """A document id that the index holds already, or that occurs twice in one call."""
+
+
+class MissingField(InvalidInput):
+    """A record of a file without the field that is said to be its text."""
 
 
 class UnknownId(InvalidInput, KeyError):

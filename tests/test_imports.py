@@ -52,6 +52,11 @@ THIRD_PARTY = {
     "threadpoolctl": {"service", "cluster.workers"},
     "markdown_it": {"corpus.markdown"},
     "yaml": {"corpus.markdown"},
+    "bs4": {"corpus.pages"},
+    "pypdf": {"corpus.pages"},
+    "pyarrow": {"corpus.tables"},
+    "pathspec": {"corpus.folders"},
+    "tree_sitter": {"corpus.source_code"},
     "langchain_core": {"adapters"},
     "pydantic": {"adapters"},
     "llama_index": {"adapters"},
@@ -143,6 +148,7 @@ before = dict(os.environ), random.getstate()
 import refcolbert, refcolbert.cli, refcolbert.cluster
 assert (dict(os.environ), random.getstate()) == before
 heavy = {"torch", "transformers", "onnx", "scipy", "huggingface_hub", "ir_measures", "dask"} & set(sys.modules)
+heavy |= {"bs4", "pypdf", "pyarrow", "pathspec", "tree_sitter"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": ""}, timeout=120)

@@ -12,7 +12,7 @@ import click
 
 from ..cluster.partitions import Passages, partitions
 from ..corpus.passages import Lengths, split, word_spans
-from ..corpus.readers import FORMATS, document_files, read_documents, read_files, read_stream
+from ..corpus.readers import FORMATS, PLAIN, Fields, document_files, read_files, read_stream
 from ..documents import Document
 from ..encoding.encoder import Encoder
 from ..errors import MissingDependency
@@ -31,6 +31,7 @@ class Sources:
     layout: str | None
     passages: int | str | None  # words per passage, or "tokens"
     overlap: int | None
+    fields: Fields
 
     def documents(self, encoder: Encoder) -> Iterable[Document]:
         """The documents to index. Files are read once before, so that errors come first and the number is known.
@@ -39,15 +40,19 @@ class Sources:
         """
         self._check()
         if STDIN in self.paths:
-            return self._passages(read_sources(self.paths, self.layout), encoder)
-        files = [file for path in self.paths for file in document_files(path, self.layout)]
-        return _Counted(lambda: self._passages(read_files(files), encoder), encoder)
+            return self._passages(read_sources(self.paths, self.layout, self.fields), encoder)
+        files = [file for path in self.paths for file in document_files(path, self.layout, self.fields)]
+        return _Counted(lambda: self._passages(read_files(files, self.fields), encoder), encoder)
 
     def partitions(self, encoder: Encoder) -> list[Any]:
         """The documents to index, in partitions that other processes read."""
         self._check()
         if STDIN in self.paths:
             raise click.UsageError("expected files or folders with --workers and --dask, found -; write a file first")
+        if self.fields != PLAIN:
+            raise click.UsageError(
+                "--text-field and --id-field do not go with --workers and --dask; rename the fields to text and id"
+            )
         parts = partitions(self.paths, layout=self.layout)
         return [part if self.passages is None else Passages(part, *self._split(encoder)) for part in parts]
 
@@ -114,21 +119,35 @@ def takes_documents(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Split longer documents into passages of this many words, or of as many tokens as the model reads.",
     )
     @click.option("--overlap", type=click.IntRange(0), help="Words or tokens that passages share; default: a fifth.")
+    @click.option(
+        "--text-field",
+        default="text",
+        help="Field or column that is the text, in JSONL, JSON, CSV, Parquet and Arrow files; default: text.",
+    )
+    @click.option("--id-field", help="Field or column that is the id; default: id or _id, if there is one.")
     @wraps(command)
     def with_sources(
-        documents: tuple[Path, ...], layout: str | None, passages: int | str | None, overlap: int | None, **rest: Any
+        documents: tuple[Path, ...],
+        layout: str | None,
+        passages: int | str | None,
+        overlap: int | None,
+        text_field: str,
+        id_field: str | None,
+        **rest: Any,
     ) -> Any:
-        return command(sources=Sources(documents, layout, passages, overlap), **rest)
+        return command(sources=Sources(documents, layout, passages, overlap, Fields(text_field, id_field)), **rest)
 
     return with_sources
 
 
-def read_sources(sources: tuple[Path, ...], layout: str | None = None) -> Iterator[Document]:
+def read_sources(sources: tuple[Path, ...], layout: str | None = None, fields: Fields = PLAIN) -> Iterator[Document]:
     """The documents of all sources, in order; "-" is stdin, which requires a layout."""
     if STDIN in sources and layout is None:
         raise click.UsageError("reading from stdin requires --format")
     return chain.from_iterable(
-        read_stream(sys.stdin.buffer, layout) if source == STDIN and layout else read_documents(source, layout)
+        read_stream(sys.stdin.buffer, layout, fields=fields)
+        if source == STDIN and layout
+        else read_files(document_files(source, layout, fields), fields)
         for source in sources
     )
 

@@ -2,8 +2,12 @@
 
 Read in this order:
 
-    readers            JSONL, TSV, CSV, Markdown, text files and folders of them -> documents
+    readers            files of all layouts and folders of them -> documents
+    folders            a folder -> its files
     markdown           a Markdown text -> front matter and sections
+    pages              HTML and PDF -> text
+    source_code        source code -> a section per definition
+    tables             Parquet and Arrow files -> rows
     passages           a long document -> passages
     stdlib_docstrings  the demo's documents: docstrings of Python's standard library
 

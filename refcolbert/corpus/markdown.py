@@ -5,7 +5,7 @@ Only headings at the top level begin a section. A heading inside a quotation, a 
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -17,11 +17,12 @@ FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """The text between one heading and the next one."""
+    """A part of a file. In Markdown it is the text between one heading and the next one."""
 
     path: tuple[str, ...]  # the headings above it and its own; () before the first heading
     anchor: str  # of its heading in a page made of this text, as on GitHub; "" before the first heading
     body: str
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def test_stdin_needs_a_layout(run):
     """stdin requires --format; an error names a bad line as one of stdin."""
     assert "--format" in run("index", "new", "-", "--model", "MODEL", stdin="x", exit_code=2).stderr
     result = run("index", "new", "-", "--format", "jsonl", "--model", "MODEL", stdin="{}\n", exit_code=1)
-    assert "stdin:1: expected string 'text'" in result.stderr
+    assert "stdin:1: expected a field 'text', found []" in result.stderr
 
 
 def test_several_layouts_make_one_index(tmp_path, run):
@@ -37,14 +37,22 @@ def test_several_layouts_make_one_index(tmp_path, run):
 
 
 def test_files_that_are_left_out_are_named_once(tmp_path, run):
-    """A folder is read twice, but the warning about its other files comes once, and they can be named."""
+    """A folder is read twice, but the warning about its other files comes once, and their text can be named."""
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "README.md").write_text("read me")
-    (tmp_path / "notes" / "data.jsonl").write_text('{"id": "d", "text": "data"}')
+    (tmp_path / "notes" / "data.jsonl").write_text('{"sku": "d", "body": "data"}')
     result = run("index", "new", "notes", "--model", "MODEL")
-    assert result.stderr.count("left out files ending in .jsonl (1)") == 1
-    run("add", "new", "notes/data.jsonl")
+    assert result.stderr.count("left out .jsonl without a field 'text' (1)") == 1
+    run("add", "new", "notes/data.jsonl", "--text-field", "body", "--id-field", "sku")
     assert Index.open("new").ids() == ["README.md", "d"]
+
+
+def test_stdin_has_fields_of_other_names(run):
+    """--text-field and --id-field name the columns of stdin, too."""
+    stdin = "sku,body\na,read the file\n"
+    fields = ["--text-field", "body", "--id-field", "sku"]
+    run("index", "piped", "-", "--format", "csv", *fields, "--model", "MODEL", stdin=stdin)
+    assert [(d.id, d.text) for d in Index.open("piped").get(["a"])] == [("a", "read the file")]
 
 
 def test_passages_are_found_as_one_document(tmp_path, run):

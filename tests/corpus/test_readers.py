@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from refcolbert import Document
 from refcolbert.corpus.readers import FORMATS, cut_jsonl, read_documents, read_jsonl, read_jsonl_part, read_stream
-from refcolbert.errors import InvalidInput
+from refcolbert.errors import InvalidInput, MissingField
 
 
 def written(path, content):
@@ -98,47 +98,148 @@ def test_a_text_file_is_one_document(tmp_path, name):
     assert list(read_documents(path)) == [Document(id=name, text="one\n\ntwo\n")]
 
 
-def test_a_folder_is_its_text_files_sorted(tmp_path):
-    """Every text file below a folder is a document by its relative path; other and hidden files are not looked at."""
-    for name in ("b.txt", "a/z.md", "a/deep/x.rst", "picture.png", "data.json", "rows.csv", ".git/x.md", "a/.y.txt"):
-        written(tmp_path / name, b"\xff" if name == "picture.png" else name)
+def test_a_folder_is_all_its_files_sorted(tmp_path):
+    """Every file of a known layout is read, by its relative path; a record without an id is named by file and line."""
+    contents = {
+        "b.txt": "text",
+        "a/z.md": "markdown",
+        "a/deep/x.rst": "deep",
+        "a/y.tsv": "one\n",
+        "d.jsonl": '{"id": "j", "text": "x"}\n',
+        "c.csv": "id,text\nk,z\n",
+        "picture.png": b"\xff",
+        ".git/x.md": "hidden",
+        "a/.y.txt": "hidden",
+    }
+    for name, content in contents.items():
+        written(tmp_path / name, content)
     assert [(d.id, d.text) for d in read_documents(tmp_path)] == [
-        ("a/deep/x.rst", "a/deep/x.rst"),
-        ("a/z.md", "a/z.md"),
-        ("b.txt", "b.txt"),
+        ("a/deep/x.rst", "deep"),
+        ("a/y.tsv:1", "one"),
+        ("a/z.md", "markdown"),
+        ("b.txt", "text"),
+        ("k", "z"),
+        ("j", "x"),
     ]
 
 
-def test_a_folder_without_text_files_is_the_files_that_hold_documents(tmp_path):
-    """If no file is a document itself, JSONL, CSV and TSV files are read; a line without an id is named by path."""
-    for name, content in {
-        "b/y.tsv": "one\n",
-        "a.jsonl": '{"id": "j", "text": "x"}\n',
-        "c.csv": "id,text\nk,z\n",
-    }.items():
-        written(tmp_path / name, content)
-    assert [(d.id, d.text) for d in read_documents(tmp_path)] == [("j", "x"), ("b/y.tsv:1", "one"), ("k", "z")]
-
-
 def test_files_of_a_folder_that_are_left_out_are_counted(tmp_path, caplog):
-    """One warning says how many files of which endings are not read, and how they are."""
-    for name in ("README.md", "data.jsonl", "a/b.csv", "a/c.csv.gz", ".hidden.csv", "picture.png"):
-        written(tmp_path / name, "text")
+    """One warning says how many files of which endings are not read, and why."""
+    contents = {
+        "README.md": "text",
+        "a/b.csv": "name,year\nx,2020\n",
+        "package.json": '{"name": "x", "files": ["a"]}',
+        "tsconfig.json": "// settings",
+        "picture.png": "",
+        "a/photo.png": "",
+        "Makefile": "",
+        ".hidden.csv": "",
+        ".git/x.md": "",
+    }
+    for name, content in contents.items():
+        written(tmp_path / name, content)
     assert [document.id for document in read_documents(tmp_path)] == ["README.md"]
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"{tmp_path}: found Markdown and text files (1), which are read, and left out files ending in .csv (2), "
-        ".jsonl (1); name such a file itself to read it"
+        f"{tmp_path}: left out .csv without a field 'text' (1), .json without a field 'text' (2), .png (2), "
+        "hidden (2), without an ending (1)"
     )
 
 
-@pytest.mark.parametrize("names", [["a.md", "b.txt"], ["a.jsonl", "b.csv"], ["corpus.jsonl", "a.md", "b.jsonl"]])
+@pytest.mark.parametrize("names", [["a.md", "b.txt"], ["a.md", "b.jsonl", "c.csv"], ["corpus.jsonl", "a.md", "b.png"]])
 def test_a_folder_that_is_read_in_full_gives_no_warning(tmp_path, caplog, names):
-    """Files of one kind are all read, and a BEIR folder is its corpus."""
+    """Files of known layouts are all read, and a BEIR folder is its corpus."""
     for name in names:
         written(tmp_path / name, "")
     list(read_documents(tmp_path))
     assert not caplog.records
+
+
+def test_a_folder_of_records_without_a_text_is_an_error(tmp_path):
+    """If nothing else is there, the error of the last such file names its fields and the option."""
+    written(tmp_path / "a" / "b.csv", "name,year\nx,2020\n")
+    with pytest.raises(MissingField, match=r"a/b\.csv:1: .*\['name', 'year'\].*--text-field"):
+        read_documents(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("b.jsonl", '{"text": '), ("b.json", '[{"text": "x"}'), ("c.json", "[" * 100_000)]
+)
+def test_a_damaged_file_of_a_folder_is_an_error(tmp_path, name, content):
+    """Only files of other content are left out: data that cannot be read are not."""
+    written(tmp_path / "a.txt", "text")
+    written(tmp_path / name, content)
+    with pytest.raises(InvalidInput, match=rf"{name}[:1]*: not JSON") as raised:
+        read_documents(tmp_path)
+    assert raised.type is InvalidInput
+
+
+def test_a_link_to_a_folder_is_not_followed(tmp_path):
+    """A link to a folder above would never end."""
+    written(tmp_path / "a" / "b.txt", "text")
+    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
+    assert [document.id for document in read_documents(tmp_path)] == ["a/b.txt"]
+
+
+# ---- JSON, and fields of other names
+
+
+@pytest.mark.parametrize(
+    ("content", "documents"),
+    [
+        ('[{"id": "a", "text": "x"}, {"text": "y", "n": 1}]', [("a", "x", {}), ("c.json:2", "y", {"n": 1})]),
+        ('{"version": 3, "items": [{"id": 1, "title": "T", "text": "x"}]}', [("1", "T x", {"title": "T"})]),
+        ('{"id": "a", "text": "x", "tags": ["t"]}', [("a", "x", {"tags": ["t"]})]),
+        ("[]", []),
+    ],
+    ids=["array", "object with an array", "object with a text", "empty"],
+)
+def test_a_json_file_is_its_array(tmp_path, content, documents):
+    """An array, an object with one, and an object that is a record itself; a record without an id has a number."""
+    found = read_documents(written(tmp_path / "c.json", content))
+    assert [(d.id, d.text, d.metadata) for d in found] == documents
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": [], "b": []}', r"c\.json: expected an array of objects.* found an object of \['a', 'b'\]"),
+        ('["text"]', r"c\.json: expected an array of objects.* found list"),
+        ("3", "found int"),
+        ('{"a": 1, // comment', "not JSON"),
+        ('[{"body": "x"}]', r"c\.json:1: expected a field 'text', found \['body'\].*--text-field"),
+    ],
+    ids=range(5),
+)
+def test_a_json_file_of_another_shape_is_named(tmp_path, content, message):
+    """The error says which shape is expected and which one it found."""
+    with pytest.raises(MissingField, match=message):
+        list(read_documents(written(tmp_path / "c.json", content)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.jsonl", '{"sku": 7, "body": "x", "text": "short", "id": 1}\n'),
+        ("c.json", '[{"sku": 7, "body": "x", "text": "short", "id": 1}]'),
+        ("c.csv", "sku,body,text,id\n7,x,short,1\n"),
+    ],
+)
+def test_fields_of_other_names_are_text_and_id(tmp_path, name, content):
+    """The named fields are used, and fields of the usual names are metadata like others."""
+    (document,) = read_documents(written(tmp_path / name, content), text_field="body", id_field="sku")
+    metadata = {"text": "short", "id": "1" if name == "c.csv" else 1}
+    assert document == Document(id="7", text="x", metadata=metadata)
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.csv"])
+def test_a_named_field_that_is_missing_is_an_error(tmp_path, name):
+    """A wrong name of the field of ids would give ids by line, and that of the text no text."""
+    path = written(tmp_path / name, '{"text": "x"}\n' if name == "c.jsonl" else "text\nx\n")
+    with pytest.raises(InvalidInput, match=rf"{name}:1: expected a field 'sku', found \['text'\].*--id-field"):
+        list(read_documents(path, id_field="sku"))
+    with pytest.raises(MissingField, match=rf"{name}:1: expected a field 'body', found \['text'\].*--text-field"):
+        list(read_documents(path, text_field="body"))
 
 
 # ---- CSV
@@ -152,11 +253,12 @@ def test_a_folder_that_is_read_in_full_gives_no_warning(tmp_path, caplog, names)
         ("_id,title,text\r\na,T,one\r\n", [Document(id="a", text="T one", metadata={"title": "T"})]),
         ('text,year\n"a ""b""\nc, d",2020\n', [Document(id="c.csv:3", text='a "b"\nc, d', metadata={"year": 2020})]),
         ("id,text,title,metadata\n,,,\n", [Document(id="c.csv:2", text="")]),
+        ("id,text,metadata\na,one,m\n", [Document(id="a", text="one", metadata={"metadata": "m"})]),
         ("\ufefftext\ncaf\u00e9\u2028x\n", [Document(id="c.csv:2", text="caf\u00e9\u2028x")]),
         ("text\n", []),
         ("", []),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_a_csv_row_is_a_document(tmp_path, content, documents):
     """The header says which field is which, others are metadata; quoted fields hold anything, blank lines nothing."""
@@ -188,7 +290,7 @@ def test_an_empty_csv_field_is_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,body\na,one\n", r"c\.csv:1: expected a header .* 'text' among them, found \['id', 'body'\]"),
+        ("id,body\na,one\n", r"c\.csv:1: expected a field 'text', found \['id', 'body'\]; .*--text-field"),
         ("text,text\na,one\n", r"c\.csv:1: expected a header of different names"),
         ("id,text\na,one\nb,two,three\n", r"c\.csv:3: expected 2 fields as in the header, found 3"),
         ("id,text\na\n", r"c\.csv:2: expected 2 fields .* found 1"),
@@ -285,10 +387,10 @@ def test_a_damaged_compressed_file_is_named(tmp_path, damaged):
         list(read_documents(written(tmp_path / "c.tsv.gz", damaged)))
 
 
-@pytest.mark.parametrize("layout", FORMATS)
+@pytest.mark.parametrize("layout", ["jsonl", "json", "csv", "tsv", "markdown", "text"])
 def test_a_stream_reads_like_a_file(tmp_path, layout):
     """Only the ids differ: they hold the name given to the stream."""
-    content = b'{"text": "x"}\n' if layout == "jsonl" else b"text\nx\n"
+    content = b'{"text": "x"}\n' if layout.startswith("json") else b"text\nx\n"
     path = written(tmp_path / f"stdin{FORMATS[layout][0]}", content)
     streamed = [d.text for d in read_stream(io.BytesIO(content), layout)]
     assert streamed == [d.text for d in read_documents(path)] == [d.text for d in read_documents(path, layout)]
@@ -297,7 +399,7 @@ def test_a_stream_reads_like_a_file(tmp_path, layout):
 
 def test_an_unknown_layout_is_refused(tmp_path):
     """The error lists the known layouts; with a layout a file of any name is read."""
-    with pytest.raises(InvalidInput, match="formats jsonl, csv, tsv, markdown, text, found 'xml'"):
+    with pytest.raises(InvalidInput, match=r"formats jsonl, json, csv, .*, code, found 'xml'"):
         read_stream(io.BytesIO(), "xml")
     assert [d.text for d in read_documents(written(tmp_path / "notes", "a\tone\n"), "tsv")] == ["one"]
 
@@ -312,7 +414,7 @@ def test_an_unknown_layout_is_refused(tmp_path):
         ("[1]", "expected one JSON object, found list"),
         ('"text"', "found str"),
         ("[" * 100_000, "not JSON"),
-        ('{"id": "a"}', "expected string 'text' .*found .*'text': 'NoneType'"),
+        ('{"id": "a"}', r"expected a field 'text', found \['id'\]; .*--text-field"),
         ('{"id": "a", "text": null}', "expected string 'text'"),
         ('{"id": "a", "text": 5}', "expected string 'text'"),
         ('{"id": "a", "text": "x", "title": 5}', "'title'"),
@@ -350,7 +452,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path, name):
         ("picture.png", "expected a file ending in .jsonl, "),
         (
             "empty",
-            r"expected corpus.jsonl or files ending in .jsonl, .ndjson, .csv, .tsv, .md, .markdown, .txt, .rst, fo",
+            r"expected corpus.jsonl or files ending in .jsonl, .ndjson, .json, .*, .pdf or of source code, found none",
         ),
     ],
 )

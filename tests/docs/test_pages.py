@@ -34,6 +34,7 @@ def desk(tmp_path, monkeypatch):
         (tmp_path / "notes").mkdir(exist_ok=True)
         (tmp_path / "notes" / name).write_text(text)
     (tmp_path / "table.csv").write_text("id,text,year\nt,a row about files,2021\n")
+    (tmp_path / "products.csv").write_text("sku,description\n7,a lamp\n")
     lines = '{"id": "m", "text": "read a file", "year": 2022}\n'
     (tmp_path / "more.jsonl").write_text(lines)
     (tmp_path / "more.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
