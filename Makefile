@@ -73,7 +73,7 @@ check: lint
 # A worker a core, each with one thread of BLAS and torch: more threads than cores are slower, and waiting overlaps.
 WORKERS := --numprocesses auto --dist worksteal
 # These do not depend on the versions of the core's dependencies, or run other programs: once is enough.
-NOT_LOWEST := $(addprefix tests/,export service/page service/test_mcp.py conformance docs faults goldens tools)
+NOT_LOWEST := $(addprefix tests/,export service/page service/test_mcp.py cluster conformance docs faults goldens tools)
 test: export OPENBLAS_NUM_THREADS = 1
 test: export OMP_NUM_THREADS = 1
 test: lint $(LOWEST)/.ready adapters

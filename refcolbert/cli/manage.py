@@ -128,7 +128,7 @@ def sync_command(index: Path | str, sources: Sources, model: str | None, watch: 
         entry = opened.info()["encoder"]
         encoder = Encoder.load(model or (entry and entry["source"]))
         for _ in sources.changes() if watch else (None,):
-            synced = opened.sync(sources.documents(encoder), progress=progress())
+            synced = opened.sync(sources.documents(encoder, complete=True), progress=progress())
             counts = ", ".join(f"{number:,} {what}" for what, number in synced._asdict().items())
             click.echo(dump(synced._asdict()) if as_json else f"{index}: {counts}")
 

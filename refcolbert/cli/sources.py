@@ -33,15 +33,18 @@ class Sources:
     overlap: int | None
     fields: Fields
 
-    def documents(self, encoder: Encoder) -> Iterable[Document]:
+    def documents(self, encoder: Encoder, *, complete: bool = False) -> Iterable[Document]:
         """The documents to index. Files are read once before, so that errors come first and the number is known.
 
+        `complete` is that of `document_files`.
         Prints a note if some are too long for the model: nobody would find their ends.
         """
         self._check()
         if STDIN in self.paths:
             return self._passages(read_sources(self.paths, self.layout, self.fields), encoder)
-        files = [file for path in self.paths for file in document_files(path, self.layout, self.fields)]
+        files = [
+            file for path in self.paths for file in document_files(path, self.layout, self.fields, complete=complete)
+        ]
         return _Counted(lambda: self._passages(read_files(files, self.fields), encoder), encoder)
 
     def partitions(self, encoder: Encoder) -> list[Any]:

@@ -131,17 +131,20 @@ def read_documents(
     return read_files(document_files(path, layout, fields), fields)
 
 
-def document_files(path: str | Path, layout: str | None = None, fields: Fields = PLAIN) -> list[File]:
+def document_files(
+    path: str | Path, layout: str | None = None, fields: Fields = PLAIN, *, complete: bool = False
+) -> list[File]:
     """Return the files that `read_documents` reads, for `read_files`. Logs a warning if it leaves out some of a folder.
 
-    Raises `InvalidInput` for a path without documents.
+    With `complete`, a file of a folder whose library is not installed raises `MissingDependency` instead: for a caller
+    that takes a document that is left out for one that was removed. Raises `InvalidInput` for a path without documents.
     """
     path = Path(path)
     corpora = [path / name for name in ("corpus.jsonl", "corpus.jsonl.gz") if (path / name).is_file()]
     if corpora:
         path = corpora[0]
     if path.is_dir():
-        return _files(path, fields)
+        return _files(path, fields, complete)
     if not path.is_file():
         raise InvalidInput(f"{path}: expected a file ending in {_endings()}, or a folder, found no such file")
     layout = layout or _format(path)
@@ -231,7 +234,7 @@ def _check_library(layout: str, name: str) -> None:
         raise MissingDependency(f"{name}: reading {layout} needs {', '.join(missing)}, found none: {EXTRA}")
 
 
-def _files(folder: Path, fields: Fields) -> list[File]:
+def _files(folder: Path, fields: Fields, complete: bool) -> list[File]:
     """Return the files below a folder that are documents or hold documents, and warn of all others."""
     left_out: Counter[str] = Counter()
     files: list[File] = []
@@ -250,6 +253,8 @@ def _files(folder: Path, fields: Fields) -> list[File]:
             problem = error
             left_out[f"{ending} without a field {fields.text!r}"] += 1
         except MissingDependency:
+            if complete:
+                raise
             left_out[f"{ending}, which is read after {EXTRA}"] += 1
     if left_out:
         log.warning("%s: left out %s", folder, ", ".join(f"{kind} ({n})" for kind, n in sorted(left_out.items())))

@@ -15,6 +15,7 @@ import pytest
 
 from refcolbert import Document, Index, __version__, rerank
 from refcolbert.cli import demo, main
+from refcolbert.corpus import readers
 
 TEXTS = {
     "date": "parse a date from a string",
@@ -576,8 +577,23 @@ def test_sync_follows_a_folder(tmp_path, run):
     assert "found -" in run("sync", "i", "-", "--format", "jsonl", "--watch", exit_code=2).stderr
 
 
+def test_sync_does_not_delete_what_it_cannot_read(tmp_path, run, monkeypatch):
+    """Without the library of a file's format, sync refuses: the file's documents would count as removed."""
+    pytest.importorskip("bs4", reason="the extra `files` is not installed")
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "one.txt").write_text("text of one")
+    (folder / "two.html").write_text("<p>text of two</p>")
+    run("sync", "i", folder, "--model", "MODEL")
+    found = readers.find_spec
+    monkeypatch.setattr(readers, "find_spec", lambda name: None if name == "bs4" else found(name))
+    assert "refcolbert[files]" in run("sync", "i", folder, exit_code=1).stderr
+    assert sorted(Index.open("i").ids()) == ["one.txt", "two.html"]
+
+
 def test_sync_watches_a_folder(tmp_path, encoder):
     """With --watch, a file that changes is indexed without another call."""
+    pytest.importorskip("watchfiles", reason="the extra `files` is not installed")
     folder = tmp_path / "notes"
     folder.mkdir()
     (folder / "one.txt").write_text("text of one")
