@@ -134,7 +134,7 @@ def test_a_terminal_sees_progress_with_rate_and_time_left(tmp_path, beir, encode
 def test_verbs_and_options_are_completed(shell):
     """Each shell completes the beginning of a verb, of an option and of a value."""
     found = set(re.findall(r"^plain[,\n](\w+)", complete(shell, ["refcolbert", "s"]), re.MULTILINE))
-    assert found == {"search", "serve", "snapshot"}
+    assert found == {"search", "serve", "snapshot", "sync"}
     assert "--passages" in complete(shell, ["refcolbert", "add", "--pa"])
     assert "markdown" in complete(shell, ["refcolbert", "add", "--format", "m"])
 
@@ -198,6 +198,7 @@ CALLS = {
     "rerank": ["a date", "one", "--model", "MODEL"],
     "search": ["INDEX", "a date"],
     "snapshot": ["INDEX", "copy"],
+    "sync": ["synced", "BEIR", "--model", "MODEL"],
     "tune": ["INDEX", "--sample", "2"],
     "vectors": ["INDEX", "out.npz"],
 }
@@ -228,7 +229,7 @@ def test_json_has_the_names_that_the_help_says(verb, index, beir, run, tmp_path)
 
 
 def test_every_verb_prints_json(run):
-    """No verb of the core but serve is without --json, and none is missing above."""
-    assert set(main.commands) - {"serve"} == set(CALLS)
+    """No verb of the core but those that serve is without --json, and none is missing above."""
+    assert set(main.commands) - {"serve", "mcp"} == set(CALLS)
     for verb in CALLS:
         assert "--json" in run(verb, "--help").stdout
