@@ -27,6 +27,7 @@ __all__ = [
     "counted",
     "curve",
     "dump",
+    "hide_warnings",
     "pairs",
     "printable",
     "show_explanation",
@@ -205,3 +206,10 @@ def show_warnings() -> None:
     log = logging.getLogger("refcolbert")
     if not any(isinstance(handler, _Warnings) for handler in log.handlers):
         log.addHandler(_Warnings(logging.WARNING))
+
+
+def hide_warnings() -> None:
+    """Stop printing them, in a program that has a log."""
+    log = logging.getLogger("refcolbert")
+    for handler in [handler for handler in log.handlers if isinstance(handler, _Warnings)]:
+        log.removeHandler(handler)

@@ -16,6 +16,7 @@ from ..service import LIMITS, Live, ServiceLimits
 from ..sharded import open_index
 from ..storage.remote import is_url
 from .options import FILE, MODEL, IndexPath
+from .printing import hide_warnings
 
 __all__: list[str] = []  # the package registers every click command of this module
 
@@ -106,6 +107,8 @@ def serve_command(
     except ImportError as error:
         raise MissingDependency(f"serve requires more packages: pip install 'refcolbert[serve]' ({error})") from error
     level = logging.INFO if log_requests else logging.WARNING
+    # A server's log has times. Without this, every warning would be printed twice.
+    hide_warnings()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # uvicorn warns of each malformed request, the encoder of each text that is too long.
     for name in ("uvicorn", LENGTHS_LOG):
@@ -138,7 +141,8 @@ def serve_command(
             f"cannot listen at {host}, port {port}: {error.strerror}; stop the program that uses that port, "
             "or choose others with --host and --port (0 takes a free port)"
         ) from error
-    click.echo(f"{f'{len(index)} parts' if shards else index[0]} is served at {bound.url}", err=True)
+    what = f"the collection of {len(index)} parts" if shards else index[0]
+    click.echo(f"{what} is served at {bound.url}", err=True)
     # uvicorn raises the signal that ended it once more after it has finished: the exit code is still 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
