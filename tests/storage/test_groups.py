@@ -122,3 +122,18 @@ def test_a_key_that_names_no_field_is_refused(index, key):
         with pytest.raises(InvalidInput):
             call()
     assert index.info() == before
+
+
+def test_numbers_name_groups(tmp_path):
+    """Documents with equal numbers are one group; it is replaced and deleted by the number or its text."""
+    index = Index.create(tmp_path / "i", dim=2)
+    years = [2023, 2024, 2024, "2024", True, 2024.5]
+    documents = [{"id": f"d{i}", "metadata": {"year": year}} for i, year in enumerate(years)]
+    index.add(documents, vectors=[[[1, i]] for i in range(len(years))])
+    assert [hit.id for hit in index.search([[0, 1]], group_by="year")] == ["d5", "d4", "d3", "d0"]
+    index.upsert([{"id": "new", "metadata": {"year": 2024}}], vectors=[[[1, 0]]], group_by="year")
+    assert index.ids() == ["d0", "d4", "d5", "new"]
+    index.delete(["2024.5"], group_by="year")
+    with pytest.raises(UnknownId):
+        index.delete(["NaN"], group_by="year")
+    assert index.ids() == ["d0", "d4", "new"]
