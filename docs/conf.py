@@ -14,7 +14,7 @@ import refcolbert
 project = "refcolbert"
 version = release = refcolbert.__version__
 copyright = "the authors of refcolbert, Apache-2.0"  # noqa: A001 - Sphinx's name
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx_copybutton"]
 exclude_patterns = ["Dockerfile"]
 
 html_theme = "furo"
@@ -27,6 +27,9 @@ html_show_sphinx = False
 html_copy_source = html_show_sourcelink = False
 highlight_language = "text"  # of what does not say: indented blocks of docstrings
 pygments_style, pygments_dark_style = "friendly", "monokai"
+
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "  # what is copied can be run
+copybutton_prompt_is_regexp = True
 
 myst_heading_anchors = 3
 myst_links_external_new_tab = False

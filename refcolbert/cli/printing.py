@@ -28,6 +28,7 @@ __all__ = [
     "curve",
     "dump",
     "hide_warnings",
+    "in_shell_terms",
     "pairs",
     "printable",
     "show_explanation",
@@ -37,6 +38,22 @@ __all__ = [
     "table",
     "threshold_table",
 ]
+
+# The library's errors and warnings give advice for Python; here it names verbs and options.
+ADVICE = {
+    "Index.create": "`refcolbert index`",
+    "Encoder.load(path)": "--model PATH",
+    "use upsert": "use --upsert",
+    "call reencode(encoder)": "use `refcolbert reencode`",
+    "call refresh() to see which": "`refcolbert info` shows which",
+    "check() names": "`refcolbert check` names",
+    "compact(refit=True)": "`refcolbert compact --refit`",
+    "compact(words='porter')": "`refcolbert compact --words porter`",
+    "create(..., words='porter')": "`refcolbert index --words porter`",
+    "words=None": "--words none",
+    "nbits='float32'": "--nbits float32",
+    ": pass vectors, not texts": "; only Python can search it, with vectors",
+}
 
 # `explanation.html.PALETTE` among the 256 colors of a terminal, readable on black and on white
 INKS = (33, 172, 35, 205, 99, 37, 203, 106)
@@ -60,7 +77,7 @@ def counted(n: int, noun: str) -> str:
 def pairs(values: Mapping[str, Any]) -> str:
     """One line per name and value; the values of an inner mapping share a line."""
     width = max(map(len, values))
-    return "\n".join(f"{name:{width}}  {_value(value)}" for name, value in values.items())
+    return "\n".join(f"{name:{width}}  {in_shell_terms(_value(value))}" for name, value in values.items())
 
 
 def _value(value: Any) -> str:
@@ -193,12 +210,19 @@ def _rounded_down(threshold: float) -> Decimal:
     return Decimal(threshold).quantize(Decimal("0.001"), ROUND_FLOOR)
 
 
+def in_shell_terms(message: str) -> str:
+    """A message with verbs and options of the shell for methods of Python."""
+    for for_python, for_shell in ADVICE.items():
+        message = message.replace(for_python, for_shell)
+    return message
+
+
 class _Warnings(logging.Handler):
     """Prints the library's warnings to the current stderr, which tests replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line."""
-        click.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+        click.echo(f"{record.levelname.lower()}: {in_shell_terms(record.getMessage())}", err=True)
 
 
 def show_warnings() -> None:

@@ -16,33 +16,18 @@ import click
 from .._version import __version__
 from ..encoding.encoder import LENGTHS_LOG, PROGRESS_LOG
 from ..errors import RefColbertError
-from .printing import show_warnings
+from .printing import in_shell_terms, show_warnings
 
 __all__ = ["Commands", "main"]
 
 # The entry point group through which other packages add verbs.
 EXTRA_COMMANDS = "refcolbert.commands"
 INTERRUPTED, PIPE_CLOSED = 130, 141  # the exit codes that shells use for SIGINT and SIGPIPE
-# The library's errors give advice for Python; here it names verbs and options.
-ADVICE = {
-    "Index.create": "`refcolbert index`",
-    "Encoder.load(path)": "--model PATH",
-    "use upsert": "use --upsert",
-    "call reencode(encoder)": "use `refcolbert reencode`",
-    "call refresh() to see which": "`refcolbert info` shows which",
-    "check() names": "`refcolbert check` names",
-    "compact(words='porter')": "`refcolbert compact --words porter`",
-    "create(..., words='porter')": "`refcolbert index --words porter`",
-    "words=None": "--words none",
-    "nbits='float32'": "--nbits float32",
-    ": pass vectors, not texts": "; only Python can search it, with vectors",
-}
 
 
 def _for_shell(message: str, command: click.Command | None) -> str:
     """The message of an error with verbs and options of the shell for methods and arguments of Python."""
-    for for_python, for_shell in ADVICE.items():
-        message = message.replace(for_python, for_shell)
+    message = in_shell_terms(message)
     for option in command.params if command else ():
         if isinstance(option, click.Option):
             message = re.sub(rf"^{option.name}(?= must be | is )", option.opts[0], message)
