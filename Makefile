@@ -2,7 +2,7 @@
 #   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help check demo test lint docs adapters remote engines nightly faults fuzz sizes conformance mutation coverage blas cuda clean
+.PHONY: help check demo test core pythons lint docs adapters remote engines nightly faults fuzz sizes conformance mutation coverage blas cuda clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -77,9 +77,22 @@ NOT_LOWEST := $(addprefix tests/,export service/page service/test_mcp.py cluster
 test: export OPENBLAS_NUM_THREADS = 1
 test: export OMP_NUM_THREADS = 1
 test: lint $(LOWEST)/.ready adapters
-	$(LOWEST)/bin/python -m pytest --quiet $(WORKERS) -m "not export and not install" $(addprefix --ignore ,$(NOT_LOWEST))
+	$(MAKE) core PYTHON=$(LOWEST)/bin/python
 	$(BIN)/python -m pytest --quiet $(WORKERS)
 	$(BIN)/python -m tools.release.code_size
+
+#   make core      the core's tests with PYTHON, in whose environment the extra `test` is installed
+core:
+	$(PYTHON) -m pytest --quiet $(WORKERS) -m "not export and not install" $(addprefix --ignore ,$(NOT_LOWEST))
+
+#   make pythons   the core's tests on other versions of Python, with the newest releases of its dependencies
+PYTHONS ?= python3.12 python3.13
+pythons: export OPENBLAS_NUM_THREADS = 1
+pythons:
+	for python in $(PYTHONS); do \
+	  $$python -m venv .venv-$$python && .venv-$$python/bin/python -m pip install --quiet --editable '.[test]' || exit 1; \
+	  $(MAKE) core PYTHON=.venv-$$python/bin/python || exit 1; \
+	done
 
 #   make docs      the site, from docs/ to build/site; a warning is an error
 docs: $(VENV)/.ready
@@ -145,4 +158,4 @@ sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.release.code_size
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(LOWEST) $(ADAPTERS) $(REMOTE) $(ENGINES) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-python* $(DEMO) $(LOWEST) $(ADAPTERS) $(REMOTE) $(ENGINES) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
