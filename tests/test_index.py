@@ -238,6 +238,24 @@ def test_build_refuses_an_id_that_comes_again(tmp_path, encoder, monkeypatch):
     assert not (tmp_path / "b").exists()
 
 
+def test_build_resumes_when_all_was_done_but_the_move(tmp_path, encoder, monkeypatch):
+    """A build that is killed before its folder gets its name is completed by the same call, words included."""
+    documents = [f"{text} {i}" for i in range(20) for text in TEXTS]
+    options = {"encoder": encoder, "train_at": 100, "words": "porter"}
+    Index.build(tmp_path / "whole", documents, **options)
+
+    def killed(store, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Index.build(tmp_path / "b", documents, **options)
+    resumed = Index.build(tmp_path / "b", documents, **options)
+    query = {"query": "the cat", "mode": "hybrid"}
+    assert answers(resumed.search(**query)) == answers(Index.open(tmp_path / "whole").search(**query))
+
+
 @pytest.mark.parametrize("change", ["other documents", "other options"])
 def test_build_does_not_resume_something_else(tmp_path, encoder, monkeypatch, change):
     """A staging folder of other documents or options is an error that names it."""
