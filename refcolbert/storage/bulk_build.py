@@ -60,9 +60,11 @@ class Building:
                 entry = None if codec is None else segment_files.write_codec(writer, codec, error)
                 writer.commit(replace(manifest, codec=entry))
         else:
-            start = {"generation": manifest.generation, "next_position": 0, "codec": None, "segments": ()}
+            empty = replace(
+                staged, generation=manifest.generation, next_position=0, words=None, codec=None, segments=()
+            )
             # A build that was interrupted after its last step has its words already.
-            if replace(staged, words=None, **start) != manifest or staged.words not in (None, self._words):
+            if empty != manifest or staged.words not in (None, self._words):
                 raise InvalidInput(
                     f"expected the model and the options of the interrupted build in {self._store.path}, "
                     "found others; use those, or remove that folder"
