@@ -62,6 +62,7 @@ def mcp_command(indexes: tuple[Path | str, ...], model: str | None, writable: bo
 
 @click.command("serve")
 @click.argument("index", metavar="INDEX|URL...", nargs=-1, required=True)
+@click.option("--writable", is_flag=True, help="Also take documents: /upsert, /delete, /metadata.")
 @click.option("--shards", is_flag=True, help="Take URLs of services: of each part of a collection one, in order.")
 @click.option("--complete", is_flag=True, help="With --shards: answer only if all parts do.")
 @click.option(
@@ -81,6 +82,7 @@ def mcp_command(indexes: tuple[Path | str, ...], model: str | None, writable: bo
 @_limits
 def serve_command(
     index: tuple[str, ...],
+    writable: bool,
     shards: bool,
     complete: bool,
     part_seconds: float,
@@ -102,6 +104,8 @@ def serve_command(
     """
     if len(index) > 1 and not shards:
         raise click.UsageError(f"expected one INDEX, found {len(index)}; give --shards to name services of parts")
+    if writable and shards:
+        raise click.UsageError("expected --writable for the service of a part, found it with --shards")
     try:
         from ..service import router, server
     except ImportError as error:
@@ -132,7 +136,9 @@ def serve_command(
             callers=limits.threads,
         )
     else:
-        live = Live(index[0] if is_url(index[0]) else Path(index[0]), model, threads=limits.inner_threads)
+        live = Live(
+            index[0] if is_url(index[0]) else Path(index[0]), model, threads=limits.inner_threads, writable=writable
+        )
     names = frozenset(name.lower() for name in hosts)
     try:
         bound = server.bind(live, host=host, port=port, limits=limits, token=token, hosts=names)

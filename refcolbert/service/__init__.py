@@ -10,6 +10,7 @@ Read in this order:
     wire            queries, pools and explanations as JSON, for parts of a collection
     part_endpoints  what a part answers to a router
     http_parts      HttpPart: asks the services of a part
+    write_endpoints what changes the index, in a service that is writable
     router          Router: the services of all parts as one index
     workers         the threads in which they run, and the queue
     http_errors     the table of error codes

@@ -26,6 +26,7 @@ from .reload import Live
 from .requests import check_fields, from_json, from_query, to_json
 from .router import Router
 from .workers import Workers
+from .write_endpoints import write_endpoints
 
 __all__ = ["Service", "create_app"]
 
@@ -110,6 +111,8 @@ def create_app(live: Live | Router, limits: ServiceLimits | None = None, access:
     service = Service(live, limits)
     # A router is not itself a part.
     table = endpoints(limits) + (() if isinstance(live, Router) else part_endpoints(limits))
+    if isinstance(live, Live) and live.writable:
+        table += write_endpoints(live, limits)
     document = openapi(table, token=access.token is not None)
     routes = [_endpoint(service, path, endpoint) for endpoint in table for path in endpoint.paths]
     routes += [

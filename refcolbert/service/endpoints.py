@@ -6,7 +6,7 @@ The functions run in worker threads. Each sees the generation that was the newes
 import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..arguments import MODES
@@ -101,6 +101,15 @@ def endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
             ),
             answer=_explain,
             response=schemas.EXPLAIN,
+        ),
+        Endpoint(
+            paths=("/get",),
+            summary="Documents by their ids",
+            request=obj(
+                "", ids=array(string("An id.", maxLength=limits.characters), "Ids.", maxItems=limits.documents)
+            ),
+            answer=_get,
+            response=obj(documents=schemas.DOCUMENTS),
         ),
         Endpoint(
             paths=("/rerank", "/v1/rerank", "/v2/rerank"),
@@ -218,6 +227,10 @@ def _explain(call: Call) -> Json:
     explanation = hit.explain().to_dict(matrix=call.fields.get("matrix", False))
     shown = {"id": hit.id, "text": hit.text, "metadata": hit.metadata, "generation": index.generation}
     return {**shown, **explanation}
+
+
+def _get(call: Call) -> Json:
+    return {"documents": [asdict(document) for document in call.served.index.get(call.fields["ids"])]}
 
 
 def _rerank(call: Call) -> Json:

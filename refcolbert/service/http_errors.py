@@ -2,7 +2,16 @@
 
 import json
 
-from ..errors import EncoderMismatch, InvalidInput, MissingPart, RefColbertError, UnknownId
+from ..errors import (
+    DuplicateId,
+    EncoderMismatch,
+    IndexLocked,
+    IndexWriteError,
+    InvalidInput,
+    MissingPart,
+    RefColbertError,
+    UnknownId,
+)
 
 __all__ = ["CODES", "Refusal", "error_body", "refusal_of"]
 
@@ -16,6 +25,7 @@ CODES = {
     "unknown_id": (404, "The index holds no document with this id."),
     "method_not_allowed": (405, "This path does not take this method; the header Allow lists those that it takes."),
     "too_slow": (408, "The request did not arrive completely in time."),
+    "duplicate_id": (409, "Two documents of one request have the same id."),
     "other_settings": (409, "The index has another version, model or kind than the router expects."),
     "length_required": (411, "A request with a body needs a Content-Length."),
     "too_large": (413, "The body is longer than the service allows."),
@@ -26,6 +36,8 @@ CODES = {
     "busy": (503, "Too many requests are waiting; try again later."),
     "timeout": (503, "The answer took too long."),
     "incomplete": (503, "Parts of the collection did not answer the router."),
+    "locked": (503, "Another process is writing the index; try again later."),
+    "not_written": (503, "The change could not be written; the index is as it was, or has all of it."),
     "not_ready": (503, "The service is starting or shutting down."),
 }
 
@@ -57,6 +69,11 @@ def refusal_of(error: RefColbertError) -> Refusal:
     """The answer to an error of the library. Its message is shown only if it is about the request."""
     if isinstance(error, UnknownId):
         return Refusal("unknown_id", str(error))
+    if isinstance(error, DuplicateId):
+        return Refusal("duplicate_id", str(error))
+    if isinstance(error, IndexLocked | IndexWriteError):
+        # The message names a path of this machine, so it is not shown.
+        return Refusal("locked" if isinstance(error, IndexLocked) else "not_written", headers={"retry-after": "1"})
     if isinstance(error, InvalidInput | EncoderMismatch):
         return Refusal("invalid_input", str(error))
     if isinstance(error, MissingPart):

@@ -16,7 +16,7 @@ from . import wire
 from .endpoints import LARGEST, Call, Endpoint, filters
 from .http_errors import Refusal
 from .limits import ServiceLimits
-from .schemas import METADATA, TEXT, array, boolean, integer, number, obj, string
+from .schemas import DOCUMENTS, array, boolean, integer, number, obj, string
 
 __all__ = ["part_endpoints"]
 
@@ -24,7 +24,6 @@ Json = dict[str, Any]
 
 DEEPER = 64  # best_of_groups asks for more hits than it returns, up to as many times
 
-DOCUMENTS = array(obj(id=string("The document's id."), text=TEXT, metadata=METADATA), "Documents.")
 SCORES = {"type": ["string", "null"], "description": "Base64 of little-endian float64; null in another mode."}
 POOL = obj(
     "Documents that can be among the k best, by position.",

@@ -1,6 +1,7 @@
 """The index that is served: one whole generation, replaced by the next one after a writer has committed it."""
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -12,12 +13,13 @@ from ..documents import Document
 from ..encoding.encoder import Encoder
 from ..errors import EncoderMismatch, ModelError
 from ..hits import Hits
+from ..index import Index
 from ..reading import IndexReader
-from ..sharded import open_index
+from ..sharded import ShardedIndex, open_index
 
 __all__ = ["Live", "Servable", "Served"]
 
-Index = TypeVar("Index", bound="Servable", covariant=True)
+Kind = TypeVar("Kind", bound="Servable", covariant=True)
 
 
 class Servable(Protocol):
@@ -51,10 +53,10 @@ class Servable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Served(Generic[Index]):
+class Served(Generic[Kind]):
     """One generation with its encoder, which is None for an index of ready-made vectors."""
 
-    index: Index
+    index: Kind
     encoder: Encoder | None
 
 
@@ -64,11 +66,13 @@ class Live:
     path     the index, a folder or a URL
     model    a model folder or hub id instead of the index's own
     threads  threads of ONNX Runtime inside one operator: 1 if as many searches run in parallel as there are cores
+    writable  `write` is allowed
 
     Raises the errors of `open_index`, and `EncoderMismatch`.
     """
 
-    def __init__(self, path: Path | str, model: str | None = None, *, threads: int = 1) -> None:
+    def __init__(self, path: Path | str, model: str | None = None, *, threads: int = 1, writable: bool = False) -> None:
+        self.writable, self._write_lock = writable, threading.Lock()
         self._path, self._model, self._threads = path, model, threads
         # The model is loaded first: verifying all bytes of the index takes longer.
         with open_index(path, verify="fast") as unverified:
@@ -83,6 +87,17 @@ class Live:
     def readiness(self) -> dict[str, Any]:
         """Return what a probe is told beside the status: nothing."""
         return {}
+
+    def write(self, change: Callable[[Index | ShardedIndex], Any]) -> int:
+        """Change the newest generation, one caller at a time, and return the generation that is served then.
+
+        `change` gets an object of its own: requests that run meanwhile keep the generation that they began with.
+        Raises the errors of the change, and `IndexLocked` while another process writes.
+        """
+        with self._write_lock, open_index(self._path, self.now.encoder, verify="fast") as index:
+            change(index)
+            self.refresh()
+            return self.now.index.generation
 
     def refresh(self) -> bool:
         """Load the newest generation, then replace `now` by it. Returns False if `now` is the newest."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
+    "DOCUMENTS",
     "ENCODE",
     "ERROR",
     "EXPLAIN",
@@ -139,6 +140,7 @@ def in_words(schema: Schema) -> str:
 
 TEXT = {"type": ["string", "null"], "description": "The document's text; null if the index holds none."}
 METADATA = {"type": "object", "description": "The document's metadata."}
+DOCUMENTS = array(obj(id=string("The document's id."), text=TEXT, metadata=METADATA), "Documents.")
 GENERATION = integer("The generation of the index that answered. Each write makes the next generation.")
 KIND = {
     "enum": ["text", "marker", "expansion"],
