@@ -96,7 +96,10 @@ export class Result {
   }
 
   #fields() {
-    const fields = fieldsOf(this.hit.metadata).filter(([name]) => name !== "title");
+    const { url } = this.hit.metadata;
+    // Nothing but the web: a script would run in this page.
+    const link = typeof url === "string" && /^https?:\/\//i.test(url) ? url : null;
+    const fields = fieldsOf(this.hit.metadata).filter(([name]) => name !== "title" && (name !== "url" || !link));
     const shown = fields.slice(0, 12).map(([name, value]) => element("button", {
       type: "button", class: "field", title: `Only where ${name} is ${value}`,
       on: { click: () => this.narrow(name, "$eq", value) },
@@ -105,6 +108,7 @@ export class Result {
     const both = late !== null && words !== null;
     return element("div", { class: "fields" },
       both ? element("span", { class: "both" }, `late ${number(late)} · words ${number(words)}`) : null,
+      link ? element("a", { class: "source", href: link, rel: "noopener noreferrer", target: "_blank" }, ...breakable(short(link))) : null,
       this.title ? element("span", { class: "id" }, `id ${this.hit.id}`) : null, ...shown);
   }
 

@@ -735,3 +735,17 @@ def test_wished_for_stillness_is_granted(visit, service):
         ".filter(e => parseFloat(getComputedStyle(e).transitionDuration) > 0).length"
     )
     assert moving == 0
+
+
+def test_a_results_url_is_a_link(visit, encoder, tmp_path):
+    """An address of the web is a link that tells nobody where it was followed; any other is a field like others."""
+    urls = ["https://example.org/a?b=1", "javascript:alert(1)", 7]
+    documents = [{"id": f"d{i}", "text": f"parse {i}", "metadata": {"url": url}} for i, url in enumerate(urls)]
+    with Index.create(tmp_path / "i", encoder) as index:
+        index.add(documents)
+    with running(tmp_path / "i") as client:
+        page = visit(client)
+        page.ask(QUERY)
+        links = page.js("return [...document.querySelectorAll('article a')].map(a => [a.href, a.rel, a.textContent])")
+        assert links == [[urls[0], "noopener noreferrer", urls[0]]]
+        assert sorted(page.texts(".field")) == ["url 7", "url javascript:alert(1)"]
