@@ -211,6 +211,14 @@ def test_one_writer_at_a_time(sharded):
         sharded.delete(["d0"])
 
 
+def test_some_shards_are_not_written(sharded):
+    """A write through a part of the shards is refused: it would not see an id that another shard has."""
+    some = ShardedIndex.open(sharded.path, shards=["shard-0000"])
+    with pytest.raises(InvalidInput, match="all shards"):
+        some.add([{"id": "d40", "text": "clock"}])
+    assert len(sharded.newest()) == len(sharded)
+
+
 def test_a_damaged_shard_is_named(sharded):
     """Opening names the shard; the others can be opened."""
     entry = sharded.shards[1].view.manifest.segments[0].files["residuals"]
