@@ -138,7 +138,13 @@ class ShardedIndex(IndexReader):
         return super().info() | sizes | {"shards": len(self._shards)}
 
     def refresh(self) -> bool:
-        """Move to the newest generation of every shard. Returns True if one was newer."""
+        """Move to the newest generation of every shard. Returns True if one was newer.
+
+        If an index of other shards was moved to the same path, that one is opened.
+        """
+        if (other := self._other()) is not None:
+            self._names, self._shards, self._current = other.names, other.shards, other.view
+            return True
         newer = [shard.refresh() for shard in self._shards]
         if any(newer):
             self._current = self._join()
@@ -146,6 +152,8 @@ class ShardedIndex(IndexReader):
 
     def newest(self) -> Self:
         """Return an object that sees the newest generations: this object if it does, else a new one."""
+        if (other := self._other()) is not None:
+            return other
         newest = [shard.newest() for shard in self._shards]
         if all(new is old for new, old in zip(newest, self._shards, strict=True)):
             return self
@@ -296,6 +304,12 @@ class ShardedIndex(IndexReader):
                 shard.compact(words=words)
 
     # ---- Private
+
+    def _other(self) -> Self | None:
+        """Return the index that is at the path now, if its shards are others."""
+        if self._current is None or not self._complete or tuple(shard_stores(self._source)[1]) == self._names:
+            return None
+        return type(self).open(self._source, self._encoder.encoder, verify=self._verify)
 
     def _documents(self, items: Iterable[Any], vectors: Vectors | None) -> list[Document]:
         n_ever = sum(shard.view.manifest.next_position for shard in self._shards)

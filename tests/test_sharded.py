@@ -195,6 +195,21 @@ def test_other_objects_see_writes_after_refresh(sharded):
     assert newest.newest() is newest
 
 
+@pytest.mark.parametrize("bounds", [[20], [11, 47, 60]])
+def test_refresh_follows_another_index_to_the_same_path(sharded, whole, tmp_path, bounds):
+    """refresh, newest and a pickle see the index that was moved there, if it has fewer shards or more."""
+    reader, pickled = open_index(sharded.path), pickle.dumps(sharded)
+    cut(whole, tmp_path / "other", bounds)
+    sharded.path.rename(tmp_path / "away")
+    (tmp_path / "other").rename(sharded.path)
+    assert len(reader.newest().shards) == len(bounds) + 1
+    assert reader.refresh()
+    assert not reader.refresh()
+    assert len(reader.shards) == len(bounds) + 1
+    assert len(pickle.loads(pickled).shards) == len(bounds) + 1  # noqa: S301 - our own
+    assert answers(reader.search("clock")) == answers(open_index(sharded.path).search("clock"))
+
+
 def test_compact_keeps_the_answers(sharded, whole):
     """Segments of each shard merge, deleted documents go, and the shared codec stays."""
     sharded.delete(["d0"])
