@@ -191,7 +191,7 @@ class ShardedIndex(IndexReader):
         for name, shard in zip(self._names, self._shards, strict=True):
             with _naming(name):
                 shard.check()
-        self.view.check_ids()
+        self.newest().view.check_ids()
         return self.info()
 
     def close(self) -> None:

@@ -210,6 +210,14 @@ def test_refresh_follows_another_index_to_the_same_path(sharded, whole, tmp_path
     assert answers(reader.search("clock")) == answers(open_index(sharded.path).search("clock"))
 
 
+def test_check_names_an_id_of_two_shards(sharded):
+    """An id that a writer of one shard added is found, also by an object that was opened before."""
+    with Index.open(sharded.shards[0].path) as shard:
+        shard.add([{"id": "d40", "text": "clock"}])
+    with pytest.raises(CorruptIndexError, match="'d40' twice"):
+        sharded.check()
+
+
 def test_compact_keeps_the_answers(sharded, whole):
     """Segments of each shard merge, deleted documents go, and the shared codec stays."""
     sharded.delete(["d0"])
