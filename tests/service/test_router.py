@@ -445,7 +445,7 @@ def test_a_wrong_address_is_refused(url):
 def test_a_service_is_one_part_only(urls):
     """Its documents would be found twice."""
     with pytest.raises(InvalidInput, match="twice"):
-        Router([urls[0], f"{urls[1]}|{urls[0]}"])
+        Router([urls[0], f"{urls[1]}|{urls[0]}/"])
 
 
 # ---- who may ask, and for how long
