@@ -61,13 +61,18 @@ class ShardedIndex(IndexReader):
         encoder: EncoderOnDemand,
         *,
         verify: str,
+        complete: bool,
     ) -> None:
-        """See the generations that `shards` see. `source` is `path`, or the URL of which `path` is a copy.
+        """See the generations that `shards` see.
+
+        - `source`: `path`, or the URL of which `path` is a copy.
+        - `complete`: these are all shards of the index.
 
         Raises `CorruptIndexError` for shards that do not belong together.
         """
         super().__init__(encoder, verify)
         self._source, self._path, self._names, self._shards = source, path, tuple(names), tuple(shards)
+        self._complete = complete
         self._current = self._join()
 
     @classmethod
@@ -81,7 +86,7 @@ class ShardedIndex(IndexReader):
     ) -> Self:
         """Open a sharded index.
 
-        - `shards`: open only the shards of these names, in the order of the index.
+        - `shards`: open only the shards of these names, in the order of the index, to read them.
 
         The other parameters are those of `Index.open`. Raises `InvalidInput` for a name that is not there.
 
@@ -95,11 +100,13 @@ class ShardedIndex(IndexReader):
                 raise InvalidInput(f"expected a list of some of the shards {', '.join(stores)}, found {shards!r}")
             stores = {name: store for name, store in stores.items() if name in shards}
         opened = [_open_shard(name, store, source, verify) for name, store in stores.items()]
-        return cls(path if is_url(path) else folder, folder, [*stores], opened, source, verify=verify)
+        seen = path if is_url(path) else folder
+        return cls(seen, folder, [*stores], opened, source, verify=verify, complete=shards is None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path, not the content: another process opens the newest generation."""
-        return partial(type(self).open, verify=self._verify, shards=self.names), (self._source, self._encoder.encoder)
+        shards = None if self._complete else self._names
+        return partial(type(self).open, verify=self._verify, shards=shards), (self._source, self._encoder.encoder)
 
     # ---- Reading: the rest is in `IndexReader`
 
@@ -131,7 +138,13 @@ class ShardedIndex(IndexReader):
         return super().info() | sizes | {"shards": len(self._shards)}
 
     def refresh(self) -> bool:
-        """Move to the newest generation of every shard. Returns True if one was newer."""
+        """Move to the newest generation of every shard. Returns True if one was newer.
+
+        If an index of other shards was moved to the same path, that one is opened.
+        """
+        if (other := self._other()) is not None:
+            self._names, self._shards, self._current = other.names, other.shards, other.view
+            return True
         newer = [shard.refresh() for shard in self._shards]
         if any(newer):
             self._current = self._join()
@@ -139,10 +152,20 @@ class ShardedIndex(IndexReader):
 
     def newest(self) -> Self:
         """Return an object that sees the newest generations: this object if it does, else a new one."""
+        if (other := self._other()) is not None:
+            return other
         newest = [shard.newest() for shard in self._shards]
         if all(new is old for new, old in zip(newest, self._shards, strict=True)):
             return self
-        return type(self)(self._source, self.path, self._names, newest, self._encoder, verify=self._verify)
+        return type(self)(
+            self._source,
+            self.path,
+            self._names,
+            newest,
+            self._encoder,
+            verify=self._verify,
+            complete=self._complete,
+        )
 
     def snapshot(self, path: str | Path) -> None:
         """Copy the generations that this object sees to a new folder or URL. Raises `IndexExists`, `IndexWriteError`.
@@ -168,7 +191,7 @@ class ShardedIndex(IndexReader):
         for name, shard in zip(self._names, self._shards, strict=True):
             with _naming(name):
                 shard.check()
-        self.view.check_ids()
+        self.newest().view.check_ids()
         return self.info()
 
     def close(self) -> None:
@@ -282,6 +305,12 @@ class ShardedIndex(IndexReader):
 
     # ---- Private
 
+    def _other(self) -> Self | None:
+        """Return the index that is at the path now, if its shards are others."""
+        if self._current is None or not self._complete or tuple(shard_stores(self._source)[1]) == self._names:
+            return None
+        return type(self).open(self._source, self._encoder.encoder, verify=self._verify)
+
     def _documents(self, items: Iterable[Any], vectors: Vectors | None) -> list[Document]:
         n_ever = sum(shard.view.manifest.next_position for shard in self._shards)
         return as_documents(items, n_ever, need_text=vectors is None)
@@ -327,6 +356,12 @@ class ShardedIndex(IndexReader):
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Hold the lock of writers for one operation on the newest generations, and see its result afterwards."""
+        if not self._complete:
+            # An id may be in a shard that is not open.
+            raise InvalidInput(
+                f"expected all shards of {self.path} to be open, found {', '.join(self._names)}; "
+                "open it without shards=..."
+            )
         with writing_shards(self.path):
             self.refresh()
             try:

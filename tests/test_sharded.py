@@ -195,6 +195,29 @@ def test_other_objects_see_writes_after_refresh(sharded):
     assert newest.newest() is newest
 
 
+@pytest.mark.parametrize("bounds", [[20], [11, 47, 60]])
+def test_refresh_follows_another_index_to_the_same_path(sharded, whole, tmp_path, bounds):
+    """refresh, newest and a pickle see the index that was moved there, if it has fewer shards or more."""
+    reader, pickled = open_index(sharded.path), pickle.dumps(sharded)
+    cut(whole, tmp_path / "other", bounds)
+    sharded.path.rename(tmp_path / "away")
+    (tmp_path / "other").rename(sharded.path)
+    assert len(reader.newest().shards) == len(bounds) + 1
+    assert reader.refresh()
+    assert not reader.refresh()
+    assert len(reader.shards) == len(bounds) + 1
+    assert len(pickle.loads(pickled).shards) == len(bounds) + 1  # noqa: S301 - our own
+    assert answers(reader.search("clock")) == answers(open_index(sharded.path).search("clock"))
+
+
+def test_check_names_an_id_of_two_shards(sharded):
+    """An id that a writer of one shard added is found, also by an object that was opened before."""
+    with Index.open(sharded.shards[0].path) as shard:
+        shard.add([{"id": "d40", "text": "clock"}])
+    with pytest.raises(CorruptIndexError, match="'d40' twice"):
+        sharded.check()
+
+
 def test_compact_keeps_the_answers(sharded, whole):
     """Segments of each shard merge, deleted documents go, and the shared codec stays."""
     sharded.delete(["d0"])
@@ -209,6 +232,14 @@ def test_one_writer_at_a_time(sharded):
     """A second writer of the folder is refused without waiting."""
     with writing_shards(sharded.path), pytest.raises(IndexLocked):
         sharded.delete(["d0"])
+
+
+def test_some_shards_are_not_written(sharded):
+    """A write through a part of the shards is refused: it would not see an id that another shard has."""
+    some = ShardedIndex.open(sharded.path, shards=["shard-0000"])
+    with pytest.raises(InvalidInput, match="all shards"):
+        some.add([{"id": "d40", "text": "clock"}])
+    assert len(sharded.newest()) == len(sharded)
 
 
 def test_a_damaged_shard_is_named(sharded):

@@ -21,6 +21,7 @@ __all__ = ["Sources", "read_sources", "takes_documents"]
 
 STDIN = Path("-")
 TOKENS = "tokens"
+WATCH_MILLISECONDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,15 @@ class Sources:
             from watchfiles import watch
         except ImportError as error:
             raise MissingDependency("--watch requires watchfiles: pip install 'refcolbert[files]'") from error
-        yield
-        for _ in watch(*self.paths):
-            yield
+        # An editor replaces a file by another one, which a watch of the file itself would miss.
+        paths = [path.resolve() if path.is_dir() else path.parent.resolve() / path.name for path in self.paths]
+        folders = {path if path.is_dir() else path.parent for path in paths}
+        deep = any(path.is_dir() for path in paths)
+        # The first timeout is the first time to read: what changes during that is noticed already.
+        watching = watch(*folders, recursive=deep, yield_on_timeout=True, rust_timeout=WATCH_MILLISECONDS)
+        for i, changed in enumerate(watching):
+            if i == 0 or any(Path(name).is_relative_to(path) for _, name in changed for path in paths):
+                yield
 
     def _check(self) -> None:
         if self.overlap is not None and self.passages is None:

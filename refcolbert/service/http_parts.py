@@ -65,7 +65,7 @@ class Replica:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             raise InvalidInput(f"expected the address of a service, such as http://a:8000, found {url!r}")
-        self.url = url
+        self.url = url.rstrip("/")
         self._place = (HTTPSConnection if parts.scheme == "https" else HTTPConnection, parts.hostname, parts.port)
         self._path = parts.path.rstrip("/")
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})

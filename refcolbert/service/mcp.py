@@ -3,6 +3,7 @@
 Answers are bounded, because an agent reads all of them: a long text is cut, and says so.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ def mcp_server(indexes: Mapping[str, Index | ShardedIndex], *, writable: bool = 
     """
     if not indexes:
         raise InvalidInput("expected at least one index, found none")
-    default = next(iter(indexes))
+    default, writing = next(iter(indexes)), threading.Lock()
     names = ", ".join(f"{name} ({len(index):,} documents)" for name, index in indexes.items())
     server = MCPServer("refcolbert", instructions=f"Search in documents. Indexes: {names}. Default: {default}.")
 
@@ -102,12 +103,15 @@ def mcp_server(indexes: Mapping[str, Index | ShardedIndex], *, writable: bool = 
         @tool
         def add(documents: list[dict[str, Any]], index: str | None = None) -> list[str]:
             """Add documents {"id", "text", "metadata"}. One with a known id replaces that document. Returns ids."""
-            return opened(index).upsert(documents)
+            # Agents call tools several at a time, each in its own thread.
+            with writing:
+                return opened(index).upsert(documents)
 
         @tool
         def delete(ids: list[str], index: str | None = None) -> str:
             """Delete documents by their ids. If one of them is unknown, nothing is deleted."""
-            opened(index).delete(ids)
+            with writing:
+                opened(index).delete(ids)
             return f"deleted {len(ids)}"
 
     return server

@@ -107,7 +107,7 @@ class Router:
                 problems = "; ".join(f"{r.url}: {r.problem}" for part in silent for r in part.replicas)
                 raise MissingPart(
                     f"expected {len(parts)} parts that answer, found {len(parts) - len(silent)} ({problems}); "
-                    "start their services, and give their token (--parts-token-file)"
+                    "start their services, and give their token (--part-token-file)"
                 )
             time.sleep(0.1)
 

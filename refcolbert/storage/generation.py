@@ -149,9 +149,11 @@ class Generation:
 
     def check_ids(self) -> None:
         """Raise `CorruptIndexError` when two live documents have the same id."""
-        ids = list(self.ids())
-        if len(set(ids)) != len(ids):
-            raise CorruptIndexError("documents: expected distinct ids, found one in two documents; restore the index")
+        seen: set[str] = set()
+        for name in self.ids():
+            if name in seen:
+                raise CorruptIndexError(f"documents: expected distinct ids, found {name!r} twice; restore the index")
+            seen.add(name)
 
     def _check_norms(self) -> None:
         """Raise `CorruptIndexError` when a vector is longer than its segment's `largest_norm`.

@@ -152,6 +152,9 @@ def publish_at(
     for name in (MANIFEST, SHARDS):
         if top.read(name, LARGEST_SHARDS) is not None and not (replace and name == last):
             raise IndexExists(f"there is an index at {url}; choose another URL, or replace it by a later generation")
+    listed = top.read(SHARDS, LARGEST_SHARDS)
+    if listed is not None and listed != shards:
+        raise InvalidInput(f"{url}: expected an index of the shards that are there, found others; choose another URL")
     places = {name: top.below(name) for name in indexes}
     before = {name: place.manifest() for name, place in places.items()}
     missing = []

@@ -8,7 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from itertools import count, groupby
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -591,25 +592,46 @@ def test_sync_does_not_delete_what_it_cannot_read(tmp_path, run, monkeypatch):
     assert sorted(Index.open("i").ids()) == ["one.txt", "two.html"]
 
 
+@contextmanager
+def watching(source, model, folder):
+    """`refcolbert sync i SOURCE --watch` in a process: a function that waits for its next line."""
+    program = "import sys; from refcolbert.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "sync", "i", source, "--model", model, "--watch"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+
+        def line():
+            assert select.select([process.stdout], [], [], 30)[0]
+            return process.stdout.readline()
+
+        try:
+            yield line
+        finally:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 130
+
+
 def test_sync_watches_a_folder(tmp_path, encoder):
     """With --watch, a file that changes is indexed without another call."""
     pytest.importorskip("watchfiles", reason="the extra `files` is not installed")
     folder = tmp_path / "notes"
     folder.mkdir()
     (folder / "one.txt").write_text("text of one")
-    program = "import sys; from refcolbert.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "sync", "i", folder, "--model", encoder.folder, "--watch"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "i: 1 added, 0 changed, 0 removed, 0 unchanged\n"
-        # The process begins to watch some time after it has printed: change the file until it notices.
-        for i in count():
-            (folder / "two.txt").write_text(f"text {i}")
-            if select.select([process.stdout], [], [], 1)[0]:
-                break
-        assert process.stdout.readline() == "i: 1 added, 0 changed, 0 removed, 1 unchanged\n"
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+    with watching(folder, encoder.folder, tmp_path) as line:
+        assert line() == "i: 1 added, 0 changed, 0 removed, 0 unchanged\n"
+        (folder / "two.txt").write_text("text of two")
+        assert line() == "i: 1 added, 0 changed, 0 removed, 1 unchanged\n"
     assert sorted(Index.open(tmp_path / "i").ids()) == ["one.txt", "two.txt"]
+
+
+def test_sync_watches_a_file_that_is_replaced(tmp_path, encoder):
+    """With --watch, a file is followed when another one is renamed to its name, each time."""
+    (tmp_path / "one.txt").write_text("text 0")
+    with watching(tmp_path / "one.txt", encoder.folder, tmp_path) as line:
+        assert line() == "i: 1 added, 0 changed, 0 removed, 0 unchanged\n"
+        for i in (1, 2):
+            (tmp_path / "new").write_text(f"text {i}")
+            (tmp_path / "new").rename(tmp_path / "one.txt")
+            assert line() == "i: 0 added, 1 changed, 0 removed, 0 unchanged\n"
 
 
 def test_verbs_take_urls(tmp_path, index, run):

@@ -89,6 +89,18 @@ def test_errors_are_told_to_the_agent(index):
     assert "$wrong" in where
 
 
+def test_writes_at_a_time_wait_for_each_other(index):
+    """An agent that calls a tool several times at once gets no IndexLocked of its own server."""
+
+    async def calling():
+        async with Client(mcp_server({"notes": index}, writable=True)) as client:
+            adding = [client.call_tool("add", {"documents": [{"id": str(i), "text": "glob"}]}) for i in range(6)]
+            return [result.is_error for result in await asyncio.gather(*adding)]
+
+    assert not any(asyncio.run(calling()))
+    assert len(index) == len(NOTES) + 6
+
+
 def test_writing_is_offered_only_if_allowed(index):
     """Without writable there is no tool that changes anything; with it, changes are seen by the next call."""
     assert set(tools(mcp_server({"notes": index}))) == {"search", "get", "explain"}

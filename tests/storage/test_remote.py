@@ -589,6 +589,16 @@ def test_a_reader_of_shards_moves_to_what_is_published_later(sharded, url, monke
         add(there, "d")
 
 
+def test_other_shards_do_not_replace(sharded, url):
+    """An index of other shards is another index: replace refuses it, and what is there stays."""
+    sharded.snapshot(url)
+    shutil.copytree(sharded.path / "shard-b", sharded.path / "shard-c")
+    write_shards(sharded.path, ["shard-a", "shard-c"])
+    with pytest.raises(InvalidInput, match="choose another URL"):
+        upload(sharded.path, url, replace=True)
+    assert answer(ShardedIndex.open(url)) == answer(sharded)
+
+
 def test_only_some_shards_are_fetched(sharded, url):
     """By number or by name; the folder is a sharded index when all are there."""
     upload(sharded.path, url)
