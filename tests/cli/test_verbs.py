@@ -595,6 +595,7 @@ def test_sync_does_not_delete_what_it_cannot_read(tmp_path, run, monkeypatch):
 @contextmanager
 def watching(source, model, folder):
     """`refcolbert sync i SOURCE --watch` in a process: a function that waits for its next line."""
+    pytest.importorskip("watchfiles", reason="the extra `files` is not installed")
     program = "import sys; from refcolbert.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "sync", "i", source, "--model", model, "--watch"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
@@ -612,7 +613,6 @@ def watching(source, model, folder):
 
 def test_sync_watches_a_folder(tmp_path, encoder):
     """With --watch, a file that changes is indexed without another call."""
-    pytest.importorskip("watchfiles", reason="the extra `files` is not installed")
     folder = tmp_path / "notes"
     folder.mkdir()
     (folder / "one.txt").write_text("text of one")
