@@ -9,6 +9,7 @@ from ..cluster.steps import build
 from ..cluster.workers import connected, local_cluster
 from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
+from ..errors import RefColbertError
 from ..index import NBITS, Index
 from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
@@ -128,7 +129,14 @@ def sync_command(index: Path | str, sources: Sources, model: str | None, watch: 
         entry = opened.info()["encoder"]
         encoder = Encoder.load(model or (entry and entry["source"]))
         for _ in sources.changes() if watch else (None,):
-            synced = opened.sync(sources.documents(encoder), progress=progress())
+            try:
+                synced = opened.sync(sources.documents(encoder), progress=progress())
+            except RefColbertError as error:
+                if not watch:
+                    raise
+                # A file may be half written.
+                click.echo(f"{index}: {error}; waiting for the next change", err=True)
+                continue
             counts = ", ".join(f"{number:,} {what}" for what, number in synced._asdict().items())
             click.echo(dump(synced._asdict()) if as_json else f"{index}: {counts}")
 

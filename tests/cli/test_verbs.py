@@ -582,7 +582,8 @@ def watching(source, model, folder):
     """`refcolbert sync i SOURCE --watch` in a process: a function that waits for its next line."""
     program = "import sys; from refcolbert.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "sync", "i", source, "--model", model, "--watch"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=folder, **output) as process:
 
         def line():
             assert select.select([process.stdout], [], [], 30)[0]
@@ -616,6 +617,15 @@ def test_sync_watches_a_file_that_is_replaced(tmp_path, encoder):
             (tmp_path / "new").write_text(f"text {i}")
             (tmp_path / "new").rename(tmp_path / "one.txt")
             assert line() == "i: 0 added, 1 changed, 0 removed, 0 unchanged\n"
+
+
+def test_sync_goes_on_after_a_file_that_cannot_be_read(tmp_path, encoder):
+    """With --watch, a wrong line is reported, and the file is read again when it has changed."""
+    (tmp_path / "one.jsonl").write_text('{"text": "one"}\n{"te')
+    with watching(tmp_path / "one.jsonl", encoder.folder, tmp_path) as line:
+        assert "one.jsonl" in line()
+        (tmp_path / "one.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+        assert line() == "i: 2 added, 0 changed, 0 removed, 0 unchanged\n"
 
 
 def test_verbs_take_urls(tmp_path, index, run):
