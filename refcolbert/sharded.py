@@ -262,6 +262,8 @@ class ShardedIndex(IndexReader):
         with self._writing():
             by_shard: dict[int, dict[str, Mapping[str, Any]]] = defaultdict(dict)
             names = list(metadata)
+            # All are checked before anything is written, so that a wrong one changes nothing.
+            as_documents([{"id": name, "metadata": metadata[name]} for name in names], 0, need_text=False)
             for name, place in zip(names, self.view.places(names), strict=True):
                 by_shard[self._shard_of(place)][name] = metadata[name]
             for owner, own in sorted(by_shard.items()):

@@ -173,6 +173,14 @@ def test_upsert_of_a_group_replaces_its_members(sharded):
         sharded.upsert([{"id": "x", "text": "zone", "metadata": {"of": "g4"}}], group_by="of")
 
 
+def test_wrong_metadata_change_no_shard(sharded):
+    """update_metadata with wrong metadata for a later shard leaves the earlier ones as they are."""
+    before = sharded.get(["d0"])
+    with pytest.raises(InvalidInput, match="plain JSON"):
+        sharded.update_metadata({"d0": {"a": 1}, "d40": {"a": object()}})
+    assert sharded.get(["d0"]) == before
+
+
 def test_delete_reaches_every_shard_or_none(sharded):
     """Ids of several shards are deleted; an unknown one leaves all as they are."""
     with pytest.raises(UnknownId):

@@ -1,5 +1,6 @@
 """Verbs that create, change, inspect and convert an index."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ..cluster.steps import build
 from ..cluster.workers import connected, local_cluster
 from ..corpus.readers import PASSAGE_OF
 from ..encoding.encoder import Encoder
+from ..errors import RefColbertError
 from ..index import NBITS, Index
 from ..interchange.plaid import import_plaid
 from ..interchange.vector_files import export_vectors
@@ -27,7 +29,6 @@ from .options import (
     IndexPath,
     bits,
     json_option,
-    open_with_model,
     progress,
 )
 from .printing import counted, dump, pairs, summary
@@ -124,13 +125,23 @@ def sync_command(index: Path | str, sources: Sources, model: str | None, watch: 
 
     INDEX is created if it does not exist. Texts that have not changed are not encoded again.
     """
-    with open_with_model(index, model) if _is_index(index) else Index.create(index, Encoder.load(model)) as opened:
-        entry = opened.info()["encoder"]
-        encoder = Encoder.load(model or (entry and entry["source"]))
-        for _ in sources.changes() if watch else (None,):
-            synced = opened.sync(sources.documents(encoder, complete=True), progress=progress())
-            counts = ", ".join(f"{number:,} {what}" for what, number in synced._asdict().items())
-            click.echo(dump(synced._asdict()) if as_json else f"{index}: {counts}")
+    with open_index(index, verify="fast") if _is_index(index) else nullcontext() as unverified:
+        own = unverified.info()["encoder"] if unverified else None
+    encoder = Encoder.load(model or (own and own["source"]))
+    for _ in sources.changes() if watch else (None,):
+        try:
+            # Read before the index is made: a wrong path must not leave an empty one.
+            documents = sources.documents(encoder, complete=True)
+            with open_index(index, encoder) if _is_index(index) else Index.create(index, encoder) as opened:
+                synced = opened.sync(documents, progress=progress())
+        except RefColbertError as error:
+            if not watch:
+                raise
+            # A file may be half written.
+            click.echo(f"{index}: {error}; waiting for the next change", err=True)
+            continue
+        counts = ", ".join(f"{number:,} {what}" for what, number in synced._asdict().items())
+        click.echo(dump(synced._asdict()) if as_json else f"{index}: {counts}")
 
 
 @click.command("delete")

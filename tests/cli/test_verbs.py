@@ -578,6 +578,14 @@ def test_sync_follows_a_folder(tmp_path, run):
     assert "found -" in run("sync", "i", "-", "--format", "jsonl", "--watch", exit_code=2).stderr
 
 
+def test_a_wrong_source_makes_no_index(tmp_path, run):
+    """What cannot be read is refused before an index is made."""
+    (tmp_path / "broken.jsonl").write_text("{")
+    run("sync", "i", tmp_path / "broken.jsonl", "--model", "MODEL", exit_code=1)
+    run("sync", "i", tmp_path / "broken.jsonl", "--model", "MODEL", "--overlap", "3", exit_code=2)
+    assert not (tmp_path / "i").exists()
+
+
 def test_sync_does_not_delete_what_it_cannot_read(tmp_path, run, monkeypatch):
     """Without the library of a file's format, sync refuses: the file's documents would count as removed."""
     pytest.importorskip("bs4", reason="the extra `files` is not installed")
@@ -598,7 +606,8 @@ def watching(source, model, folder):
     pytest.importorskip("watchfiles", reason="the extra `files` is not installed")
     program = "import sys; from refcolbert.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "sync", "i", source, "--model", model, "--watch"]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=folder, **output) as process:
 
         def line():
             assert select.select([process.stdout], [], [], 30)[0]
@@ -632,6 +641,15 @@ def test_sync_watches_a_file_that_is_replaced(tmp_path, encoder):
             (tmp_path / "new").write_text(f"text {i}")
             (tmp_path / "new").rename(tmp_path / "one.txt")
             assert line() == "i: 0 added, 1 changed, 0 removed, 0 unchanged\n"
+
+
+def test_sync_goes_on_after_a_file_that_cannot_be_read(tmp_path, encoder):
+    """With --watch, a wrong line is reported, and the file is read again when it has changed."""
+    (tmp_path / "one.jsonl").write_text('{"text": "one"}\n{"te')
+    with watching(tmp_path / "one.jsonl", encoder.folder, tmp_path) as line:
+        assert "one.jsonl" in line()
+        (tmp_path / "one.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+        assert line() == "i: 2 added, 0 changed, 0 removed, 0 unchanged\n"
 
 
 def test_verbs_take_urls(tmp_path, index, run):
