@@ -261,7 +261,7 @@ class Index(IndexReader):
             writer.commit(manifest)
 
     def check(self) -> dict[str, Any]:
-        """Verify every byte of the newest generation. Returns `info()`. Raises `CorruptIndexError`."""
+        """Verify every byte of the newest generation; see `IndexReader.check`. Raises `CorruptIndexError`."""
         manifest, pin = self._store.pin()
         Generation.load(self._store, manifest, verify=True, pin=pin).check()
         return self.info()

@@ -250,7 +250,9 @@ class IndexReader(Searchable):
 
     @abstractmethod
     def check(self) -> dict[str, Any]:
-        """Verify every byte of the newest generation, and everything that can be computed again. Returns `info()`.
+        """Verify every byte of the newest generation, and everything that can be computed again.
+
+        Returns `info()` of the generation that this object sees.
 
         Raises `CorruptIndexError` naming the file and what is wrong with it.
         """

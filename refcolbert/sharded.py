@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from .arguments import Documents, EncoderOnDemand, Vectors, id_list
+from .corpus.readers import PASSAGE_OF
 from .documents import Document, as_documents, records
 from .encoding.encoder import Encoder, Progress
 from .engine.ragged import Ragged
@@ -143,12 +144,16 @@ class ShardedIndex(IndexReader):
         If an index of other shards was moved to the same path, that one is opened.
         """
         if (other := self._other()) is not None:
-            self._names, self._shards, self._current = other.names, other.shards, other.view
-            return True
-        newer = [shard.refresh() for shard in self._shards]
-        if any(newer):
+            self._names, self._shards = other.names, other.shards
             self._current = self._join()
-        return any(newer)
+            return True
+        for shard in self._shards:
+            shard.refresh()
+        # Not by what these calls return: a shard may have moved before, by a call of another thread.
+        if all(shard.view is view for shard, view in zip(self._shards, self._views, strict=True)):
+            return False
+        self._current = self._join()
+        return True
 
     def newest(self) -> Self:
         """Return an object that sees the newest generations: this object if it does, else a new one."""
@@ -318,24 +323,31 @@ class ShardedIndex(IndexReader):
         return as_documents(items, n_ever, need_text=vectors is None)
 
     def _owners(self, batch: Sequence[Document], group_by: str | None) -> list[int]:
-        """Return the number of the shard to which each document is written: [n]."""
+        """Return the number of the shard to which each document is written: [n].
+
+        A new passage goes to the shard that has the other passages of its text, whether `group_by` says so or not: they
+        could not be replaced together otherwise.
+        """
+        key = PASSAGE_OF if group_by is None else group_by
         known = {name: self._shard_of(place) for name, place in self.view.find([d.id for d in batch]).items()}
-        groups: dict[str, set[int]] = {}
-        if group_by is not None:
-            names = {group_of(document.id, document.metadata, group_by) for document in batch}
-            found = members(self.view, names, group_by)
-            groups = {name: {self._shard_of(place) for place in places} for name, places in found.items()}
+        names = {d.id: group_of(d.id, d.metadata, key) for d in batch if group_by is not None or key in d.metadata}
+        # Looking up groups reads the metadata of all documents, so it is done for those that have one.
+        found = members(self.view, set(names.values()), key) if names else {}
+        groups = {name: {self._shard_of(place) for place in places} for name, places in found.items()}
+        for document in batch:
+            if document.id in known and document.id in names:
+                groups.setdefault(names[document.id], set()).add(known[document.id])
         owners = []
         for document in batch:
             shards = {known[document.id]} if document.id in known else set()
-            if group_by is not None:
-                shards |= groups.get(group_of(document.id, document.metadata, group_by), set())
-            if len(shards) > 1:
+            if group_by is not None or not shards:
+                shards |= groups.get(names.get(document.id, ""), set())
+            if len(shards) > 1 and group_by is not None:
                 raise InvalidInput(
                     f"expected all documents that {document.id!r} replaces in one shard, found them in "
                     f"{' and '.join(self._names[i] for i in sorted(shards))}; delete them first, then add it"
                 )
-            owners.append(shards.pop() if shards else len(self._shards) - 1)
+            owners.append(max(shards, default=len(self._shards) - 1))
         return owners
 
     def _shard_of(self, place: Place) -> int:
@@ -352,8 +364,10 @@ class ShardedIndex(IndexReader):
             yield from self.view.stored[segment].documents.get([row])
 
     def _join(self) -> Generation:
-        check_alike(self._names, [shard.view.manifest for shard in self._shards])
-        return Generation.join([shard.view for shard in self._shards])
+        views = [shard.view for shard in self._shards]
+        check_alike(self._names, [view.manifest for view in views])
+        self._views = views
+        return Generation.join(views)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -181,6 +181,26 @@ def test_wrong_metadata_change_no_shard(sharded):
     assert sharded.get(["d0"]) == before
 
 
+def test_new_passages_go_to_the_shard_of_their_text(sharded):
+    """A text that gets longer keeps its passages in one shard, so that they can be replaced together later."""
+    passages = [{"id": f"t@{i}", "text": f"zone {i}", "metadata": {"passage_of": "t"}} for i in range(4)]
+    sharded.shards[0].add(passages[:2])
+    sharded.upsert(passages[:3])
+    assert [name for name in ("t@0", "t@1", "t@2") if name in sharded.shards[0]] == ["t@0", "t@1", "t@2"]
+    sharded.upsert(passages[3:], group_by="passage_of")
+    assert [name for name in sharded.ids() if name.startswith("t@")] == ["t@3"]
+
+
+def test_a_new_group_is_in_one_shard(sharded):
+    """A document that joins a group brings new members of it to its own shard."""
+    group = [
+        {"id": "d0", "text": "zone", "metadata": {"of": "K"}},
+        {"id": "k2", "text": "clock", "metadata": {"of": "K"}},
+    ]
+    sharded.upsert(group, group_by="of")
+    assert ("d0" in sharded.shards[0], "k2" in sharded.shards[0]) == (True, True)
+
+
 def test_delete_reaches_every_shard_or_none(sharded):
     """Ids of several shards are deleted; an unknown one leaves all as they are."""
     with pytest.raises(UnknownId):

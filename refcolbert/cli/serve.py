@@ -16,7 +16,7 @@ from ..service import LIMITS, Live, ServiceLimits
 from ..sharded import open_index
 from ..storage.remote import is_url
 from .options import FILE, MODEL, IndexPath
-from .printing import hide_warnings
+from .printing import counted, hide_warnings
 
 __all__: list[str] = []  # the package registers every click command of this module
 
@@ -147,7 +147,7 @@ def serve_command(
             f"cannot listen at {host}, port {port}: {error.strerror}; stop the program that uses that port, "
             "or choose others with --host and --port (0 takes a free port)"
         ) from error
-    what = f"the collection of {len(index)} parts" if shards else index[0]
+    what = f"the collection of {counted(len(index), 'part')}" if shards else index[0]
     click.echo(f"{what} is served at {bound.url}", err=True)
     # uvicorn raises the signal that ended it once more after it has finished: the exit code is still 0.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -48,7 +48,7 @@ def mcp_server(indexes: Mapping[str, Index | ShardedIndex], *, writable: bool = 
         return index
 
     def mode_of(index: Index | ShardedIndex) -> str:
-        return "late" if index.info()["words"] is None else "hybrid"
+        return "late" if index.view.manifest.words is None else "hybrid"
 
     def tool(function: Tool) -> Tool:
         """Register a function. Its errors are told to the agent as they are."""
@@ -86,7 +86,9 @@ def mcp_server(indexes: Mapping[str, Index | ShardedIndex], *, writable: bool = 
     @tool
     def get(ids: list[str], index: str | None = None) -> list[dict[str, Any]]:
         """Return documents by their ids, at most 20, each with id, text and metadata."""
-        documents = opened(index).get(ids[:MAX_HITS])
+        if len(ids) > MAX_HITS:
+            raise InvalidInput(f"expected at most {MAX_HITS} ids, found {len(ids)}; ask for some of them")
+        documents = opened(index).get(ids)
         room = MAX_TEXT // max(len(documents), 1)
         return [{"id": d.id, "metadata": d.metadata, "text": _cut(d.text, room)} for d in documents]
 
@@ -112,7 +114,7 @@ def mcp_server(indexes: Mapping[str, Index | ShardedIndex], *, writable: bool = 
             """Delete documents by their ids. If one of them is unknown, nothing is deleted."""
             with writing:
                 opened(index).delete(ids)
-            return f"deleted {len(ids)}"
+            return f"deleted {len(set(ids))}"
 
     return server
 

@@ -190,6 +190,8 @@ class _Routed(ScatterGather):
 def _check_alike(parts: Iterable[HttpPart]) -> None:
     """Give all parts the settings of the first. Raises `InvalidInput` naming the first service that differs."""
     own = list(parts)
+    for replica in (r for part in own for r in part.replicas if "parts" in r.info):
+        raise InvalidInput(f"expected services of indexes, found a router at {replica.url}; name its parts instead")
     replicas = [replica for part in own for replica in part.replicas if not replica.problem]
     first = replicas[0]
     settings: Mapping[str, Any] = {
