@@ -604,10 +604,12 @@ def test_sync_does_not_delete_what_it_cannot_read(tmp_path, run, monkeypatch):
 def watching(source, model, folder):
     """`refcolbert sync i SOURCE --watch` in a process: a function that waits for its next line."""
     pytest.importorskip("watchfiles", reason="the extra `files` is not installed")
+    # A shell lets the processes that it starts in the background ignore SIGINT, and their children inherit that.
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     program = "import sys; from refcolbert.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", program, "sync", "i", source, "--model", model, "--watch"]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, cwd=folder, **output) as process:
+    with subprocess.Popen(command, cwd=folder, **output, **heard) as process:
 
         def line():
             assert select.select([process.stdout], [], [], 30)[0]
@@ -617,7 +619,10 @@ def watching(source, model, folder):
             yield line
         finally:
             process.send_signal(signal.SIGINT)
-            assert process.wait(30) == 130
+            try:
+                assert process.wait(30) == 130
+            finally:
+                process.kill()
 
 
 def test_sync_watches_a_folder(tmp_path, encoder):
