@@ -46,9 +46,9 @@ class Counts:
     """Counts of the documents of a part."""
 
     n_docs: int  # deleted ones included
-    n_allowed: int  # live ones that match the filters
+    n_allowed: int  # live documents that match the filters
     n_live: int
-    total_words: int  # of the live ones
+    total_words: int  # words of all live documents
     frequencies: Mapping[bytes, int]  # term -> number of live documents that have it, of the terms that were asked for
 
 

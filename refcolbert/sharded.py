@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from .arguments import Documents, EncoderOnDemand, Vectors, id_list
+from .checks import check_vectors
 from .corpus.readers import PASSAGE_OF
 from .documents import Document, as_documents, records
 from .encoding.encoder import Encoder, Progress
@@ -253,6 +254,8 @@ class ShardedIndex(IndexReader):
             ragged = vectors if isinstance(vectors, Ragged) else Ragged.from_list(vectors, self.view.manifest.dim)
             if len(ragged) != len(batch):
                 raise InvalidInput(f"expected vectors for {len(batch)} documents, found {len(ragged)}")
+            # Each shard checks its own vectors, but the shards before it would be written by then.
+            check_vectors(ragged.vectors, "vectors", self.view.manifest.dim)
             by_shard: dict[int, list[int]] = defaultdict(list)
             for i, owner in enumerate(self._owners(batch, group_by)):
                 by_shard[owner].append(i)

@@ -164,6 +164,16 @@ def test_upsert_writes_to_the_shard_that_owns_the_id(sharded):
     assert sharded.check()["documents"] == len(sharded.ids())
 
 
+def test_wrong_vectors_change_no_shard(sharded):
+    """Vectors for two shards are checked before the first one is written."""
+    vectors = sharded.vectors(["d0", "d50"])
+    vectors.vectors[-1] = np.nan
+    before = [shard.generation for shard in sharded.shards]
+    with pytest.raises(InvalidInput, match="vectors"):
+        sharded.upsert([{"id": "d0", "text": "x"}, {"id": "d50", "text": "y"}], vectors=vectors)
+    assert [shard.generation for shard in sharded.shards] == before
+
+
 def test_upsert_of_a_group_replaces_its_members(sharded):
     """With group_by, a document replaces its group in the shard that has it, and is refused for two shards."""
     sharded.upsert([{"id": "new", "text": "zone", "metadata": {"of": "g12"}}], group_by="of")
