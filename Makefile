@@ -33,7 +33,7 @@ $(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
 $(ADAPTERS)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(ADAPTERS)
 	$(ADAPTERS)/bin/python -m pip install --quiet --upgrade pip
-	$(ADAPTERS)/bin/python -m pip install --quiet --editable '.[test,langchain,llamaindex,haystack]'
+	$(ADAPTERS)/bin/python -m pip install --quiet --editable '.[test,langchain,llamaindex,haystack]' langchain-tests
 	touch $@
 
 # Engines that can call refcolbert.cluster's classes: a gigabyte that nothing else here needs.
@@ -101,7 +101,7 @@ docs: $(VENV)/.ready
 
 #   make adapters  the adapters with the frameworks themselves; named, a file whose framework is missing fails
 adapters: $(ADAPTERS)/.ready
-	$(ADAPTERS)/bin/python -m pytest --quiet $(wildcard tests/adapters/test_*.py)
+	$(ADAPTERS)/bin/python -m pytest --quiet -p no:asyncio $(wildcard tests/adapters/test_*.py)
 
 #   make engines   builds by Hugging Face datasets, Ray and Dask dataframes
 engines: $(ENGINES)/.ready

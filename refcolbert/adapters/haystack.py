@@ -1,4 +1,4 @@
-"""Haystack: an index as a retriever component, MaxSim as a ranker component (haystack-ai, extra `haystack`)."""
+"""Haystack: an index as a document store and as a retriever, MaxSim as a ranker (haystack-ai, extra `haystack`)."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -7,19 +7,133 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..documents import Document as Stored
 from ..encoding.encoder import Encoder
-from ..errors import InvalidInput, MissingDependency
+from ..errors import DuplicateId, InvalidInput, MissingDependency
 from ..reading import IndexReader
 from ..rerank import rerank
 from ..sharded import open_index
+from .stores import Writable, matching, opened, remove
 
 try:
     from haystack import Document, component, default_from_dict, default_to_dict
-    from haystack.document_stores.types import FilterPolicy, apply_filter_policy
+    from haystack.document_stores.errors import DuplicateDocumentError
+    from haystack.document_stores.types import DuplicatePolicy, FilterPolicy, apply_filter_policy
+    from haystack.errors import FilterError
 except ImportError as error:
     raise MissingDependency("the Haystack adapter needs haystack-ai: pip install 'refcolbert[haystack]'") from error
 
-__all__ = ["ColBERTRanker", "ColBERTRetriever", "where_of"]
+__all__ = ["ColBERTDocumentStore", "ColBERTRanker", "ColBERTRetriever", "where_of"]
+
+
+class ColBERTDocumentStore:
+    """Documents in an index: Haystack writes, deletes, filters and counts them.
+
+    It keeps id, content and meta of a document. The index makes its own vectors, so embeddings are not kept. A document
+    without content raises `InvalidInput`. Each call sees the newest generation of the index. The serialized form holds
+    the folder of the index and the name of the model. The index is opened at the first use.
+    """
+
+    def __init__(self, index: Writable | str | Path, *, model: str | None = None) -> None:
+        """`index` is an open index, or a folder: its index is opened with `model`, or made if there is none."""
+        self.path, self.model = _path(index), model
+        self._index = index if isinstance(index, Writable) else None
+
+    @property
+    def index(self) -> Writable:
+        """The index, at its newest generation."""
+        if self._index is None:
+            self._index = opened(self.path, _encoder(self.model))
+        self._index.refresh()
+        return self._index
+
+    def to_dict(self) -> dict[str, Any]:
+        """The serialized store."""
+        serialized: dict[str, Any] = default_to_dict(self, index=self.path, model=self.model)
+        return serialized
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "ColBERTDocumentStore":
+        """The store of its serialized form."""
+        return default_from_dict(cls, data)  # type: ignore[no-any-return]
+
+    def count_documents(self) -> int:
+        """The number of documents."""
+        return len(self.index)
+
+    def count_documents_by_filter(self, filters: dict[str, Any]) -> int:
+        """The number of documents that match. Raises `FilterError` as `filter_documents` does."""
+        return len(self._matching(filters))
+
+    def filter_documents(self, filters: dict[str, Any] | None = None) -> list[Document]:
+        """The documents that match, by position. Raises `FilterError` for a filter that has no `where` (`where_of`)."""
+        return [Document(id=d.id, content=d.text, meta=d.metadata) for d in self._matching(filters)]
+
+    def write_documents(self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
+        """Write documents in one transaction and return their number. The policy NONE is FAIL.
+
+        Raises `DuplicateDocumentError` with FAIL, and then writes nothing. Of documents of one call with the same id,
+        OVERWRITE keeps the last one and SKIP the first one.
+        """
+        if not isinstance(documents, list) or not all(isinstance(document, Document) for document in documents):
+            raise InvalidInput(f"expected a list of Haystack documents, found {documents!r:.80}; pass [Document(...)]")
+        index = self.index
+        if policy in (DuplicatePolicy.NONE, DuplicatePolicy.FAIL):
+            try:
+                return len(index.add([_record(document) for document in documents]))
+            except DuplicateId as error:
+                raise DuplicateDocumentError(str(error)) from error
+        if policy == DuplicatePolicy.OVERWRITE:
+            index.upsert({document.id: _record(document) for document in documents}.values())
+            return len(documents)
+        known = index.view.find([document.id for document in documents])
+        new: dict[str, dict[str, Any]] = {}
+        for document in documents:
+            if document.id not in known:
+                new.setdefault(document.id, _record(document))
+        return len(index.add(new.values()))
+
+    def update_by_filter(self, filters: dict[str, Any], meta: dict[str, Any]) -> int:
+        """Set these keys in the meta of matching documents, without encoding them again. Returns their number."""
+        changed = {document.id: {**document.metadata, **meta} for document in self._matching(filters)}
+        self.index.update_metadata(changed)
+        return len(changed)
+
+    def delete_documents(self, document_ids: list[str]) -> None:
+        """Delete documents. Ids that are not in the index are passed over."""
+        remove(self.index, document_ids)
+
+    def delete_by_filter(self, filters: dict[str, Any]) -> int:
+        """Delete the documents that match, and return their number. Raises as `filter_documents` does."""
+        return remove(self.index, [document.id for document in self._matching(filters)])
+
+    def delete_all_documents(self) -> None:
+        """Delete all documents."""
+        remove(self.index, self.index.ids())
+
+    async def count_documents_async(self) -> int:
+        """Call `count_documents` in a thread."""
+        return await asyncio.to_thread(self.count_documents)
+
+    async def filter_documents_async(self, filters: dict[str, Any] | None = None) -> list[Document]:
+        """Call `filter_documents` in a thread."""
+        return await asyncio.to_thread(self.filter_documents, filters)
+
+    async def write_documents_async(
+        self, documents: list[Document], policy: DuplicatePolicy = DuplicatePolicy.NONE
+    ) -> int:
+        """Call `write_documents` in a thread."""
+        return await asyncio.to_thread(self.write_documents, documents, policy)
+
+    async def delete_documents_async(self, document_ids: list[str]) -> None:
+        """Call `delete_documents` in a thread."""
+        await asyncio.to_thread(self.delete_documents, document_ids)
+
+    def _matching(self, filters: dict[str, Any] | None) -> list[Stored]:
+        try:
+            return matching(self.index, where_of(filters) if filters else None)
+        except InvalidInput as error:
+            raise FilterError(str(error)) from error
 
 
 @component
@@ -29,12 +143,13 @@ class ColBERTRetriever:
     `search_kwargs` are more arguments of `Index.search`: mode, min_score, group_by, ...
 
     The serialized form holds the folder of the index and the name of the model. A dumped pipeline can be loaded where
-    both exist. The index is opened by `warm_up`, or at the first run.
+    both exist. The index is opened by `warm_up`, or at the first run. With a document store, each run sees its newest
+    documents.
     """
 
     def __init__(
         self,
-        index: IndexReader | str | Path,
+        index: ColBERTDocumentStore | IndexReader | str | Path,
         *,
         model: str | None = None,
         top_k: int = 10,
@@ -45,8 +160,8 @@ class ColBERTRetriever:
         exact: bool = False,
         search_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        """`index` is an open index or a folder; `model` is needed if a folder's own model has moved."""
-        self.index = str(index.path if isinstance(index, IndexReader) else index)
+        """`index` is a store, an open index or a folder; `model` is needed if a folder's own model has moved."""
+        self.index = index if isinstance(index, ColBERTDocumentStore) else _path(index)
         self.model, self.top_k, self.filters = model, top_k, filters
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
         self.nprobe, self.candidates, self.exact = nprobe, candidates, exact
@@ -94,8 +209,10 @@ class ColBERTRetriever:
         return await asyncio.to_thread(self.run, query, filters, top_k)
 
     def _open_index(self) -> IndexReader:
+        if isinstance(self.index, ColBERTDocumentStore):
+            return self.index.index
         if self._index is None:
-            self._index = open_index(self.index, None if self.model is None else Encoder.load(self.model))
+            self._index = open_index(self.index, _encoder(self.model))
         return self._index
 
 
@@ -140,6 +257,18 @@ class ColBERTRanker:
     ) -> dict[str, list[Document]]:
         """Call `run` in a thread."""
         return await asyncio.to_thread(self.run, query, documents, top_k)
+
+
+def _path(index: IndexReader | str | Path) -> str:
+    return str(index.path if isinstance(index, IndexReader) else index)
+
+
+def _encoder(model: str | None) -> Encoder | None:
+    return None if model is None else Encoder.load(model)
+
+
+def _record(document: Document) -> dict[str, Any]:
+    return {"id": document.id, "text": _text(document), "metadata": document.meta}
 
 
 def _text(document: Document) -> str:

@@ -9,7 +9,14 @@ from refcolbert import Index
 
 os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")  # read when it is imported
 
-NEEDS = {"test_langchain.py": "langchain_core", "test_llamaindex.py": "llama_index", "test_haystack.py": "haystack"}
+NEEDS = {
+    "test_langchain.py": "langchain_core",
+    "test_langchain_store.py": "langchain_tests",
+    "test_llamaindex.py": "llama_index",
+    "test_llamaindex_index.py": "llama_index",
+    "test_haystack.py": "haystack",
+    "test_haystack_store.py": "haystack",
+}
 collect_ignore = [name for name, package in NEEDS.items() if find_spec(package) is None]
 if collect_ignore:
     collect_ignore.append("test_documents.py")

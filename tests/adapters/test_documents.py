@@ -12,7 +12,7 @@ def test_every_snippet_runs(tmp_path, monkeypatch, encoder):
     monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: encoder.folder)
     session = {}
     blocks = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 9
     for block in blocks:
         exec(compile(block, "adapters.md", "exec"), session)  # noqa: S102 - our own document
     assert [hit.id for hit in session["answers"][0]] == list(session["run"]["q1"])
