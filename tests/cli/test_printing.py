@@ -171,3 +171,5 @@ def test_a_threshold_is_rounded_down():
 def test_one_document_is_not_plural():
     """A count of one has its noun in the singular, and long counts have commas."""
     assert [printing.counted(n, "document") for n in (0, 1, 1000)] == ["0 documents", "1 document", "1,000 documents"]
+    planned = CliRunner().invoke(main, ["plan", "1", "--tokens", "20", "--dim", "8"]).stdout
+    assert planned.startswith("1 document of 20.0 tokens")
