@@ -211,11 +211,13 @@ class Index(IndexReader):
                 if new := batch[n_staged:]:
                     new_arrays = None if batch_arrays is None else batch_arrays[n_staged:]
                     building.stage(new, document_vectors(new, new_arrays, encoder, manifest, bar.update))
-        if arrays is not None and next(arrays, None) is not None:
-            raise InvalidInput(
-                f"expected vectors for {building.n_staged} documents, found more; pass one array for each"
-            )
-        building.finish()
+            if arrays is not None and next(arrays, None) is not None:
+                raise InvalidInput(
+                    f"expected vectors for {building.n_staged} documents, found more; pass one array for each"
+                )
+            bar.set_postfix_str("compressing and writing")
+            building.finish()
+            bar.set_postfix_str("")
         return cls.open(target, encoder)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from ..engine.search import CANDIDATES, NPROBE
 from ..evaluation.plan import Plan, plan
 from ..index import NBITS
 from .options import BITS, K, bits, json_option
-from .printing import dump
+from .printing import counted, dump
 from .sources import read_sources
 
 __all__ = ["plan_index"]
@@ -86,7 +86,7 @@ def _lines(estimate: Plan) -> Iterable[str]:
     """Yield the lines that are printed: embeddings, bytes by number of bits, times, FLOPs, memory."""
     error = f" (+- {estimate.standard_error:.1%})" if estimate.standard_error is not None else ""
     one = f"one vector per document would be {estimate.n_docs:,}, {_short(estimate.one_vector_bytes, SIZES)} of float32"
-    lengths = f"{estimate.n_docs:,} documents of {estimate.tokens_per_document:.1f}{error} tokens"
+    lengths = f"{counted(estimate.n_docs, 'document')} of {estimate.tokens_per_document:.1f}{error} tokens"
     yield f"{lengths}: {estimate.n_tokens:,} embeddings of dim {estimate.dim}; {one}"
     yield ""
     yield from _sizes(estimate.bytes_of)

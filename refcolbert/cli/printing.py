@@ -3,12 +3,15 @@
 import json
 import logging
 import os
+import re
 import sys
 import unicodedata
-from collections import Counter
+from bisect import bisect
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import ROUND_FLOOR, Decimal
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import Any
 
 import click
@@ -17,7 +20,7 @@ from ..evaluation.no_answer import MAX_LOST, Thresholds
 from ..evaluation.tune import Tuning
 from ..explanation.alignment import QueryWord, TextPiece
 from ..explanation.explanation import Explanation
-from ..explanation.html import color_of
+from ..explanation.html import color_of, strength
 from ..explanation.words import shared_parts
 from ..hits import Hit, shorten
 from ..reading import IndexReader
@@ -59,6 +62,9 @@ ADVICE = {
 INKS = (33, 172, 35, 205, 99, 37, 203, 106)
 GREY = 245
 BOLD_SIMILARITY = 0.75
+# Between two sentences, paragraphs, items of a list or rows of a table
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n\s*\n|\n(?=\s*[-*|#>])")
+LONGEST_SENTENCE = 240
 
 
 def summary(opened: IndexReader, as_json: bool = False) -> None:
@@ -89,12 +95,22 @@ def _value(value: Any) -> str:
 
 
 def show_hits(hits: list[Hit], as_json: bool) -> None:
-    """Print one line per hit. In a hybrid search it has both parts beside the score."""
+    """Print one line per hit. In a hybrid search it has both parts beside the score.
+
+    In color, the title is there in place of the text, and below it the sentence that matches best.
+    """
+    colored = colors()
     for hit in hits:
         late, words = hit.parts.late, hit.parts.words
         both = "" if late is None or words is None else f"late {late:7.3f}  words {words:7.3f}  "
-        text = f"{hit.rank:>3}  {hit.score:8.4f}  {both}{printable(hit.id)}  {shorten(printable(hit.text or ''))}"
-        click.echo(dump(hit.to_dict()) if as_json else text)
+        start = f"{hit.rank:>3}  {hit.score:8.4f}  {both}"
+        if as_json:
+            click.echo(dump(hit.to_dict()))
+        elif colored:
+            title, sentence = _matching(hit.explain(), str(hit.metadata.get("title") or ""))
+            click.echo(f"{start}{click.style(printable(hit.id), bold=True)}  {title}\n     {sentence}")
+        else:
+            click.echo(f"{start}{printable(hit.id)}  {shorten(printable(hit.text or ''))}")
 
 
 def colors(choice: str = "auto") -> bool:
@@ -170,6 +186,51 @@ def _painted(segment: TextPiece, parts: Sequence[tuple[str, bool]], inks: Sequen
         click.style(printable(text), **style, reverse=shared or None) if style or shared else printable(text)
         for text, shared in parts
     )
+
+
+def _matching(explanation: Explanation, title: str) -> tuple[str, str]:
+    """Return the title in front of the text, and the sentence after it that matches the query's own words best.
+
+    Both are painted. The title is "" if the text does not begin with it.
+    """
+    text = explanation.text or ""
+    after = re.match(rf"{re.escape(title)}[\s:]*", text)
+    starts = _sentence_starts(text, after.end() if after else 0)
+    pieces: list[TextPiece] = []
+    numbers: list[int] = []  # of the sentence of each piece, from 1; 0: the title
+    at = 0
+    for segment in (segment for segment in explanation.segments if segment.text):
+        end = at + len(segment.text)
+        own = tuple(answer for answer in segment.answers if explanation.words[answer.word].kind == "text")
+        for first, last in pairwise([at, *(start for start in starts if at < start < end), end]):
+            pieces.append(replace(segment, text=segment.text[first - at : last - at], answers=own))
+            numbers.append(bisect(starts, first))
+        at = end
+    parts = shared_parts(pieces, explanation.shared_words)
+    worth: defaultdict[int, float] = defaultdict(float)
+    for number, piece, own_parts in zip(numbers, pieces, parts, strict=True):
+        best = max((answer.similarity for answer in piece.answers), default=0.0)
+        worth[number] += strength(best) + sum(shared for _, shared in own_parts)
+    chosen = max(range(1, len(starts) + 1), key=lambda number: worth[number])
+    inks = [_ink(explanation.words, number) for number in range(len(explanation.words))]
+    shown = {0: "", chosen: ""}
+    for number, piece, own_parts in zip(numbers, pieces, parts, strict=True):
+        if number in shown:
+            shown[number] += _painted(piece, [(re.sub(r"\s+", " ", text), shared) for text, shared in own_parts], inks)
+    return shown[0].rstrip(": "), shown[chosen].strip()
+
+
+def _sentence_starts(text: str, begin: int) -> list[int]:
+    """Return where the sentences of a text start from `begin` on; a long one is cut between words."""
+    ends = [match.end() for match in SENTENCE_END.finditer(text, begin)]
+    starts = [begin]
+    for end in [*ends, len(text)]:
+        while end - starts[-1] > LONGEST_SENTENCE:
+            # 0: there is no space.
+            space = text.rfind(" ", starts[-1], starts[-1] + LONGEST_SENTENCE) + 1
+            starts.append(space or starts[-1] + LONGEST_SENTENCE)
+        starts.append(end)
+    return starts
 
 
 def dump(value: Any) -> str:

@@ -42,7 +42,7 @@ __all__: list[str] = []  # the package registers every click command of this mod
 @MODEL
 @json_option(f"one object per line: {HIT}")
 def search_command(index: Path | str, query: str, model: str | None, as_json: bool, **options: Any) -> None:
-    """The K best documents of INDEX for QUERY."""
+    """The K best documents of INDEX for QUERY. A terminal with colors shows the sentence of each that matches best."""
     with open_with_model(index, model) as opened:
         hits = opened.search(query, **options)
         show_hits(hits, as_json)

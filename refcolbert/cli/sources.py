@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from tqdm import tqdm
 
 from ..cluster.partitions import Passages, partitions
 from ..corpus.passages import Lengths, split, word_spans
@@ -16,6 +17,7 @@ from ..corpus.readers import FORMATS, PLAIN, Fields, document_files, read_files,
 from ..documents import Document
 from ..encoding.encoder import Encoder
 from ..errors import MissingDependency
+from .options import progress
 
 __all__ = ["Sources", "read_sources", "takes_documents"]
 
@@ -98,7 +100,7 @@ class _Counted:
     def __init__(self, read: Callable[[], Iterator[Document]], encoder: Encoder) -> None:
         self._read, self._n_docs, too_long = read, 0, 0
         room = encoder.tokenizer.document_room
-        for document in read():
+        for document in tqdm(read(), desc="read", unit="doc", leave=False, disable=not progress()):
             self._n_docs += 1
             too_long += len(word_spans(document.text or "")) > room
         if too_long:

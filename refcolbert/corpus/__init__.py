@@ -5,7 +5,7 @@ Read in this order:
     readers            files of all layouts and folders of them -> documents
     folders            a folder -> its files
     markdown           a Markdown text -> front matter and sections
-    pages              HTML and PDF -> text
+    pages              HTML and PDF -> sections
     source_code        source code -> a section per definition
     tables             Parquet and Arrow files -> rows
     passages           a long document -> passages

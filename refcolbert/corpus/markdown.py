@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-__all__ = ["Section", "front_matter", "sections"]
+__all__ = ["Heading", "Section", "front_matter", "nested", "sections"]
 
 LINE_END = re.compile(r"\r\n?|\n")  # the ends of a line in CommonMark
 FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
@@ -17,7 +17,7 @@ FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of a file. In Markdown it is the text between one heading and the next one."""
+    """A part of a file. In Markdown and HTML it is the text between one heading and the next one."""
 
     path: tuple[str, ...]  # the headings above it and its own; () before the first heading
     anchor: str  # of its heading in a page made of this text, as on GitHub; "" before the first heading
@@ -26,11 +26,13 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heading:
+class Heading:
+    """A heading and the text up to the next one."""
+
     level: int  # 1 to 6; 0 for the beginning and the end of the text
     title: str
-    first: int  # its first line
-    after: int  # the line after it
+    body: str
+    anchor: str = ""  # "": one is made of the title
 
 
 def front_matter(text: str) -> tuple[dict[str, Any], str]:
@@ -72,27 +74,37 @@ def sections(text: str) -> list[Section]:
         ('Pets', 'Dogs') dogs Dogs bark.
     """
     lines = LINE_END.split(text)
-    headings = [_Heading(0, "", 0, 0), *_headings(text), _Heading(0, "", len(lines), len(lines))]
+    found = [(0, "", 0, 0), *_headings(text), (0, "", len(lines), len(lines))]
+    return nested(
+        [
+            Heading(level, title, "\n".join(lines[after:end]).strip("\n"))
+            for (level, title, _, after), (_, _, end, _) in pairwise(found)
+        ]
+    )
+
+
+def nested(headings: list[Heading]) -> list[Section]:
+    """Return the sections of a text's headings in order; the first one is its beginning, of level 0."""
     parts: list[Section] = []
-    above: list[_Heading] = []
+    above: list[Heading] = []
     anchors: set[str] = set()
-    for heading, following in pairwise(headings):
+    for heading, following in pairwise([*headings, Heading(0, "", "")]):
         above = [*(outer for outer in above if outer.level < heading.level), heading]
-        anchor = _anchor(heading.title, anchors) if heading.level else ""
-        body = "\n".join(lines[heading.after : following.first]).strip("\n")
-        if body.strip() or (heading.level and following.level <= heading.level):
+        anchor = _anchor(heading, anchors) if heading.level else ""
+        if heading.body.strip() or (heading.level and following.level <= heading.level):
             path = tuple(outer.title for outer in above if outer.title)
-            parts.append(Section(path=path, anchor=anchor, body=body))
+            parts.append(Section(path=path, anchor=anchor, body=heading.body))
     return parts
 
 
-def _headings(text: str) -> list[_Heading]:
+def _headings(text: str) -> list[tuple[int, str, int, int]]:
+    """Return (level, title, first line, line after it) of each heading."""
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark")
     tokens = parser.parse(text)
     return [
-        _Heading(int(token.tag[1:]), _words(content.children or []), *token.map)
+        (int(token.tag[1:]), _words(content.children or []), token.map[0], token.map[1])
         for token, content in pairwise(tokens)
         if token.type == "heading_open" and token.level == 0 and token.map
     ]
@@ -106,9 +118,9 @@ def _words(inline: list[Any]) -> str:
     return " ".join(text.split())
 
 
-def _anchor(title: str, taken: set[str]) -> str:
+def _anchor(heading: Heading, taken: set[str]) -> str:
     """Return the anchor of a heading: lower case, no punctuation, hyphens for spaces, a number if it is taken."""
-    base = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") or "section"
+    base = heading.anchor or re.sub(r"[^\w\- ]", "", heading.title.lower()).replace(" ", "-") or "section"
     anchor, count = base, 0
     while anchor in taken:
         count += 1

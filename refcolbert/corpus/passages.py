@@ -25,6 +25,8 @@ __all__ = ["split", "word_spans"]
 ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 WORD = re.compile(rf"[{ALONE}]|[^\s{ALONE}]{{1,40}}")
 
+REMEMBERED = 100_000  # words whose lengths are kept: texts repeat most of theirs
+
 Lengths = Callable[[Sequence[str]], Sequence[int]]  # words -> the length of each word
 
 
@@ -53,8 +55,9 @@ def split(
     overlap = length // 5 if overlap is None else overlap
     if not 0 <= overlap < check_count(length, "passage length"):
         raise InvalidInput(f"overlap must be at least 0 and less than the passage length {length}, found {overlap}")
+    counted = _remembering(lengths or _one_each)
     for document in documents:
-        yield from _passages(document, length, overlap, lengths or _one_each)
+        yield from _passages(document, length, overlap, counted)
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
@@ -111,6 +114,20 @@ def _windows(counts: Sequence[int], length: int, overlap: int) -> Iterator[tuple
         if after >= len(counts):
             return
         first = max(int(np.searchsorted(ends, ends[after] - overlap)), first + 1)
+
+
+def _remembering(lengths: Lengths) -> Lengths:
+    """Return a function that asks `lengths` only for words that it has not seen lately."""
+    known: dict[str, int] = {}
+
+    def counted(words: Sequence[str]) -> list[int]:
+        if len(known) > REMEMBERED:
+            known.clear()
+        new = [word for word in dict.fromkeys(words) if word not in known]
+        known.update(zip(new, lengths(new), strict=True))
+        return [known[word] for word in words]
+
+    return counted
 
 
 def _one_each(words: Sequence[str]) -> list[int]:

@@ -9,7 +9,7 @@
     arrow      the same, also as Hugging Face's `datasets` writes them
     tsv        id <tab> text, or text alone, one document per line
     markdown   one document per heading (`markdown`): its id ends in #anchor, its title is the path of headings
-    html       one document, the text of the page (`pages`)
+    html       the same (`pages`)
     pdf        one document per page that has text: its id ends in #page=3
     code       one document per function, method and class (`source_code`): its id ends in #name
     text       one document, the whole file
@@ -41,7 +41,7 @@ from ..errors import InvalidInput, MissingDependency, MissingField
 from . import source_code
 from .folders import EXTRA, visible_files
 from .markdown import Section, front_matter, sections
-from .pages import html_text, pdf_pages
+from .pages import html_sections, pdf_pages
 from .tables import arrow_tables, parquet_tables
 
 __all__ = [
@@ -354,8 +354,8 @@ def _markdown(stream: BinaryIO, name: str) -> Iterator[Document]:
 
 
 def _html(stream: BinaryIO, name: str) -> Iterator[Document]:
-    title, text = html_text(stream.read(), name)
-    return _sections(name, title, [Section(path=(), anchor="", body=text)], {})
+    title, parts = html_sections(stream.read(), name)
+    return _sections(name, title, _without_anchor(parts) or [Section(path=(), anchor="", body="")], {})
 
 
 def _pdf(stream: BinaryIO, name: str) -> Iterator[Document]:
@@ -367,7 +367,12 @@ def _pdf(stream: BinaryIO, name: str) -> Iterator[Document]:
 
 def _code(stream: BinaryIO, name: str) -> Iterator[Document]:
     parts = source_code.definitions("".join(_decoded(stream, name)).replace("\r\n", "\n"), _ending(PurePath(name)))
-    return _sections(name, name, parts if len(parts) > 1 else [replace(part, anchor="") for part in parts], {})
+    return _sections(name, name, _without_anchor(parts), {})
+
+
+def _without_anchor(parts: list[Section]) -> list[Section]:
+    """Return the sections. One section is the whole file: its id needs no anchor."""
+    return parts if len(parts) > 1 else [replace(part, anchor="") for part in parts]
 
 
 def _sections(name: str, root: str, parts: list[Section], metadata: dict[str, Any]) -> Iterator[Document]:

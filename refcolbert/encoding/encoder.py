@@ -159,8 +159,8 @@ class Encoder:
         """Return the documents' vectors: float32, unit rows in token order, without the rows of the skiplist.
 
         Equal texts are encoded once and get equal vectors. `progress=True` shows a bar on stderr. A function is called
-        after each batch with the number of texts that were encoded in it. Logs a warning when documents have more
-        tokens than the model reads.
+        after each batch with a number of texts. Their sum so far is the number of texts times the share of the tokens
+        that are encoded. Logs a warning when documents have more tokens than the model reads.
         """
         texts = check_texts(texts, "documents")
         unique = {text: i for i, text in enumerate(dict.fromkeys(texts))}
@@ -210,7 +210,7 @@ class Encoder:
         }
 
     def _encode(self, tokens: list[Tokens], progress: Progress = lambda _: None) -> Ragged:
-        """Run all texts and return the vectors of their kept tokens. `progress` gets the number of texts per batch."""
+        """Run all texts and return the vectors of their kept tokens. `progress` is that of `encode_documents`."""
         offsets = offsets_of([int(t.keep.sum()) for t in tokens])  # [n_texts + 1]
         for t in tokens:
             if not t.keep.any():
@@ -219,13 +219,17 @@ class Encoder:
                     f"{[self.tokenizer.token(i) for i in t.ids]}, which this model drops; leave that text out"
                 )
         out = np.empty((offsets[-1], self.dim), np.float32)  # [n_tokens, dim]
+        total, done, told = sum(len(t.ids) for t in tokens), 0, 0
         for batch in _batches(tokens):
             ids = np.stack([tokens[i].ids for i in batch])  # [n_batch, length]
             attention = np.stack([tokens[i].attention for i in batch]).astype(np.int64)  # [n_batch, length]
             keep = np.stack([tokens[i].keep for i in batch])  # [n_batch, length]
             # Indexing with a mask gives the kept rows text by text. `rows_of` lists their places in the same order.
             out[rows_of(offsets, np.array(batch, np.int64))] = self._run(ids, attention)[keep]
-            progress(len(batch))
+            # The longest texts come first. Counted by texts, the time that is left would seem several times as long.
+            done += ids.size
+            progress(len(tokens) * done // total - told)
+            told = len(tokens) * done // total
         return Ragged(out, offsets)
 
     def _count(self, n_documents: int, report: Progress) -> None:

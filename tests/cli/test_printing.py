@@ -63,12 +63,54 @@ def test_a_terminal_gets_colors(index):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pty")
+@pytest.mark.parametrize("verb", ["explain", "search"])
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}], ids=str)
-def test_a_terminal_without_colors_gets_none(index, environment):
+def test_a_terminal_without_colors_gets_none(index, environment, verb):
     """NO_COLOR and a dumb terminal are obeyed, and the answer is the one that a pipe gets."""
-    piped = CliRunner().invoke(main, ["explain", str(index), "parse a date"]).stdout
-    assert in_a_terminal("explain", index, "parse a date", **environment) == piped
+    piped = CliRunner().invoke(main, [verb, str(index), "parse a date"]).stdout
+    assert in_a_terminal(verb, index, "parse a date", **environment) == piped
     assert "\x1b" not in piped
+
+
+LAST = "No rain today. The cat sat on a mat."
+DATES = f"Strings\n\nNothing is known. We parse\na date from a string. {'x ' * 400}{LAST}"
+
+
+@pytest.fixture(scope="module")
+def dates(tmp_path_factory, encoder):
+    """An index of one document with a title and long sentences."""
+    path = tmp_path_factory.mktemp("dates") / "index"
+    with Index.create(path, encoder) as made:
+        made.add([{"id": "dates", "text": DATES, "metadata": {"title": "Strings"}}])
+    return path
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pty")
+@pytest.mark.parametrize("mode", ["late", "words", "hybrid"])
+def test_search_in_a_terminal_shows_the_sentence_that_matches(dates, mode):
+    """Below a hit is the best sentence behind the title; in it the words that match have colors, or are reversed."""
+    first, second = in_a_terminal("search", dates, "parse a date", "--mode", mode).splitlines()
+    assert re.fullmatch(r"  1 .*  dates  Strings", ANSI.sub("", first))
+    assert ANSI.sub("", second) == "     We parse a date from a string."
+    painted = re.findall(r"((?:\x1b\[[\d;]+m)+)(\w+)\x1b\[0m", second)
+    assert [word for codes, word in painted if "[7m" in codes] == ["parse", "a", "date", "a"] * (mode != "late")
+    with Index.open(dates) as opened:
+        explanation = opened.search("parse a date", mode=mode)[0].explain()
+    own = [number for number, word in enumerate(explanation.words) if word.kind == "text"]
+    answered = [(s.text, s.answers[0].word) for s in explanation.segments if s.answers and s.answers[0].word in own]
+    colors = [(word, int(code[1])) for codes, word in painted if (code := re.search(r"38;5;(\d+)", codes))]
+    inside = [(word, number) for word, number in answered if word in ANSI.sub("", second).split()]
+    assert colors == [(word, printing.INKS[own.index(number)]) for word, number in inside]
+    assert bool(colors) == (mode != "words")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pty")
+def test_a_sentence_without_an_end_is_cut(dates):
+    """Of an endless sentence there is the part that matches, in one line."""
+    shown = in_a_terminal("search", dates, "xx rain", "--mode", "words").splitlines()[1]
+    plain = ANSI.sub("", shown).strip()
+    assert plain.endswith("x No rain today.")
+    assert len(plain) <= 240
 
 
 def test_colors_can_be_forced_and_forbidden(index, monkeypatch):
@@ -129,3 +171,5 @@ def test_a_threshold_is_rounded_down():
 def test_one_document_is_not_plural():
     """A count of one has its noun in the singular, and long counts have commas."""
     assert [printing.counted(n, "document") for n in (0, 1, 1000)] == ["0 documents", "1 document", "1,000 documents"]
+    planned = CliRunner().invoke(main, ["plan", "1", "--tokens", "20", "--dim", "8"]).stdout
+    assert planned.startswith("1 document of 20.0 tokens")

@@ -110,7 +110,7 @@ def test_an_interrupted_add_changes_nothing(tmp_path, index):
 
 
 def test_a_terminal_sees_progress_with_rate_and_time_left(tmp_path, beir, encoder):
-    """On a terminal stderr shows a bar that ends full."""
+    """On a terminal stderr shows that documents are read, a bar that ends full, and that the index is written."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     process = start("index", "new", beir, "--model", encoder.folder, stderr=theirs)
@@ -123,6 +123,8 @@ def test_a_terminal_sees_progress_with_rate_and_time_left(tmp_path, beir, encode
             break
     os.close(ours)
     assert process.wait(timeout=120) == 0
+    assert "read: 0doc" in shown.decode()
+    assert "compressing and writing]" in shown.decode()
     assert re.search(r"index: 100%.* 3/3 \[\d\d:\d\d<00:00, +[\d.]+ ?(doc/s|s/doc)\]", shown.decode())
     assert "new: 3 documents" in process.stdout.read()
 

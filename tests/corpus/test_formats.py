@@ -129,7 +129,7 @@ def test_no_damage_to_a_table_is_more_than_an_error(layout):
 # ---- HTML
 
 PAGE = """<!doctype html><html><head><title>Cats &amp;
- dogs</title><style>p {}</style></head><body><nav>Home</nav><main><h1>Cats</h1>
+ dogs</title><style>p {}</style></head><body><nav>Home</nav><main><h1>Pets</h1>
 <p>They <b>sleep</b>,
 all day.</p><script>alert(1)</script><ul><li>one<li>two</ul><pre>a
 b</pre></main><footer>Imprint</footer></body></html>"""
@@ -137,15 +137,37 @@ b</pre></main><footer>Imprint</footer></body></html>"""
 
 def test_an_html_page_is_its_title_and_text(tmp_path):
     """Each block is a line; scripts, styles, navigation and what is outside of main are not text."""
-    text = "Cats & dogs\n\nCats\nThey sleep,\nall day.\none\ntwo\na\nb"
+    text = "Cats & dogs > Pets\n\nThey sleep,\nall day.\none\ntwo\na\nb"
     (document,) = read_documents(written(tmp_path / "p.html", PAGE))
-    assert document == Document(id="p.html", text=text, metadata={"title": "Cats & dogs"})
+    assert document == Document(id="p.html", text=text, metadata={"title": "Cats & dogs > Pets"})
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("<h1>A</h1>x<h2>B</h2>y<h1>C</h1>z", ["#a A x", "#b A > B y", "#c A > C z"]),
+        ("<title>A - Site</title><h1>A</h1><h3>B</h3>x<h2>C</h2>y", ["#b A > B x", "#c A > C y"]),
+        ("<title>T</title>x<h2>B</h2>y", [" T x", "#b T > B y"]),
+        ("<h2 id=one>A<a>\u00b6</a></h2>x<h2 id=one><p>B <b>b</b></h2>y", ["#one A x", "#one-1 B b y"]),
+        ("<section><h2>A</h2><p>x</section><p>y<h2>B</h2>", ["#a A x|y", "#b B"]),
+        ("<h2>A</h2><blockquote><h3>B</h3>x</blockquote><ul><li><h3>C</h3></ul>y<h2>D</h2>", ["#a A B|x|C|y", "#d D"]),
+        ("<nav><h2>No</h2></nav><h2>A</h2>x<h2>B</h2>y", ["#a A x", "#b B y"]),
+    ],
+    ids=["levels", "site", "no h1", "anchors", "sections", "quoted", "navigation"],
+)
+def test_an_html_page_is_cut_at_its_headings(tmp_path, content, expected):
+    """Each heading begins a document with the path of headings as title, as in Markdown."""
+    found = list(read_documents(written(tmp_path / "p.html", content)))
+    shown = [" ".join(d.text.split("\n\n")).replace("\n", "|") for d in found]
+    assert [f"{d.id.removeprefix('p.html')} {text}" for d, text in zip(found, shown, strict=True)] == expected
+    assert {d.metadata["passage_of"] for d in found} == {"p.html"}
+    assert all(d.text.startswith(d.metadata["title"]) for d in found)
 
 
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("<h1>T</h1>x", "T\n\nT\nx"),
+        ("<h1>T</h1>x", "T\n\nx"),
         ("plain", "plain"),
         ("", ""),
         ("\ufeff<p>caf\u00e9", "caf\u00e9"),

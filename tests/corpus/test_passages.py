@@ -74,6 +74,18 @@ def test_scripts_without_spaces_are_cut_between_characters():
     assert [end - start for start, end in word_spans("x" * 90)] == [40, 40, 10]
 
 
+@pytest.mark.parametrize("remembered", [2, 100])
+def test_the_length_of_a_word_is_asked_once(monkeypatch, remembered):
+    """A word that came before is not measured again while it is remembered, and passages are the same."""
+    monkeypatch.setattr("refcolbert.corpus.passages.REMEMBERED", remembered)
+    asked = []
+    documents = [Document(id=str(i), text=f"bb a ccc bb a d{i}") for i in range(3)]
+    cut = split(documents, 6, 0, lambda words: [asked.append(word) or len(word) for word in words])
+    assert [d.text for d in cut] == [text for i in range(3) for text in ("bb a ccc", f"bb a d{i}")]
+    assert asked.count("ccc") == (1 if remembered == 100 else 3)
+    assert asked.count("a") <= 3
+
+
 @given(st.text(max_size=300), st.integers(1, 8), st.data())
 def test_no_word_is_lost_and_no_passage_is_too_long(text, length, data):
     """Every word of the text is in a passage, in order; no passage has more than its length."""

@@ -189,6 +189,16 @@ def test_progress_counts_every_text_once(encoder):
     assert sum(counts) == 2 * len(TEXTS) + 1
 
 
+def test_progress_counts_texts_by_their_tokens(encoder):
+    """The longest text, which is encoded first, counts as many texts as its share of the tokens says."""
+    counts = []
+    texts = ["date " * 57, *(f"a {n}" for n in range(10, 26))]  # 60 tokens, and 16 times at least 5
+    encoder.encode_documents(texts, progress=counts.append)
+    lengths = [len(t.ids) for t in encoder.tokenizer.documents(texts)]
+    assert counts[0] == len(texts) * max(lengths) // sum(lengths) > 3
+    assert sum(counts) == len(texts)
+
+
 def test_a_progress_bar_goes_to_stderr(encoder, capsys):
     """progress=True leaves stdout alone; the default shows nothing."""
     encoder.encode_documents(["a", "b"], progress=True)

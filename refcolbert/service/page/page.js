@@ -4,6 +4,7 @@ import { $, element } from "./element.js";
 import { Filters } from "./filters.js";
 import { Result, classesOf, nameOf, number, short } from "./result.js";
 import { ask, keepToken } from "./service.js";
+import { card, documentOf } from "./whole.js";
 
 const PAUSE = 160; // milliseconds without a key before the question is sent
 const AT_ONCE = 2; // explanations asked for at a time
@@ -47,12 +48,13 @@ async function search({ keep = false } = {}) {
 function show(found, asked, signal) {
   const explain = (id, matrix) => ask("explain", { query: asked.query, mode: asked.mode, id, matrix }, signal);
   const actions = { explain, narrow: (...condition) => filters.also(...condition), spotlight };
-  results = found.hits.map((hit) => new Result(hit, actions));
+  const documents = [...Map.groupBy(found.hits, (hit) => documentOf(hit) ?? hit).values()].map((hits) => hits.map((hit) => new Result(hit, actions)));
+  results = documents.flat();
   pinned = null;
   $("asked").hidden = true;
   $("welcome").hidden = true;
   $("problem").hidden = true;
-  $("results").replaceChildren(...results.map((result) => result.item));
+  $("results").replaceChildren(...documents.map((own) => card(own, actions.narrow, signal)));
   $("results").removeAttribute("aria-busy");
   if (results.length) results[0].article.tabIndex = 0;
   else nothing(asked);

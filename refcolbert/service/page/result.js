@@ -39,7 +39,6 @@ export class Result {
       this.text, this.#fields(), this.why);
     for (const event of ["pointerover", "click"]) this.article.addEventListener(event, (e) => this.#pointed(e));
     this.article.addEventListener("pointerleave", () => this.spotlight(null));
-    this.item = element("li", {}, this.article);
     this.#draw();
   }
 
@@ -99,7 +98,7 @@ export class Result {
     const { url } = this.hit.metadata;
     // Nothing but the web: a script would run in this page.
     const link = typeof url === "string" && /^https?:\/\//i.test(url) ? url : null;
-    const fields = fieldsOf(this.hit.metadata).filter(([name]) => name !== "title" && (name !== "url" || !link));
+    const fields = fieldsOf(this.hit.metadata).filter(([name]) => !["title", "passage_of"].includes(name) && (name !== "url" || !link));
     const shown = fields.slice(0, 12).map(([name, value]) => element("button", {
       type: "button", class: "field", title: `Only where ${name} is ${value}`,
       on: { click: () => this.narrow(name, "$eq", value) },

@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from servers import make_index, running
 
-from refcolbert import Index
+from refcolbert import Document, Index
+from refcolbert.corpus.passages import split
 from refcolbert.service.router import Router
 
 if not os.environ.get("CI"):
@@ -749,3 +750,67 @@ def test_a_results_url_is_a_link(visit, encoder, tmp_path):
         links = page.js("return [...document.querySelectorAll('article a')].map(a => [a.href, a.rel, a.textContent])")
         assert links == [[urls[0], "noopener noreferrer", urls[0]]]
         assert sorted(page.texts(".field")) == ["url 7", "url javascript:alert(1)"]
+
+
+# ---- passages
+
+GUIDE = Document(
+    id="guide.txt",
+    text="Dates\n\nparse a date from a string.\nThen read the file line by line,\nparse a string again, 2024-01-31 or "
+    "another date,\nand write the date of the file again.",
+    metadata={"title": "Dates"},
+)
+
+
+@pytest.fixture
+def passages(visit, encoder, tmp_path):
+    """The page of a document in passages between two that have none; one passage was replaced."""
+    parts = list(split([GUIDE], 12, 4))
+    others = [{"id": "date", "text": "parse a date"}, {"id": "wing", "text": "a wing"}]
+    with Index.create(tmp_path / "i", encoder) as index:
+        index.add([others[0], *parts, others[1]])
+        index.upsert([parts[1]])
+        with running(tmp_path / "i") as client:
+            page = visit(client)
+            page.ask(QUERY)
+            yield page, index
+
+
+def test_passages_are_below_their_document(passages):
+    """A document has one card; its passages are in it by score, with the ranks of the search."""
+    page, index = passages
+    cards = page.js(
+        "return [...document.querySelectorAll('#results > li')].map(li => ["
+        "li.querySelector('.head .field')?.textContent ?? null, "
+        "[...li.querySelectorAll('article')].map(a => a.querySelector('.rank').textContent)])"
+    )
+    hits = hits_of(index)
+    own = [str(hit.rank) for hit in hits if hit.metadata.get("passage_of")]
+    assert len(own) > 3
+    expected = {hit.metadata.get("passage_of", hit.rank): [str(hit.rank)] for hit in hits} | {"guide.txt": own}
+    assert cards == [[name if name == "guide.txt" else None, ranks] for name, ranks in expected.items()]
+    assert page.texts(".field") == ["guide.txt"]
+
+
+def test_the_whole_document_is_one_click_away(passages):
+    """All of it is there once, in order, whatever was found of it; the passages that were found are marked."""
+    page, index = passages
+    page.js("const k = document.getElementById('k'); k.value = '5'; k.dispatchEvent(new Event('change'))")
+    page.wait("document.querySelectorAll('article').length === 5")
+    page.one(".document > .head .toggle").click()
+    page.wait("document.querySelector('.whole p')")
+    assert page.texts(".whole") == [GUIDE.text]
+    order = [hit.id for hit in hits_of(index, k=5) if hit.metadata.get("passage_of")]
+    marked = page.js("return [...document.querySelectorAll('.whole span')].map(s => s.dataset.found ?? null)")
+    names = [part.id for part in split([GUIDE], 12, 4)]
+    assert marked == [str(order.index(name)) if name in order else None for name in names]
+    page.one(".document > .head .toggle").click()
+    assert not page.one(".whole").is_displayed()
+
+
+def test_the_name_of_a_document_narrows_the_search_to_it(passages):
+    """A click on the name is a filter for the passages of that document."""
+    page, _ = passages
+    page.one(".document > .head .field").click()
+    page.wait("document.querySelectorAll('#results > li').length === 1")
+    assert json.loads(parse_qs(urlsplit(page.driver.current_url).query)["where"][0]) == {"passage_of": "guide.txt"}
