@@ -52,6 +52,10 @@ It depends. See :func:`~time.sleep` and :rfc:`2616`::
               sleep(other)
 
    Suspend the thread. The time may be *longer*.
+
+.. data:: zone
+
+   Name it. It has an hour.
 """
 CODE = b'''
 def solve(a):
@@ -106,10 +110,11 @@ def test_a_manual_page_gives_description_options_and_errors():
 
 def test_restructured_text_gives_questions_and_objects():
     """A heading that is a question stays one; an object's second signature is no part of its description."""
-    question, described = rst_sections(RST, "", "time")
+    question, described, datum = rst_sections(RST, "", "time")
     assert question.query == "Is Python slow?"
     assert " ".join(question.positive.split()) == "time: It depends. See time.sleep and RFC 2616:"
     assert described == Row("Suspend the thread.", "time.sleep: The time may be longer.", "time.sleep")
+    assert datum == Row("Name it.", "time.zone: It has an hour.", "time.zone")
 
 
 def test_a_docstring_gives_its_name_and_error():

@@ -68,13 +68,13 @@ def _keywords(query: str) -> str:
     return " ".join(word for word in words if word and word not in STOP_WORDS)
 
 
-def _take_sentence(text: str, draw: random.Random) -> tuple[str, str] | None:
-    """One or two sentences that stand on their own, and the text without them."""
+def _take_sentence(text: str, draw: random.Random, named: bool) -> tuple[str, str] | None:
+    """One or two sentences that stand on their own, and the text without them; never the first if it has the name."""
     sentences = SENTENCES.split(text)
     if len(sentences) < LEAST_SENTENCES:
         return None
     length = 2 if len(sentences) > LEAST_SENTENCES and draw.random() < 1 / 3 else 1
-    starts = list(range(len(sentences) - length))  # never the last one: it may be cut off
+    starts = list(range(int(named), len(sentences) - length))  # never the last one: it may be cut off
     draw.shuffle(starts)
     for start in starts:
         taken = " ".join(sentences[start : start + length])
@@ -118,7 +118,7 @@ def pairs_of(
     query, document = " ".join(query.split()), " ".join(document.split())
     draw = _random(seed, document)
     wanted = draw.random() < KEYWORD_SHARE
-    taken = _take_sentence(document, draw)
+    taken = _take_sentence(document, draw, named=bool(extras))
     if taken is not None and len(taken[1]) >= SHORTEST_DOCUMENT:
         sentence, document = taken
         yield Pair(sentence, document, source, "sentence")

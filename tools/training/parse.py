@@ -121,7 +121,7 @@ def rst_sections(text: str, title: str, name: str) -> Iterator[Row]:
                 yield Row(heading, f"{title or name}: {_unmarked(body)}")
         elif OBJECTS.fullmatch(match[4]):
             # Further signatures and options follow without a blank line.
-            body = body.partition("\n\n")[2]
+            body = f"\n{body}".partition("\n\n")[2]
             called = re.split(r"[(\n]", match[5].strip())[0].split(" ")[-1]
             known = called.startswith(f"{name}.") or match[4].startswith("c:") or name in BUILT_IN
             full = called if known else f"{name}.{called}"
@@ -169,8 +169,8 @@ def man_page(source: str) -> Iterator[Row]:
                 entries[-1][2] += f" {text}"
     names, _, about = texts.pop("NAME", "").strip().partition(" - ")
     name = names.split(",")[0].strip()
-    # Lists of changes, of which Perl has dozens, are no manual.
-    if not about or " " in name or re.fullmatch(r"perl\d*delta", name):
+    # Lists of changes, of which Perl has dozens, and of contents are no manual.
+    if not about or " " in name or re.fullmatch(r"perl(\d*delta|toc)", name):
         return
     errors = [
         entry_tag for head, entry_tag, _ in entries if head == "ERRORS" and re.fullmatch(r"E[A-Z0-9]+", entry_tag)
@@ -184,7 +184,8 @@ def man_page(source: str) -> Iterator[Row]:
     for heading, option, text in entries:
         if option and heading != "ERRORS" and len(option) > 2:
             asked = re.split(r"[,= \[]", option)[0]
-            yield from _lead(text, f"{name} {option}", f"{name} {asked}")
+            typed = re.fullmatch(r"-.+|[A-Z][A-Z0-9_]{2,}", asked)
+            yield from _lead(text, f"{name} {option}", f"{name} {asked}" if typed else "")
 
 
 def docstrings(path: str, content: bytes) -> Iterator[Row]:
