@@ -30,7 +30,8 @@ LEAST_SENTENCES = 4  # a shorter document has none to give
 # A sentence that begins so leans on the one before it, or speaks of the paper and not of the matter.
 LEANING = re.compile(
     r"(this|these|those|it|its|they|their|he|she|however|moreover|furthermore|finally|additionally|also|thus|therefore|"
-    r"hence|then|there|here|such|in this|in addition|we|our|key|if you|you|please|note|for example|for more|see)\b",
+    r"hence|then|there|here|such|parameters|in this|in addition|we|our|key|if you|you|please|note|"
+    r"for example|for more|see)\b",
     re.IGNORECASE,
 )
 STOPPED = """
@@ -43,7 +44,7 @@ KINDS = ("given", "question", "keywords", "sentence", "word", "typo", "identifie
 # Of the documents that can be asked so. Few explain an error.
 SHARES = {"word": 0.05, "typo": 0.05, "identifier": 0.05, "error": 0.5}
 LEAST_LETTERS = 5  # of a word with a slip
-WORD = re.compile(r"[a-z]{4,}")
+WORD = re.compile(r"[a-z]{5,}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,9 +56,9 @@ def english(text: str) -> bool:
     return sum(map(str.isascii, text)) >= 0.9 * len(text) and common * 8 >= len(words) > 0
 
 
-def kept(rows: Iterable[Row], limit: int = DOCUMENTS) -> list[dict[str, str]]:
+def kept(rows: Iterable[Row], limit: int = DOCUMENTS) -> list[dict[str, object]]:
     """Return the records of a source: English, each query and document once, a sample by hash if there are too many."""
-    records: list[dict[str, str]] = []
+    records: list[dict[str, object]] = []
     seen: set[str] = set()
     for row in sorted(rows, key=lambda row: hashlib.sha256(row.positive.encode()).digest()):
         query, positive = " ".join(row.query.split()).rstrip("."), cut(row.positive)
