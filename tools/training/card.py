@@ -20,6 +20,7 @@ from refcolbert.evaluation.metrics import METRICS
 from tools.collections import DATA
 from tools.training.blocks import SHARED
 from tools.training.leaks import SHINGLE, TestTexts, report
+from tools.training.pairs import KINDS
 from tools.training.quality import DEVELOPMENT, table
 from tools.training.sources import SOURCES
 
@@ -110,7 +111,7 @@ def _tables(path: Path) -> str:
 def card(model: Path, work: Path, data: Path, figures: Path) -> str:
     """The card as Markdown. Raises `InvalidInput` for a missing file and for a test text in the training data."""
     blocks, pairs = _json(work / "blocks.jsonl.json"), _json(work / "pairs.jsonl.json")
-    kinds = [kind for kind in ("given", "keywords", "sentence") if any(kind in key for key in blocks["counts"])]
+    kinds = [kind for kind in KINDS if any(kind in key for key in blocks["counts"])]
     return CARD.read_text().format(
         **_model(model),
         **_training(work / "run"),

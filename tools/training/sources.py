@@ -18,7 +18,8 @@ from refcolbert.errors import InvalidInput
 
 __all__ = ["SOURCES", "Source", "read_gzip"]
 
-Rows = Iterator[tuple[str, str]]
+Extras = dict[str, str]  # "identifier": a dotted name or command; "error": a message that the document explains
+Rows = Iterator[tuple[str, str, Extras]]
 
 CC_BY_SINCE = 2016  # the anthology's statement: CC BY-NC-SA 3.0 before, CC BY 4.0 from this year on
 # The statement does not cover third parties. The set names no venue, but its rows are in the order of the anthology's
@@ -31,12 +32,13 @@ BOILERPLATE = re.compile(r"These resources address|The Human Phenotype Ontology 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One set of texts. `read` takes the folder of training pairs."""
+    """One set of texts. `read` takes the folder of training pairs; a set that is optional may have no file there."""
 
     name: str
     licence: str
     origin: str
     read: Callable[[Path], Rows]
+    optional: bool = False
 
 
 def read_gzip(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -65,14 +67,14 @@ def _debian(folder: Path) -> Rows:
     """Synopsis -> description, without packages that only pull in others and without generated descriptions."""
     for query, positive, _ in _pairs(folder, "debian_synopsis_description"):
         if not PACKAGING.search(query) and not PACKAGING.search(positive):
-            yield query, positive
+            yield query, positive, {}
 
 
 def _medquad(folder: Path) -> Rows:
     """Question -> answer; "What is (are)" becomes "What is"; answers that are a list of links or codes are left out."""
     for query, positive, _ in _pairs(folder, "medquad"):
         if not BOILERPLATE.search(positive):
-            yield query.replace("is (are)", "is"), positive
+            yield query.replace("is (are)", "is"), positive, {}
 
 
 def _acl(folder: Path) -> Rows:
@@ -80,7 +82,7 @@ def _acl(folder: Path) -> Rows:
     for row, (query, positive, record) in enumerate(_pairs(folder, "acl_title_abstract")):
         of_acl = not any(row in rows for rows in OF_OTHERS)
         if of_acl and isinstance(record.get("year"), int) and record["year"] >= CC_BY_SINCE:
-            yield query, positive
+            yield query, positive, {}
 
 
 def _docstrings(_folder: Path) -> Rows:
@@ -89,7 +91,17 @@ def _docstrings(_folder: Path) -> Rows:
         _, _, text = (document.text or "").partition(": ")
         first, _, rest = text.partition("\n\n")
         if first and rest:
-            yield first, rest
+            yield first, rest, {}
+
+
+def _made(name: str, licence: str, origin: str) -> Source:
+    """Return the source of a file that `tools.training.texts` writes."""
+
+    def read(folder: Path) -> Rows:
+        for query, positive, record in _pairs(folder, name):
+            yield query, positive, {key: str(record.get(key) or "") for key in ("identifier", "error")}
+
+    return Source(name, licence, origin, read, optional=True)
 
 
 SOURCES = (
@@ -111,5 +123,30 @@ SOURCES = (
         "Python Software Foundation License 2",
         f"docstrings of the standard library of Python {sys.version_info.major}.{sys.version_info.minor}",
         _docstrings,
+    ),
+    _made(
+        "article_abstracts",
+        "CC BY or CC0, each article by its own statement",
+        "titles and abstracts of open-access articles (PLOS, BMC, Frontiers, MDPI and others) in JATS XML",
+    ),
+    _made(
+        "article_sections",
+        "CC BY or CC0, each article by its own statement",
+        "headings and sections of the same articles",
+    ),
+    _made(
+        "arxiv_title_abstract", "CC0 1.0 (arXiv's metadata)", "arXiv, titles and abstracts, most of machine learning"
+    ),
+    _made("python_peps", "public domain or CC0 1.0, each by its own statement", "Python Enhancement Proposals"),
+    _made("python_documentation", "Python Software Foundation License 2", "documentation of Python 3.11"),
+    _made(
+        "debian_manuals",
+        "each under its package's free licence (Debian main, DFSG-free), none share-alike",
+        "Debian bookworm main, manual pages of the packages in tools/training/packages.txt",
+    ),
+    _made(
+        "package_docstrings",
+        "BSD, MIT, Apache 2.0, ISC, PSF or Biopython's, each package's own",
+        "docstrings of the packages in tools/training/packages.txt",
     ),
 )

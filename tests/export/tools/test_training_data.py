@@ -103,7 +103,7 @@ def test_no_other_file_of_the_folder_is_read(train, data, monkeypatch):
 def test_a_sentence_is_asked_for_in_the_text_without_it():
     """A sentence that stands on its own becomes a query; the document loses it, for its own title too."""
     for seed in range(10):
-        sentence, given = pairs.pairs_of("Pigments that keep their colour", ABSTRACT, "s", seed)
+        sentence, given, *_ = pairs.pairs_of("Pigments that keep their colour", ABSTRACT, "s", seed)
         assert sentence.kind == "sentence"
         assert sentence.query.startswith(("Cobalt", "Other"))
         assert sentence.query not in sentence.positive
