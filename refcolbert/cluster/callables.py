@@ -22,7 +22,7 @@ from .._version import __version__
 from ..arguments import batches, document_vectors
 from ..arrays import Floats
 from ..documents import Document, as_documents, records
-from ..encoding.encoder import Encoder
+from ..encoding.encoder import Encoder, Progress
 from ..engine.codec import Codec
 from ..engine.ragged import Ragged
 from ..errors import IndexExists, IndexLocked, IndexNotFound, IndexWriteError, InvalidInput
@@ -118,13 +118,21 @@ class BuildShard:
     codec: str | None = None  # the index folder that has it; None: vectors stay raw
     sample: tuple[str, ...] = ()  # index folders with vectors that are computed already
 
-    def write(self, prefix: str, documents: Any, first: int = 0, digest: str | None = None) -> Receipt:
+    def write(
+        self,
+        prefix: str,
+        documents: Any,
+        first: int = 0,
+        digest: str | None = None,
+        progress: bool | Progress = False,
+    ) -> Receipt:
         """Write the shard of some documents, unless it is there.
 
         - `prefix`: of the shard's name.
         - `documents`: as `Index.add` takes them.
         - `first`: the number of the first one. A document without an id gets its number as id.
         - `digest`: the hash of the documents' content, if it is known.
+        - `progress`: as in `Encoder.encode_documents`.
 
         Raises `DuplicateId`, `IndexWriteError`, `InvalidInput`, `ModelError`.
         """
@@ -135,20 +143,22 @@ class BuildShard:
         facts = [self.manifest.to_bytes().decode(), self.codec, self.sample, digest, first]
         name = f"{prefix}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
         codec, error = (None, 0.0) if self.codec is None else _codec(self.folder, self.codec)
-        return write_index(self.folder, name, self.manifest, self._batches(rows, first), codec, error)
+        return write_index(self.folder, name, self.manifest, self._batches(rows, first, progress), codec, error)
 
     def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Write a shard of all rows: "text", perhaps "id", other columns as metadata. Return its receipt as columns."""
         receipt = self.write("shard", _Rows({name: list(column) for name, column in columns.items()}))
         return {name: [getattr(receipt, name)] for name in Receipt.__slots__}
 
-    def _batches(self, rows: Iterable[Any], first: int) -> Iterator[tuple[list[Document], Ragged]]:
+    def _batches(
+        self, rows: Iterable[Any], first: int, progress: bool | Progress
+    ) -> Iterator[tuple[list[Document], Ragged]]:
         sample = [generation_of(self.folder, name) for name in self.sample]
         for number, items in batches(rows, BUILD_BATCH, FIRST_BATCH):
             batch = as_documents(items, first + number, need_text=True)
-            yield batch, self._vectors(batch, sample)
+            yield batch, self._vectors(batch, sample, progress)
 
-    def _vectors(self, batch: list[Document], sample: list[Generation]) -> Ragged:
+    def _vectors(self, batch: list[Document], sample: list[Generation], progress: bool | Progress) -> Ragged:
         """Return the vectors of a batch: those of the sample are read, the others are computed."""
         keys = {text_key(self.manifest.seed, text): text for text in texts_of(batch)}
         known: dict[str, Floats] = {}
@@ -158,9 +168,11 @@ class BuildShard:
                 known[keys[key]] = np.asarray(segment.raw)[segment.offsets[row] : segment.offsets[row + 1]]
         new = [document for document in batch if document.text not in known]
         if not known:
-            return document_vectors(new, None, self.encode.encoder, self.manifest, False)
+            return document_vectors(new, None, self.encode.encoder, self.manifest, progress)
+        if callable(progress):
+            progress(len(batch) - len(new))
         if new:
-            vectors = document_vectors(new, None, self.encode.encoder, self.manifest, False)
+            vectors = document_vectors(new, None, self.encode.encoder, self.manifest, progress)
             known |= {document.text or "": vectors[i] for i, document in enumerate(new)}
         return Ragged.from_list([known[text] for text in texts_of(batch)], self.manifest.dim)
 

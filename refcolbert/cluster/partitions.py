@@ -12,7 +12,7 @@ from typing import Any
 
 from ..checks import check_count
 from ..corpus.passages import Lengths, split
-from ..corpus.readers import Fields, cut_jsonl, document_files, read_files, read_jsonl_part
+from ..corpus.readers import PLAIN, Fields, cut_jsonl, document_files, read_files, read_jsonl_part
 from ..documents import Document
 from ..errors import InvalidInput
 from ..index import Index
@@ -33,7 +33,7 @@ class JsonLines:
     first: int  # byte
     n_bytes: int
     line: int  # number of the first line
-    fields: Fields
+    fields: Fields = PLAIN
 
     def __call__(self) -> Iterator[Document]:
         """Read the documents."""
@@ -45,7 +45,7 @@ class Files:
     """Whole files."""
 
     files: tuple[tuple[Path, str, str], ...]  # as `document_files` returns them
-    fields: Fields
+    fields: Fields = PLAIN
 
     def __call__(self) -> Iterator[Document]:
         """Read the documents."""

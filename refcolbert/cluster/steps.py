@@ -24,7 +24,7 @@ import numpy as np
 
 from ..arguments import batches, first_manifest
 from ..documents import Document, as_documents, records
-from ..encoding.encoder import Encoder
+from ..encoding.encoder import Encoder, Progress
 from ..engine.ragged import offsets_of
 from ..errors import DuplicateId, IndexExists, InvalidInput
 from ..index import BUILD_BATCH, NBITS, TRAIN_AT
@@ -74,7 +74,7 @@ def build(
     seed: int = 0,
     pool_factor: int = 1,
     words: str | None = "auto",
-    progress: bool = False,
+    progress: bool | Progress = False,
     partition_size: int | None = None,
 ) -> ShardedIndex:
     """Build a sharded index, publish it in one step when it is complete, and return it.
@@ -84,7 +84,8 @@ def build(
       "id", and metadata, or an iterable of partitions.
     - `client`: a `distributed.Client`. None does the same in this process, one partition after the other. The bytes of
       the index are the same.
-    - `progress`: show a progress bar for each step.
+    - `progress`: show a progress bar for each step, or call a function with the numbers of documents that were encoded
+      for the shards, as in `Encoder.encode_documents`. Their sum is that of all documents.
     - `partition_size`: bytes of files per shard, see `partitions`.
 
     The other parameters are those of `Index.create`. A document without an id gets its number in the collection, or in
@@ -220,8 +221,10 @@ def choose(partition: Any, seed: int, limit: str) -> list[str]:
     return sorted({text for batch in batched for text in texts_of(batch) if text_key(seed, text) < limit})
 
 
-def _write(partition: Any, shard: BuildShard, prefix: str, first: int, digest: str | None) -> Receipt:
-    return shard.write(prefix, read(partition), first, digest)
+def _write(
+    partition: Any, shard: BuildShard, prefix: str, first: int, digest: str | None, progress: Progress
+) -> Receipt:
+    return shard.write(prefix, read(partition), first, digest, progress)
 
 
 def fit(shard: BuildShard, sample: Sequence[Receipt], n_docs: int) -> BuildShard:
