@@ -10,6 +10,7 @@ from clusters import SETTINGS, documents, parts, times, tree
 
 from refcolbert import Index, ShardedIndex, cluster
 from refcolbert.cluster import steps
+from refcolbert.cluster.workers import Workers
 from refcolbert.corpus.readers import read_documents
 from refcolbert.errors import DuplicateId, IndexExists, IndexLocked, InvalidInput
 
@@ -146,8 +147,9 @@ def test_a_repeated_id_is_named_and_the_rest_is_kept(encoder, threads, tmp_path)
     given[3][0] = {**given[3][0], "id": "d3"}
     with pytest.raises(DuplicateId, match=r"'d3' occurs in shard-0000-\w+ and in shard-0003-"):
         cluster.build(tmp_path / "x", given, threads, encoder=encoder, nbits="float16")
-    before = times(tmp_path / "x.building")
-    cluster.build(tmp_path / "x", parts(), threads, encoder=encoder, nbits="float16")
+    before, told = times(tmp_path / "x.building"), []
+    cluster.build(tmp_path / "x", parts(), threads, encoder=encoder, nbits="float16", progress=told.append)
+    assert sum(told) == 240
     after = times(tmp_path / "x")
     assert len(set(before.items()) & set(after.items())) == 3
 
@@ -166,6 +168,18 @@ def test_progress_counts_every_document_once(encoder, request, where, nbits, tmp
     told = []
     cluster.build(tmp_path / "x", parts(), client, encoder=encoder, nbits=nbits, train_at=500, progress=told.append)
     assert sum(told) == 240
+
+
+def test_work_that_is_done_again_counts_once():
+    """The progress of a shard never exceeds its documents, although two workers may have begun it."""
+    told = []
+
+    def twice(item, report):
+        report(10)
+        report(10)
+
+    Workers(progress=told.append).map("shard", twice, [("item",)], [10])
+    assert sum(told) == 10
 
 
 def test_an_error_of_the_progress_function_ends_the_build(encoder, threads, tmp_path):

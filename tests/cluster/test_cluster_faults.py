@@ -30,11 +30,12 @@ def one_of(client):
 
 @pytest.mark.parametrize(("step", "after"), [("read", 0), ("choose", 0), ("encode", 0.1), ("shard", 0.1), ("ids", 0)])
 def test_a_killed_worker_changes_nothing(encoder, processes, alone, step, after, tmp_path):
-    """A worker that dies in any step is replaced, and the bytes are the same."""
-    flag = tmp_path / "dead"
+    """A worker that dies in any step is replaced, the bytes are the same, and no document is counted twice."""
+    flag, told = tmp_path / "dead", []
     processes.register_plugin(SignalIn(step, str(flag), after))
-    cluster.build(tmp_path / "x", parts(), processes, encoder=encoder, **SETTINGS)
+    cluster.build(tmp_path / "x", parts(), processes, encoder=encoder, progress=told.append, **SETTINGS)
     assert flag.exists()
+    assert sum(told) == 240
     assert tree(tmp_path / "x") == alone
 
 
