@@ -110,7 +110,7 @@ class Workers:
         from dask.delayed import Delayed, delayed
         from distributed import as_completed
 
-        run, told = uuid4().hex, SimpleQueue[dict[str, Any]]()
+        run, told = uuid4().hex, SimpleQueue[tuple[int, str, int]]()
         topic = None if report is None else f"refcolbert-{run}"
         if topic is not None:
             # Called in the thread of the client. A worker's messages come before the result of its task.
@@ -128,10 +128,12 @@ class Workers:
         try:
             finished = as_completed(futures, with_results=True)
             while not finished.is_empty():
-                future, result = next(finished) if finished.has_ready() else (None, time.sleep(POLL_SECONDS))
+                if not (ready := finished.has_ready()):
+                    time.sleep(POLL_SECONDS)
                 while report and not told.empty():
-                    report(**told.get())
-                if future is not None:
+                    report(*told.get())
+                if ready:
+                    future, result = next(finished)
                     yield futures.pop(future), result
         finally:
             if topic is not None:
@@ -191,7 +193,7 @@ class _Report:
 
     def send(self) -> None:
         """Send what was counted."""
-        self._worker.log_event(self._topic, {"item": self._item, "worker": self._worker.address, "n": self._n})
+        self._worker.log_event(self._topic, (self._item, self._worker.address, self._n))
         self._n, self._sent = 0, time.monotonic()
 
 
