@@ -5,8 +5,10 @@ import uuid
 import fsspec
 import pytest
 from clusters import SETTINGS, parts
+from stores import KINDS
 
 from refcolbert import Encoder, cluster, open_index
+from refcolbert.cluster.workers import local_cluster
 from refcolbert.errors import DuplicateId, IndexExists, IndexNotFound, IndexWriteError
 from refcolbert.storage.objects import Objects
 
@@ -19,9 +21,16 @@ def cache(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def url(tmp_path):
+def url():
     """A URL of this process's memory, without an index."""
     return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture(params=KINDS[1:])
+def shared(request, tmp_path):
+    """A URL that other processes reach, without an index."""
+    root = f"file://{tmp_path}" if request.param == "file" else request.getfixturevalue("s3")
+    return f"{root}/{uuid.uuid4().hex}"
 
 
 def objects(url):
@@ -47,11 +56,11 @@ def test_threads_publish_what_a_snapshot_does(encoder, threads, published, url):
     assert index.check()["documents"] == 240
 
 
-def test_processes_publish_what_a_snapshot_does(encoder, processes, published, tmp_path):
+def test_processes_publish_what_a_snapshot_does(encoder, shared, published):
     """Processes that share nothing but the object store write the same objects."""
-    url = f"file://{tmp_path}/objects"
-    cluster.build(url, parts(), processes, encoder=encoder, **SETTINGS).close()
-    assert objects(url) == published
+    with local_cluster(2) as client:
+        cluster.build(shared, parts(), client, encoder=encoder, **SETTINGS).close()
+    assert objects(shared) == published
 
 
 @pytest.mark.parametrize("stopped", [0, 9, 24, 39, 52, 59])
@@ -122,9 +131,10 @@ def test_prepared_shards_are_published(encoder, url):
     assert cluster.publish(url, names).info()["documents"] == 2
 
 
-def test_an_index_at_a_url_is_built_again(encoder, processes, tmp_path):
+def test_an_index_at_a_url_is_built_again(encoder, tmp_path):
     """The shards of an index at a URL are partitions of another one, which workers read there."""
     url = f"file://{tmp_path}/objects"
     first = cluster.build(url, parts(2), encoder=encoder, nbits="float16")
-    again = cluster.build(tmp_path / "x", first, processes, encoder=encoder, nbits=8)
+    with local_cluster(1) as client:
+        again = cluster.build(tmp_path / "x", first, client, encoder=encoder, nbits=8)
     assert again.get(again.ids()) == first.get(first.ids())
