@@ -47,7 +47,7 @@ $(ENGINES)/.ready: pyproject.toml
 $(REMOTE)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(REMOTE)
 	$(REMOTE)/bin/python -m pip install --quiet --upgrade pip
-	$(REMOTE)/bin/python -m pip install --quiet --editable '.[test]' s3fs 'moto[s3]' flask flask-cors
+	$(REMOTE)/bin/python -m pip install --quiet --editable '.[test,dask]' s3fs 'moto[s3]' flask flask-cors
 	touch $@
 
 # What a user installs: the core and its model, in which the demo proves that nothing else is needed.
@@ -109,7 +109,7 @@ engines: $(ENGINES)/.ready
 
 #   make remote    indexes at URLs, against a server that speaks S3
 remote: $(REMOTE)/.ready
-	$(REMOTE)/bin/python -m pytest --quiet tests/storage/test_remote.py -k s3
+	$(REMOTE)/bin/python -m pytest --quiet tests/storage/test_remote.py tests/cluster/test_cluster_urls.py -k s3
 
 #   make nightly   the tests again, Hypothesis searching deeper
 nightly: $(VENV)/.ready

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import resource
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -45,20 +46,26 @@ def times(folder):
     }
 
 
-class DieIn(WorkerPlugin):
-    """Ends one worker process, once, some time after it has begun a step."""
+class SignalIn(WorkerPlugin):
+    """Sends a signal to one worker process, once, some time after it has begun a step. The flag has its number."""
 
-    def __init__(self, step, flag, after) -> None:
-        self.step, self.flag, self.after, self.name = step, flag, after, f"die-in-{step}"
+    def __init__(self, step, flag, after=0.0, number=signal.SIGKILL, host="") -> None:
+        self.step, self.flag, self.after, self.number, self.host = step, flag, after, number, host
+        self.name = f"signal-{number}-in-{step}"
+
+    def setup(self, worker):
+        """Called by the worker when it gets this object."""
+        self.here = self.host in worker.address
 
     def transition(self, key, start, finish, **kwargs):
         """Called by the worker when a task changes its state."""
-        if finish == "executing" and str(key).startswith(f"{self.step}-"):
+        if self.here and finish == "executing" and str(key).startswith(f"{self.step}-"):
             try:
-                Path(self.flag).touch(exist_ok=False)
+                with Path(self.flag).open("x") as file:
+                    file.write(str(os.getpid()))
             except FileExistsError:
                 return
-            threading.Timer(self.after, os._exit, [9]).start()
+            threading.Timer(self.after, os.kill, [os.getpid(), self.number]).start()
 
 
 def limit_files(n_bytes):

@@ -34,6 +34,15 @@ def encoder():
     return Encoder.load(TINY_MODEL)
 
 
+@pytest.fixture(scope="session")
+def s3():
+    """The URL of a bucket of a server that speaks S3."""
+    from stores import s3_server
+
+    with s3_server() as bucket:
+        yield bucket
+
+
 @pytest.fixture(autouse=True)
 def every_index_is_sound(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Verify whatever index a test has created, at its end; a test that damages one on purpose removes it."""

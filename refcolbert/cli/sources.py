@@ -55,11 +55,7 @@ class Sources:
         self._check()
         if STDIN in self.paths:
             raise click.UsageError("expected files or folders with --workers and --dask, found -; write a file first")
-        if self.fields != PLAIN:
-            raise click.UsageError(
-                "--text-field and --id-field do not go with --workers and --dask; rename the fields to text and id"
-            )
-        parts = partitions(self.paths, layout=self.layout)
+        parts = partitions(self.paths, layout=self.layout, text_field=self.fields.text, id_field=self.fields.id)
         return [part if self.passages is None else Passages(part, *self._split(encoder)) for part in parts]
 
     def changes(self) -> Iterator[None]:

@@ -8,9 +8,11 @@ means that vectors have the same bits in whatever process they are computed.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -20,14 +22,15 @@ from .._version import __version__
 from ..arguments import batches, document_vectors
 from ..arrays import Floats
 from ..documents import Document, as_documents, records
-from ..encoding.encoder import Encoder
+from ..encoding.encoder import Encoder, Progress
 from ..engine.codec import Codec
 from ..engine.ragged import Ragged
-from ..errors import IndexWriteError, InvalidInput
+from ..errors import IndexExists, IndexLocked, IndexNotFound, IndexWriteError, InvalidInput
 from ..index import BUILD_BATCH, FIRST_BATCH
 from ..storage.bulk_build import Building, staging_store
 from ..storage.format import Manifest
 from ..storage.generation import Generation
+from ..storage.remote import RemoteStore, download, is_url, store_at, upload
 from ..storage.store import Store
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "Receipt",
     "content_hash",
     "generation_of",
+    "scratch",
     "text_key",
     "texts_of",
     "write_index",
@@ -108,19 +112,27 @@ class BuildShard:
     As a function it takes columns and returns columns, one row for each shard: the fields of a `Receipt`.
     """
 
-    folder: str  # of the sharded index
+    folder: str  # of the sharded index, or its URL
     encode: EncodeDocuments
     manifest: Manifest  # the settings: an empty generation
     codec: str | None = None  # the index folder that has it; None: vectors stay raw
     sample: tuple[str, ...] = ()  # index folders with vectors that are computed already
 
-    def write(self, prefix: str, documents: Any, first: int = 0, digest: str | None = None) -> Receipt:
+    def write(
+        self,
+        prefix: str,
+        documents: Any,
+        first: int = 0,
+        digest: str | None = None,
+        progress: bool | Progress = False,
+    ) -> Receipt:
         """Write the shard of some documents, unless it is there.
 
         - `prefix`: of the shard's name.
         - `documents`: as `Index.add` takes them.
         - `first`: the number of the first one. A document without an id gets its number as id.
         - `digest`: the hash of the documents' content, if it is known.
+        - `progress`: as in `Encoder.encode_documents`.
 
         Raises `DuplicateId`, `IndexWriteError`, `InvalidInput`, `ModelError`.
         """
@@ -131,32 +143,36 @@ class BuildShard:
         facts = [self.manifest.to_bytes().decode(), self.codec, self.sample, digest, first]
         name = f"{prefix}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]}"
         codec, error = (None, 0.0) if self.codec is None else _codec(self.folder, self.codec)
-        return write_index(self.folder, name, self.manifest, self._batches(rows, first), codec, error)
+        return write_index(self.folder, name, self.manifest, self._batches(rows, first, progress), codec, error)
 
     def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Write a shard of all rows: "text", perhaps "id", other columns as metadata. Return its receipt as columns."""
         receipt = self.write("shard", _Rows({name: list(column) for name, column in columns.items()}))
         return {name: [getattr(receipt, name)] for name in Receipt.__slots__}
 
-    def _batches(self, rows: Iterable[Any], first: int) -> Iterator[tuple[list[Document], Ragged]]:
+    def _batches(
+        self, rows: Iterable[Any], first: int, progress: bool | Progress
+    ) -> Iterator[tuple[list[Document], Ragged]]:
+        sample = [generation_of(self.folder, name) for name in self.sample]
         for number, items in batches(rows, BUILD_BATCH, FIRST_BATCH):
             batch = as_documents(items, first + number, need_text=True)
-            yield batch, self._vectors(batch)
+            yield batch, self._vectors(batch, sample, progress)
 
-    def _vectors(self, batch: list[Document]) -> Ragged:
+    def _vectors(self, batch: list[Document], sample: list[Generation], progress: bool | Progress) -> Ragged:
         """Return the vectors of a batch: those of the sample are read, the others are computed."""
         keys = {text_key(self.manifest.seed, text): text for text in texts_of(batch)}
         known: dict[str, Floats] = {}
-        for name in self.sample:
-            generation = generation_of(self.folder, name)
+        for generation in sample:
             for key, (i, row) in generation.find(list(keys)).items():
                 segment = generation.stored[i].segment
                 known[keys[key]] = np.asarray(segment.raw)[segment.offsets[row] : segment.offsets[row + 1]]
         new = [document for document in batch if document.text not in known]
         if not known:
-            return document_vectors(new, None, self.encode.encoder, self.manifest, False)
+            return document_vectors(new, None, self.encode.encoder, self.manifest, progress)
+        if callable(progress):
+            progress(len(batch) - len(new))
         if new:
-            vectors = document_vectors(new, None, self.encode.encoder, self.manifest, False)
+            vectors = document_vectors(new, None, self.encode.encoder, self.manifest, progress)
             known |= {document.text or "": vectors[i] for i, document in enumerate(new)}
         return Ragged.from_list([known[text] for text in texts_of(batch)], self.manifest.dim)
 
@@ -174,30 +190,37 @@ class _Rows:
 def write_index(
     folder: str, name: str, manifest: Manifest, staged: Batches, codec: Codec | None = None, error: float = 0.0
 ) -> Receipt:
-    """Write the index `name` in a folder from batches of documents and vectors, unless it is there; return its receipt.
+    """Write the index `name`, unless it is there, and return its receipt.
+
+    - `folder`: it is written below this folder or URL.
+    - `staged`: batches of documents and their vectors.
 
     `codec` encodes the vectors; without one they stay raw unless the manifest says otherwise.
     """
-    target = Path(folder, name)
-    if not target.exists():
-        attempt = Path(folder, f"{name}.{uuid4().hex[:8]}")
-        building = Building(attempt, manifest, codec, error)
-        try:
-            for batch, vectors in staged:
-                building.n_held(batch)  # ids that occurred before are refused
-                building.stage(batch, vectors)
-            building.finish()
-        except BaseException:
-            staging_store(attempt).discard()
-            raise
-        try:
-            Store(attempt).move(target)
-        except IndexWriteError:
-            # Another worker may have written the same shard meanwhile.
-            Store(attempt).discard()
-            if not target.exists():
+    target = store_at(f"{folder}/{name}")
+    if (written := _written(target)) is None:
+        with scratch() if is_url(folder) else nullcontext(folder) as beside:
+            attempt = Path(beside, f"{name}.{uuid4().hex[:8]}")
+            building = Building(attempt, manifest, codec, error)
+            try:
+                for batch, vectors in staged:
+                    building.n_held(batch)  # ids that occurred before are refused
+                    building.stage(batch, vectors)
+                building.finish()
+            except BaseException:
+                staging_store(attempt).discard()
                 raise
-    written = Store(target).read()
+            try:
+                if isinstance(target, RemoteStore):
+                    upload(attempt, target.url)
+                else:
+                    Store(attempt).move(target.path)
+            except (IndexExists, IndexLocked, IndexWriteError):
+                # Another worker may have written the same shard meanwhile.
+                Store(attempt).discard()
+                if _written(target) is None:
+                    raise
+        written = target.read()
     return Receipt(
         name,
         sum(entry.n_docs for entry in written.segments),
@@ -205,6 +228,18 @@ def write_index(
         sum(file.bytes for file in written.files()),
         hashlib.sha256(written.to_bytes()).hexdigest(),
     )
+
+
+def _written(store: Store) -> Manifest | None:
+    """Return the manifest of an index, None if there is none."""
+    with suppress(IndexNotFound):
+        return store.read()
+    return None
+
+
+def scratch() -> AbstractContextManager[str]:
+    """Return a context with a new folder of this machine, in TMPDIR."""
+    return TemporaryDirectory(prefix="refcolbert-", ignore_cleanup_errors=True)
 
 
 def text_key(seed: int, text: str) -> str:
@@ -227,7 +262,7 @@ def content_hash(documents: Iterable[Document]) -> str:
 
 def generation_of(folder: str, name: str) -> Generation:
     """Return an index of the build, opened. A process keeps it open, because the next shard needs it, too."""
-    path = Path(folder, name)
+    path = download(f"{folder}/{name}") if is_url(folder) else Path(folder, name)
     # The time tells it from an index that an earlier build had at this path.
     return _opened(path, path.stat().st_mtime_ns)
 

@@ -12,11 +12,10 @@ from typing import Any
 
 from ..checks import check_count
 from ..corpus.passages import Lengths, split
-from ..corpus.readers import cut_jsonl, document_files, read_files, read_jsonl_part
+from ..corpus.readers import PLAIN, Fields, cut_jsonl, document_files, read_files, read_jsonl_part
 from ..documents import Document
 from ..errors import InvalidInput
 from ..index import Index
-from ..reading import IndexReader
 from ..sharded import ShardedIndex
 
 __all__ = ["Files", "JsonLines", "Passages", "StoredDocuments", "partitions", "read"]
@@ -34,10 +33,11 @@ class JsonLines:
     first: int  # byte
     n_bytes: int
     line: int  # number of the first line
+    fields: Fields = PLAIN
 
     def __call__(self) -> Iterator[Document]:
         """Read the documents."""
-        return read_jsonl_part(self.path, self.name, self.first, self.n_bytes, self.line)
+        return read_jsonl_part(self.path, self.name, self.first, self.n_bytes, self.line, self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,22 @@ class Files:
     """Whole files."""
 
     files: tuple[tuple[Path, str, str], ...]  # as `document_files` returns them
+    fields: Fields = PLAIN
 
     def __call__(self) -> Iterator[Document]:
         """Read the documents."""
-        return read_files(self.files)
+        return read_files(self.files, self.fields)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDocuments:
     """The documents of an index, as they are when they are read."""
 
-    path: Path
+    source: str | Path  # a folder, or the URL that this process has a copy of
 
     def __call__(self) -> Iterator[Document]:
         """Read the documents."""
-        return Index.open(self.path, verify="fast").view.live_documents()
+        return Index.open(self.source, verify="fast").view.live_documents()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,14 @@ class Passages:
         return split(self.partition(), self.length, self.overlap, self.lengths)
 
 
-def partitions(documents: Any, size: int | None = None, layout: str | None = None) -> list[Any]:
+def partitions(
+    documents: Any,
+    size: int | None = None,
+    layout: str | None = None,
+    *,
+    text_field: str = "text",
+    id_field: str | None = None,
+) -> list[Any]:
     """Return the partitions of `documents`, in order.
 
     - `documents`: the path of a file or folder, a pattern such as "data/*.jsonl", or several; a `dask.bag` or
@@ -84,6 +92,7 @@ def partitions(documents: Any, size: int | None = None, layout: str | None = Non
     - `size`: bytes of files per partition. JSONL files are cut at lines, other files stay whole. By default it is
       chosen such that there are 32 partitions, or more of 32 MiB each.
     - `layout`: the format of the files, whatever their names.
+    - `text_field`, `id_field`: as in `corpus.readers.read_documents`.
 
     Raises `InvalidInput` for files that are not there, and for documents in place of partitions.
 
@@ -91,14 +100,15 @@ def partitions(documents: Any, size: int | None = None, layout: str | None = Non
         >>> partitions([["one", "two"], ["three"]])
         [['one', 'two'], ['three']]
     """
-    if isinstance(documents, IndexReader):
+    if isinstance(documents, Index | ShardedIndex):
         indexes = documents.shards if isinstance(documents, ShardedIndex) else [documents]
-        return [StoredDocuments(index.path) for index in indexes]
+        return [StoredDocuments(index.store.source) for index in indexes]
     if hasattr(documents, "to_delayed"):
         return list(documents.to_delayed())
     items = [documents] if isinstance(documents, str | Path) else list(documents)
     if items and all(isinstance(item, str | Path) for item in items):
-        return list(_of_files([path for item in items for path in _paths(item)], size, layout))
+        fields = Fields(text_field, id_field)
+        return list(_of_files([path for item in items for path in _paths(item)], size, layout, fields))
     for item in items:
         frame = hasattr(item, "columns") or hasattr(item, "column_names")
         if not (isinstance(item, list | tuple) or callable(item) or frame):
@@ -122,9 +132,11 @@ def _paths(item: str | Path) -> list[str | Path]:
     return list(found)
 
 
-def _of_files(paths: list[str | Path], size: int | None, layout: str | None) -> Iterator[Any]:
+def _of_files(paths: list[str | Path], size: int | None, layout: str | None, fields: Fields) -> Iterator[Any]:
     """Yield JSONL files in parts, and other files in groups, of about `size` bytes."""
-    files = [(path.absolute(), name, kind) for item in paths for path, name, kind in document_files(item, layout)]
+    files = [
+        (path.absolute(), name, kind) for item in paths for path, name, kind in document_files(item, layout, fields)
+    ]
     total = sum(path.stat().st_size for path, *_ in files)
     size = min(max(total // SHARDS, SMALLEST), LARGEST) if size is None else check_count(size, "partition_size")
     group: list[Any] = []
@@ -132,13 +144,13 @@ def _of_files(paths: list[str | Path], size: int | None, layout: str | None) -> 
     for path, name, kind in files:
         cut = kind == "jsonl" and path.suffix.lower() != ".gz"
         if group and (cut or n_bytes >= size):
-            yield Files(tuple(group))
+            yield Files(tuple(group), fields)
             group, n_bytes = [], 0
         if cut:
             for part in cut_jsonl(path, size):
-                yield JsonLines(path, name, *part)
+                yield JsonLines(path, name, *part, fields)
         else:
             group.append((path, name, kind))
             n_bytes += path.stat().st_size
     if group:
-        yield Files(tuple(group))
+        yield Files(tuple(group), fields)

@@ -13,7 +13,9 @@ Names are made of content hashes, so whatever an interrupted build has left is u
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,14 +24,14 @@ import numpy as np
 
 from ..arguments import batches, first_manifest
 from ..documents import Document, as_documents, records
-from ..encoding.encoder import Encoder
+from ..encoding.encoder import Encoder, Progress
 from ..engine.ragged import offsets_of
 from ..errors import DuplicateId, IndexExists, InvalidInput
 from ..index import BUILD_BATCH, NBITS, TRAIN_AT
 from ..sharded import ShardedIndex
 from ..storage import segment_files
 from ..storage.document_file import DocumentFile
-from ..storage.remote import local_path
+from ..storage.remote import RemoteStore, check_free, is_url, list_shards_at, store_at
 from ..storage.shards import write_shards
 from ..storage.store import Store
 from .callables import (
@@ -38,6 +40,7 @@ from .callables import (
     Receipt,
     content_hash,
     generation_of,
+    scratch,
     text_key,
     texts_of,
     write_index,
@@ -49,6 +52,7 @@ __all__ = ["build", "choose", "fit", "prepare", "publish", "repeated_id", "surve
 
 SAMPLE = 1 << 14  # documents that the codec is fitted to
 SAMPLE_BATCH = 256  # of them are encoded together
+MADE = re.compile(r"(shard|sample|codec)(-[0-9]+)?-[0-9a-f]{12}")  # the names of this and earlier builds
 UNNUMBERED = 1 << 62  # where numbers begin before they are known: no document has such an id of its own
 
 
@@ -70,22 +74,28 @@ def build(
     seed: int = 0,
     pool_factor: int = 1,
     words: str | None = "auto",
-    progress: bool = False,
+    progress: bool | Progress = False,
     partition_size: int | None = None,
 ) -> ShardedIndex:
     """Build a sharded index, publish it in one step when it is complete, and return it.
 
-    - `path`: its folder, which every worker must see under the same path. It must not exist.
+    - `path`: its folder, which every worker must see under the same path. It must not exist. Or a URL, see below.
     - `documents`: as `partitions` takes them: files, a `dask.bag`, a `dask.dataframe` with the columns "text", perhaps
       "id", and metadata, or an iterable of partitions.
     - `client`: a `distributed.Client`. None does the same in this process, one partition after the other. The bytes of
       the index are the same.
-    - `progress`: show a progress bar for each step.
+    - `progress`: show a progress bar for each step, or call a function with the numbers of documents that were encoded
+      for the shards, as in `Encoder.encode_documents`. Their sum is that of all documents.
     - `partition_size`: bytes of files per shard, see `partitions`.
 
     The other parameters are those of `Index.create`. A document without an id gets its number in the collection, or in
     files the name of its file and line. The same call goes on after an interruption, of this process or of a worker.
     Partitions are read three times, and must not change meanwhile.
+
+    At a URL, such as s3://bucket/index, each worker builds in a folder of its own, in TMPDIR, and publishes each shard
+    when it is complete. shards.json is written last: before that, nobody finds an index. There is no rename and no
+    lock, so nothing stops a second build at the same URL, which would remove shards of this one. The index that is
+    returned is read through the cache, so that this process fetches all of it.
 
     Raises `IndexExists`, `IndexLocked`, `DuplicateId`, `InvalidInput`, also when a worker has another version or model.
 
@@ -97,7 +107,7 @@ def build(
     shard = _begin(path, encoder, nbits, train_at, seed, pool_factor, words)
     parts = partitions(documents, partition_size)
     workers = Workers(client, progress=progress)
-    with Store(Path(shard.folder)).claimed(), one_blas_thread():
+    with _claimed(shard.folder), one_blas_thread():
         workers.check(shard.encode)
         surveys = workers.map("read", survey, [(part,) for part in parts])
         sizes = [found.documents for found in surveys]
@@ -113,9 +123,8 @@ def build(
         work = [i for i, size in enumerate(sizes) if size]
         items = [(parts[i], shard, f"shard-{n:04d}", firsts[i], surveys[i].digest) for n, i in enumerate(work)]
         receipts: list[Receipt] = workers.map("shard", _write, items, [sizes[i] for i in work])
-        _list_shards(workers, Path(shard.folder), [receipt.name for receipt in receipts])
-    Store(Path(shard.folder)).move(Path(path).absolute())
-    return ShardedIndex.open(path, encoder, verify="fast")
+        _list_shards(workers, shard.folder, [receipt.name for receipt in receipts])
+    return _complete(shard.folder, path, encoder)
 
 
 def prepare(
@@ -136,24 +145,39 @@ def prepare(
         ([2], ['cat', 'stocks'])
     """
     shard = _begin(path, encoder, **settings)
-    with Store(Path(shard.folder)).claimed(), one_blas_thread():
+    with _claimed(shard.folder), one_blas_thread():
         return _with_codec(Workers(), shard, sample, n_docs) if shard.manifest.vector_format.is_compressed else shard
 
 
 def publish(path: str | Path, names: Iterable[str]) -> ShardedIndex:
     """Complete the index at `path` with these shards, in this order, and return it. Raises `DuplicateId`."""
     folder = _building(path)
-    with Store(folder).claimed():
+    with _claimed(folder):
         _list_shards(Workers(), folder, list(names))
-    Store(folder).move(Path(path).absolute())
-    return ShardedIndex.open(path, verify="fast")
+    return _complete(folder, path)
 
 
-def _building(path: str | Path) -> Path:
-    target = local_path(path).absolute()
+def _building(path: str | Path) -> str:
+    """Return the folder or URL of an index that is not complete. Raises `IndexExists` if there is a complete one."""
+    if is_url(path):
+        check_free(path)
+        return path.rstrip("/")
+    target = Path(path).absolute()
     if target.exists() or target.is_symlink():
         raise IndexExists(f"{target} exists already; choose another path or remove it first")
-    return target.with_name(target.name + ".building")
+    return f"{target}.building"
+
+
+def _claimed(folder: str) -> AbstractContextManager[None]:
+    """Return a context that holds the lock of a folder. A URL has no lock."""
+    return nullcontext() if is_url(folder) else Store(Path(folder)).claimed()
+
+
+def _complete(folder: str, path: str | Path, encoder: Encoder | None = None) -> ShardedIndex:
+    """Give the folder its name, and open the index."""
+    if not is_url(path):
+        Store(Path(folder)).move(Path(path).absolute())
+    return ShardedIndex.open(path, encoder, verify="fast")
 
 
 def _begin(
@@ -169,7 +193,7 @@ def _begin(
     folder = _building(path)
     encoder = encoder or Encoder.load()
     manifest = first_manifest(encoder, None, nbits, train_at, seed, pool_factor, words)
-    return BuildShard(str(folder), EncodeDocuments(encoder.source, encoder.hash, encoder.info()["device"]), manifest)
+    return BuildShard(folder, EncodeDocuments(encoder.source, encoder.hash, encoder.info()["device"]), manifest)
 
 
 def survey(partition: Any) -> _Survey:
@@ -197,8 +221,10 @@ def choose(partition: Any, seed: int, limit: str) -> list[str]:
     return sorted({text for batch in batched for text in texts_of(batch) if text_key(seed, text) < limit})
 
 
-def _write(partition: Any, shard: BuildShard, prefix: str, first: int, digest: str | None) -> Receipt:
-    return shard.write(prefix, read(partition), first, digest)
+def _write(
+    partition: Any, shard: BuildShard, prefix: str, first: int, digest: str | None, progress: Progress
+) -> Receipt:
+    return shard.write(prefix, read(partition), first, digest, progress)
 
 
 def fit(shard: BuildShard, sample: Sequence[Receipt], n_docs: int) -> BuildShard:
@@ -241,17 +267,26 @@ def repeated_id(folder: str, names: Sequence[str]) -> tuple[str | None, list[str
 
 
 def _ids(folder: str, name: str) -> Iterator[str]:
-    store = Store(Path(folder, name))
-    for entry in store.read().segments:
-        yield from DocumentFile(store.file_path(entry.files["documents"], verify=False), entry.n_docs).ids()
+    store = store_at(f"{folder}/{name}")
+    with scratch() as fetched:
+        for entry in store.read().segments:
+            file = entry.files["documents"]
+            if isinstance(store, RemoteStore):
+                store.fetch(file, path := Path(fetched, file.name))
+            else:
+                path = store.file_path(file, verify=False)
+            yield from DocumentFile(path, entry.n_docs).ids()
 
 
-def _list_shards(workers: Workers, folder: Path, names: list[str]) -> None:
+def _list_shards(workers: Workers, folder: str, names: list[str]) -> None:
     """Check the ids of the shards, remove what is not part of the index, and write shards.json."""
-    ((repeated, where),) = workers.map("ids", repeated_id, [(str(folder), names)])
+    ((repeated, where),) = workers.map("ids", repeated_id, [(folder, names)])
     if repeated is not None:
         raise DuplicateId(f"expected distinct ids, id {repeated!r} occurs in {' and in '.join(where)}; rename one")
-    for other in folder.iterdir():
+    if is_url(folder):
+        list_shards_at(folder, names, MADE.fullmatch)
+        return
+    for other in Path(folder).iterdir():
         if other.is_dir() and other.name not in names:
             Store(other).discard()
-    write_shards(folder, names)
+    write_shards(Path(folder), names)

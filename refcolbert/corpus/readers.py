@@ -193,11 +193,13 @@ def cut_jsonl(path: Path, size: int) -> Iterator[tuple[int, int, int]]:
             first, line = first + len(part), line + part.count(b"\n")
 
 
-def read_jsonl_part(path: Path, name: str, first: int, n_bytes: int, line: int) -> Iterator[Document]:
+def read_jsonl_part(
+    path: Path, name: str, first: int, n_bytes: int, line: int, fields: Fields = PLAIN
+) -> Iterator[Document]:
     """Yield the documents of one part of a JSONL file, as `cut_jsonl` describes it."""
     with _opened(path) as stream:
         stream.seek(first)
-        yield from _jsonl(io.BytesIO(stream.read(n_bytes)), name, first=line)
+        yield from _jsonl(io.BytesIO(stream.read(n_bytes)), name, fields, line)
 
 
 def read_lines(path: Path) -> Lines:

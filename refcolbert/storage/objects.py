@@ -70,6 +70,15 @@ class Objects:
             found = self._files.find(f"{self._root}/{DATA}", detail=True)
         return {path.rpartition("/")[2]: info["size"] for path, info in found.items()}
 
+    def names(self) -> list[str]:
+        """Return the names below the URL that have objects below them, such as those of shards."""
+        with self._reading(""):
+            try:
+                found = self._files.ls(self._root, detail=True)
+            except FileNotFoundError:
+                return []
+        return [info["name"].rstrip("/").rpartition("/")[2] for info in found if info["type"] == "directory"]
+
     def fetch(self, entry: FileEntry, path: Path) -> None:
         """Fill a local file with a data file. In a folder that other programs copied there, it has its own name."""
         for name in (entry.sha256, entry.name):
@@ -101,6 +110,13 @@ class Objects:
         """Remove an object of data/."""
         with self._writing(f"{DATA}/{name}", "repeat the call"):
             self._files.rm_file(f"{self._root}/{DATA}/{name}")
+
+    def clear(self) -> None:
+        """Remove the index. Its manifest is the first to go: without it, a part of the rest is no index."""
+        with self._writing("", "repeat the call"):
+            if self._files.exists(f"{self._root}/{MANIFEST}"):
+                self._files.rm_file(f"{self._root}/{MANIFEST}")
+            self._files.rm(self._root, recursive=True)
 
     @contextmanager
     def naming(self) -> Iterator[None]:

@@ -34,18 +34,20 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
 from ..errors import CorruptIndexError, IndexExists, IndexLocked, IndexNotFound, InvalidInput
-from .format import Manifest
+from .format import FileEntry, Manifest
 from .locks import Pin
 from .objects import ObjectGoneError, Objects
-from .shards import LARGEST_SHARDS, SHARDS, is_sharded, parse_shards, read_shards
+from .shards import LARGEST_SHARDS, SHARDS, is_sharded, list_of, parse_shards, read_shards
 from .store import MANIFEST, Store
 
 __all__ = [
     "RemoteStore",
     "cache_folder",
+    "check_free",
     "download",
     "is_sharded_at",
     "is_url",
+    "list_shards_at",
     "local_path",
     "prune",
     "publish_at",
@@ -114,6 +116,10 @@ class RemoteStore(Store):
         """Return the manifest that is published."""
         return Objects(self.url).published()
 
+    def fetch(self, file: FileEntry, path: Path) -> None:
+        """Fill a local file, outside the cache, with one data file."""
+        Objects(self.url).fetch(file, path)
+
     def pin(self) -> tuple[Manifest, Pin]:
         """Fetch what is new, then pin the copy."""
         _bring(self.url, self.path)
@@ -149,9 +155,7 @@ def publish_at(
     `IndexLocked` if somebody else published meanwhile, `CorruptIndexError` for a damaged file, `IndexWriteError`.
     """
     top, last = Objects(url), MANIFEST if shards is None else SHARDS
-    for name in (MANIFEST, SHARDS):
-        if top.read(name, LARGEST_SHARDS) is not None and not (replace and name == last):
-            raise IndexExists(f"there is an index at {url}; choose another URL, or replace it by a later generation")
+    check_free(url, last if replace else None)
     listed = top.read(SHARDS, LARGEST_SHARDS)
     if listed is not None and listed != shards:
         raise InvalidInput(f"{url}: expected an index of the shards that are there, found others; choose another URL")
@@ -177,6 +181,26 @@ def publish_at(
             places[name].write(MANIFEST, manifest.to_bytes())
     if shards is not None:
         top.write(SHARDS, shards)
+
+
+def check_free(url: str, replaced: str | None = None) -> None:
+    """Raise `IndexExists` if there is an index at a URL, except one whose last object, `replaced`, is replaced."""
+    top = Objects(url)
+    for name in (MANIFEST, SHARDS):
+        if name != replaced and top.read(name, LARGEST_SHARDS) is not None:
+            raise IndexExists(f"there is an index at {url}; choose another URL, or replace it by a later generation")
+
+
+def list_shards_at(url: str, names: Sequence[str], unneeded: Callable[[str], Any]) -> None:
+    """Publish the list of shards that are at a URL. Before, remove the other indexes whose name is `unneeded`."""
+    check_free(url)
+    top = Objects(url)
+    for name in top.names():
+        if name not in names and unneeded(name):
+            top.below(name).clear()
+            # A copy, if this machine has one, is of no use any more.
+            Store(cache_folder(f"{top.url}/{name}")).discard()
+    top.write(SHARDS, list_of(names))
 
 
 def prune(url: str) -> int:

@@ -1,6 +1,7 @@
 """A sharded index that many workers build."""
 
 import json
+import re
 import threading
 
 import pandas as pd
@@ -9,6 +10,7 @@ from clusters import SETTINGS, documents, parts, times, tree
 
 from refcolbert import Index, ShardedIndex, cluster
 from refcolbert.cluster import steps
+from refcolbert.cluster.workers import Workers
 from refcolbert.corpus.readers import read_documents
 from refcolbert.errors import DuplicateId, IndexExists, IndexLocked, InvalidInput
 
@@ -145,8 +147,9 @@ def test_a_repeated_id_is_named_and_the_rest_is_kept(encoder, threads, tmp_path)
     given[3][0] = {**given[3][0], "id": "d3"}
     with pytest.raises(DuplicateId, match=r"'d3' occurs in shard-0000-\w+ and in shard-0003-"):
         cluster.build(tmp_path / "x", given, threads, encoder=encoder, nbits="float16")
-    before = times(tmp_path / "x.building")
-    cluster.build(tmp_path / "x", parts(), threads, encoder=encoder, nbits="float16")
+    before, told = times(tmp_path / "x.building"), []
+    cluster.build(tmp_path / "x", parts(), threads, encoder=encoder, nbits="float16", progress=told.append)
+    assert sum(told) == 240
     after = times(tmp_path / "x")
     assert len(set(before.items()) & set(after.items())) == 3
 
@@ -155,6 +158,45 @@ def test_a_repeated_id_of_one_partition_is_refused(encoder, tmp_path):
     """An id that occurs twice in a partition is refused."""
     with pytest.raises(DuplicateId, match="'a'"):
         cluster.build(tmp_path / "x", [[{"id": "a", "text": "one"}, {"id": "a", "text": "two"}]], encoder=encoder)
+
+
+@pytest.mark.parametrize("where", [None, "threads"])
+@pytest.mark.parametrize("nbits", [2, "float16"])
+def test_progress_counts_every_document_once(encoder, request, where, nbits, tmp_path):
+    """A function is told of all documents, those of the sample included, before the build ends."""
+    client = where and request.getfixturevalue(where)
+    told = []
+    cluster.build(tmp_path / "x", parts(), client, encoder=encoder, nbits=nbits, train_at=500, progress=told.append)
+    assert sum(told) == 240
+
+
+def test_work_that_is_done_again_counts_once():
+    """The progress of a shard never exceeds its documents, although two workers may have begun it."""
+    told = []
+
+    def twice(item, report):
+        report(10)
+        report(10)
+
+    Workers(progress=told.append).map("shard", twice, [("item",)], [10])
+    assert sum(told) == 10
+
+
+def test_an_error_of_the_progress_function_ends_the_build(encoder, threads, tmp_path):
+    """It is called by the thread that called `build`, which raises its error."""
+
+    def stop(n):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cluster.build(tmp_path / "x", parts(), threads, encoder=encoder, progress=stop)
+
+
+def test_the_bar_shows_rates_and_workers(encoder, threads, capfd, tmp_path):
+    """The progress bar shows documents per second, the time left, and the rate of each worker."""
+    cluster.build(tmp_path / "x", parts(12), threads, encoder=encoder, nbits="float16", progress=True)
+    shown = capfd.readouterr().err
+    assert re.search(r"shard: 100%\S* 240/240 \[\d+:\d+<\d+:\d+, +\S+doc/s, 2 workers: \d+, \d+\]", shown), shown
 
 
 def test_an_existing_path_is_refused(encoder, tmp_path):

@@ -37,6 +37,33 @@ def test_workers_make_the_documents_of_one_process(files):
     assert many.get(many.ids()) == one.get(one.ids())
 
 
+def test_workers_read_the_named_fields(files):
+    """--workers takes text and id from the fields that --text-field and --id-field name, in JSONL and other files."""
+    (files / "named").mkdir()
+    (files / "named" / "a.jsonl").write_text(
+        '{"body": "one text", "key": "k1", "id": 7}\n{"body": "two", "key": "k2"}\n'
+    )
+    (files / "named" / "b.csv").write_text("key,body\nk3,three\n")
+    arguments = [files / "named", "--model", TINY, "--text-field", "body", "--id-field", "key"]
+    for name, more in (("one", []), ("many", ["--workers", 1])):
+        done = run("index", files / name, *arguments, *more)
+        assert done.exit_code == 0, done.output
+    one, many = Index.open(files / "one"), open_index(files / "many")
+    assert many.ids() == ["k1", "k2", "k3"]
+    assert many.get(many.ids()) == one.get(one.ids())
+
+
+def test_a_url_is_built(files):
+    """An index is built at a URL, which the other commands take."""
+    url = f"file://{files}/objects"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(files / "cache"))
+        done = run("index", url, files / "lines", "--model", TINY, "--workers", 1)
+        assert done.exit_code == 0, done.output
+        assert "40 documents" in done.stdout
+        assert run("info", url).exit_code == 0
+
+
 def test_a_scheduler_is_used(files, processes):
     """--dask builds with the workers of the scheduler at that address."""
     done = run("index", files / "x", files / "lines", "--model", TINY, "--dask", processes.scheduler.address)

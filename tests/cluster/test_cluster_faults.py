@@ -5,14 +5,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import clusters
+import dask
 import pytest
-from clusters import SETTINGS, TINY, DieIn, parts, times, tree
+from clusters import SETTINGS, TINY, SignalIn, parts, times, tree
+from distributed import Client, LocalCluster
+from machines import another_machine
 
 from refcolbert import Encoder, __version__, cluster
+from refcolbert.cluster.workers import local_cluster
 from refcolbert.errors import IndexWriteError, InvalidInput
 
 
@@ -24,12 +30,87 @@ def one_of(client):
 
 @pytest.mark.parametrize(("step", "after"), [("read", 0), ("choose", 0), ("encode", 0.1), ("shard", 0.1), ("ids", 0)])
 def test_a_killed_worker_changes_nothing(encoder, processes, alone, step, after, tmp_path):
-    """A worker that dies in any step is replaced, and the bytes are the same."""
-    flag = tmp_path / "dead"
-    processes.register_plugin(DieIn(step, str(flag), after))
+    """A worker that dies in any step is replaced, the bytes are the same, and no document is counted twice."""
+    flag, told = tmp_path / "dead", []
+    processes.register_plugin(SignalIn(step, str(flag), after))
+    cluster.build(tmp_path / "x", parts(), processes, encoder=encoder, progress=told.append, **SETTINGS)
+    assert flag.exists()
+    assert sum(told) == 240
+    assert tree(tmp_path / "x") == alone
+
+
+@pytest.fixture
+def impatient():
+    """Dask as it gives up a silent worker: after seconds in place of minutes."""
+    seconds = {"scheduler.worker-ttl": "5s", "comm.timeouts.connect": "3s", "comm.timeouts.tcp": "15s"}
+    with dask.config.set({f"distributed.{name}": value for name, value in seconds.items()}):
+        yield
+
+
+def found(flag):
+    """The number of the process that has written a flag, once it is there."""
+    deadline = time.monotonic() + 60
+    while not (flag.exists() and flag.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return int(flag.read_text())
+
+
+def test_a_worker_that_stops_for_a_while_changes_nothing(encoder, processes, alone, tmp_path):
+    """A stopped worker is waited for, and the bytes are the same."""
+    flag = tmp_path / "stopped"
+    one_of(processes)
+    processes.register_plugin(SignalIn("shard", str(flag), number=signal.SIGSTOP))
+    threading.Thread(target=lambda: (found(flag), time.sleep(1), os.kill(found(flag), signal.SIGCONT))).start()
     cluster.build(tmp_path / "x", parts(), processes, encoder=encoder, **SETTINGS)
     assert flag.exists()
     assert tree(tmp_path / "x") == alone
+
+
+def test_a_worker_that_stops_for_good_is_given_up(encoder, impatient, alone, tmp_path):
+    """The other worker does the work of one that does not answer any more, and the bytes are the same."""
+    flag = tmp_path / "stopped"
+    with local_cluster(2) as client:
+        client.wait_for_workers(2, timeout=60)
+        client.register_plugin(SignalIn("shard", str(flag), number=signal.SIGSTOP))
+        cluster.build(tmp_path / "x", parts(), client, encoder=encoder, **SETTINGS)
+        found(flag)
+    assert tree(tmp_path / "x") == alone
+
+
+def test_a_machine_that_is_cut_off_is_given_up(encoder, impatient, alone, tmp_path):
+    """When the link to a worker is cut in a step, the others do its work, and the bytes are the same."""
+    flag = tmp_path / "cut"
+    options = {"n_workers": 1, "threads_per_worker": 1, "memory_limit": None, "dashboard_address": ":0"}
+    with (
+        another_machine() as machine,
+        LocalCluster(**options, host=machine.here) as local,
+        Client(local) as client,
+        far_worker(machine, local.scheduler_address),
+    ):
+        client.wait_for_workers(2, timeout=60)
+        client.register_plugin(SignalIn("shard", str(flag), number=0, host=machine.address))
+        threading.Thread(target=lambda: (found(flag), machine.reachable(False))).start()
+        cluster.build(tmp_path / "x", parts(), client, encoder=encoder, **SETTINGS)
+        found(flag)
+        # Dask has given up the worker, or does it now.
+        deadline = time.monotonic() + 60
+        while len(client.scheduler_info(n_workers=-1)["workers"]) > 1 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(client.scheduler_info(n_workers=-1)["workers"]) == 1
+    assert tree(tmp_path / "x") == alone
+
+
+@contextmanager
+def far_worker(machine, scheduler):
+    """A worker of Dask on another machine."""
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--host", machine.address]
+    options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([*machine.inside, *worker, *options], env=env, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def test_a_killed_driver_goes_on(encoder, alone, tmp_path):

@@ -1,8 +1,6 @@
 """The router: services of parts answer as the service of the whole collection, whatever happens to one of them."""
 
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
+from machines import another_machine
 from servers import Client, running
 from shards import cut
 
@@ -512,29 +511,11 @@ def test_two_indexes_without_shards_are_an_error():
 # ---- machines
 
 
-def run(*command):
-    """Run a command of iproute2."""
-    subprocess.run(command, check=True, capture_output=True)
-
-
 @pytest.fixture
 def machine():
-    """A network namespace that is reached at 10.213.7.2, through the link refc0."""
-    if shutil.which("ip") is None or os.geteuid() != 0:
-        pytest.skip("network namespaces need iproute2 and root")
-    try:
-        run("ip", "netns", "add", "refc")
-    except subprocess.CalledProcessError:
-        pytest.skip("network namespaces are not allowed here")
-    try:
-        run("ip", "link", "add", "refc0", "type", "veth", "peer", "name", "refc1", "netns", "refc")
-        run("ip", "addr", "add", "10.213.7.1/30", "dev", "refc0")
-        run("ip", "link", "set", "refc0", "up")
-        run("ip", "-n", "refc", "addr", "add", "10.213.7.2/30", "dev", "refc1")
-        run("ip", "-n", "refc", "link", "set", "refc1", "up")
-        yield "10.213.7.2"
-    finally:
-        run("ip", "netns", "del", "refc")
+    """A machine of its own address, whose link can be cut."""
+    with another_machine() as machine:
+        yield machine
 
 
 def test_a_machine_that_is_cut_off_is_missing(urls, machine, sharded, encoder, tmp_path):
@@ -542,18 +523,18 @@ def test_a_machine_that_is_cut_off_is_missing(urls, machine, sharded, encoder, t
     token = tmp_path / "token"
     token.write_text(TOKEN)
     serve = [sys.executable, "-c", "from refcolbert.cli import main; main()", "serve", str(sharded.shards[1].path)]
-    command = ["ip", "netns", "exec", "refc", *serve, "--host", machine, "--token-file", str(token)]
+    command = [*machine.inside, *serve, "--host", machine.address, "--token-file", str(token)]
     with subprocess.Popen(command) as process:
         try:
-            far = f"http://{machine}:8000"
+            far = f"http://{machine.address}:8000"
             with routing([urls[0], far], encoder, token=TOKEN, seconds=1, patience=60) as client:
                 assert "partial" not in client.get("/search?q=a").json
-                threading.Timer(0.3, run, ("ip", "link", "set", "refc0", "down")).start()
+                threading.Timer(0.3, machine.reachable, [False]).start()
                 found = []
                 wait_for(lambda: found.append(client.get("/search?q=a").json) or "partial" in found[-1])
                 assert found[-1]["missing"] == [far]
                 assert found[-1]["hits"]
-                run("ip", "link", "set", "refc0", "up")
+                machine.reachable(True)
                 wait_for(lambda: "partial" not in client.get("/search?q=a").json)
         finally:
             process.terminate()

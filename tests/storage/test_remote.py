@@ -12,12 +12,12 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from functools import partial
-from importlib.util import find_spec
 from itertools import count
 
 import fsspec
 import numpy as np
 import pytest
+from stores import KINDS
 
 from refcolbert import Index, ShardedIndex, open_index
 from refcolbert.errors import (
@@ -38,30 +38,11 @@ from refcolbert.storage.shards import SHARDS, write_shards
 from refcolbert.storage.store import DATA, MANIFEST, Store
 from tools.faults.crash import Recorder
 
-KINDS = ["memory", "file", *(["s3"] if find_spec("s3fs") and find_spec("moto") else [])]
 QUERY = np.eye(4, dtype=np.float32)[:2]
 
 
 class Stopped(BaseException):
     """The end of a process, which nothing catches."""
-
-
-@pytest.fixture(scope="session")
-def s3():
-    """A server that speaks S3, and a bucket of it."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "any")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket"
-    server.stop()
 
 
 @pytest.fixture(params=KINDS)
