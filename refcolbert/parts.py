@@ -14,6 +14,7 @@ cells hold fewer than k documents, both probe more, but not always equally many 
 Dask. This module knows neither.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,6 +39,8 @@ from .storage.format import Manifest
 __all__ = ["Counts", "LocalPart", "Part", "PartPools", "PoolRequest", "ScatterGather"]
 
 T = TypeVar("T")
+Where = Mapping[str, Any] | None  # a filter, as `Searchable.search` takes it
+Ids = Sequence[str] | None  # likewise
 QUERIES_TOGETHER = 64  # 1 MiB of vectors, and documents for some thousand hits
 
 
@@ -49,7 +52,7 @@ class Counts:
     n_allowed: int  # live documents that match the filters
     n_live: int
     total_words: int  # words of all live documents
-    frequencies: Mapping[bytes, int]  # term -> number of live documents that have it, of the terms that were asked for
+    frequencies: Mapping[bytes, int]  # term -> number of live documents that have it, if it is not 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +62,8 @@ class PoolRequest:
     queries: Sequence[VectorsAndWords]
     k: int
     options: SearchOptions
-    where: Mapping[str, Any] | None
-    ids: Sequence[str] | None
+    where: Where
+    ids: Ids
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,8 +81,8 @@ class Part(Protocol):
     def manifest(self) -> Manifest:
         """The settings of the part."""
 
-    def counts(self, terms: Sequence[bytes], where: Mapping[str, Any] | None, ids: Sequence[str] | None) -> Counts:
-        """Count the documents of the part."""
+    def counts(self, terms: Sequence[bytes], similar: Sequence[bytes], where: Where, ids: Ids) -> Counts:
+        """Count the documents of the part, and those with each of `terms`, and each term one edit from `similar`."""
 
     def pools(self, request: PoolRequest) -> PartPools:
         """Return the pool of each query. As many cells are probed as the request says, whatever a filter leaves."""
@@ -102,16 +105,17 @@ class LocalPart:
         """The settings of the index."""
         return self.index.view.manifest
 
-    def counts(self, terms: Sequence[bytes], where: Mapping[str, Any] | None, ids: Sequence[str] | None) -> Counts:
+    def counts(self, terms: Sequence[bytes], similar: Sequence[bytes], where: Where, ids: Ids) -> Counts:
         """Count documents: all, those that the filters allow, those with each term."""
         generation = self.index.view
+        wanted = {*terms, *(near for term in similar for near in one_edit_away(term))}
         segmented = generation.segmented
         return Counts(
             n_docs=len(segmented.live),
             n_allowed=int(segmented.eligible(generation.allowed(where, ids)).sum()),
             n_live=segmented.n_live,
             total_words=segmented.total_words if generation.manifest.words else 0,
-            frequencies={term: segmented.document_frequency(term) for term in dict.fromkeys(terms)},
+            frequencies={term: n for term in wanted if (n := segmented.document_frequency(term))},
         )
 
     def pools(self, request: PoolRequest) -> PartPools:
@@ -177,7 +181,11 @@ class ScatterGather(Searchable):
         return [found[name] for name in names]
 
     def _searching(self, where: Mapping[str, Any] | None, ids: Iterable[str] | None) -> Searching:
-        return _Scattered(self.parts, self._map, self._manifest, where, None if ids is None else id_list(ids))
+        return _Scattered(self._parts_now(), self._map, self._manifest, where, None if ids is None else id_list(ids))
+
+    def _parts_now(self) -> Mapping[str, Part]:
+        """Return the parts for one search, all of whose requests they answer."""
+        return self.parts
 
 
 class _Scattered:
@@ -204,10 +212,10 @@ class _Scattered:
     def collection_of(self, terms: Sequence[bytes]) -> Collection:
         """Count the documents with these terms, and with those that are similar to an unknown one, in all parts."""
         known = self._statistics(terms)
-        similar = [near for term in unknown_terms(terms, known) for near in one_edit_away(term)]
-        if not similar:
+        unknown = unknown_terms(terms, known)
+        if not unknown:
             return known
-        more = self._statistics(sorted(set(similar)))
+        more = self._statistics((), unknown)
         return replace(known, frequencies={**more.frequencies, **known.frequencies})
 
     def hits(self, queries: Sequence[ReadyQuery], k: int, options: SearchOptions) -> list[list[Hit]]:
@@ -259,16 +267,19 @@ class _Scattered:
             for rank, (row, score) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True), start=1)
         ]
 
-    def _statistics(self, terms: Sequence[bytes]) -> Statistics:
-        counts = self._count(terms).values()
+    def _statistics(self, terms: Sequence[bytes], similar: Sequence[bytes] = ()) -> Statistics:
+        counts = self._count(terms, similar).values()
+        frequencies: Counter[bytes] = Counter()
+        for own in counts:
+            frequencies.update(own.frequencies)
         return Statistics(
             n_live=sum(c.n_live for c in counts),
             total_words=sum(c.total_words for c in counts),
-            frequencies={term: sum(c.frequencies[term] for c in counts) for term in dict.fromkeys(terms)},
+            frequencies=frequencies,
         )
 
-    def _count(self, terms: Sequence[bytes]) -> dict[str, Counts]:
-        self._counts = self._ask(lambda part: part.counts(terms, self._where, self._ids))
+    def _count(self, terms: Sequence[bytes], similar: Sequence[bytes] = ()) -> dict[str, Counts]:
+        self._counts = self._ask(lambda part: part.counts(terms, similar, self._where, self._ids))
         return self._counts
 
     def _sum(self, name: str) -> int:

@@ -247,6 +247,8 @@ class ShardedIndex(IndexReader):
         """
         with self._writing():
             batch = self._documents(records(documents, text, id, need_text=vectors is None), vectors)
+            if not batch:
+                return []
             # All texts are encoded before anything is written, so that an error there changes nothing.
             if vectors is None:
                 encoder = self._encoder(self.view.manifest)
@@ -285,8 +287,18 @@ class ShardedIndex(IndexReader):
         id: str = "id",  # noqa: A002
         progress: bool | Progress = False,
     ) -> Synced:
-        """Make the index hold exactly these documents; see `synchronize`."""
-        return synchronize(self, records(documents, text, id, need_text=True), progress)
+        """Make the index hold exactly these documents; see `synchronize`.
+
+        An id that is in several shards, because a document was added to a shard itself, keeps its last document.
+        """
+        synced = synchronize(self, records(documents, text, id, need_text=True), progress)
+        with self._writing():
+            n_before, kept = len(self), set[str]()
+            for shard in reversed(self._shards):
+                ids = set(shard.ids())
+                shard.delete(ids & kept)
+                kept |= ids
+        return synced._replace(removed=synced.removed + n_before - len(self))
 
     def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
         """Delete documents, or with `group_by` groups, in one transaction per shard that has some of them.
@@ -296,11 +308,11 @@ class ShardedIndex(IndexReader):
         with self._writing():
             names, view = id_list(ids), self.view
             places = view.places(names) if group_by is None else group_places(view, names, group_by)
-            by_shard: dict[int, list[Place]] = defaultdict(list)
-            for place in places:
-                by_shard[self._shard_of(place)].append(place)
-            for owner, own in sorted(by_shard.items()):
-                self._shards[owner].delete(document.id for document in self._at(own))
+            names = [document.id for document in self._at(places)]
+            for shard in self._shards:
+                # An id may be in several shards, if a document was added to a shard itself.
+                if own := shard.view.find(names):
+                    shard.delete(own)
 
     def compact(self, refit: bool = False, *, words: str | None = None) -> None:
         """Merge the segments of each shard into one without deleted documents; see `Index.compact`.

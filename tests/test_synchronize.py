@@ -140,6 +140,19 @@ def test_a_sharded_index_is_synchronized(tmp_path, encoder):
     ]
     assert sharded.sync(source) == Synced(added=1, changed=2, removed=2, unchanged=0)
     assert [shard.ids() for shard in sharded.shards] == [["d0"], ["x", "d2"]]
+    assert sharded.sync(source) == Synced(added=0, changed=0, removed=0, unchanged=3)
+    sharded.check()
+
+
+def test_sync_removes_what_is_in_two_shards(tmp_path, encoder):
+    """Documents that were added to a shard itself: one copy of a known id stays, none of one that is gone."""
+    whole = Index.create(tmp_path / "i", encoder, train_at=10)
+    source = [{"id": f"d{i}", "text": text} for i, text in enumerate(TEXTS)]
+    whole.add(source)
+    sharded = cut(whole, tmp_path / "s", [2])
+    sharded.shards[1].add([source[0], {"id": "d1", "text": "another text"}])
+    assert sharded.sync([source[0], *source[2:]]) == Synced(added=0, changed=0, removed=3, unchanged=3)
+    assert sorted(sharded.ids()) == ["d0", "d2", "d3"]
     sharded.check()
 
 

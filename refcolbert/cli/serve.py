@@ -70,7 +70,7 @@ def mcp_command(indexes: tuple[Path | str, ...], model: str | None, writable: bo
     type=click.FloatRange(0.001),
     default=10.0,
     show_default=True,
-    help="With --shards: time for a part to answer, before the answer is partial.",
+    help="With --shards: time for the parts to answer; one that takes half of it is missing.",
 )
 @click.option("--part-token-file", type=FILE, help="With --shards: file with the parts' token; default: our own token.")
 @MODEL
@@ -129,11 +129,10 @@ def serve_command(
         live = router.Router(
             index,
             model,
+            limits,
             token=of_parts,
             complete=complete,
-            seconds=min(part_seconds, limits.answer_seconds),
-            threads=limits.inner_threads,
-            callers=limits.threads,
+            seconds=part_seconds,
         )
     else:
         live = Live(

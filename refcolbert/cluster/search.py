@@ -4,7 +4,7 @@ Each worker is given a run of consecutive shards, and opens them at its first ta
 documents do not. A killed worker's tasks are done by another one. For single queries, a service answers sooner.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -55,8 +55,8 @@ class _DaskPart:
     def __init__(self, client: Any, worker: str, part: tuple[str, tuple[str, ...], int], manifest: Manifest) -> None:
         self._client, self._worker, self._part, self.manifest = client, worker, part, manifest
 
-    def counts(self, terms: Sequence[bytes], where: Mapping[str, Any] | None, ids: Sequence[str] | None) -> Counts:
-        counts: Counts = self._ask("counts", terms, where, ids)
+    def counts(self, terms: Sequence[bytes], similar: Sequence[bytes], *filters: Any) -> Counts:
+        counts: Counts = self._ask("counts", terms, similar, *filters)
         return counts
 
     def pools(self, request: PoolRequest) -> PartPools:

@@ -43,6 +43,7 @@ from .topk import top_k
 
 __all__ = [
     "K1",
+    "MAX_CORRECTED",
     "B",
     "Collection",
     "QueryTerm",

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def create_app(live: Live | Router, limits: ServiceLimits | None = None, access:
     document = openapi(table, token=access.token is not None)
     routes = [_endpoint(service, path, endpoint) for endpoint in table for path in endpoint.paths]
     routes += [
-        _get("/info", lambda: _json(live.info())),
+        _get("/info", lambda: _json({**live.info(), "limits": asdict(limits)})),
         _get("/health", lambda: _json({"status": "ok"})),
         _get("/ready", lambda: _json(service.ready())),
         _get("/openapi.json", lambda: _json(document)),

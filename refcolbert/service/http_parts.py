@@ -10,21 +10,23 @@ A thread asks with blocking calls, and waits for several replicas at a time with
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from itertools import count
 from multiprocessing.connection import wait
 from socket import socket
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from ..arguments import ReadyQuery
 from ..documents import Document
 from ..errors import InvalidInput, MissingPart, UnknownId
 from ..explanation.explanation import Explanation
-from ..parts import Counts, PartPools, PoolRequest
+from ..parts import Counts, Ids, PartPools, PoolRequest, Where
 from ..storage.format import EncoderEntry, Manifest
 from . import wire
 from .requests import to_json
@@ -40,7 +42,6 @@ T = TypeVar("T")
 CONNECT_SECONDS = 1.0  # a machine that is cut off does not refuse a connection: it says nothing
 OBSERVED, LEAST_OBSERVED = 128, 16  # answers whose times decide about a second request
 LARGEST_BODY = 700_000  # bytes of a request: less than a service takes by default
-MOST_TERMS = 1 << 14  # terms of a request, a few bytes each
 
 
 class _Failed(Exception):  # noqa: N818 - another replica may answer
@@ -130,7 +131,7 @@ class HttpPart:
 
     name      of the part: the addresses of its replicas, http://a:8000|http://a2:8000
     token     the bearer token of the replicas
-    seconds   time to answer one request; the part is told
+    seconds   time to answer a request, or all requests of a search (`for_a_search`); the part is told
     metrics   counts answers, second requests and failures
     """
 
@@ -139,7 +140,18 @@ class HttpPart:
         self._seconds, self._metrics = seconds, metrics
         self._numbers = count()
         self._took: dict[str, deque[float]] = {}  # path -> seconds of the last answers
-        self.settings: Json = {}  # that every answer must be made with; see `wire.settings`
+        self.settings: Mapping[str, Any] = {}  # that every answer must be made with; see `wire.settings`
+        self.limits: Mapping[str, float] = {}  # that a service must have, or higher ones
+        self._ends: float | None = None  # when the search ends that this object is for
+
+    def for_a_search(self) -> Self:
+        """Return an object all of whose requests share the time of one, each with half of what is left.
+
+        So a part that says nothing leaves time to ask the others again.
+        """
+        part = copy(self)
+        part._ends = time.monotonic() + self._seconds
+        return part
 
     @property
     def manifest(self) -> Manifest:
@@ -161,23 +173,22 @@ class HttpPart:
         """What a replica that answers last said about itself; None if none answers."""
         return next((replica.info for replica in self.replicas if not replica.problem), None)
 
-    def counts(self, terms: Sequence[bytes], where: Mapping[str, Any] | None, ids: Sequence[str] | None) -> Counts:
-        """Count the documents of the part."""
+    def counts(self, terms: Sequence[bytes], similar: Sequence[bytes], where: Where, ids: Ids) -> Counts:
+        """Count the documents of the part, of as many requests as the limit of a body needs."""
+        fixed = {"where": where, "ids": ids, "similar": list(map(wire.term_json, similar))}
         frequencies: dict[bytes, int] = {}
-        answer: Json = {}
-        for first in range(0, max(len(terms), 1), MOST_TERMS):
-            some = terms[first : first + MOST_TERMS]
-            answer = self._ask("/parts/counts", {**wire.terms_json(some), "where": where, "ids": ids}, dict)
-            frequencies |= zip(some, answer.pop("frequencies"), strict=True)
-        return Counts(**answer, frequencies=frequencies)
+        for some in _batches(map(wire.term_json, dict.fromkeys(terms))):
+            counts = self._ask("/parts/counts", fixed, wire.counts, terms=some)
+            frequencies |= counts.frequencies
+        return replace(counts, frequencies=frequencies)
 
     def pools(self, request: PoolRequest) -> PartPools:
         """Return the pool of each query, of as many requests as the limit of a body needs."""
         options, found = request.options, []
         fixed = {"where": request.where, "ids": request.ids, "k": request.k, "exact": options.exact}
         fixed |= {"nprobe": options.nprobe, "candidates": options.candidates}
-        for some in _batches([wire.query_json(*query) for query in request.queries]):
-            found += self._ask("/parts/pools", {"queries": some, **fixed}, lambda a: list(map(wire.pool, a["pools"])))
+        for some in _query_batches(request):
+            found += self._ask("/parts/pools", fixed, lambda a: list(map(wire.pool, a["pools"])), queries=some)
         return PartPools([pool for pool, _ in found], [documents for _, documents in found])
 
     def get(self, ids: Sequence[str]) -> list[Document]:
@@ -203,20 +214,28 @@ class HttpPart:
                 replica.problem = str(error) or type(error).__name__
 
     def difference(self, info: Json) -> str:
-        """Return a setting of a service that is not the part's, and the part's; "" if there is none."""
+        """Return a setting or limit of a service that the part cannot use, and the part's; "" if there is none."""
         model = (info.get("encoder") or {}).get("hash")
         own = {**info, "model": model}
         for name, expected in self.settings.items():
             if own.get(name) != expected:
                 return f"{name} {_short(own.get(name))}, not {_short(expected)}"
+        for name, least in self.limits.items():
+            if (limit := info.get("limits", {}).get(name, 0)) < least:
+                return f"--max-{name.replace('_', '-')} {limit}, less than {least}"
         return ""
 
-    def _ask(self, path: str, fields: Json, read: Callable[[Any], T]) -> T:
-        """Return the first answer of a replica. Raises `MissingPart`, and the errors of the request."""
+    def _ask(self, path: str, fields: Json, read: Callable[[Any], T], **written: bytes) -> T:
+        """Return the first answer of a replica. Raises `MissingPart`, and the errors of the request.
+
+        - `written`: more fields, which are JSON already.
+        """
         start = time.monotonic()
-        body = to_json({**fields, "settings": self.settings, "seconds": self._seconds})
+        allowed = self._seconds if self._ends is None else max(self._ends - start, 0) / 2
+        body = to_json({**fields, "settings": self.settings, "seconds": allowed})[:-1]
+        body += b"".join(b',"%b":%b' % (name.encode(), value) for name, value in written.items()) + b"}"
         try:
-            answer = read(self._first(path, body, start + self._seconds))
+            answer = read(self._first(path, body, start + allowed))
         except (MissingPart, ValueError, KeyError, TypeError) as error:
             if isinstance(error, InvalidInput):
                 raise
@@ -249,7 +268,7 @@ class HttpPart:
                 until = min(more_at, deadline) if left else deadline
                 ready = wait([asked.socket for asked in running], max(until - time.monotonic(), 0))
                 if not ready and time.monotonic() >= deadline:
-                    problems += [f"{asked.replica.url}: no answer in {self._seconds:g} s" for asked in running]
+                    problems += [f"{asked.replica.url}: no answer in time" for asked in running]
                     break
                 for asked in [asked for asked in running if asked.socket in ready]:
                     running.remove(asked)
@@ -277,17 +296,22 @@ class HttpPart:
         return took[len(took) * 95 // 100] if len(took) >= LEAST_OBSERVED else self._seconds
 
 
-def _batches(queries: Sequence[Json]) -> list[list[Json]]:
-    """Return the queries in lists that each fit into the body of a request."""
-    batches: list[list[Json]] = [[]]
+@lru_cache(maxsize=16)  # all parts get the same; most of a router's JSON is vectors
+def _query_batches(request: PoolRequest) -> list[bytes]:
+    return _batches(wire.query_json(*query) for query in request.queries)
+
+
+def _batches(items: Iterable[Any]) -> list[bytes]:
+    """Return queries or terms as lists in JSON that each fit into the body of a request."""
+    batches: list[list[bytes]] = [[]]
     size = 0
-    for query in queries:
-        size += len(to_json(query))
-        if batches[-1] and size > LARGEST_BODY:
+    for item in map(to_json, items):
+        if batches[-1] and size + len(item) > LARGEST_BODY:
             batches.append([])
-            size = len(to_json(query))
-        batches[-1].append(query)
-    return batches
+            size = 0
+        batches[-1].append(item)
+        size += len(item)
+    return [b"[" + b",".join(batch) + b"]" for batch in batches]
 
 
 def _body(response: HTTPResponse, connected: socket, deadline: float) -> bytes:

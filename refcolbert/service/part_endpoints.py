@@ -5,9 +5,9 @@ compared with those of the other parts.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any, cast
 
+from ..engine.bm25 import MAX_CORRECTED
 from ..engine.search import SearchOptions
 from ..errors import InvalidInput
 from ..parts import LocalPart, PoolRequest
@@ -22,6 +22,7 @@ __all__ = ["part_endpoints"]
 
 Json = dict[str, Any]
 
+LONGEST_MISSPELT = 32  # base64 of 24 letters
 DEEPER = 64  # best_of_groups asks for more hits than it returns, up to as many times
 
 SCORES = {"type": ["string", "null"], "description": "Base64 of little-endian float64; null in another mode."}
@@ -57,20 +58,29 @@ def part_endpoints(limits: ServiceLimits) -> tuple[Endpoint, ...]:
         "seconds": number("Time after which the answer is not needed.", minimum=0, maximum=86400),
     }
     count = integer("A number of documents.")
-    joined = string("Base64 of the bytes of all terms.", maxLength=limits.body_bytes)
-    lengths = string("Base64 of little-endian uint32: the bytes of each term.", maxLength=limits.body_bytes)
     return (
         Endpoint(
             paths=("/parts/counts",),
             summary="For a router: counts of documents, and of those with each term",
-            request=obj("", tuple(own), terms=joined, lengths=lengths, **own, **common),
+            request=obj(
+                "",
+                tuple(own),
+                terms=array(packed, "Terms.", maxItems=limits.body_bytes),
+                similar=array(
+                    string("Base64.", maxLength=LONGEST_MISSPELT),
+                    "Terms that may be misspelt. Those one edit away, several hundred each, are counted.",
+                    maxItems=MAX_CORRECTED * limits.batch,
+                ),
+                **own,
+                **common,
+            ),
             answer=_answered(_counts),
             response=obj(
                 n_docs=count,
                 n_allowed=count,
                 n_live=count,
                 total_words=integer("Words of the live documents."),
-                frequencies=array({"type": "integer"}, "Live documents with each term."),
+                frequencies={"type": "object", "description": "Base64 of a term: live documents with it, if any."},
             ),
         ),
         Endpoint(
@@ -131,10 +141,8 @@ def _answered(answer: Callable[[LocalPart, Json], Json]) -> Callable[[Call], Jso
 
 
 def _counts(part: LocalPart, fields: Json) -> Json:
-    terms = wire.terms(fields)
-    counts = part.counts(terms, fields.get("where"), fields.get("ids"))
-    names = ("n_docs", "n_allowed", "n_live", "total_words")
-    return {name: getattr(counts, name) for name in names} | {"frequencies": [counts.frequencies[t] for t in terms]}
+    terms, similar = (list(map(wire.term, fields[name])) for name in ("terms", "similar"))
+    return wire.counts_json(part.counts(terms, similar, fields.get("where"), fields.get("ids")))
 
 
 def _pools(part: LocalPart, fields: Json) -> Json:
@@ -146,7 +154,7 @@ def _pools(part: LocalPart, fields: Json) -> Json:
 
 
 def _get(part: LocalPart, fields: Json) -> Json:
-    return {"documents": list(map(asdict, part.get(fields["ids"])))}
+    return {"documents": wire.documents_json(part.get(fields["ids"]))}
 
 
 def _explain(part: LocalPart, fields: Json) -> Json:

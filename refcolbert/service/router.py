@@ -18,6 +18,7 @@ from ..hits import Hits
 from ..parts import Part, ScatterGather
 from .http_errors import Refusal
 from .http_parts import HttpPart
+from .limits import ServiceLimits
 from .metrics import PartMetrics
 from .reload import Served
 
@@ -28,6 +29,7 @@ T = TypeVar("T")
 START_SECONDS = 10.0  # services may start at the same time as their router
 LOOK_SECONDS = 2.0  # for a part to say that it is there
 FACTS = ("dim", "words", "pool_factor")
+LIMITS = ("k", "candidates", "batch", "documents", "characters", "body_bytes")  # what a router passes on to its parts
 
 log = logging.getLogger("refcolbert.service")
 
@@ -37,11 +39,10 @@ class Router:
 
     parts     of each part the address of its service, or those of its replicas: http://a:8000|http://a2:8000
     model     a model folder or hub id; None is the default model
+    limits    of the router; those of the parts may not be lower
     token     the bearer token of the parts
     complete  refuse to answer without all parts
-    seconds   time for a part to answer a request; after that it is missing from the answer
-    threads   threads of ONNX Runtime inside one operator
-    callers   searches at a time
+    seconds   time for the parts to answer a search; a part that takes half of it is missing from the answer
     patience  seconds to wait for all parts to start
     """
 
@@ -49,29 +50,29 @@ class Router:
         self,
         parts: Sequence[str],
         model: str | None = None,
+        limits: ServiceLimits | None = None,
         *,
         token: str | None = None,
         complete: bool = False,
         seconds: float = 10.0,
-        threads: int = 1,
-        callers: int = 8,
         patience: float = START_SECONDS,
     ) -> None:
         """Look for the parts.
 
-        Raises `InvalidInput` for parts of different versions, models or settings, `MissingPart` naming those that
-        cannot be reached, and `EncoderMismatch` if the model is not that of the parts.
+        Raises `InvalidInput` for parts of different versions, models or settings, or of lower limits, `MissingPart`
+        naming those that cannot be reached, and `EncoderMismatch` if the model is not that of the parts.
         """
+        limits = limits or ServiceLimits()
         self.metrics = PartMetrics()
-        own = [HttpPart(name, token, seconds, self.metrics) for name in parts]
+        own = [HttpPart(name, token, min(seconds, limits.answer_seconds), self.metrics) for name in parts]
         urls = [replica.url for part in own for replica in part.replicas]
         if twice := sorted({url for url in urls if urls.count(url) > 1}):
             raise InvalidInput(f"expected each service once, found {twice[0]} twice; name it in one part")
-        self._pool = ThreadPoolExecutor((callers + 1) * len(own), "part")
+        self._pool = ThreadPoolExecutor((limits.threads + 1) * len(own), "part")
         self._find(own, patience)
-        _check_alike(own)
+        _check_alike(own, {name: getattr(limits, name) for name in LIMITS})
         collection = _Routed(own, self._pool, complete=complete)
-        self.now = Served(collection, collection.load(model, threads))
+        self.now = Served(collection, collection.load(model, limits.inner_threads))
 
     def refresh(self) -> bool:
         """Look which parts answer. Returns False: what they hold is not kept here."""
@@ -168,6 +169,10 @@ class _Routed(ScatterGather):
         sums = {fact: self._sum(fact) for fact in facts}
         return {"path": str(self.path), **sums, **shared, "encoder": encoder, "version": __version__, "parts": parts}
 
+    def _parts_now(self) -> dict[str, Part]:
+        """Return the parts, with one deadline for all requests of a search."""
+        return {name: part.for_a_search() for name, part in self.parts.items()}
+
     def _sum(self, fact: str) -> int:
         return sum(int((part.info or {}).get(fact, 0)) for part in self.parts.values())
 
@@ -187,8 +192,8 @@ class _Routed(ScatterGather):
         return [*(future.result() for future in futures), *last]
 
 
-def _check_alike(parts: Iterable[HttpPart]) -> None:
-    """Give all parts the settings of the first. Raises `InvalidInput` naming the first service that differs."""
+def _check_alike(parts: Iterable[HttpPart], limits: Mapping[str, int]) -> None:
+    """Give all parts the settings of the first, and limits. Raises `InvalidInput` naming a service that differs."""
     own = list(parts)
     for replica in (r for part in own for r in part.replicas if "parts" in r.info):
         raise InvalidInput(f"expected services of indexes, found a router at {replica.url}; name its parts instead")
@@ -200,9 +205,10 @@ def _check_alike(parts: Iterable[HttpPart]) -> None:
         **{fact: first.info.get(fact) for fact in FACTS},
     }
     for part in own:
-        part.settings = dict(settings)
+        part.settings, part.limits = settings, limits
     for replica in replicas:
         if differs := own[0].difference(replica.info):
             raise InvalidInput(
-                f"expected services of one version, model and kind of index, {replica.url} has {differs}"
+                "expected services of one version, model and kind of index, with limits not below the router's, "
+                f"{replica.url} has {differs}"
             )

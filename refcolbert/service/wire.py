@@ -23,10 +23,14 @@ from ..engine.hybrid import Pool
 from ..explanation.alignment import Answer, Match, QueryWord, TextPiece
 from ..explanation.explanation import Explanation
 from ..explanation.words import WordMatch
+from ..parts import Counts
 from ..storage.format import Manifest
 
 __all__ = [
+    "counts",
+    "counts_json",
     "documents",
+    "documents_json",
     "explanation",
     "explanation_json",
     "numbers",
@@ -36,8 +40,8 @@ __all__ = [
     "query",
     "query_json",
     "settings",
-    "terms",
-    "terms_json",
+    "term",
+    "term_json",
 ]
 
 Json = dict[str, Any]
@@ -60,26 +64,13 @@ def numbers(text: str, dtype: str) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype)
 
 
-def terms_json(some: Sequence[bytes]) -> Json:
-    """Return terms as one text: misspelt words have hundreds of similar ones."""
-    return {"terms": _text(b"".join(some)), "lengths": packed(np.array([len(t) for t in some]), "<u4")}
-
-
-def terms(read: Json) -> list[bytes]:
-    """Return terms."""
-    joined, ends = _term(read["terms"]), np.cumsum(numbers(read["lengths"], "<u4")).tolist()
-    if (ends or [0])[-1] != len(joined):
-        raise ValueError(f"expected terms of {(ends or [0])[-1]} bytes together, found {len(joined)}")
-    return [joined[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
 def query_json(vectors: Floats | None, words: QueryWords | None) -> Json:
     """Return a query that is ready for the engine."""
     read: Json = {}
     if vectors is not None:
         read["vectors"] = packed(vectors, "<f4")
     if words is not None:
-        weighted = [{"term": _text(t.term), "asked": _text(t.asked), "weight": t.weight} for t in words.terms]
+        weighted = [{"term": term_json(t.term), "asked": term_json(t.asked), "weight": t.weight} for t in words.terms]
         read["words"] = {"terms": weighted, "n_terms": words.n_terms, "mean_words": words.mean_words}
     return read
 
@@ -90,10 +81,20 @@ def query(read: Json, dim: int) -> ReadyQuery:
     if vectors is not None:
         vectors = check_vectors(numbers(vectors, "<f4").reshape(-1, dim), "vectors", dim)
     if words is not None:
-        weighted = [WeightedTerm(_term(t["term"]), _term(t["asked"]), t["weight"]) for t in words["terms"]]
+        weighted = [WeightedTerm(term(t["term"]), term(t["asked"]), t["weight"]) for t in words["terms"]]
         words = QueryWords(tuple(weighted), words["n_terms"], words["mean_words"])
     text = read.get("query")
     return ReadyQuery(np.empty(0) if text is None else text, vectors, words)
+
+
+def counts_json(own: Counts) -> Json:
+    """Return counts."""
+    return asdict(own) | {"frequencies": {term_json(term): n for term, n in own.frequencies.items()}}
+
+
+def counts(read: Json) -> Counts:
+    """Return counts."""
+    return Counts(**{**read, "frequencies": {term(text): n for text, n in read["frequencies"].items()}})
 
 
 def pool_json(own: Pool, found: Sequence[Document]) -> Json:
@@ -103,7 +104,7 @@ def pool_json(own: Pool, found: Sequence[Document]) -> Json:
         "words": None if own.words is None else packed(own.words, "<f8"),
         "by_late": packed(own.by_late, "u1"),
         "by_words": packed(own.by_words, "u1"),
-        "documents": [asdict(document) for document in found],
+        "documents": documents_json(found),
     }
 
 
@@ -116,6 +117,11 @@ def pool(read: Json) -> tuple[Pool, list[Document]]:
     if len(lengths) > 1:
         raise ValueError(f"expected a pool of as many scores as documents, found the lengths {sorted(lengths)}")
     return Pool(np.arange(len(found)), late, words, by_late, by_words, ()), found
+
+
+def documents_json(some: Sequence[Document]) -> list[Json]:
+    """Return documents. `asdict` would copy their metadata."""
+    return [{"id": one.id, "text": one.text, "metadata": one.metadata} for one in some]
 
 
 def documents(read: Sequence[Mapping[str, Any]]) -> list[Document]:
@@ -154,9 +160,11 @@ def _span(read: Sequence[int] | None) -> tuple[int, int] | None:
     return None if read is None else (read[0], read[1])
 
 
-def _text(term: bytes) -> str:
-    return base64.b64encode(term).decode()
+def term_json(one: bytes) -> str:
+    """Return a term."""
+    return base64.b64encode(one).decode()
 
 
-def _term(text: str) -> bytes:
+def term(text: str) -> bytes:
+    """Return a term."""
     return base64.b64decode(text, validate=True)

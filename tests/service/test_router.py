@@ -20,7 +20,7 @@ from refcolbert import Document, Index, ShardedIndex
 from refcolbert.cli import main
 from refcolbert.engine.hybrid import Pool
 from refcolbert.errors import EncoderMismatch, InvalidInput, MissingPart
-from refcolbert.service import http_parts, reload, schemas, wire
+from refcolbert.service import ServiceLimits, http_parts, reload, schemas, wire
 from refcolbert.service.requests import from_json, to_json
 from refcolbert.service.router import Router
 
@@ -84,6 +84,7 @@ class Proxy:
     def __init__(self, url) -> None:
         self.target, self.silent, self.drops = url, threading.Event(), threading.Event()
         self.pause = 0.0  # seconds after each byte of an answer
+        self.asked = b""  # all requests
         self.server = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.server.getsockname()[1]}"
         threading.Thread(target=self.accept, daemon=True).start()
@@ -104,6 +105,8 @@ class Proxy:
         source.settimeout(None)
         try:
             while piece := source.recv(1 << 16):
+                if not answering:
+                    self.asked += piece
                 while self.silent.is_set():
                     time.sleep(0.01)
                 if self.drops.is_set():
@@ -240,8 +243,7 @@ def test_a_pool_is_read_as_it_was_written():
 
 def test_many_queries_are_sent_in_several_requests(router, whole, monkeypatch):
     """A batch whose vectors and terms do not fit into one body is cut, and its answers are the same."""
-    monkeypatch.setattr(http_parts, "LARGEST_BODY", 5_000)
-    monkeypatch.setattr(http_parts, "MOST_TERMS", 100)
+    monkeypatch.setattr(http_parts, "LARGEST_BODY", 50)
     asked = {"queries": QUERIES, "mode": "hybrid", "exact": True}
     assert answer(router, "/search_many", asked) == answer(whole, "/search_many", asked)
 
@@ -270,7 +272,7 @@ def test_a_missing_part_makes_an_answer_partial(urls, whole, proxy, encoder, sha
     """A part that says nothing is named, the others answer, and once it speaks again the answer is whole."""
     first = {"query": "parse a date", "exact": True, "k": N}
     own = {name for i in (0, 2) for name in sharded.shards[i].ids()}
-    with routing([urls[0], proxy.url, urls[2]], encoder, seconds=0.5) as client:
+    with routing([urls[0], proxy.url, urls[2]], encoder, seconds=2) as client:
         assert answer(client, "/search", first) == answer(whole, "/search", first)
         proxy.silent.set()
         status, found = answer(client, "/search", first)
@@ -287,9 +289,28 @@ def test_a_missing_part_makes_an_answer_partial(urls, whole, proxy, encoder, sha
         assert answer(client, "/search", first) == answer(whole, "/search", first)
 
 
+@pytest.mark.parametrize("options", [{"mode": "words"}, {"group_by": "g", "where": {"n": {"$lt": 12}}}], ids=str)
+def test_the_others_answer_after_a_part_that_says_nothing(urls, proxy, encoder, options):
+    """A silent part takes half of a search's time, so the requests that follow have some too."""
+    with routing([urls[0], proxy.url], encoder, {"reload_seconds": 60}, seconds=4) as client:
+        proxy.silent.set()
+        found = client.post("/search", {"query": "parse a date", **options}).json
+        assert found["missing"] == [proxy.url]
+        assert found["hits"]
+
+
+def test_all_requests_of_a_search_have_one_deadline(urls, proxy, encoder):
+    """A search with misspelt words asks each part three times, and gives it half of the time that is left."""
+    with routing([urls[0], proxy.url], encoder, {"reload_seconds": 60}, seconds=8) as client:
+        assert client.post("/search", {"query": "strptme", "mode": "hybrid", "where": {"n": 1}}).status == 200
+    told = [float(seconds) for seconds in re.findall(rb'"seconds":([0-9.e-]+)', proxy.asked)]
+    assert len(told) == 3
+    assert 4 > told[0] > told[1] > told[2]
+
+
 def test_complete_refuses_a_partial_answer(urls, proxy, encoder):
     """The error names the part that is missing."""
-    with routing([urls[0], proxy.url], encoder, seconds=0.5, complete=True) as client:
+    with routing([urls[0], proxy.url], encoder, seconds=2, complete=True) as client:
         assert client.get("/search?q=a").status == 200
         proxy.silent.set()
         reply = client.get("/search?q=a")
@@ -308,7 +329,7 @@ def test_no_part_is_no_answer(proxy, encoder):
 
 def test_a_part_that_begins_an_answer_and_never_ends_is_missing(urls, proxy, encoder):
     """The time of a part is for its whole answer, however slowly bytes come."""
-    with routing([urls[0], proxy.url], encoder, {"reload_seconds": 60}, seconds=0.5) as client:
+    with routing([urls[0], proxy.url], encoder, {"reload_seconds": 60}, seconds=2) as client:
         proxy.pause = 0.02
         assert client.get("/search?q=a").json["missing"] == [proxy.url]
 
@@ -389,6 +410,18 @@ def test_parts_of_another_version_are_refused_at_start(urls, sharded, encoder, m
     monkeypatch.setattr(reload, "__version__", "0.0.9")
     with running(sharded.shards[1].path) as old, pytest.raises(InvalidInput, match=f"{old.url} has version 0.0.9"):
         Router([urls[0], old.url], str(encoder.folder))
+
+
+@pytest.mark.parametrize(
+    ("limit", "option"), [("k", "--max-k"), ("characters", "--max-characters"), ("body_bytes", "--max-body-bytes")]
+)
+def test_parts_of_lower_limits_are_refused_at_start(urls, sharded, encoder, limit, option):
+    """Such a part would refuse what the router accepts; a higher limit does no harm."""
+    least = getattr(ServiceLimits(), limit)
+    with running(sharded.shards[1].path, limits={limit: least - 1}) as low:
+        with pytest.raises(InvalidInput, match=f"{low.url} has {option} {least - 1}, less than {least}"):
+            Router([urls[0], low.url], str(encoder.folder))
+        assert Router([urls[0], low.url], str(encoder.folder), ServiceLimits(**{limit: least - 1})).readiness()
 
 
 def test_a_router_needs_the_model_of_its_parts(urls):
@@ -478,9 +511,12 @@ def test_a_wrong_request_to_a_part_is_refused(parts, router, query):
     assert parts[0].post("/parts/pools", {"queries": [query], **fields}).code == "invalid_input"
 
 
-@pytest.mark.parametrize("fields", [{"terms": "AAAA", "lengths": "AAAA"}, {"terms": "AAAA", "lengths": "BAAAAA=="}])
-def test_terms_of_other_lengths_are_refused(parts, router, fields):
-    """Their lengths add up to their bytes."""
+@pytest.mark.parametrize(
+    "fields",
+    [{"terms": ["AAA"], "similar": []}, {"terms": [], "similar": ["A" * 36]}, {"terms": [], "similar": ["AAAA"] * 513}],
+)
+def test_terms_that_cannot_be_counted_are_refused(parts, router, fields):
+    """They are base64, and those for which hundreds of others are counted are few and short."""
     settings = next(iter(router.live.now.index.parts.values())).settings
     assert parts[0].post("/parts/counts", {**fields, "settings": settings, "seconds": 9}).code == "invalid_input"
 

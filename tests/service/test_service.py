@@ -385,10 +385,10 @@ def test_a_wrong_number_in_a_url_is_refused_in_words(client, value):
 
 
 def test_info_tells_nothing_of_the_machine(client, index, folder):
-    """GET /info is `Index.info` without folders, and the version."""
+    """GET /info is `Index.info` without folders, the version and the limits of the service."""
     found = client.get("/info").json
     assert (found["documents"], found["words"]) == (3, "unicode61")
-    assert found.pop("version") == __version__
+    assert (found.pop("version"), found.pop("limits")["k"]) == (__version__, 1000)
     assert found == {**index.info(), "path": folder.name, "encoder": {"hash": index.info()["encoder"]["hash"]}}
     assert str(folder.parent) not in json.dumps(found)
 

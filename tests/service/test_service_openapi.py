@@ -23,7 +23,7 @@ BODIES = {
     "/encode": {"texts": ["a date"]},
 }
 PARTS = {
-    "/parts/counts": {"terms": "ZGF0ZXdpbmc=", "lengths": "BAAAAAQAAAA=", "where": {"year": {"$gt": 1}}},
+    "/parts/counts": {"terms": ["ZGF0ZQ==", "d2luZw=="], "similar": ["ZGFlcw=="], "where": {"year": {"$gt": 1}}},
     "/parts/pools": {
         **{"k": 2, "nprobe": 1, "candidates": 9, "exact": True, "ids": ["date", "wing"]},
         "queries": [
