@@ -1,6 +1,6 @@
 """Searches beside a busy process: their time with one and two threads of BLAS, quiet and with one core taken.
 
-    python -m tools.bench.busy CORPUS [--rounds 4] [--record]
+    python -m tools.bench.busy CORPUS [--rounds 3] [--record]
 
 CORPUS is a folder that `tools.bench.vectors` wrote. It is indexed first, which takes some seconds. Each line is
 measured in a process of its own, whose BLAS has the line's number of threads. It searches for all queries of a round
@@ -79,7 +79,7 @@ def line(index: Index, queries: Floats, name: str, threads: int, rounds: int) ->
 
 @click.command()
 @click.argument("corpus", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--rounds", default=4, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
 @click.option("--record", "recorded", is_flag=True, help="Write the table to benchmarks/.")
 @click.option("--line", "wanted", nargs=3, type=(click.Path(path_type=Path), str, int), hidden=True)
 def main(corpus: Path, rounds: int, recorded: bool, wanted: tuple[Path, str, int] | None) -> None:
