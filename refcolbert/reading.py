@@ -104,8 +104,8 @@ class Searchable(ABC):
         - `candidates`: documents that are kept after the inverted lists are read; default 1024. The best 2 k + 12 of
           them are ranked.
         - `exact`: rank every document instead.
-        - `threads`: threads that share the work of one query. They help most where BLAS itself has one thread
-          (OPENBLAS_NUM_THREADS=1). The answer does not depend on them.
+        - `threads`: threads that share the work of one query. With NumPy's OpenBLAS a search takes no other threads,
+          whatever OPENBLAS_NUM_THREADS says. More than one helps most with `exact`. The answer does not depend on them.
 
         Every returned MaxSim is exact for the stored vectors, and every BM25 is exact, whatever the parameters.
         Raises `InvalidInput`, `EncoderMismatch` for a text when the index's model is not available, and

@@ -499,6 +499,27 @@ def test_a_writer_continues_from_the_newest_generation(index):
     assert len(other) == 6
 
 
+def test_a_deletion_costs_a_reader_the_list_of_deleted_documents_alone(tmp_path):
+    """A segment whose documents are deleted is not read again: not by the writer, and not by a reader that refreshes.
+
+    Damage in its other files is therefore not seen then. `check` and the next `open` see it.
+    """
+    documents = topical(np.random.default_rng(0), 60, DIM)
+    writer = Index.create(tmp_path / "i", dim=DIM, train_at=1)
+    writer.add([{"id": str(i)} for i in range(60)], vectors=documents)
+    reader = Index.open(tmp_path / "i")
+    (codes,) = (tmp_path / "i" / "data").glob("*-codes.npy")
+    whole = codes.read_bytes()
+    codes.write_bytes(whole[:-1] + b"\xff")
+    writer.delete(["3", "5"])
+    writer.upsert([{"id": "7"}], vectors=[documents[7]])
+    assert reader.refresh()
+    assert reader.ids() == writer.ids() == [str(i) for i in range(60) if i not in (3, 5, 7)] + ["7"]
+    with pytest.raises(CorruptIndexError, match="codes"):
+        reader.check()
+    codes.write_bytes(whole)
+
+
 def test_the_newest_leaves_its_origin_where_it_is(vectors_index):
     """`newest` is the object itself until a write, then one more that sees the write and shares what did not change."""
     index, documents = vectors_index

@@ -37,7 +37,7 @@ from ..arrays import Array, Bytes, Doubles, Floats
 from ..errors import InvalidInput
 from . import kmeans
 from .maxsim import pairwise_sum
-from .threads import MapChunks
+from .threads import MapChunks, multiply
 
 __all__ = ["NBITS", "Codec", "Encoded", "PreparedQuery", "fit", "join", "pack", "row_bytes", "unpack"]
 
@@ -173,10 +173,11 @@ class PreparedQuery:
     def __init__(self, codec: Codec, q: Floats, map_chunks: MapChunks = map) -> None:
         """Compare q with all centroids, and arrange q_k step_k as the packed bucket numbers are arranged."""
         self.centroids: Floats = np.empty((len(codec.centroids), len(q)), np.float32)  # [n_centroids, n_q]
+        columns = np.ascontiguousarray(q.T)  # [dim, n_q]
 
         def compare(first: int) -> None:
             chunk = slice(first, first + CENTROID_CHUNK)
-            np.matmul(codec.centroids[chunk], q.T, out=self.centroids[chunk])
+            multiply(codec.centroids[chunk], columns, self.centroids[chunk])
 
         # `list` runs the lazy map. Each chunk writes other rows, so threads do not disturb each other.
         list(map_chunks(compare, range(0, len(codec.centroids), CENTROID_CHUNK)))
@@ -201,7 +202,7 @@ class PreparedQuery:
 
         Tokens come first because BLAS multiplies a tall matrix by a narrow one faster than the reverse.
         """
-        out: Floats = _unpack_planes(encoded.residuals, self._nbits) @ self._planes
+        out = multiply(_unpack_planes(encoded.residuals, self._nbits), self._planes)
         out -= self._shift
         out *= SPREADS[encoded.spreads][:, None]
         out += np.take(self.centroids, encoded.codes, axis=0)

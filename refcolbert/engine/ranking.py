@@ -20,7 +20,7 @@ from .codec import PreparedQuery
 from .maxsim import canonical_scores, float32_error_bound, possible_top_k
 from .ragged import offsets_of, rows_of
 from .segments import Segment, SegmentedIndex
-from .threads import MapChunks
+from .threads import MapChunks, multiply
 from .topk import top_k
 
 __all__ = ["CHUNK_TOKENS", "float32_scores", "keep_possible_top_k", "rank", "reachable_scores"]
@@ -139,5 +139,5 @@ def _compare(q: Floats, prepared: PreparedQuery | None, segment: Segment, rows: 
         encoded = segment.encoded.take(tokens)
         bound = prepared.error_bound(float(encoded.scales.max()))
         return _Compared(segment, tokens, offsets, prepared.similarities(encoded), bound)
-    similarities = segment.decode(tokens, None) @ q.T
+    similarities = multiply(segment.decode(tokens, None), np.ascontiguousarray(q.T))
     return _Compared(segment, tokens, offsets, similarities, float32_error_bound(q, segment.largest_norm))

@@ -93,6 +93,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -278,6 +279,7 @@ def manifest_copy_name(generation: int) -> str:
     return f"{generation:08d}-manifest.json"
 
 
+@lru_cache(maxsize=1024)  # each look at a manifest needs those of all its files
 def npy_header(array_type: ArrayType) -> bytes:
     """Return the only header that an array file of this dtype and shape may have."""
     dtype, shape = array_type

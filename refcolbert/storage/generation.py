@@ -61,14 +61,20 @@ class Generation:
 
         - `verify`: check every byte of them.
         - `pin`: keeps writers from removing them; held as long as the generation exists.
-        - `known`: an earlier generation. Segments that both have are taken from it, and not read and checked again.
+        - `known`: an earlier generation. Segments that both have are taken from it, and not read and checked again. Of
+          a segment that has other deleted documents now, only their list is read.
         """
         shared = _shared(known, manifest)
         codec = known.segmented.codec if known and shared else segment_files.load_codec(store, manifest, verify=verify)
-        stored = [
-            shared[i] if i in shared else segment_files.load(store, manifest, entry, verify=verify)
-            for i, entry in enumerate(manifest.segments)
-        ]
+        stored = []
+        for i, entry in enumerate(manifest.segments):
+            if i not in shared:
+                stored.append(segment_files.load(store, manifest, entry, verify=verify))
+            elif shared[i].entry == entry:
+                stored.append(shared[i])
+            else:
+                live = segment_files.load_live(store, manifest, entry, verify=verify)
+                stored.append(replace(shared[i].with_live(live), entry=entry))
         return cls(manifest, codec, stored, [pin])
 
     @classmethod
@@ -254,7 +260,10 @@ class Generation:
 
 
 def _shared(known: Generation | None, manifest: Manifest) -> dict[int, StoredSegment]:
-    """Return the segments of `manifest` that a known generation has already loaded: number -> segment."""
+    """Return the segments of `manifest` that a known generation has loaded, maybe with other deleted documents.
+
+    The result maps the number of a segment in `manifest` to the loaded segment.
+    """
     if known is None or (known.manifest.dim, known.manifest.codec) != (manifest.dim, manifest.codec):
         return {}
     by_name = {stored.entry.files["documents"].name: stored for stored in known.stored}
@@ -262,7 +271,9 @@ def _shared(known: Generation | None, manifest: Manifest) -> dict[int, StoredSeg
     return {
         i: stored
         for i, stored in candidates
-        if stored is not None and stored.entry == manifest.segments[i] and stored.documents.in_place()
+        if stored is not None
+        and segment_files.without_deleted(stored.entry) == segment_files.without_deleted(manifest.segments[i])
+        and stored.documents.in_place()
     }
 
 

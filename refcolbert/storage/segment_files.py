@@ -45,10 +45,12 @@ __all__ = [
     "live_lengths",
     "load",
     "load_codec",
+    "load_live",
     "n_live_tokens",
     "quantization_error",
     "sample",
     "take",
+    "without_deleted",
     "write",
     "write_codec",
     "write_deleted",
@@ -370,18 +372,14 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
 
     Everything that a search relies on is checked, except the values of each token: these only if `verify`.
     """
-    types = array_types(manifest, entry)
+    types = array_types(manifest, without_deleted(entry))
     arrays = {role: store.array(entry.files[role], t, verify=verify) for role, t in types.items()}
     expect = partial(_expect, entry.files)
     expect("offsets", _rises(arrays["offsets"], entry.n_tokens), "a strict rise from 0 to n_tokens")
     positions = arrays["positions"]
     ordered = positions[0] >= 0 and positions[-1] < manifest.next_position and (np.diff(positions) > 0).all()
     expect("positions", bool(ordered), "a strict rise below next_position")
-    live = np.ones(entry.n_docs, np.bool_)
-    if "deleted" in arrays:
-        deleted = arrays["deleted"].astype(np.int64)
-        expect("deleted", bool((np.diff(deleted) > 0).all() and deleted[-1] < entry.n_docs), "ascending rows")
-        live[deleted] = False
+    live = load_live(store, manifest, entry, verify=verify)
     encoded = lists = None
     if manifest.codec is not None:
         encoded = Encoded(**{name: arrays[name] for name in Encoded.__slots__})
@@ -402,6 +400,24 @@ def load(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool)
     if verify:
         documents.check()
     return StoredSegment(entry, segment, documents)
+
+
+def load_live(store: Store, manifest: Manifest, entry: SegmentEntry, *, verify: bool) -> Bools:
+    """Return which rows of a segment are not deleted, [n_docs]. Raises `CorruptIndexError`."""
+    live = np.ones(entry.n_docs, np.bool_)
+    if entry.n_deleted:
+        file, array_type = entry.files["deleted"], array_types(manifest, entry)["deleted"]
+        deleted = store.array(file, array_type, verify=verify).astype(np.int64)
+        ascend = bool((np.diff(deleted) > 0).all() and deleted[-1] < entry.n_docs)
+        _expect(entry.files, "deleted", ascend, "ascending rows")
+        live[deleted] = False
+    return live
+
+
+def without_deleted(entry: SegmentEntry) -> SegmentEntry:
+    """Return the entry that the segment had before documents of it were deleted."""
+    files = {role: file for role, file in entry.files.items() if role != "deleted"}
+    return replace(entry, n_deleted=0, files=files)
 
 
 def _check_tokens(s: Segment, entry: SegmentEntry, manifest: Manifest) -> None:

@@ -1,5 +1,7 @@
 """The benchmarks' own parts: figures, verdict, engines in processes of their own, the corpus that grows."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ from refcolbert.engine.maxsim import scores
 from refcolbert.engine.search import SearchOptions, search
 from refcolbert.engine.topk import top_k
 from refcolbert.errors import InvalidInput
-from tools.bench import grown
+from tools.bench import busy, grown, pages, updates
 from tools.bench.engines import ENGINES
 from tools.bench.figures import Line, matches, ndcg, recall
 from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
@@ -140,3 +142,34 @@ def test_stages_are_beside_what_they_must_do(tmp_path):
     rows = counted({"rank": Work([4.0], [10], [3_000_000], [2_000_000])}, 2.0, 1.0)
     assert rows[2:] == ["| rank | 10 | 4.00 | 3 | 2.0 | 3.00 | 75% |"]
     assert counted({"rank": Work([4.0], [10], [3_000_000], [2_000_000])}, 9.0, 1.0)[2].endswith("| 2.00 | 50% |")
+
+
+def test_a_line_of_the_busy_table_has_its_quiet_median_and_three_ratios(tmp_path):
+    """A line is measured quiet and beside a process that takes a core, and that process ends with it."""
+    Index.build(tmp_path / "i", ({"id": str(i)} for i in range(N_DOCS)), vectors=iter(DOCUMENTS), dim=DIM).close()
+    with Index.open(tmp_path / "i") as index:
+        figures = busy.line(index, QUERIES, "default", threads=1, rounds=1)
+    assert len(["default", 1, 1, *figures]) == len(busy.COLUMNS)
+    assert min(figures) > 0
+
+
+def test_small_updates_write_as_much_whatever_the_size_of_the_index(tmp_path):
+    """Ten times as many documents change the bytes of an update by less than a tenth."""
+    written = []
+    for n in (100, 1000):
+        updates.build(tmp_path / f"{n}", n)
+        rows = updates.measure(tmp_path / f"{n}", times=2)
+        assert all(len(row) == len(updates.COLUMNS) for row in rows)
+        written.append([row[updates.COLUMNS.index("KiB written, p50")] for row in rows[:3]])
+    assert written[1] == pytest.approx(written[0], rel=0.1)
+
+
+def test_recording_changes_the_rows_and_nothing_of_the_layout(tmp_path, monkeypatch):
+    """A table that is recorded with the rows that it has keeps every line but date and versions."""
+    shutil.copytree(pages.ROOT / "benchmarks", tmp_path / "benchmarks")
+    path = tmp_path / "benchmarks" / "19-updates.json"
+    before = path.read_text()
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    pages.record(path.name, json.loads(before)["rows"])
+    changed = [a for a, b in zip(before.splitlines(), path.read_text().splitlines(), strict=True) if a != b]
+    assert all('"date"' in each or '"versions"' in each for each in changed)

@@ -63,7 +63,7 @@ _LIST = (
         None,
         _grid("nprobe candidates", *OURS),
         "refcolbert",
-        note="one thread of its own, two of BLAS",
+        note="one thread",
     ),
     Engine(
         "refcolbert, 2 threads",

@@ -3,17 +3,21 @@
     python -m tools.bench.pages
 
 One file holds one table: title, command, machine, date, versions, columns, rows and notes. Files are shown by name.
-Numbers are written with the decimals that the file has. Whoever measures a table again edits its file, date included.
+Numbers are written with the decimals that the file has. Whoever measures a table again edits its file, date included;
+some commands do that with --record.
 """
 
 import json
 import re
 import textwrap
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 from tools import ROOT
 
-__all__ = ["PAGE", "load", "page", "section"]
+__all__ = ["PAGE", "load", "page", "record", "section"]
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 KEYS = ["title", "command", "date", "machine", "versions", "columns", "rows", "notes"]
@@ -65,6 +69,23 @@ def section(name: str, benchmark: dict[str, Any]) -> str:
 def page() -> str:
     """The whole page."""
     return "\n".join([INTRODUCTION, *(section(*item) for item in load().items())])
+
+
+def record(name: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Put new rows into a file of benchmarks/, with today's date and the installed versions of what it names."""
+    path = ROOT / "benchmarks" / name
+    benchmark = json.loads(path.read_text())
+    benchmark["date"] = datetime.now(UTC).date().isoformat()
+    benchmark["versions"] = {package: version(package) for package in benchmark["versions"]}
+    benchmark["rows"] = rows
+    path.write_text("{\n" + ",\n".join(f' "{key}": {_laid_out(value)}' for key, value in benchmark.items()) + "\n}\n")
+
+
+def _laid_out(value: Any) -> str:
+    """JSON of one value: a list of rows, and one of notes, with one line per item."""
+    if isinstance(value, list) and value and (isinstance(value[0], list) or len(value[0]) > 40):
+        return "[\n" + ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in value) + "\n ]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _wrapped(text: str, indent: str = "") -> str:
