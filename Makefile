@@ -2,7 +2,7 @@
 #   make demo   environment, install, index real text with the packaged model, answer questions; no torch
 #   make test   environments, install, lint, types, all tests
 .DEFAULT_GOAL := help
-.PHONY: help check demo test core pythons lint docs adapters remote engines nightly faults fuzz sizes conformance mutation coverage blas cuda clean
+.PHONY: help check demo test core pythons lint docs adapters remote engines evaluators nightly faults fuzz sizes conformance mutation coverage blas cuda clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,6 +11,7 @@ LOWEST := .venv-lowest
 ADAPTERS := .venv-adapters
 ENGINES := .venv-engines
 REMOTE := .venv-remote
+EVALUATORS := .venv-evaluators
 BIN := $(VENV)/bin
 
 help:
@@ -48,6 +49,13 @@ $(REMOTE)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(REMOTE)
 	$(REMOTE)/bin/python -m pip install --quiet --upgrade pip
 	$(REMOTE)/bin/python -m pip install --quiet --editable '.[test,dask]' s3fs 'moto[s3]' flask flask-cors
+	touch $@
+
+# Packages that evaluate refcolbert's searches. The pins keep torch, which mteb needs, without CUDA.
+$(EVALUATORS)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(EVALUATORS)
+	$(EVALUATORS)/bin/python -m pip install --quiet --upgrade pip
+	$(EVALUATORS)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]' mteb python-terrier
 	touch $@
 
 # What a user installs: the core and its model, in which the demo proves that nothing else is needed.
@@ -111,6 +119,10 @@ engines: $(ENGINES)/.ready
 remote: $(REMOTE)/.ready
 	$(REMOTE)/bin/python -m pytest --quiet tests/storage/test_remote.py tests/cluster/test_cluster_urls.py -k s3
 
+#   make evaluators  MTEB and PyTerrier compute the figures of `refcolbert eval`
+evaluators: $(EVALUATORS)/.ready
+	$(EVALUATORS)/bin/python -m pytest --quiet tests/evaluation/test_evaluators.py
+
 #   make nightly   the tests again, Hypothesis searching deeper
 nightly: $(VENV)/.ready
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest --quiet
@@ -158,4 +170,4 @@ sizes: $(VENV)/.ready
 	$(BIN)/python -m tools.release.code_size
 
 clean:
-	rm -rf $(VENV) .venv-python* $(DEMO) $(LOWEST) $(ADAPTERS) $(REMOTE) $(ENGINES) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-python* $(DEMO) $(LOWEST) $(ADAPTERS) $(REMOTE) $(ENGINES) $(EVALUATORS) build dist mutants *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
