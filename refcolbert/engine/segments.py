@@ -59,7 +59,8 @@ class Segment:
     def decode(self, tokens: Ints | slice, codec: Codec | None) -> Floats:
         """Return the vectors [n, dim] of these token rows [n]."""
         if self.raw is not None:
-            return np.asarray(self.raw[tokens], dtype=np.float32)
+            raw = self.raw[tokens]  # [n, dim]
+            return _widened(raw) if raw.dtype == np.float16 else np.asarray(raw, np.float32)
         if codec is None:
             raise InvalidInput("expected a codec for a segment of encoded vectors, found None; pass the index's codec")
         return codec.decode(self.coded().take(tokens))
@@ -78,6 +79,20 @@ class Segment:
         """Return the number of tokens of each of these documents: [n_rows]."""
         lengths: Ints = self.offsets[rows + 1] - self.offsets[rows]
         return lengths
+
+
+def _widened(halves: NDArray[np.float16]) -> Floats:
+    """Return finite float16 numbers as float32, exactly. `astype` does the same one by one, and takes twice as long.
+
+    Both types keep the sign, the exponent and the digits in this order. Moved up by 13 bits, a float16's exponent
+    stands where a float32's does, and is 112 too small, because float32 counts exponents from 127 and not from 15.
+    Multiplying mends that, and makes the subnormal numbers normal.
+    """
+    bits = np.left_shift(np.asarray(halves).view(np.int16), 13, dtype=np.int32)  # the sign is now in the bits 28 to 31
+    bits &= np.int32(-0x70000001)  # it belongs into 31 alone
+    out: Floats = bits.view(np.float32)
+    out *= np.float32(2.0**112)
+    return out
 
 
 def largest_norm(vectors: Callable[[slice], Floats], n: int) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from refcolbert.engine.segments import Segment, SegmentedIndex
+from refcolbert.engine.segments import Segment, SegmentedIndex, _widened
 from refcolbert.errors import InvalidInput
 
 
@@ -34,3 +34,11 @@ def test_the_largest_norm_is_of_all_rows(monkeypatch, part):
     monkeypatch.setattr("refcolbert.engine.segments.PART", part)
     rows = np.float32([[3, 4], [1, 0], [5, 12]])
     assert segment(rows).longest(None) == segment(rows[::-1]).longest(None) == 13.0
+
+
+def test_every_finite_float16_is_read_exactly():
+    """Each of them, subnormal numbers and both zeros included, becomes the float32 that `astype` makes."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    assert len(halves) == (1 << 16) - (1 << 11)
+    np.testing.assert_array_equal(_widened(halves).view(np.uint32), halves.astype(np.float32).view(np.uint32))
