@@ -1,14 +1,14 @@
 """Parts: a collection in several places, each searched by its own process or machine, and one answer.
 
-    counts   a part counts its documents, and those with the words of the queries. Needed for BM25 and filters alone
+    counts   a part counts its documents, and those with the words of the queries. Only BM25 and filters need it
     weigh    the words of each query get their weights in the whole collection (`engine.bm25`)
     pools    each part returns its best documents with their exact scores (`engine.hybrid.pool_by`)
     rank     the pools are joined in the order of the parts, and ranked
 
 With `exact=True` the answer is that of one index over all documents, bit for bit: scores depend on the document, the
 query and the counts alone, and equal scores are ordered by part, then by position. Without it, parts that share a codec
-probe the cells that one index would, and each of them keeps as many candidates. So recall is not lower. (Where these
-cells hold fewer than k documents, both probe more, but not always equally many more.)
+probe the cells that one index would, and each of them keeps as many candidates. So recall is not lower. The exception
+is a query whose cells hold fewer than k documents: both then probe more cells, but not always equally many.
 
 `LocalPart` is a part in this process. The router of `service` has parts behind HTTP, and `cluster` parts in workers of
 Dask. This module knows neither.
@@ -57,7 +57,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PoolRequest:
-    """What a part needs for the pools of some queries."""
+    """A request for the pools of some queries."""
 
     queries: Sequence[VectorsAndWords]
     k: int
@@ -140,7 +140,7 @@ MapParts = Callable[[Callable[[Part], T], Sequence[Part]], list[T | None]]
 
 
 def _one_by_one(ask: Callable[[Part], T], parts: Sequence[Part]) -> list[T | None]:
-    """Return the answer of each part. Another `MapParts` may ask them together, and return None for one that failed."""
+    """Return the answer of each part. Another `MapParts` may ask all at a time, and return None for one that failed."""
     return [ask(part) for part in parts]
 
 

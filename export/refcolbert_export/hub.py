@@ -18,7 +18,7 @@ OTHER_FORMATS = r"onnx|openvino|coreml|checkpoint-\d+"
 
 
 def checkpoint_folder(name: str, revision: str | None = None) -> Path:
-    """The folder of a checkpoint that is named by its path or by its hub id, after a download if need be.
+    """Return the folder of a checkpoint that is named by its path or by its hub id, after a download if need be.
 
     revision  branch, tag or commit of the repository; None: its main branch
 
@@ -47,10 +47,10 @@ def checkpoint_folder(name: str, revision: str | None = None) -> Path:
 
 
 def weights_and_others(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The files of a checkpoint among those of its repository: weights, and all others that a reader may open.
+    """Return the files of a checkpoint among those of its repository: weights, and all others that a reader may open.
 
-    Each folder gives its safetensors, or else its pickled weights. Converters to safetensors often leave out Dense
-    folders, so the two may be mixed.
+    The weights are the safetensors of each folder, or the pickled weights of a folder without. A repository may mix the
+    two: converters to safetensors often leave out Dense folders.
     """
     paths = [PurePosixPath(name) for name in names]
     paths = [p for p in paths if len(p.parts) <= 2 and not re.fullmatch(OTHER_FORMATS, p.parts[0])]
@@ -64,7 +64,7 @@ def weights_and_others(names: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def source_of(folder: Path) -> dict[str, str] | None:
-    """The repository and commit of a folder in the hub's cache, which is models--owner--name/snapshots/commit."""
+    """Return repository and commit of a folder models--owner--name/snapshots/commit of the hub's cache, else None."""
     repository, snapshots, commit = folder.absolute().parts[-3:] if len(folder.absolute().parts) > 2 else ("", "", "")
     if snapshots != "snapshots" or not repository.startswith("models--"):
         return None

@@ -1,7 +1,7 @@
-"""Folders and files that are not a checkpoint that `export` reads, each named for what it is, with the next step.
+"""Refuse folders and files that `export` cannot read, with an error that says what they are and what to do.
 
-Importing this module does not import torch, and no weights are read, so that a refusal takes no time. What it does not
-know goes on to the readers of `layouts`.
+Importing this module does not import torch, and no weights are read, so that a refusal takes no time. A folder of no
+kind that is known here goes to the readers of `layouts`.
 """
 
 import importlib.util
@@ -45,14 +45,14 @@ class Files:
     names: Collection[str]
 
     def json(self, name: str) -> Any:
-        """The content of a JSON file; {} without a readable one."""
+        """Return the content of a JSON file, {} if it cannot be read."""
         try:
             return json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
     def settings(self, name: str) -> dict[str, Any]:
-        """The JSON object in a file beside the transformer's weights; {} without a readable one."""
+        """Return the JSON object in a file beside the transformer's weights, {} if it cannot be read."""
         value = self.json(self.transformer + name)
         return value if isinstance(value, dict) else {}
 
@@ -75,7 +75,7 @@ class Files:
         return any(re.fullmatch(prefix + pattern, name) for pattern in WEIGHTS for name in self.names)
 
     def ending(self, suffix: str) -> str | None:
-        """The first file with this ending."""
+        """Return the first file with this ending, or None."""
         return next((name for name in sorted(self.names) if name.endswith(suffix)), None)
 
 
@@ -170,7 +170,7 @@ def _code_elsewhere(files: Files) -> str | None:
 
 
 def _in_transformers(model_type: str, name: str) -> bool:
-    """True when transformers has that class for that model. Its source is searched: an import takes seconds."""
+    """Return True if transformers has that class for that model. Its source is searched: an import takes seconds."""
     spec = importlib.util.find_spec("transformers")
     if spec is None or spec.origin is None or not re.fullmatch(r"[\w-]+", model_type):
         return False
@@ -208,7 +208,7 @@ def _no_projection(files: Files) -> str | None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts in a JSON value."""
+    """Yield all texts in a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):

@@ -50,7 +50,7 @@ Batches = Iterable[tuple[list[Document], Ragged]]
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An index folder that was written. This, and no vector, travels between processes."""
+    """Facts about an index that was written. Processes send each other receipts, never vectors."""
 
     name: str
     documents: int
@@ -64,7 +64,7 @@ class EncodeDocuments:
     """Encode a batch of columns, of which one is "text".
 
     - `model`: as in `Encoder.load`: a folder or hub id that every worker finds, or None for the default model.
-    - `expected_hash`: of the model. A worker that finds another one raises `EncoderMismatch`.
+    - `expected_hash`: the model's content hash. A worker that finds another model raises `EncoderMismatch`.
 
     The call returns the columns and two more: "vectors", one flat array of tokens * dim numbers per text, and "tokens".
 
@@ -90,7 +90,7 @@ class EncodeDocuments:
         return _load(self.model, self.expected_hash, self.device)
 
     def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the columns with those of the vectors."""
+        """Return the columns and the two new ones."""
         vectors = self.encoder.encode_documents([str(text) for text in columns["text"]])
         flat = [vectors[i].reshape(-1) for i in range(len(vectors))]
         return {**columns, "vectors": flat, "tokens": vectors.lengths.tolist()}
@@ -107,7 +107,7 @@ class BuildShard:
 
     A shard's name has a hash of everything that its bytes depend on: its documents and their numbers, the settings, the
     model, the codec. A shard that is there already is not written again. Each attempt writes a folder of its own, which
-    is renamed when it is complete. So it does no harm when a worker dies, or when two of them write the same shard.
+    is renamed or published when it is complete. So it does no harm if a worker dies, or if two write the same shard.
 
     As a function it takes columns and returns columns, one row for each shard: the fields of a `Receipt`.
     """

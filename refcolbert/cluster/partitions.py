@@ -56,7 +56,7 @@ class Files:
 class StoredDocuments:
     """The documents of an index, as they are when they are read."""
 
-    source: str | Path  # a folder, or the URL that this process has a copy of
+    source: str | Path  # a folder or URL
 
     def __call__(self) -> Iterator[Document]:
         """Read the documents."""
@@ -89,8 +89,8 @@ def partitions(
 
     - `documents`: the path of a file or folder, a pattern such as "data/*.jsonl", or several; a `dask.bag` or
       `dask.dataframe`; an index, of which each shard is a partition; or an iterable of partitions.
-    - `size`: bytes of files per partition. JSONL files are cut at lines, other files stay whole. By default it is
-      chosen such that there are 32 partitions, or more of 32 MiB each.
+    - `size`: bytes of files per partition. JSONL files are cut at lines, other files stay whole. By default a 32nd of
+      all bytes, but at least 256 KiB and at most 32 MiB.
     - `layout`: the format of the files, whatever their names.
     - `text_field`, `id_field`: as in `corpus.readers.read_documents`.
 

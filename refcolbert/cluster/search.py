@@ -32,9 +32,10 @@ def open_index(path: str | Path, client: Any, encoder: Encoder | None = None) ->
     - `path`: its folder, which every worker must see under the same path.
     - `encoder`: its model, as in `Index.open`. Queries are encoded in this process.
 
-    `search`, `search_many` and `get` answer as a `ShardedIndex` does. They see the generation that was the newest at
-    this call, and raise `InvalidInput` if a worker opens its shards after a later write. Raises as `ShardedIndex.open`
-    does, and `InvalidInput` for a cluster without workers.
+    `search`, `search_many` and `get` answer as a `ShardedIndex` does. Without `exact=True`, a search may find more,
+    because each part keeps `candidates` documents (`parts`). They see the generation that was the newest at this call,
+    and raise `InvalidInput` if a worker opens its shards after a later write. Raises as `ShardedIndex.open` does, and
+    `InvalidInput` for a cluster without workers.
     """
     with ShardedIndex.open(path, encoder, verify="fast") as index:
         workers = sorted(client.scheduler_info(n_workers=-1)["workers"])
@@ -50,7 +51,7 @@ def open_index(path: str | Path, client: Any, encoder: Encoder | None = None) ->
 
 
 class _DaskPart:
-    """Consecutive shards that one worker searches, as long as it lives."""
+    """Consecutive shards. One worker searches them; if it dies, another one does."""
 
     def __init__(self, client: Any, worker: str, part: tuple[str, tuple[str, ...], int], manifest: Manifest) -> None:
         self._client, self._worker, self._part, self.manifest = client, worker, part, manifest

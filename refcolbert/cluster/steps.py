@@ -2,13 +2,14 @@
 
     read     each partition is read: the number of its documents, and a hash of their content
     choose   the documents of the sample: those whose text has the smallest hash, in whatever partition they are
-    encode   the sample is encoded in batches of fixed size; the vectors become raw indexes beside the shards
+    encode   the sample is encoded in batches of 256; the vectors become float32 indexes beside the shards
     fit      the codec is fitted to the sample
     shard    each partition is encoded, with the vectors of the sample as they are, and becomes a shard
     ids      the ids of all shards are compared
     publish  shards.json is written, and the folder gets its name
 
-Names are made of content hashes, so whatever an interrupted build has left is used again, and nothing else is.
+A name has a hash of everything that the bytes of the shard depend on. So a build uses what an interrupted one left, but
+only shards that it would make with the same bytes.
 """
 
 import hashlib

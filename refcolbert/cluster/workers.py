@@ -83,8 +83,8 @@ class Workers:
         """Return the results of `function(*item)` for all items, in order. A killed worker's items are called again.
 
         - `step`: names the calls, in the progress bar and on Dask's dashboard.
-        - `sizes`: documents per item. With them, `function` gets one more argument: a function that it tells how many
-          documents it has done since it last did so.
+        - `sizes`: documents per item. With them, `function` gets one more argument: a function that it calls with the
+          number of documents it has done since its last call.
 
         Raises the first error of a call, and cancels the others.
         """

@@ -10,7 +10,8 @@ and, if the model is too large for one ONNX file, the initializers that model.on
 
     weights.safetensors
 
-`refcolbert export` writes such folders. One content hash over these files names a model, in whatever folder it is.
+`refcolbert export` writes such folders. A content hash names a model, in whatever folder it is. It is the SHA-256, in
+lower-case hex, of the SHA-256 digests of these files, one digest (32 bytes) after the other in the order above.
 """
 
 import ctypes

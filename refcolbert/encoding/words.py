@@ -6,6 +6,8 @@ A tokenizer turns a text into terms. These are the tokenizers:
     unicode61   words in lower case without diacritics
     trigram     every three neighbouring characters in lower case: for languages without spaces, and for code
 
+For FTS5 they are `porter unicode61 remove_diacritics 2`, `unicode61 remove_diacritics 2` and `trigram`.
+
 SQLite only tokenizes here: a temporary table in memory takes the texts, and its vocabulary gives the terms back. A
 query is a text like any other. So quotes, AND, * and all other signs of SQLite's query language mean nothing in it.
 """

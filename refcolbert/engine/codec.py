@@ -8,7 +8,8 @@
 So a decoded vector has the norm of the original, and a search need not normalize it. ColBERTv2 cuts all components of
 all tokens at the same quantiles. Here the width of a bucket depends on the component (`steps`) and on the token
 (`spread`). That loses less (docs/decisions/003 has the measurement). It also makes a similarity linear in the bucket
-numbers, so a search need not decode (`PreparedQuery`).
+numbers, so a search need not decode (`PreparedQuery`). `kmeans.assign` finds the code among the centroids of a few
+coarse cells, which may lack the nearest one.
 
 A worked example with nbits 2 (L = 4), dim 2, steps (1, 1), and an x of norm 2 whose unit vector is (.8, .6):
 
@@ -19,7 +20,8 @@ A worked example with nbits 2 (L = 4), dim 2, steps (1, 1), and an x of norm 2 w
     scale      2 / .753 = 2.66,  so x' = (1.81, .84) where x = (1.6, 1.2)
 
 Stored per token: the code, the packed buckets, the scale, and the number n of the spread s = 2^(1/2 - n/32),
-0 <= n < 256.
+0 <= n < 256. Decoding rounds s and each operation to float32, in this order: (b - (L - 1) / 2) * step * s + centroid,
+then * scale.
 
 Packing. Component k's bucket takes bits k * nbits to (k + 1) * nbits of the row, counted from the low bit of the first
 byte. A row has ceil(dim * nbits / 8) bytes, and unused high bits are 0. With nbits 2, the buckets 1, 2, 3, 0 are the

@@ -4,7 +4,7 @@ An index is a folder:
 
     manifest.json      names every other file of the current generation
     data/              immutable files, each written once and never changed
-    data/GENERATION-manifest.json   a copy, byte for byte, of that generation's manifest; at least 8 digits
+    data/GENERATION-manifest.json   a copy, byte for byte, of that generation's manifest; 00000012 for generation 12
     writer.lock        locked by a writer while it writes; its content only tells others who holds the lock
 
 Reading. A reader MUST read the manifest first, and MUST NOT read a file that the manifest does not name. While it may
@@ -37,7 +37,8 @@ meets an unknown key MUST refuse the index, because it cannot know what the key 
     pool_factor        1 to 64: tokens per vector; a document's vectors are pooled (`pooling`) before they are added
     next_position      the position that the next document gets; larger than any in use
     words              null, or the tokenizer of the texts' words: "porter", "unicode61", "trigram" (`encoding.words`)
-    encoder            null, or {"hash": content hash of the model, "source": null or where it was found}
+    encoder            null, or {"hash", "source"}: the content hash of the model (`encoding.encoder`), and where it was
+                       found, null for the default model
     codec              null while vectors are raw, or {"n_centroids", "n_coarse", "error", "files"}; n_centroids is at
                        most 65536
     segments           list of {"n_docs", "n_tokens", "n_deleted", "n_lists", "n_entries", "largest_norm", "error",
@@ -50,42 +51,62 @@ longer than (1 + 2^-10) largest_norm + sqrt(dim) 2^-24. The error bound of a sea
 segment, its own vectors; 0 while vectors are raw. It shows how far documents have drifted from the codec. No reader
 depends on it.
 
-`files` maps a role to {"name", "bytes", "sha256"}. A name matches [0-9a-z-]{1,64} followed by .npy or .sqlite. It names
-a regular file in data/, never a link. These are the roles; counts are those of the same object, and of its `words` for
-the roles of words:
+A segment has 1 <= n_docs <= n_tokens, n_docs <= 2^32, and n_deleted < n_docs. There are at most 4096 segments. A text
+has at most 4096 characters. The seed is below 2^63, and all other integers are at most 2^62.
+
+`files` maps a role to {"name", "bytes", "sha256"}. A name matches [0-9a-z-]{1,64} followed by .npy or .sqlite, and
+occurs once. It names a regular file in data/, never a link. A writer MUST begin it with its generation, in the digits
+of the copy, and "-". By this number the next writer finds the files of one that crashed.
+
+These are the roles. Counts are those of the same object, and of its `words` for the roles of words. Without a codec,
+each segment has the roles of "raw", and its n_lists and n_entries are 0. With one, each has those of "encoded". Rows,
+centroids and tokens are numbered from 0, and a : b excludes b.
 
     codec       centroids [n_centroids, dim] float32    unit rows
                 coarse [n_coarse, dim] float32           unit rows
-                starts [n_coarse + 1] int64             fine centroids of each coarse cell, from 0 to n_centroids
+                starts [n_coarse + 1] int64             coarse cell g owns the centroids starts[g] : starts[g + 1];
+                                                        strictly ascending from 0 to n_centroids. Only a writer needs
+                                                        coarse and starts (`kmeans`)
                 steps [dim] float32                     >= 0, width of a bucket for a residual of norm 1
-    segment     positions [n_docs] int64                strictly ascending, below next_position
-                offsets [n_docs + 1] int64              strictly ascending from 0 to n_tokens
-                deleted [n_deleted] uint32              rows, strictly ascending; present only when n_deleted > 0
+    segment     positions [n_docs] int64                strictly ascending, also from one segment to the next,
+                                                        and below next_position
+                offsets [n_docs + 1] int64              document r has the tokens offsets[r] : offsets[r + 1]; strictly
+                                                        ascending from 0 to n_tokens
+                deleted [n_deleted] uint32              rows, strictly ascending; present only when n_deleted > 0. The
+                                                        other arrays and the documents still have these rows
                 documents                               SQLite, one table: see `document_file.SCHEMA`; row r is
-                                                        document r
+                                                        document r, and metadata is a JSON object
       raw       vectors [n_tokens, dim]                 float32 if nbits is "float32", else float16
       encoded   codes [n_tokens] uint16                 below n_centroids
                 residuals [n_tokens, ceil(dim*nbits/8)] uint8, packed as `codec` says
                 scales [n_tokens] float16               finite, >= 0
-                spreads [n_tokens] uint8                numbers into `codec.SPREADS`
-                cells [n_lists] uint32                  strictly ascending, below n_centroids
+                spreads [n_tokens] uint8                n of the spread, see `codec`
+                cells [n_lists] uint32                  the codes in use, strictly ascending
                 cell_offsets [n_lists + 1] int64        strictly ascending from 0 to n_entries
-                cell_documents [n_entries]              rows, strictly ascending within a list; uint16 if
+                cell_documents [n_entries]              cell_offsets[i] : cell_offsets[i + 1] are the rows with a token
+                                                        whose code is cells[i], strictly ascending; uint16 if
                                                         n_docs <= 65536, else uint32
       words     term_spelling [n_bytes] uint8           the terms in UTF-8, one after the other, strictly ascending as
                                                         bytes; each cut at 32768 bytes
                 term_bounds [n_terms + 1] int64         strictly ascending from 0 to n_bytes
-                term_offsets [n_terms + 1] int64        strictly ascending from 0 to n_entries
+                term_offsets [n_terms + 1] int64        strictly ascending from 0 to n_entries; `terms` has an example
                 term_documents [n_entries]              rows, strictly ascending within a list; dtype as cell_documents
-                term_counts [n_entries] uint8           how often the document has the term, 255 for more
+                term_counts [n_entries] uint8           how often the document has the term, at most 255
                 term_lengths [n_docs] uint32            number of words of each document, 0 without a text
 
 All numbers are little-endian, and arrays are C-ordered. An array file is NumPy's .npy version 1.0. Its header MUST
 equal, byte for byte, the result of `npy_header` for the dtype and shape above. A reader compares the header and parses
-nothing.
+nothing. The header has 128 bytes: 93 4e 55 4d 50 59 01 00 76 00 in hex, this text, spaces up to 127 bytes, a newline.
 
-A document's score is MaxSim with its decoded vectors (`codec`). Ties are broken by position. Deleted rows never appear.
-The ids of all live documents are distinct.
+    {'descr': '<f4', 'fortran_order': False, 'shape': (72, 8), }
+
+With one axis, the shape is (72,). The dtypes are written |u1, <u2, <u4, <i8, <f2 and <f4. The values follow the header,
+and nothing follows them.
+
+A document's score is MaxSim with its decoded vectors (`codec`), in float64. To get the same bits, add the products of a
+similarity, and the maxima of a score, in halves: fill them with zeros up to a power of two, and add the upper half to
+the lower half until one number is left. Ties are broken by position. Deleted rows never appear. The ids of all live
+documents are distinct.
 """
 
 import io
@@ -281,7 +302,12 @@ def manifest_copy_name(generation: int) -> str:
 
 @lru_cache(maxsize=1024)  # each look at a manifest needs those of all its files
 def npy_header(array_type: ArrayType) -> bytes:
-    """Return the only header that an array file of this dtype and shape may have."""
+    r"""Return the only header that an array file of this dtype and shape may have.
+
+    >>> header = npy_header((np.dtype("<f4"), (72, 8)))
+    >>> len(header), header.rstrip()
+    (128, b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (72, 8), }")
+    """
     dtype, shape = array_type
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(

@@ -1,25 +1,28 @@
 """Indexes at URLs: how one is published without rename and locks, and read through a cache.
 
-A URL holds what a folder holds, but the name of a data file is its hash:
+A URL has no locks and no copies of manifests, and the name of a data file is its SHA-256 in lower-case hex:
 
     manifest.json    as in a folder (`format`)
     data/SHA256      the data files of the current generation, and of earlier ones
-    shards.json      in place of these for a sharded index; each shard is an index at URL/NAME
+    shards.json      in place of these for a sharded index (`shards`); each shard is an index at URL/NAME
+
+A reader also accepts a data file under its name in a folder, so that a folder can be copied to a store as it is.
 
 An object store replaces one object in one step. It has no rename, and no lock. So `publish_at` sends data files first,
 then the manifests, and shards.json last. Nobody replaces an object of data/ by other bytes, and only `prune` removes
-one. This follows:
+one. Therefore:
 
 - An interrupted publisher leaves what was published before, or nothing. The same call, repeated, sends only the files
   that are missing.
 - A reader fetches the generation whose manifest it read, whatever is published meanwhile. If that generation is pruned
   meanwhile, the reader begins again with the current one.
-- If two publish at a time, the manifest that is written last counts, and its index is complete. The other publisher
-  gets `IndexLocked`, but only if it looks late enough. So there should be one publisher, which also prunes.
+- If two publish at the same time, the manifest that is written last counts, and its index is complete. The other
+  publisher gets `IndexLocked` if it sees the change before it writes its own manifest, and otherwise does not learn of
+  it. So there should be one publisher, which also prunes.
 - Each shard changes in one step. Several shards do not.
 
-A cache is an ordinary index folder, which the store writes and locks. Every file is compared with its hash when it
-arrives, so a copy is exact. A generation that is open stays in the cache, as in any index.
+The cache has one ordinary index folder per URL, written and locked like any other (`store`). Every file is compared
+with its hash when it arrives, so a copy is exact. The files of a generation that is open stay there, as in any index.
 """
 
 import hashlib
@@ -134,7 +137,13 @@ class RemoteStore(Store):
 
 
 def upload(folder: str | Path, url: str, *, replace: bool = False) -> None:
-    """Publish the newest generation of the index in a folder, or of each shard. `publish_at` has the parameters."""
+    """Publish the newest generation of the index in a folder, or of each shard.
+
+    - `replace`: the same or an earlier generation of the index may be there. Its data files stay until `prune`.
+
+    Raises `IndexExists` if there is an index and `replace` is false, `InvalidInput` if it is another or a later one,
+    `IndexLocked` if somebody else published meanwhile, `CorruptIndexError` for a damaged file, `IndexWriteError`.
+    """
     folder = Path(folder)
     shards = (folder / SHARDS).read_bytes() if is_sharded(folder) else None
     stores = {name: Store(folder / name) for name in (("",) if shards is None else parse_shards(shards))}
@@ -149,10 +158,8 @@ def publish_at(
 
     - `indexes`: one index under the name "", or the shards by their names.
     - `shards`: the content of shards.json, for shards.
-    - `replace`: an earlier generation of the same index may be there. Its data files stay until `prune`.
 
-    Raises `IndexExists` if there is an index and `replace` is false, `InvalidInput` if it is another or a later one,
-    `IndexLocked` if somebody else published meanwhile, `CorruptIndexError` for a damaged file, `IndexWriteError`.
+    `replace` and the errors are those of `upload`.
     """
     top, last = Objects(url), MANIFEST if shards is None else SHARDS
     check_free(url, last if replace else None)
@@ -192,7 +199,7 @@ def check_free(url: str, replaced: str | None = None) -> None:
 
 
 def list_shards_at(url: str, names: Sequence[str], unneeded: Callable[[str], Any]) -> None:
-    """Publish the list of shards that are at a URL. Before, remove the other indexes whose name is `unneeded`."""
+    """Publish the list of shards at a URL. Before, remove the other indexes for whose names `unneeded` is true."""
     check_free(url)
     top = Objects(url)
     for name in top.names():
@@ -232,8 +239,8 @@ def download(url: str, cache: Path | None = None, shards: Sequence[str | int] | 
     """Fetch what the cache lacks of the index at a URL, and return the folder of the copy, an ordinary index.
 
     - `cache`: the folder of all copies, by default refcolbert/indexes in XDG_CACHE_HOME or ~/.cache.
-    - `shards`: names or numbers of shards, by default all. If they are not all there, the copies of the others are
-      opened one by one: shards.json is written when all shards are there.
+    - `shards`: names or numbers of shards, by default all. Shards that are named are opened one by one, each in its
+      folder of the copy: only a call without names writes shards.json.
 
     Raises `IndexNotFound`, `CorruptIndexError` naming the object, `InvalidInput` for a shard that does not exist.
     """
@@ -283,7 +290,7 @@ def _try_to_bring(place: Objects, store: Store) -> bool:
 
 
 def _list_shards(folder: Path, content: bytes) -> None:
-    """Write shards.json, unless it is there."""
+    """Write shards.json, unless it is there with this content."""
     with Store(folder).claimed():
         if not is_sharded(folder) or (folder / SHARDS).read_bytes() != content:
             Store(folder).publish(SHARDS, content)

@@ -4,18 +4,17 @@ A sharded index is a folder:
 
     shards.json    names the shards, in their order
     NAME/          one folder per shard, each an index of its own (`format`)
-    writer.lock    locked while a writer changes some shard
+    writer.lock    locked while a writer changes some shard, which also locks the writer.lock of that shard
 
 shards.json is one JSON object, {"format_version": 1, "shards": [NAME, ...]}, then a newline, its SHA-256 and a newline,
 as in a manifest. It has at most 16 MiB and at least one shard, and no name twice. A name matches [0-9a-z-]{1,64}; it
 names a folder, never a link. The file is published by rename, after everything that it names is durable.
 
 All shards MUST have the same dim, nbits, pool_factor, words, the same model, and the same codec, byte for byte: the
-entries of the codec's files have equal hashes. So a code means the same in each. A shard without a codec MUST have raw
-vectors ("float16", "float32"), because it could otherwise fit a codec of its own later. An id is in one shard alone.
+entries of the codec's files have equal hashes. So a code means the same in each. If there is no codec, nbits MUST be
+"float16" or "float32", because a shard could otherwise fit a codec of its own later. An id is in one shard alone.
 
-The order of the shards is meaning: documents of an earlier shard come before those of a later one where scores are
-equal (`Generation.join`).
+The order of the shards decides between equal scores: documents of an earlier shard come first (`Generation.join`).
 """
 
 import re
