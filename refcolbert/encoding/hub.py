@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face hub. The only module that imports huggingface_hub, and that uses the network.
+"""Repositories of the Hugging Face hub. The only module that imports huggingface_hub.
 
 A download keeps its files in the library's own cache, in a folder whose name is the commit.
 """
