@@ -104,7 +104,8 @@ class ColBERTVectorStore(VectorStore):
         texts = list(texts)
         if ids is not None:
             _as_many(ids, texts)
-        return super().add_texts(texts, metadatas, ids=ids, **more)
+        names: list[str] = super().add_texts(texts, metadatas, ids=ids, **more)
+        return names
 
     def delete(self, ids: list[str] | None = None, **ignored: Any) -> bool:
         """Delete documents, or all of them if `ids` is None. Ids that are not in the index are passed over."""
