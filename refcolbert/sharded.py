@@ -259,12 +259,18 @@ class ShardedIndex(IndexReader):
             # Each shard checks its own vectors, but the shards before it would be written by then.
             check_vectors(ragged.vectors, "vectors", self.view.manifest.dim)
             by_shard: dict[int, list[int]] = defaultdict(list)
-            for i, owner in enumerate(self._owners(batch, group_by)):
+            owners = self._owners(batch, group_by)
+            for i, owner in enumerate(owners):
                 by_shard[owner].append(i)
             for owner, rows in sorted(by_shard.items()):
                 self._shards[owner].upsert(
                     [batch[i] for i in rows], vectors=ragged.take(np.array(rows)), group_by=group_by
                 )
+            for number, shard in enumerate(self._shards):
+                # As in `delete`, an id may be in several shards. The others would keep its earlier document.
+                others = [document.id for document, owner in zip(batch, owners, strict=True) if owner != number]
+                if old := shard.view.find(others):
+                    shard.delete(old)
             return [document.id for document in batch]
 
     def update_metadata(self, metadata: Mapping[str, Mapping[str, Any]]) -> None:
@@ -291,14 +297,16 @@ class ShardedIndex(IndexReader):
 
         An id that is in several shards, because a document was added to a shard itself, keeps its last document.
         """
+        self.refresh()
+        n_before = len(self)
         synced = synchronize(self, records(documents, text, id, need_text=True), progress)
         with self._writing():
-            n_before, kept = len(self), set[str]()
+            kept = set[str]()
             for shard in reversed(self._shards):
                 ids = set(shard.ids())
                 shard.delete(ids & kept)
                 kept |= ids
-        return synced._replace(removed=synced.removed + n_before - len(self))
+        return synced._replace(removed=n_before + synced.added - len(self))
 
     def delete(self, ids: Iterable[str], *, group_by: str | None = None) -> None:
         """Delete documents, or with `group_by` groups, in one transaction per shard that has some of them.

@@ -211,6 +211,13 @@ def test_a_new_group_is_in_one_shard(sharded):
     assert ("d0" in sharded.shards[0], "k2" in sharded.shards[0]) == (True, True)
 
 
+def test_upsert_replaces_an_id_in_every_shard(sharded):
+    """An id that was added to a second shard itself has one document afterwards, the new one."""
+    sharded.shards[-1].add([{"id": "d0", "text": "an earlier text"}])
+    sharded.upsert([{"id": "d0", "text": "zone"}])
+    assert [document.text for document in sharded.documents() if document.id == "d0"] == ["zone"]
+
+
 def test_delete_reaches_every_shard_or_none(sharded):
     """Ids of several shards are deleted; an unknown one leaves all as they are."""
     with pytest.raises(UnknownId):

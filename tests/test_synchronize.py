@@ -153,6 +153,9 @@ def test_sync_removes_what_is_in_two_shards(tmp_path, encoder):
     sharded.shards[1].add([source[0], {"id": "d1", "text": "another text"}])
     assert sharded.sync([source[0], *source[2:]]) == Synced(added=0, changed=0, removed=3, unchanged=3)
     assert sorted(sharded.ids()) == ["d0", "d2", "d3"]
+    sharded.shards[0].add([source[0]])
+    changed = [{"id": "d0", "text": "a changed text"}, *source[2:]]
+    assert sharded.sync(changed) == Synced(added=0, changed=1, removed=1, unchanged=2)
     sharded.check()
 
 

@@ -4,7 +4,7 @@ LangChain has no filter language: `where` of the retriever and `filter` of the s
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -85,12 +85,27 @@ class ColBERTVectorStore(VectorStore):
         `batch_size`, which LangChain's indexing passes.
         """
         names = [document.id for document in documents] if ids is None else ids
-        if len(names) != len(documents):
-            raise InvalidInput(f"expected {len(documents)} ids, one per document, found {len(names)}; pass as many")
+        _as_many(names, documents)
         return self.index.upsert(
             {"id": name or str(uuid4()), "text": document.page_content, "metadata": document.metadata}
             for name, document in zip(names, documents, strict=True)
         )
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        **more: Any,
+    ) -> list[str]:
+        """Add texts in one transaction and return their ids; see `add_documents`."""
+        # LangChain's own method drops the texts of a generator, and those that have no id of `ids`.
+        texts = list(texts)
+        if ids is not None:
+            _as_many(ids, texts)
+        names: list[str] = super().add_texts(texts, metadatas, ids=ids, **more)
+        return names
 
     def delete(self, ids: list[str] | None = None, **ignored: Any) -> bool:
         """Delete documents, or all of them if `ids` is None. Ids that are not in the index are passed over."""
@@ -197,6 +212,11 @@ class ColBERTReranker(BaseDocumentCompressor):
 
     def _copy(self, document: Document, hit: Hit) -> Document:
         return document.model_copy(update={"metadata": {**document.metadata, **_scored(self.score_key, hit)}})
+
+
+def _as_many(ids: Sequence[str | None], documents: Sequence[Any]) -> None:
+    if len(ids) != len(documents):
+        raise InvalidInput(f"expected {len(documents)} ids, one per document, found {len(ids)}; pass as many")
 
 
 def _scored(key: str | None, hit: Hit) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Where the work is done: in this process, one item after the other, or by the workers of a Dask cluster."""
 
 import itertools
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -239,6 +240,8 @@ def local_cluster(n_workers: int) -> Iterator[Any]:
     # A worker's limit of memory would count the mapped files of an index, which the system can drop at any time.
     options = {"processes": True, "threads_per_worker": 1, "memory_limit": None, "dashboard_address": ":0"}
     with distributed.LocalCluster(n_workers=n_workers, **options) as cluster, distributed.Client(cluster) as client:
+        # The client raises the errors of tasks. Each worker would also print its own with a traceback.
+        client.run(logging.getLogger("distributed.worker").setLevel, logging.CRITICAL)
         yield client
 
 

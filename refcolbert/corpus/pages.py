@@ -9,7 +9,8 @@ from .markdown import Heading, Section, nested
 
 __all__ = ["html_sections", "pdf_pages"]
 
-NOT_TEXT = ("noscript", "nav", "svg", "head", "title")
+# Not `head`, which has no other text: HTML may omit its end, and the parser then puts the body into it.
+NOT_TEXT = ("noscript", "nav", "svg", "title")
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 QUOTES = ("blockquote", "li", "table")  # a heading in these begins no section, as in Markdown
 BLOCKS = (
@@ -19,7 +20,7 @@ BLOCKS = (
 
 
 def html_sections(data: bytes, name: str) -> tuple[str, list[Section]]:
-    """Return title and sections of an HTML page: its `main` element, else all of it; no scripts and navigation.
+    """Return title and sections of an HTML page: its only `main` element, else all of it; no scripts and navigation.
 
     A block such as a paragraph or a row of a table begins a line. The title is the `title` element, without what that
     adds to the first heading. Bytes that are not UTF-8 are read in the encoding that the page declares.
@@ -37,7 +38,8 @@ def html_sections(data: bytes, name: str) -> tuple[str, list[Section]]:
     title, top = (_line(tag.get_text()) if (tag := page.find(kind)) else "" for kind in ("title", "h1"))
     parts: list[tuple[Tag | None, list[str]]] = [(None, [])]  # headings with the pieces of text below them
     before = None
-    for node in (page.find("main") or page.find("body") or page).descendants:
+    filled = [tag for tag in page.find_all("main") if tag.get_text(strip=True)]
+    for node in (filled[0] if len(filled) == 1 else page).descendants:
         # Scripts, styles and comments are of other classes. Everything else that is not text is a tag.
         if type(node) is NavigableString:
             above = list(node.parents)

@@ -62,6 +62,9 @@ class Router:
         Raises `InvalidInput` for parts of different versions, models or settings, or of lower limits, `MissingPart`
         naming those that cannot be reached, and `EncoderMismatch` if the model is not that of the parts.
         """
+        # NaN passes the range of the option.
+        if not 0 < seconds < 2**31:
+            raise InvalidInput(f"expected seconds above 0 and below 2**31, found {seconds}; see --part-seconds")
         limits = limits or ServiceLimits()
         self.metrics = PartMetrics()
         own = [HttpPart(name, token, min(seconds, limits.answer_seconds), self.metrics) for name in parts]

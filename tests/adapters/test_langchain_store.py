@@ -66,7 +66,15 @@ def test_ids_are_as_many_as_documents(store):
     """Other numbers of ids are an error, and nothing is written."""
     with pytest.raises(InvalidInput, match="expected 3 ids, one per document, found 2"):
         store.add_documents(documents(), ids=["x", "y"])
+    with pytest.raises(InvalidInput, match="expected 3 ids, one per document, found 2"):
+        store.add_texts(TEXTS.values(), ids=["x", "y"])
     assert len(store.index) == 4
+
+
+def test_the_texts_of_a_generator_are_added(store):
+    """LangChain takes any iterable of texts, and none of them is lost."""
+    assert len(store.add_texts(text for text in ("one", "two"))) == 2
+    assert len(store.index) == 6
 
 
 def test_a_search_is_that_of_the_index(store):

@@ -66,6 +66,13 @@ def test_a_worker_that_stops_for_a_while_changes_nothing(encoder, processes, alo
     assert tree(tmp_path / "x") == alone
 
 
+def test_workers_do_not_print_the_error_of_a_task(capfd):
+    """The caller gets the error of a task, and no worker prints a traceback."""
+    with local_cluster(1) as client, pytest.raises(ZeroDivisionError):
+        client.submit(divmod, 1, 0).result()
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_worker_that_stops_for_good_is_given_up(encoder, impatient, alone, tmp_path):
     """The other worker does the work of one that does not answer any more, and the bytes are the same."""
     flag = tmp_path / "stopped"

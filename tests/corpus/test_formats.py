@@ -177,8 +177,15 @@ def test_an_html_page_is_cut_at_its_headings(tmp_path, content, expected):
         ("<p>x</p>" * 3 + "<noscript>no</noscript><template>no</template><style>no</style>", "x\nx\nx"),
         ("<svg><nav>a</nav></svg><nav><svg></svg></nav>b", "b"),
         ("<div>" * 2000 + "deep", "deep"),
+        ("<!doctype html><html><head><title>T</title><body><p>x", "T\n\nx"),
+        ("<body>a</body><p>b", "a\nb"),
+        ("<main>a</main><main>b</main>", "ab"),
+        ("<p>a</p><main><!-- made by a script --></main>", "a"),
     ],
-    ids=["heading", "no tags", "empty", "UTF-8", "declared encoding", "cut", "lines", "not text", "nested", "deep"],
+    ids=[
+        *("heading", "no tags", "empty", "UTF-8", "declared encoding", "cut", "lines", "not text", "nested", "deep"),
+        *("head without an end", "text after the body", "two main elements", "empty main element"),
+    ],
 )
 def test_html_of_all_kinds_is_read(tmp_path, content, text):
     """Pages without a title or a body, in other encodings, and damaged ones give their text."""

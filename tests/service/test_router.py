@@ -424,6 +424,13 @@ def test_parts_of_lower_limits_are_refused_at_start(urls, sharded, encoder, limi
         assert Router([urls[0], low.url], str(encoder.folder), ServiceLimits(**{limit: least - 1})).readiness()
 
 
+@pytest.mark.parametrize("seconds", [0, float("nan"), float("inf")])
+def test_a_router_refuses_times_that_are_no_deadline(urls, encoder, seconds):
+    """Nothing would be late after NaN seconds, or everything."""
+    with pytest.raises(InvalidInput, match=f"expected seconds above 0 and below 2\\*\\*31, found {seconds}"):
+        Router(urls, str(encoder.folder), seconds=seconds)
+
+
 def test_a_router_needs_the_model_of_its_parts(urls):
     """Another model would encode queries into another space."""
     with pytest.raises(EncoderMismatch, match="--model"):

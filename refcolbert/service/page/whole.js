@@ -3,7 +3,6 @@
 import { element } from "./element.js";
 import { ask } from "./service.js";
 
-const MOST = 1000; // passages of a document: as many as a service answers, unless --max-k says otherwise
 const NUMBER = /(?:@|#page=)(\d+)$/; // at the end of a passage's id
 const LEAST = 8; // characters that passages must share to overlap: fewer may be chance
 
@@ -31,9 +30,9 @@ export function card(results, narrow, signal) {
 
 /** All passages of a document; those in `found` have their place there. */
 async function passages(name, found, signal) {
-  const { dim } = await ask("info", undefined, signal);
+  const { dim, limits } = await ask("info", undefined, signal);
   // Zeros are equally similar to all passages, so these come in the order in which they were added.
-  const asked = { query: [Array(dim).fill(0)], where: { passage_of: name }, k: MOST, exact: true };
+  const asked = { query: [Array(dim).fill(0)], where: { passage_of: name }, k: limits.k, exact: true };
   const { hits } = await ask("search", asked, signal);
   // A changed passage was added last. Its number says where it belongs in its text.
   const place = ({ id }) => Number(NUMBER.exec(id)?.[1] ?? 0);

@@ -770,7 +770,7 @@ def passages(visit, encoder, tmp_path):
     with Index.create(tmp_path / "i", encoder) as index:
         index.add([others[0], *parts, others[1]])
         index.upsert([parts[1]])
-        with running(tmp_path / "i") as client:
+        with running(tmp_path / "i", limits={"k": 50}) as client:
             page = visit(client)
             page.ask(QUERY)
             yield page, index
