@@ -24,6 +24,7 @@ WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "4 bits, exact": ({"nbits": 4, "train_at": 1}, {"exact": True}),
     "4 bits, IVF": ({"nbits": 4, "train_at": 1}, {}),
     "2 bits, IVF": ({"nbits": 2, "train_at": 1}, {}),
+    "1 bit, IVF": ({"nbits": 1, "train_at": 1}, {}),
     "4 bits, pooled 2": ({"nbits": 4, "train_at": 1, "pool_factor": 2}, {}),
     "4 bits, pooled 3": ({"nbits": 4, "train_at": 1, "pool_factor": 3}, {}),
 }
