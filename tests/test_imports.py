@@ -28,6 +28,7 @@ LAYERS = [
     {"interchange", "evaluation", "cluster"},
     {"service"},
     {"cli", "adapters"},
+    {"__main__"},
 ]
 STANDALONE = {"definition"}  # the oracle: it imports nothing of the package, and nothing imports it
 

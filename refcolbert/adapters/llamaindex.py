@@ -138,9 +138,15 @@ class ColBERTIndex(BaseIndex[IndexDict]):
         similarity_top_k: int = 10,
         filters: MetadataFilters | None = None,
         search_kwargs: Mapping[str, Any] | None = None,
+        node_ids: Sequence[str] | None = None,
         **_: Any,
     ) -> "ColBERTRetriever":
-        """Return a retriever of this index. `as_query_engine` passes all its arguments, so others are ignored."""
+        """Return a retriever of this index, or of the nodes `node_ids`.
+
+        Other arguments are ignored, because `as_query_engine` passes all of its own.
+        """
+        if node_ids is not None:
+            search_kwargs = {**(search_kwargs or {}), "ids": list(node_ids)}
         return ColBERTRetriever(
             self.index,
             similarity_top_k,

@@ -357,7 +357,11 @@ def _markdown(stream: BinaryIO, name: str) -> Iterator[Document]:
 
 def _html(stream: BinaryIO, name: str) -> Iterator[Document]:
     title, parts = html_sections(stream.read(), name)
-    return _sections(name, title, _without_anchor(parts) or [Section(path=(), anchor="", body="")], {})
+    if not parts and title:
+        parts = [Section(path=(), anchor="", body="")]
+    if not parts:
+        log.warning("%s: found no text on the page, which is left out", name)
+    return _sections(name, title, _without_anchor(parts), {})
 
 
 def _pdf(stream: BinaryIO, name: str) -> Iterator[Document]:

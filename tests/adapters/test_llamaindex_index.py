@@ -74,6 +74,13 @@ def test_a_retriever_searches_the_index(made):
     assert [(n.node.node_id, n.score) for n in found] == [(hit.id, hit.score) for hit in hits]
 
 
+def test_a_retriever_of_some_nodes_finds_only_these(made):
+    """Only the nodes that `node_ids` names are found; none is found among none."""
+    second = made.index.search(QUERY, 2)[1].id
+    assert [n.node.node_id for n in made.as_retriever(node_ids=[second]).retrieve(QUERY)] == [second]
+    assert made.as_retriever(node_ids=[]).retrieve(QUERY) == []
+
+
 def test_a_query_engine_answers(made):
     """The best nodes are sources of the answer, without the metadata that the language model must not see."""
     answer = made.as_query_engine(llm=MockLLM(), similarity_top_k=3, response_mode="compact").query(QUERY)

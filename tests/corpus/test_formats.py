@@ -169,7 +169,7 @@ def test_an_html_page_is_cut_at_its_headings(tmp_path, content, expected):
     [
         ("<h1>T</h1>x", "T\n\nx"),
         ("plain", "plain"),
-        ("", ""),
+        ("<title>T</title>", "T"),
         ("\ufeff<p>caf\u00e9", "caf\u00e9"),
         ('<meta charset="iso-8859-1"><p>caf\u00e9'.encode("latin-1"), "caf\u00e9"),
         ("<p>cut <b>off", "cut off"),
@@ -183,13 +183,21 @@ def test_an_html_page_is_cut_at_its_headings(tmp_path, content, expected):
         ("<p>a</p><main><!-- made by a script --></main>", "a"),
     ],
     ids=[
-        *("heading", "no tags", "empty", "UTF-8", "declared encoding", "cut", "lines", "not text", "nested", "deep"),
+        *("heading", "no tags", "title alone", "UTF-8", "declared encoding", "cut", "lines", "not text", "nested", "deep"),
         *("head without an end", "text after the body", "two main elements", "empty main element"),
     ],
 )
 def test_html_of_all_kinds_is_read(tmp_path, content, text):
     """Pages without a title or a body, in other encodings, and damaged ones give their text."""
     assert [d.text for d in read_documents(written(tmp_path / "p.htm", content))] == [text]
+
+
+@pytest.mark.parametrize("content", ["", "<script>show()</script>"])
+def test_an_html_page_without_text_is_warned_of(tmp_path, caplog, content):
+    """A page that a script fills has nothing that could be found."""
+    assert list(read_documents(written(tmp_path / "app.html", content))) == []
+    (record,) = caplog.records
+    assert "app.html: found no text" in record.getMessage()
 
 
 # ---- PDF

@@ -1,0 +1,6 @@
+"""`python -m refcolbert` is `refcolbert`."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main(prog_name="refcolbert")
