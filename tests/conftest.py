@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, settings
 
 TINY_MODEL = Path(__file__).parent / "models" / "tiny"
 
-# "dev" while writing, "ci" repeatable, "nightly" and "release" to search deeper: HYPOTHESIS_PROFILE=nightly make test
+# "dev" while writing, "ci" repeatable, "quick" where the same tests run again, "nightly" and "release" search deeper:
+# HYPOTHESIS_PROFILE=nightly make test
 slow_is_fine = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=slow_is_fine)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True, suppress_health_check=slow_is_fine)
 settings.register_profile(
-    "mutation", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=slow_is_fine
+    "quick", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=slow_is_fine
 )
 settings.register_profile("nightly", max_examples=5_000, deadline=None, suppress_health_check=slow_is_fine)
 settings.register_profile("release", max_examples=50_000, deadline=None, suppress_health_check=slow_is_fine)

@@ -334,8 +334,8 @@ def test_build_goes_on_with_more_documents(tmp_path, encoder, monkeypatch):
 
 def test_the_borders_of_batches_change_no_byte_of_the_files(tmp_path, monkeypatch):
     """Staged in batches of any size, vectors, codec, words and texts are the same files."""
-    vectors = list(topical(np.random.default_rng(0), 200, DIM))
-    documents = [{"id": f"d{i}", "text": f"text number {i}", "metadata": {"n": i}} for i in range(200)]
+    vectors = list(topical(np.random.default_rng(0), 60, DIM))
+    documents = [{"id": f"d{i}", "text": f"text number {i}", "metadata": {"n": i}} for i in range(60)]
     found = []
     for largest, smallest in ((2048, 64), (2048, 2048), (7, 2), (1, 1)):
         monkeypatch.setattr("refcolbert.index.BUILD_BATCH", largest)

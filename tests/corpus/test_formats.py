@@ -183,8 +183,8 @@ def test_an_html_page_is_cut_at_its_headings(tmp_path, content, expected):
         ("<p>a</p><main><!-- made by a script --></main>", "a"),
     ],
     ids=[
-        *("heading", "no tags", "title alone", "UTF-8", "declared encoding", "cut", "lines", "not text", "nested", "deep"),
-        *("head without an end", "text after the body", "two main elements", "empty main element"),
+        *("heading", "no tags", "title alone", "UTF-8", "declared encoding", "cut", "lines", "not text", "nested"),
+        *("deep", "head without an end", "text after the body", "two main elements", "empty main element"),
     ],
 )
 def test_html_of_all_kinds_is_read(tmp_path, content, text):
