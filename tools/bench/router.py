@@ -5,8 +5,8 @@
 INDEX is cut into parts of equally many documents. The router and the service of each part are processes of their own,
 with one thread of ONNX Runtime and BLAS per search. Each query is asked of every part alone and then of the router, one
 request at a time on open connections, so that other work on the machine slows down all of them alike. The slowest part
-is the one with the highest median. Processor times depend less on other work. They give a bound: the router's own time,
-and that of all parts on as many cores as there are. No query through a router on this machine can take less.
+is the one with the highest median. Processor times depend less on other work. They give a bound: the time of the
+router and of all parts on as many cores as there are. On average no query through a router on this machine takes less.
 """
 
 import os
@@ -96,7 +96,7 @@ def main(path: Path, file: Path | None, parts: int, rounds: int) -> None:
             measure(urls[-1:], asked, rounds)
             n = rounds * (min(WARM, len(asked)) + len(asked))
             *of_parts, own = (1e3 * (processor_seconds(url) - b) / n for url, b in zip(urls, before, strict=True))
-            bound = own + sum(of_parts) / min(os.cpu_count() or 1, parts)
+            bound = (own + sum(of_parts)) / (os.cpu_count() or 1)
             slowest = max(alone, key=lambda times: float(np.median(times)))
             (p50, p95), (own50, own95) = (np.percentile(times, (50, 95)).tolist() for times in (slowest, routed))
             print(
