@@ -46,8 +46,8 @@ DOCUMENTS = {
     "package_docstrings": 4000,
 }
 LENGTH = 128  # tokens
-# Of BM25 in the ensemble; `embeddings.SHARES` are those of the bi-encoders. Both were chosen by nDCG@10 on the
-# development collections (`tools.training.quality`).
+# Of BM25 in the ensemble; `embeddings.SHARES` are those of the bi-encoders. Both were chosen by nDCG@10 on
+# Cranfield and MEDLINE (`tools.training.quality --teacher`).
 WEIGHT = 0.3
 SCALE = 20.0  # as in the bi-encoder's own training; the labels of the pairs are likeliest under 10
 SCORES = f"{SCALE} * (cosine + {WEIGHT} * BM25 / the query's largest)"

@@ -3,9 +3,10 @@
     python -m tools.training.quality MODEL... --data DIR --cache DIR
 
 MODEL is a model folder, or `default`. Models rank by exact MaxSim over float32 vectors, BM25 and bi-encoder as
-`refcolbert_export.mining.teachers` has them, their ensemble with the weight of `tools.training.distil`. Metrics are
-those of ir-measures on the test split; msmarco_dev_positives is another collection with each split, `--split dev` to
-validate.
+`refcolbert_export.mining.teachers` has them, their ensemble with the weight 0.4, which taught the first default model.
+`--teacher` adds what teaches the next one: a second bi-encoder, and the ensemble of all three with the weights of
+`tools.training.distil` and `embeddings`. Metrics are those of ir-measures on the test split; msmarco_dev_positives is
+another collection with each split, `--split dev` to validate.
 
 Rankings are kept under --cache, by what ranked, the collection's content and the split: a second run reads them.
 """
@@ -30,7 +31,8 @@ from refcolbert.evaluation.metrics import METRICS, Run, evaluate
 from refcolbert_export.mining.teachers import BM25, BiEncoder, ensemble
 from tools.collections import DATA, Collection, load
 from tools.training.distil import WEIGHT
-from tools.training.embeddings import embed
+from tools.training.embeddings import SHARES, embed, embed_teacher
+from tools.training.mpnet import write_mpnet
 
 __all__ = ["COLLECTIONS", "DEVELOPMENT", "Rankers", "measure", "models_of", "table"]
 
@@ -40,6 +42,7 @@ Figures = dict[str, dict[str, dict[str, float]]]  # ranker -> collection -> metr
 DEVELOPMENT = ("scifact", "cranfield", "cisi", "medline", "msmarco_dev_positives")  # the mean is over these
 COLLECTIONS = (*DEVELOPMENT, "adi", "xquad_en")
 BASES = ("BM25", "bi-encoder")  # a model is held to the better of the two
+FIRST_WEIGHT = 0.4  # of BM25 in the ensemble of the first default model
 DEPTH = 100  # of a ranking: Recall@100 needs it
 LENGTH = 256  # tokens at which the bi-encoder's own settings cut
 
@@ -55,6 +58,10 @@ class Rankers:
         """BM25, bi-encoder, ensemble."""
         return {"BM25": self._bm25, "bi-encoder": self._cosines, "ensemble": self._ensemble}
 
+    def teachers(self) -> dict[str, Callable[[Collection], Rows]]:
+        """The teacher's second bi-encoder, and the teacher."""
+        return {"mpnet": self._mpnet, "teacher": self._teacher}
+
     def _bm25(self, collection: Collection) -> NDArray[np.float32]:
         return BM25(collection.texts).many(collection.queries.values())
 
@@ -66,7 +73,20 @@ class Rankers:
         return cosines
 
     def _ensemble(self, collection: Collection) -> NDArray[np.float32]:
-        return ensemble(self._cosines(collection), self._bm25(collection), WEIGHT)
+        return ensemble(self._cosines(collection), self._bm25(collection), FIRST_WEIGHT)
+
+    def _mpnet(self, collection: Collection) -> NDArray[np.float32]:
+        folder = self.cache / "teacher"
+        encoder = BiEncoder(write_mpnet(folder), dtype=torch.bfloat16)
+        queries = embed(encoder, list(collection.queries.values()), LENGTH, folder / "mpnet")
+        cosines: NDArray[np.float32] = queries @ embed(encoder, collection.texts, LENGTH, folder / "mpnet").T
+        return cosines
+
+    def _teacher(self, collection: Collection) -> NDArray[np.float32]:
+        folder = self.cache / "teacher"
+        queries = embed_teacher(list(collection.queries.values()), LENGTH, folder)
+        cosines = queries @ embed_teacher(collection.texts, LENGTH, folder).T
+        return ensemble(cosines, self._bm25(collection), WEIGHT)
 
     def run(self, key: str, rank: Callable[[Collection], Rows], collection: Collection) -> Run:
         """The first `DEPTH` documents of each query, from the cache if they are there."""
@@ -126,7 +146,7 @@ def table(figures: Figures, metric: str = "nDCG@10") -> str:
     lines = [f"| {' | '.join([metric, *names, *means])} |", "|---|" + "--:|" * len([*names, *means])]
     lines += [f"| {ranker} | {' | '.join(f'{value:.4f}' for value in row)} |" for ranker, row in rows.items()]
     for ranker in rows if bases else ():
-        if ranker not in (*BASES, "ensemble"):
+        if ranker not in (*BASES, "ensemble", "mpnet", "teacher"):
             best = np.max([rows[base] for base in bases], axis=0)  # [n_columns]
             distances = " | ".join(f"{value:+.4f}" for value in rows[ranker] - best)
             lines.append(f"| {ranker} - better of {' and '.join(bases)} | {distances} |")
@@ -156,6 +176,7 @@ def models_of(models: Sequence[str]) -> dict[str, tuple[str, Callable[[Collectio
 @click.option("--split", default="test", show_default=True)
 @click.option("--baselines/--no-baselines", default=True, show_default=True)
 @click.option("--bf16", is_flag=True, help="The bi-encoder in bfloat16: half the time.")
+@click.option("--teacher", is_flag=True, help="The teacher of the next model, too. Downloads 400 MB.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too.")
 def main(
     models: tuple[str, ...],
@@ -165,13 +186,18 @@ def main(
     split: str,
     baselines: bool,
     bf16: bool,
+    teacher: bool,
     out: Path | None,
 ) -> None:
     """Rank the collections with MODELS and the baselines, print a table for each metric."""
     rankers = Rankers(cache, torch.bfloat16 if bf16 else torch.float32)
     keyed = {
-        name: (f"{name} {rankers.dtype} {WEIGHT}", rank) for name, rank in rankers.baselines().items() if baselines
+        name: (f"{name} {rankers.dtype} {FIRST_WEIGHT}", rank)
+        for name, rank in rankers.baselines().items()
+        if baselines
     }
+    if teacher:
+        keyed |= {name: (f"{name} {SHARES} {WEIGHT}", rank) for name, rank in rankers.teachers().items()}
     figures = measure(rankers, {**keyed, **models_of(models)}, [load(data, name, split) for name in names])
     for metric in METRICS:
         click.echo(table(figures, metric) + "\n")
