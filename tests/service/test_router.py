@@ -102,8 +102,8 @@ class Proxy:
 
     def copy(self, source, target, answering):
         """Pass on all bytes, unless nothing is to be said."""
-        source.settimeout(None)
         try:
+            source.settimeout(None)
             while piece := source.recv(1 << 16):
                 if not answering:
                     self.asked += piece

@@ -83,7 +83,7 @@ def record(name: str, rows: Sequence[Sequence[Any]]) -> None:
 
 def _laid_out(value: Any) -> str:
     """JSON of one value: a list of rows, and one of notes, with one line per item."""
-    if isinstance(value, list) and value and (isinstance(value[0], list) or len(value[0]) > 40):
+    if isinstance(value, list) and any(isinstance(item, list) or len(item) > 60 for item in value):
         return "[\n" + ",\n".join(f"  {json.dumps(item, ensure_ascii=False)}" for item in value) + "\n ]"
     return json.dumps(value, ensure_ascii=False)
 
