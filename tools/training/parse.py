@@ -27,7 +27,7 @@ GENERAL = re.compile(
 )
 HEADING = re.compile(r"^(?:([^\n.][^\n]*)\n([=\-~^*\"'`+#])\2{2,}\n|( *)\.\. ([a-z:]+):: ([^\n]*\n))", re.MULTILINE)
 OBJECTS = re.compile(r"(?:c:)?(?:function|class|method|classmethod|staticmethod|attribute|exception|data|decorator)")
-BUILT_IN = {"stdtypes", "functions", "exceptions", "constants", "datamodel"}  # pages that are no module's
+BUILT_IN = {"stdtypes", "functions", "exceptions", "constants", "datamodel"}  # pages about the language itself
 NO_SECTION = re.compile(
     r"NAME|SYNOPSIS|.*SEE ALSO|AUTHORS?|COPYRIGHT|.*BUGS?|HISTORY|COLOPHON|.*OPTIONS|.*EXAMPLES?|LICENSE"
 )
