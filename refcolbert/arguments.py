@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,18 @@ MODES = ("late", "words", "hybrid")
 log = logging.getLogger("refcolbert")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ReadyQuery:
     """A query as the engine takes it."""
 
     query: Query  # as the caller passed it
     vectors: Floats | None  # [n_q, dim]; None in a search by words
     words: QueryWords | None  # weighted for the collection; None in a search by vectors
+
+    @cached_property
+    def n_vectors(self) -> int:
+        """The number of vectors that are not zero, at least 1. A zero vector adds nothing to a score."""
+        return 1 if self.vectors is None else max(int(self.vectors.any(axis=1).sum()), 1)
 
 
 def first_manifest(

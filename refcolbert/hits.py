@@ -37,7 +37,6 @@ __all__ = [
     "hits_of",
     "shorten",
     "similar_enough",
-    "similarity_of",
 ]
 
 
@@ -194,7 +193,7 @@ def hit_of(
         text=document.text,
         metadata=document.metadata,
         parts=parts,
-        similarity=None if parts.late is None or ready.vectors is None else similarity_of(parts.late, ready.vectors),
+        similarity=None if parts.late is None or ready.vectors is None else parts.late / ready.n_vectors,
         _explain=Explainer(compute),
     )
 
@@ -202,17 +201,13 @@ def hit_of(
 def similar_enough(hits: list[Hit], least: float, missing: Sequence[str] = ()) -> Hits:
     """Return the hits whose similarity is at least `least`, renumbered from rank 1; `missing` as in `Hits`."""
     kept = (hit for hit in hits if _reaches(hit, least))
-    return Hits((replace(hit, rank=rank) for rank, hit in enumerate(kept, start=1)), missing)
+    ranked = enumerate(kept, start=1)
+    return Hits((hit if hit.rank == rank else replace(hit, rank=rank) for rank, hit in ranked), missing)
 
 
 def _reaches(hit: Hit, least: float) -> bool:
     # A hit of a search by words has no similarity.
     return hit.similarity is None or hit.similarity >= least
-
-
-def similarity_of(score: float, q: Floats) -> float:
-    """Return MaxSim divided by the number of query vectors [n_q, dim] that are not zero. A zero vector adds nothing."""
-    return score / max(int(q.any(axis=1).sum()), 1)
 
 
 def explain_document(

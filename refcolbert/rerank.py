@@ -5,11 +5,13 @@ from functools import partial
 
 import numpy as np
 
+from .arguments import ReadyQuery
 from .checks import check_count, check_texts
+from .documents import Document
 from .encoding.encoder import Encoder
 from .engine.maxsim import float32_error_bound, possible_top_k, score, scores
 from .engine.topk import top_k
-from .hits import Explainer, Hit, Hits, Parts, explain_texts, similarity_of
+from .hits import Hits, Parts, explain_texts, hit_of
 
 __all__ = ["rerank"]
 
@@ -40,16 +42,15 @@ def rerank(query: str, texts: Iterable[str], encoder: Encoder | None = None, k: 
     norms = np.linalg.norm(documents.vectors, axis=1)  # [n_tokens]
     near = possible_top_k(scores(q, documents), float(float32_error_bound(q, float(norms.max())).sum()), k)
     exact = np.array([score(q, documents[i]) for i in near])  # [n_near]
+    ready = ReadyQuery(query, q, words=None)
     return Hits(
-        Hit(
-            rank=rank,
-            score=float(exact[i]),
-            id=str(near[i]),
-            text=texts[near[i]],
-            metadata={},
-            parts=Parts(late=float(exact[i]), words=None),
-            similarity=similarity_of(float(exact[i]), q),
-            _explain=Explainer(partial(explain_texts, encoder, query, q, texts[near[i]], documents[int(near[i])])),
+        hit_of(
+            rank,
+            float(exact[i]),
+            Document(id=str(near[i]), text=texts[near[i]]),
+            Parts(late=float(exact[i]), words=None),
+            ready,
+            partial(explain_texts, encoder, query, q, texts[near[i]], documents[int(near[i])]),
         )
         for rank, i in enumerate(top_k(exact, k), start=1)
     )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from refcolbert import maxsim as maxsim
+from refcolbert.arguments import ReadyQuery
 from refcolbert.arrays import Floats
 from refcolbert.checks import check_vectors
 from refcolbert.engine import bm25, codec, hybrid, ivf, pooling
@@ -19,7 +20,6 @@ from refcolbert.engine.ragged import Ragged, offsets_of
 from refcolbert.engine.segments import Segment, SegmentedIndex
 from refcolbert.engine.topk import top_k as top_k
 from refcolbert.explanation import explanation
-from refcolbert.hits import similarity_of as _similarity_of
 
 from .core_index import Encoder as _Encoder
 from .core_index import Index as Index
@@ -171,7 +171,7 @@ def word_scores(query: Sequence[str], documents: Sequence[Sequence[str]]) -> lis
 
 def similarity(score: float, q: Floats) -> float:
     """As a hit has it."""
-    return _similarity_of(score, q)
+    return score / ReadyQuery("", q, words=None).n_vectors
 
 
 def fuse(late: ArrayLike, words: ArrayLike, n_terms: int) -> list[float]:
