@@ -9,7 +9,7 @@ sampling; Hofstätter et al. 2021). Nothing has to be denoised: no label says "n
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,13 @@ import torch
 from numpy.random import Generator
 from tqdm import tqdm
 
-from refcolbert.arrays import Floats
-from refcolbert_export.mining.choice import rank_of
+from refcolbert.arrays import Bools, Floats, Ints
+from refcolbert.engine.topk import top_k
 from refcolbert_export.mining.teachers import BM25, ensemble
 from tools.training.distil import DOCUMENTS, FOUND, SCALE, SCORES, WEIGHT, Pool, embed_pool, read_pool
 from tools.training.pairs import write_lines, write_report
 
-__all__ = ["BLOCK", "Topics", "blocks", "write_blocks"]
+__all__ = ["BLOCK", "blocks", "write_blocks"]
 
 Line = dict[str, object]
 
@@ -33,6 +33,34 @@ RANDOM = 2  # of them drawn from all documents
 NEAREST = 40  # queries among which a block's are drawn
 SEARCHED = 200  # the nearest queries that are looked at before a block is given up
 HARD = 20  # a query's first documents, among which one is drawn
+AT_ONCE = 128  # queries that are compared with everything at a time
+
+
+class Teacher:
+    """The teacher's ranking of all documents for every query, of which it keeps what the blocks need."""
+
+    def __init__(self, pool: Pool, queries: Floats, documents: Floats) -> None:
+        """Rank, given unit rows of queries and documents: [n_pairs, dim], [n_docs, dim]."""
+        self._pool, self._queries, self._documents = pool, queries, documents
+        self._bm25 = BM25(pool.documents)
+        ranked = [self._rank(np.arange(first, min(first + AT_ONCE, len(queries)))) for first in self._batches()]
+        self.finds = np.concatenate([finds for finds, _ in ranked])  # [n_pairs] the positive is among the first FOUND
+        self.first = np.concatenate([first for _, first in ranked])  # [n_pairs, HARD + SHARED] best documents first
+
+    def _batches(self) -> Iterator[int]:
+        yield from tqdm(range(0, len(self._queries), AT_ONCE), desc="rank")
+
+    def _rank(self, pairs: Ints) -> tuple[Bools, Ints]:
+        bm25 = self._bm25.many(self._pool.pairs[i].query for i in pairs)  # [n, n_docs]
+        scores = ensemble(self._queries[pairs] @ self._documents.T, bm25, WEIGHT)  # [n, n_docs]
+        own = np.take_along_axis(scores, self._pool.positives[pairs, None], axis=1)  # [n, 1]
+        return (scores > own).sum(axis=1) < FOUND, np.stack([top_k(row, HARD + SHARED) for row in scores])
+
+    def scores(self, pair: int, documents: Sequence[int]) -> Floats:
+        """[n] its scores of some documents for a query."""
+        bm25 = self._bm25.scores(self._pool.pairs[pair].query)  # [n_docs]
+        cosines = self._documents[documents] @ self._queries[pair]  # [n]
+        return ensemble(cosines, bm25[documents], WEIGHT, largest=float(bm25.max()))
 
 
 class Topics:
@@ -44,50 +72,56 @@ class Topics:
         self._rows = both / np.linalg.norm(both, axis=1, keepdims=True)
         self.unused = np.ones(len(both), np.bool_)  # [n_pairs]
 
-    def around(self, pair: int, draw: Generator) -> list[int]:
-        """The pair, then unused ones near it: the nearest shuffled, those further away in order."""
-        similarity = np.where(self.unused, self._rows @ self._rows[pair], -np.inf)  # [n_pairs]
-        similarity[pair] = -np.inf
-        near = np.argsort(-similarity, kind="stable")[: min(SEARCHED, int(self.unused.sum()) - 1)]
-        return [pair, *draw.permutation(near[:NEAREST]).tolist(), *near[NEAREST:].tolist()]
+    def visit(self, order: Ints, draw: Generator) -> Iterator[list[int]]:
+        """For each pair in `order` that is still unused then: the pair, and unused ones near it.
+
+        The nearest come shuffled, those further away in order.
+        """
+        while len(order := order[self.unused[order]]):
+            pairs, order = order[:AT_ONCE], order[AT_ONCE:]
+            # Most of these are still unused when it is their turn, so one product for all wastes little.
+            similarities = self._rows[pairs] @ self._rows.T  # [n, n_pairs]
+            for pair, row in zip(pairs.tolist(), similarities, strict=True):
+                if self.unused[pair]:
+                    row[~self.unused] = row[pair] = -np.inf
+                    near = top_k(row, SEARCHED)
+                    near = near[row[near] > -np.inf]
+                    yield [pair, *draw.permutation(near[:NEAREST]).tolist(), *near[NEAREST:].tolist()]
 
 
 def blocks(pool: Pool, queries: Floats, documents: Floats, seed: int, counts: Counter[str]) -> Iterator[list[Line]]:
     """Blocks of `BLOCK` lines, given unit rows of queries and documents: [n_pairs, dim], [n_docs, dim]."""
-    draw, bm25 = np.random.default_rng(seed), BM25(pool.documents)
+    teacher, draw = Teacher(pool, queries, documents), np.random.default_rng(seed)
     topics = Topics(queries, documents[pool.positives])
-    for pair in tqdm(draw.permutation(len(pool.pairs)).tolist(), desc="blocks"):
-        if not topics.unused[pair]:
-            continue
-        members: dict[int, Floats] = {}  # pair -> the teacher's scores [n_docs]
-        for other in topics.around(pair, draw):
+    for related in topics.visit(draw.permutation(len(pool.pairs)), draw):
+        members: list[int] = []  # pairs
+        for pair in related:
             if len(members) == BLOCK:
                 break
-            if _repeats(pool, other, members):
+            if _repeats(pool, pair, members):
                 continue
-            topics.unused[other] = False
-            scores = ensemble(queries[other] @ documents.T, bm25.scores(pool.pairs[other].query), WEIGHT)
-            if rank_of(scores, int(pool.positives[other])) > FOUND:
-                counts["left out: positive not found"] += 1
+            topics.unused[pair] = False
+            if teacher.finds[pair]:
+                members.append(pair)
             else:
-                members[other] = scores
+                counts["left out: positive not found"] += 1
         if len(members) == BLOCK:
             counts.update(f"{pool.pairs[i].source}: {pool.pairs[i].kind}" for i in members)
-            yield _lines(pool, members, draw)
+            yield _lines(pool, members, teacher, draw)
         else:
             counts["left out: too few related"] += len(members)
 
 
-def _repeats(pool: Pool, pair: int, members: dict[int, Floats]) -> bool:
+def _repeats(pool: Pool, pair: int, members: list[int]) -> bool:
     """True if a block already has this query or this positive."""
     query, positive = pool.pairs[pair].query, pool.positives[pair]
     return any(pool.pairs[i].query == query or pool.positives[i] == positive for i in members)
 
 
-def _lines(pool: Pool, members: dict[int, Floats], draw: Generator) -> list[Line]:
-    shared = _shared([int(pool.positives[i]) for i in members], list(members.values()), draw)
+def _lines(pool: Pool, members: list[int], teacher: Teacher, draw: Generator) -> list[Line]:
+    shared = _shared(pool.positives[members].tolist(), teacher.first[members], len(pool.documents), draw)
     lines: list[Line] = []
-    for pair, scores in members.items():
+    for pair in members:
         positive = int(pool.positives[pair])
         columns = [positive, *(n for n in shared if n != positive)]
         lines.append(
@@ -95,21 +129,19 @@ def _lines(pool: Pool, members: dict[int, Floats], draw: Generator) -> list[Line
                 "query": pool.pairs[pair].query,
                 "positive": pool.documents[positive],
                 "negatives": [pool.documents[n] for n in columns[1:]],
-                "scores": [round(SCALE * float(scores[n]), 3) for n in columns],
+                "scores": [round(SCALE * float(score), 3) for score in teacher.scores(pair, columns)],
             }
         )
     return lines
 
 
-def _shared(positives: list[int], teacher: list[Floats], draw: Generator) -> list[int]:
-    """The positives, one of each query's first documents until there are enough, and some at random."""
+def _shared(positives: list[int], first: Ints, n_docs: int, draw: Generator) -> list[int]:
+    """The positives, one of each query's first documents [n, HARD + SHARED] until there are enough, some at random."""
     shared = list(positives)
     while len(shared) < SHARED - RANDOM:
-        scores = teacher[len(shared) % len(teacher)]  # [n_docs]
-        first = np.argpartition(-scores, HARD + SHARED)[: HARD + SHARED]
-        first = first[np.lexsort((first, -scores[first]))]
-        shared.append(int(draw.choice([n for n in first.tolist() if n not in shared][:HARD])))
-    others = draw.choice(len(teacher[0]), 2 * SHARED, replace=False).tolist()
+        best = first[len(shared) % len(first)].tolist()
+        shared.append(int(draw.choice([n for n in best if n not in shared][:HARD])))
+    others = draw.choice(n_docs, 2 * SHARED, replace=False).tolist()
     return shared + [n for n in others if n not in shared][:RANDOM]
 
 
