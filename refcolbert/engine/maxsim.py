@@ -38,8 +38,8 @@ __all__ = [
 ]
 
 
-# (query token, document token) pairs multiplied in float64 at a time: 4 MiB at dim 128.
-PAIRS = 1 << 12
+# (query token, document token) pairs multiplied in float64 at a time: 2 MiB at dim 128.
+PAIRS = 1 << 11
 # Similarities in memory at a time: 16 MiB of float32, few enough for the last-level cache of most processors.
 CHUNK = 1 << 22
 
@@ -80,13 +80,15 @@ def score(q: Floats, d: Floats) -> float:  # [n_q, dim], [n_d, dim] -> []
     largest_norm = float(np.linalg.norm(d.astype(np.float64), axis=1).max())
     error_bound = float32_error_bound(q, largest_norm)  # [n_q]
     starts = np.zeros(1, np.int64)  # [1] one document, which starts at row 0
-    return float(canonical_scores(q, rough, starts, error_bound, lambda rows: d[rows])[0])
+    best = rough.max(axis=0, keepdims=True)  # [1, n_q]
+    return float(canonical_scores(q, rough, starts, best, error_bound, lambda rows: d[rows])[0])
 
 
 def canonical_scores(
     q: Floats,  # [n_q, dim]
     rough: Floats,  # [n_rows, n_q] float32 similarities with the rows of the documents, one document after the other
     starts: Ints,  # [n_docs] each document's first row
+    best: Floats,  # [n_docs, n_q] the largest rough similarity of each document
     error_bound: Doubles,  # [n_q] the largest error of a rough similarity
     vectors: Callable[[Ints], Floats],  # [n] rows -> [n, dim]
 ) -> Doubles:
@@ -96,7 +98,6 @@ def canonical_scores(
     the error bound of the rough maximum. Only those rows are fetched with `vectors` and multiplied in float64.
     """
     counts = np.diff(starts, append=len(rough))  # [n_docs]
-    best = np.maximum.reduceat(rough, starts, axis=0)  # [n_docs, n_q]
     # A maximum beyond float32 is infinity or NaN and says nothing, so every row could hold the true one.
     with np.errstate(invalid="ignore", over="ignore"):
         least = np.where(np.isfinite(best), best - 2 * error_bound, -np.inf).astype(np.float32)  # [n_docs, n_q]

@@ -25,7 +25,9 @@ from .topk import top_k
 
 __all__ = ["CHUNK_TOKENS", "float32_scores", "keep_possible_top_k", "rank", "reachable_scores"]
 
-CHUNK_TOKENS = 1 << 13  # document tokens compared at a time: 4 MiB unpacked at dim 128
+# Document tokens compared at a time: 2 MiB unpacked at dim 128. Larger arrays are given back to the system after each
+# chunk by some allocators, and every page of the next one is a page fault.
+CHUNK_TOKENS = 1 << 12
 
 
 def rank(
@@ -106,13 +108,13 @@ class _Compared:
     tokens: Ints | slice  # [n_tokens] rows of the segment's token arrays, one document after the other
     offsets: Ints  # [n_docs + 1] where each document's tokens begin in `tokens`
     similarities: Floats  # [n_tokens, n_q]
+    maxima: Floats  # [n_docs, n_q]
     error_bound: Doubles  # [n_q] the largest error of a similarity
 
     @np.errstate(invalid="ignore")
     def scores(self) -> Doubles:
         """[n_docs] MaxSim."""
-        maxima = np.maximum.reduceat(self.similarities, self.offsets[:-1], axis=0)  # [n_docs, n_q]
-        scores: Doubles = maxima.sum(axis=1, dtype=np.float64)
+        scores: Doubles = self.maxima.sum(axis=1, dtype=np.float64)
         return scores
 
     def canonical(self, q: Floats, documents: Ints, index: SegmentedIndex) -> Doubles:
@@ -124,6 +126,7 @@ class _Compared:
             q,
             self.similarities[own],
             starts,
+            self.maxima[documents],
             self.error_bound,
             lambda chosen: self.segment.decode(rows[chosen], index.codec),
         )
@@ -137,7 +140,9 @@ def _compare(q: Floats, prepared: PreparedQuery | None, segment: Segment, rows: 
     offsets = offsets_of(segment.lengths(rows))  # [n_rows + 1]
     if prepared is not None and segment.encoded is not None:
         encoded = segment.encoded.take(tokens)
-        bound = prepared.error_bound(float(encoded.scales.max()))
-        return _Compared(segment, tokens, offsets, prepared.similarities(encoded), bound)
-    similarities = multiply(segment.decode(tokens, None), np.ascontiguousarray(q.T))
-    return _Compared(segment, tokens, offsets, similarities, float32_error_bound(q, segment.largest_norm))
+        similarities, bound = prepared.similarities(encoded), prepared.error_bound(float(encoded.scales.max()))
+    else:
+        similarities = multiply(segment.decode(tokens, None), np.ascontiguousarray(q.T))
+        bound = float32_error_bound(q, segment.largest_norm)
+    maxima = np.maximum.reduceat(similarities, offsets[:-1], axis=0)  # [n_rows, n_q]
+    return _Compared(segment, tokens, offsets, similarities, maxima, bound)

@@ -128,6 +128,11 @@ def test_the_possible_top_k_hold_the_true_best(case, k):
     assert set(best) <= set(possible_top_k(scores(q, documents), bound(q, documents), k))
 
 
+def canonical(q, rough, starts, bounds, vectors):
+    """Canonical scores, given rough similarities with the rows of several documents."""
+    return canonical_scores(q, rough, starts, np.maximum.reduceat(rough, starts, axis=0), bounds, vectors)
+
+
 def test_canonical_bits_do_not_depend_on_place_or_company():
     """A document has the same score to the bit wherever its rows are in memory, and between any others."""
     rng = np.random.default_rng(0)
@@ -141,7 +146,7 @@ def test_canonical_bits_do_not_depend_on_place_or_company():
         others = rng.standard_normal((n, 128)).astype(np.float32)
         rows = np.concatenate([others, d, others[:1]])
         starts, norm = np.array([0, n, n + len(d)]), float(np.linalg.norm(rows, axis=1).max())
-        assert canonical_scores(q, rows @ q.T, starts, float32_error_bound(q, norm), rows.__getitem__)[1] == expected
+        assert canonical(q, rows @ q.T, starts, float32_error_bound(q, norm), rows.__getitem__)[1] == expected
 
 
 @given(unit_case())
@@ -167,7 +172,7 @@ def test_canonical_scores_do_not_depend_on_the_float32_ones(monkeypatch, pairs):
     expected = [score(q, rows[a:b]) for a, b in ((0, 8), (8, 9), (9, 20))]
     for _ in range(20):
         rough = (rows @ q.T + rng.uniform(-0.99, 0.99, (20, 4)) * off).astype(np.float32)
-        assert canonical_scores(q, rough, starts, off, rows.__getitem__).tolist() == expected
+        assert canonical(q, rough, starts, off, rows.__getitem__).tolist() == expected
 
 
 def test_canonical_scores_read_only_possible_maxima():
@@ -176,7 +181,7 @@ def test_canonical_scores_read_only_possible_maxima():
     q, rows = (rng.standard_normal((n, 6)).astype(np.float32) for n in (4, 20))
     fetched = set()
     bounds = float32_error_bound(q, 9.0)
-    canonical_scores(q, rows @ q.T, np.array([0, 8, 9]), bounds, lambda n: fetched.update(n.tolist()) or rows[n])
+    canonical(q, rows @ q.T, np.array([0, 8, 9]), bounds, lambda n: fetched.update(n.tolist()) or rows[n])
     assert {8} < fetched < set(range(20))
 
 
