@@ -31,7 +31,7 @@ from tools.training.start import write_start
 __all__ = ["LONG", "QUERY_LENGTH", "SETTINGS", "export_model", "goes_on", "train_model"]
 
 SETTINGS = Settings(
-    steps=6000,
+    steps=2400,
     losses={"kl": 1.0, "in-batch": 0.1},
     batch=32,
     block=BLOCK,
@@ -49,7 +49,7 @@ SETTINGS = Settings(
     metric="nDCG@10",
     seed=0,
 )
-LONG = replace(SETTINGS, steps=900, learning_rate=2e-5, head_learning_rate=1e-4, document_length=288)
+LONG = replace(SETTINGS, steps=300, learning_rate=2e-5, head_learning_rate=1e-4, document_length=288)
 HELD_OUT = 64  # blocks
 QUERY_LENGTH = 256  # tokens of the longest query; the bi-encoder reads as many
 
