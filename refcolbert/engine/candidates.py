@@ -32,13 +32,31 @@ from .threads import MapChunks
 from .topk import top_k
 from .trace import Trace
 
-__all__ = ["WIDER", "Refined", "candidates_from_lists", "generate_candidates", "prune", "refine", "widening"]
+__all__ = [
+    "WIDER",
+    "Candidates",
+    "Refined",
+    "candidates_from_lists",
+    "generate_candidates",
+    "prune",
+    "refine",
+    "widening",
+]
 
 PRUNE_FACTOR = 4  # pruning looks at PRUNE_FACTOR documents per document that it keeps
 REFINE_FACTOR, REFINE_EXTRA = 2, 12  # refining keeps REFINE_FACTOR k + REFINE_EXTRA documents
 WIDER = 4  # when too few documents were found, WIDER times as many cells are probed
 PRUNE_TOKENS = 1 << 16  # tokens pruned at a time: 2 MiB of quantized scores for a query of 32 vectors
 REFINE_TOKENS = 1 << 15  # tokens refined at a time; where a quarter of them is unpacked, that is 4 MiB at dim 128
+
+
+class Candidates(NamedTuple):
+    """Documents with a token in one of the probed cells."""
+
+    documents: Ints  # [n] ascending
+    scores: Ints  # [n] quantized, by the probed cells alone
+    n_entries: int  # of inverted lists that were read
+    n_found: int  # documents in the probed cells; some of them may not be among `documents`
 
 
 def generate_candidates(
@@ -64,15 +82,17 @@ def generate_candidates(
         cells = ivf.probe(prepared.centroids.T, nprobe)
         stage.read, stage.count = len(quantized), len(cells)
     with trace.stage("candidates") as stage:
-        documents, scores, stage.read = candidates_from_lists(quantized, index, cells, eligible)
-        while widen and len(documents) < min(k, n_eligible):
+        most = PRUNE_FACTOR * keep
+        found = candidates_from_lists(quantized, index, cells, eligible, most)
+        while widen and found.n_found < min(k, n_eligible):
             nprobe *= WIDER
             cells = ivf.probe(prepared.centroids.T, nprobe)
-            documents, scores, stage.read = candidates_from_lists(quantized, index, cells, eligible)
-        stage.count = len(documents)
+            found = candidates_from_lists(quantized, index, cells, eligible, most)
+        stage.read, stage.count = found.n_entries, found.n_found
     with trace.stage("prune") as stage:
-        if len(documents) > PRUNE_FACTOR * keep:
-            documents = np.sort(documents[top_k(scores, PRUNE_FACTOR * keep)])
+        documents = found.documents
+        if len(documents) > most:
+            documents = np.sort(documents[top_k(found.scores, most)])
         stage.read = int(index.lengths[documents].sum()) if len(documents) > keep else 0
         documents = prune(quantized, index, documents, keep)
         stage.count = len(documents)
@@ -97,9 +117,12 @@ def candidates_from_lists(
     index: SegmentedIndex,
     cells: Ints,  # [n_cells] ascending
     eligible: Bools,  # [n_docs]
-) -> tuple[Ints, Ints, int]:
-    """Return eligible documents with a token in one of `cells`, ascending; their scores; the number of entries read."""
-    documents, scores, n_entries = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
+    most: int,
+) -> Candidates:
+    """Return the eligible documents with a token in one of `cells` that can be among the `most` best, and others."""
+    documents, scores, n_entries, n_found = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0, 0
+    alone = np.zeros(len(quantized), np.int64)  # [n_centroids] what a document scores that has only this cell
+    alone[cells] = quantized[cells].sum(axis=1)
     # Not strict: `starts` has one number more than there are segments.
     for segment, start in zip(index.segments, index.starts, strict=False):
         if segment.lists is None:
@@ -112,12 +135,19 @@ def candidates_from_lists(
         pairs = np.sort(rows[kept].astype(np.uint64) << np.uint64(32) | cell_of[kept])  # [n_kept]
         if len(pairs):
             row_of = (pairs >> np.uint64(32)).astype(np.int64)  # [n_kept] ascending
+            # Conversion to uint32 keeps the low half of each integer, which is the cell.
+            cell_of = pairs.astype(np.uint32)
             firsts = np.flatnonzero(np.diff(row_of, prepend=-1))  # [n_found] each document's first entry
             counts = np.diff(firsts, append=len(pairs))  # [n_found]
+            n_found += len(firsts)
+            if len(firsts) > most:
+                # A sum of maxima is at least what the best cell scores alone, and at most what all score alone.
+                least = np.partition(np.maximum.reduceat(alone[cell_of], firsts), -most)[-most]
+                reaching = np.add.reduceat(alone[cell_of], firsts) >= least  # [n_found]
+                firsts, counts = firsts[reaching], counts[reaching]
             documents.append(row_of[firsts] + start)
-            # Conversion to uint32 keeps the low half of each integer, which is the cell.
-            scores.append(approximate_maxsim(quantized, pairs.astype(np.uint32), firsts, counts))
-    return np.concatenate(documents), np.concatenate(scores), n_entries
+            scores.append(approximate_maxsim(quantized, cell_of, firsts, counts))
+    return Candidates(np.concatenate(documents), np.concatenate(scores), n_entries, n_found)
 
 
 def prune(quantized: QuantizedScores, index: SegmentedIndex, documents: Ints, keep: int) -> Ints:

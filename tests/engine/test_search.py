@@ -323,7 +323,7 @@ def test_pruning_looks_at_the_best_candidates(documents, whole, codes, fitted):
     """Four times as many documents as are kept, the best by their probed cells; all of them where they are fewer."""
     q = query(1)
     quantized, cells = quantize_scores(centroid_scores(q, fitted)), ivf.probe(centroid_scores(q, fitted).T, 8)
-    candidates, scores, _ = candidates_from_lists(quantized, whole, cells, whole.live)
+    candidates, scores, *_ = candidates_from_lists(quantized, whole, cells, whole.live, N_DOCS)
     best = candidates[definition.top_k(scores.tolist(), 20)]
     assert len(candidates) > 20
     for keep, pruned in ((5, best), (len(candidates) // 4 + 1, candidates)):
@@ -338,13 +338,30 @@ def test_candidates_are_scored_by_their_probed_cells(segmented, codes, fitted, c
     eligible = np.arange(N_DOCS) % 3 > 0
     in_cells = {i: np.intersect1d(document, cells) for i, document in enumerate(codes) if eligible[i]}
     in_cells = {i: document for i, document in in_cells.items() if len(document)}
-    documents, scores, _ = candidates_from_lists(quantized, segmented(cuts), cells, eligible)
+    documents, scores, *_ = candidates_from_lists(quantized, segmented(cuts), cells, eligible, N_DOCS)
     assert documents.tolist() == list(in_cells)
     assert scores.tolist() == [int(quantized[c].astype(int).max(axis=0).sum()) for c in in_cells.values()]
     half_raw = segmented((70,), raw=[1])  # raw documents are in no list
-    assert candidates_from_lists(quantized, half_raw, cells, eligible)[0].tolist() == [i for i in in_cells if i < 70]
-    documents, scores, _ = candidates_from_lists(quantized, segmented(cuts), cells, np.zeros(N_DOCS, np.bool_))
+    found = candidates_from_lists(quantized, half_raw, cells, eligible, N_DOCS)
+    assert found.documents.tolist() == [i for i in in_cells if i < 70]
+    documents, scores, *_ = candidates_from_lists(quantized, segmented(cuts), cells, np.zeros(N_DOCS, np.bool_), N_DOCS)
     assert (documents.tolist(), scores.tolist()) == ([], [])
+
+
+@pytest.mark.parametrize("cuts", [(), (40, 90)])
+def test_only_candidates_that_cannot_be_among_the_best_are_left_out(segmented, fitted, cuts):
+    """With a limit, fewer candidates come out; its best ones and their scores are those without a limit."""
+    quantized = quantize_scores(centroid_scores(query(2), fitted))
+    index, cells, left_out = segmented(cuts), np.arange(0, len(quantized), 5), 0
+    everything = candidates_from_lists(quantized, index, cells, index.live, N_DOCS)
+    for most in (1, 5, 30):
+        found = candidates_from_lists(quantized, index, cells, index.live, most)
+        best, same = definition.top_k(everything.scores, most), definition.top_k(found.scores, most)
+        assert found.documents[same].tolist() == everything.documents[best].tolist()
+        assert found.scores[same].tolist() == everything.scores[best].tolist()
+        assert found.n_found == everything.n_found == len(everything.documents)
+        left_out += len(everything.documents) - len(found.documents)
+    assert left_out > 0
 
 
 def test_pruning_keeps_the_best_and_all_where_few(whole, codes, fitted):
