@@ -43,7 +43,7 @@ def rank(
     `kth_score_at_least` is a lower bound of the k-th best score; documents that cannot reach it are left out early.
     Equal scores are ordered by position.
     """
-    reaching, scores = reachable_scores(q, prepared, index, documents, kth_score_at_least)
+    reaching, scores = reachable_scores(q, prepared, index, documents, kth_score_at_least, k)
     order = top_k(scores, k, index.positions[reaching])
     return reaching[order], scores[order]
 
@@ -85,19 +85,27 @@ def reachable_scores(
     index: SegmentedIndex,
     documents: Ints,  # [n] ascending
     least: float = -np.inf,
+    k: int | None = None,
 ) -> tuple[Ints, Doubles]:
-    """Return the documents that can score `least` or more, ascending, and their canonical MaxSim."""
-    reaching, scores = [np.empty(0, np.int64)], [np.empty(0)]
+    """Return the documents that can score `least` or more, ascending, and their canonical MaxSim.
+
+    With k, documents that cannot be among the k best may be missing too.
+    """
+    reaching, canonical = [np.empty(0, np.int64)], [np.empty(0)]
     for chunk in index.chunks(documents, CHUNK_TOKENS):
         first = 0  # place in the chunk of the part's first document
         for segment, rows in index.parts(chunk):
             compared = _compare(q, prepared, segment, rows)
+            scores, error_bound = compared.scores(), float(compared.error_bound.sum())  # [n_rows], []
+            if k is not None and k <= len(rows):
+                kth = float(np.partition(scores, -k)[-k])
+                least = max(least, kth - error_bound) if np.isfinite(kth) else least
             # `~(a < b)` instead of `a >= b`: a score that is NaN could be anything, so it stays.
-            near = np.flatnonzero(~(compared.scores() < least - compared.error_bound.sum()))  # [n_near]
+            near = np.flatnonzero(~(scores < least - error_bound))  # [n_near]
             reaching.append(chunk[first + near])
-            scores.append(compared.canonical(q, near, index))
+            canonical.append(compared.canonical(q, near, index))
             first += len(rows)
-    return np.concatenate(reaching), np.concatenate(scores)
+    return np.concatenate(reaching), np.concatenate(canonical)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -421,6 +421,10 @@ def test_documents_that_cannot_reach_the_bound_get_no_canonical_score(decoded, s
     assert reaching.tolist() == np.flatnonzero(exact >= exact[reaching].min()).tolist()
     reaching, scores = reachable_scores(q, prepared, index, everyone)
     assert (reaching.tolist(), scores.tolist()) == (everyone.tolist(), exact.tolist())
+    reaching, scores = reachable_scores(q, prepared, index, everyone, k=7)
+    assert scores.tolist() == exact[reaching].tolist()
+    assert set(definition.top_k(exact.tolist(), 7)) <= set(reaching.tolist())
+    assert len(reaching) < 12 * len(index.segments)
     possible = keep_possible_top_k(q, prepared, index, everyone, 7)
     assert 7 <= len(possible) < 12
     for chosen, bound in ((everyone, -np.inf), (everyone, seventh), (possible, -np.inf)):
