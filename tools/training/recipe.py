@@ -1,4 +1,4 @@
-"""The recipe of the default model: from texts to the model folder that the package ships.
+"""The recipe of the default model and of the small one: from texts to the model folders that the package ships.
 
     python -m tools.training.recipe --train DIR --data DIR --work DIR
 
@@ -8,6 +8,7 @@
     run         `SETTINGS`: the teacher's distribution over each query's documents, and a little in-batch contrast
     long        `LONG`: the same from there on, with documents of twice the length
     model       ONNX with int8 storage, queries cut at `QUERY_LENGTH` instead of at the 32 tokens they are filled up to
+    small-...   the same from three of its six layers, `SMALL_SETTINGS`
 
 Some blocks are held out. The best weights by their ranking are kept.
 
@@ -26,9 +27,9 @@ from refcolbert_export.training.settings import Settings
 from tools.collections import DATA
 from tools.training.blocks import BLOCK, write_blocks
 from tools.training.pairs import write_pairs
-from tools.training.start import write_start
+from tools.training.start import write_shallow, write_start
 
-__all__ = ["LONG", "QUERY_LENGTH", "SETTINGS", "export_model", "goes_on", "train_model"]
+__all__ = ["LONG", "QUERY_LENGTH", "SETTINGS", "SMALL_SETTINGS", "export_model", "goes_on", "train_model"]
 
 SETTINGS = Settings(
     steps=2400,
@@ -50,6 +51,8 @@ SETTINGS = Settings(
     seed=0,
 )
 LONG = replace(SETTINGS, steps=300, learning_rate=2e-5, head_learning_rate=1e-4, document_length=288)
+SMALL_LAYERS = (0, 2, 4)  # of the trained model
+SMALL_SETTINGS = replace(SETTINGS, learning_rate=1e-4, freeze=0)
 HELD_OUT = 64  # blocks
 QUERY_LENGTH = 256  # tokens of the longest query; the bi-encoder reads as many
 
@@ -59,7 +62,7 @@ QUERY_LENGTH = 256  # tokens of the longest query; the bi-encoder reads as many
 @DATA
 @click.option("--work", required=True, type=click.Path(file_okay=False, path_type=Path))
 def main(train: Path, data: Path, work: Path) -> None:
-    """Make the default model from the texts in TRAIN, without those of the test collections in DATA."""
+    """Make both models from the texts in TRAIN, without those of the test collections in DATA."""
     paired, blocked, start = work / "pairs.jsonl.gz", work / "blocks.jsonl.gz", work / "start"
     if not paired.is_file():
         write_pairs(train, data, paired)
@@ -69,8 +72,12 @@ def main(train: Path, data: Path, work: Path) -> None:
         write_blocks(paired, blocked, work / "vectors")
     train_model(start, blocked, work / "run", SETTINGS)
     train_model(work / "run" / "checkpoint", blocked, work / "long", LONG)
-    if not (work / "model").is_dir():
-        export_model(work / "long" / "checkpoint", work / "model", "int8")
+    if not (work / "small-start").is_dir():
+        write_shallow(work / "long" / "checkpoint", work / "small-start", SMALL_LAYERS)
+    train_model(work / "small-start", blocked, work / "small-run", SMALL_SETTINGS)
+    for run, model in (("long", "model"), ("small-run", "small-model")):
+        if not (work / model).is_dir():
+            export_model(work / run / "checkpoint", work / model, "int8")
     click.echo(f"{work / 'model'}: compare it with BM25 and the bi-encoder: python -m tools.training.quality")
 
 

