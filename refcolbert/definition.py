@@ -1,6 +1,6 @@
 """The definition of ColBERT retrieval: each equation with a function in plain Python loops.
 
-Cite it as "refcolbert definition 1.1, equation 2.6", with the version in `DEFINITION_VERSION`. Numbers are not reused:
+Cite it as "refcolbert definition 1.2, equation 2.6", with the version in `DEFINITION_VERSION`. Numbers are not reused:
 a change of meaning raises the version. The tests compare the fast code of the package with these functions, and the
 conformance suite compares other engines with them. This module imports NumPy alone and none of the package.
 
@@ -76,6 +76,7 @@ __all__ = [
     "fuse",
     "idf",
     "in_batch",
+    "in_reach",
     "inverted_lists",
     "kept",
     "kl_divergence",
@@ -115,7 +116,7 @@ __all__ = [
 ]
 
 #: The version to cite. Another meaning of any equation is another version.
-DEFINITION_VERSION = "1.1"
+DEFINITION_VERSION = "1.2"
 
 Vector = Sequence[float]
 Matrix = Sequence[Vector]
@@ -728,6 +729,7 @@ def search(
     k: int,
     nprobe: int,
     keep: int,
+    first_round: int = 128,
 ) -> list[tuple[int, float]]:
     """Return (document, score) of the k best documents that the stages reach, best first.
 
@@ -738,7 +740,9 @@ def search(
     - cells: equation 7.2 with `nprobe`, four times as many while there are fewer than k candidates.
     - candidates: equation 7.3. The best 4 `keep` by equation 7.5 over their probed cells go on.
     - prune: the best `keep`, and at least k, by equation 7.5 over all their tokens go on.
-    - refine: the best 2 k + 12 by equation 2.6 over the tokens of equation 7.6 go on.
+    - refine: the best 2 k + 12 by equation 2.6 over the tokens of equation 7.6 go on. They are scored in rounds: the
+      first `first_round` by equation 7.5, and at least 2 k + 12, then twice as many of those left, and so on. After
+      each round only those in reach by equation 7.8 are left. Their a_i are those of equation 7.5, in the unit of T.
     - rank: the best k by equation 2.6, in the order of equation 3.1.
 
     Before the last stage refcolbert rounds similarities to float32, so a document at the border of a stage may fall on
@@ -759,10 +763,42 @@ def search(
     probed = [approximate_maxsim(table, [c for c in codes[i] if c in cells]) for i in chosen]
     chosen = _best(chosen, probed, 4 * keep)
     chosen = _best(chosen, [approximate_maxsim(table, codes[i]) for i in chosen], keep)
-    refined = [maxsim(q, [documents[i][j] for j in nearest_tokens(table, codes[i])]) for i in chosen]
-    chosen = _best(chosen, refined, 2 * k + 12)
+    unit = max(max(dot(q_i, centroid) for q_i in q for centroid in centroids), 1e-30) / 255
+    by_centroids = {i: approximate_maxsim(table, codes[i]) * unit for i in chosen}
+    left = [chosen[i] for i in top_k(list(by_centroids.values()), len(chosen))]
+    refined: dict[int, float] = {}
+    size = max(first_round, 2 * k + 12)
+    while left:
+        for i in left[:size]:
+            refined[i] = maxsim(q, [documents[i][j] for j in nearest_tokens(table, codes[i])])
+        left, size = left[size:], 2 * size
+        if left:
+            scored = [(by_centroids[i], refined[i]) for i in refined]
+            left = [left[place] for place in in_reach([by_centroids[i] for i in left], scored, k)]
+    chosen = sorted(refined)
+    chosen = _best(chosen, [refined[i] for i in chosen], 2 * k + 12)
     exact = scores(q, [documents[i] for i in chosen])
     return [(chosen[i], exact[i]) for i in top_k(exact, k)]
+
+
+def in_reach(left: Vector, scored: Sequence[tuple[float, float]], k: int) -> list[int]:
+    """Return the places in `left` of the documents that may still be among the k best, ascending.
+
+    Equation 7.8: a_i + mean + 3 deviation >= the k-th largest m_j, with mean and deviation of m_j - a_j over all j
+
+    `left` has a_i, the score by centroids, of each document that is not scored yet. `scored` has (a_j, m_j) of the
+    others, m_j being the score by stored vectors. The rule is a guess from those to these, and not a bound.
+
+        >>> in_reach([3.0, 2.0], [(5.0, 5.5), (4.0, 4.5), (3.5, 4.0)], k=2)
+        []
+        >>> in_reach([4.0, 3.9], [(5.0, 5.5), (4.0, 4.5), (3.5, 4.0)], k=2)
+        [0]
+    """
+    beyond = [m - a for a, m in scored]
+    mean = sum(beyond) / len(beyond)
+    deviation = math.sqrt(sum((b - mean) ** 2 for b in beyond) / len(beyond))
+    kth = sorted((m for _, m in scored), reverse=True)[k - 1]
+    return [i for i, a in enumerate(left) if a + mean + 3 * deviation >= kth]
 
 
 def _best(documents: Sequence[int], scores: Vector, n: int) -> list[int]:

@@ -76,14 +76,16 @@ STAGES = [(1, 1, 5), (3, 2, 30), (1, 24, 79), (10, 1, 10), (2, 1, 2), (70, 1, 75
 
 
 @pytest.mark.parametrize(("k", "nprobe", "keep"), STAGES)
-def test_the_stages_of_search_are_those_of_the_definition(k, nprobe, keep):
+def test_the_stages_of_search_are_those_of_the_definition(monkeypatch, k, nprobe, keep):
     """The engine returns the documents and the scores of equation 7.7, in its order, whatever each stage drops."""
+    monkeypatch.setattr("refcolbert.engine.candidates.ROUND", 4)
     for seed in range(20):
         q, stored, offsets = stored_tokens(seed)
         result = search(q, stored, k, SearchOptions(nprobe=nprobe, candidates=keep))
         documents = [d.tolist() for d in stored.vectors(np.arange(len(offsets) - 1))]
         codes = [c.tolist() for c in np.split(stored.segments[0].encoded.codes, offsets[1:-1])]
-        expected = definition.search(q.tolist(), documents, codes, stored.codec.centroids.tolist(), k, nprobe, keep)
+        centroids = stored.codec.centroids.tolist()
+        expected = definition.search(q.tolist(), documents, codes, centroids, k, nprobe, keep, first_round=4)
         assert list(zip(result.documents.tolist(), result.scores.tolist(), strict=True)) == expected
 
 

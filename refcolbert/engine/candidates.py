@@ -15,8 +15,9 @@ A worked example with nprobe 1: two query tokens q, three centroids c, and the c
 Up to pruning, scores are sums of similarities rounded to 8 bits (`centroid_interaction`). PLAID scores every candidate
 by the cells of all its tokens. Here every candidate is first scored by the entries of the probed lists alone, and only
 the best go on to pruning, which reads the cells of all their tokens. Refining reads stored vectors, but only those of
-the nearest tokens: about three in ten, with almost all the maxima. `python -m tools.bench.stages` prints the amount
-that each stage reads.
+the nearest tokens: about three in ten, with almost all the maxima. It begins with the documents that pruning scores
+highest, and passes over those that can hardly reach the k best. `python -m tools.bench.stages` prints the amount that
+each stage reads.
 """
 
 from typing import NamedTuple
@@ -25,7 +26,7 @@ import numpy as np
 
 from ..arrays import Array, Bools, Ints
 from . import ivf
-from .centroid_interaction import QuantizedScores, approximate_maxsim, nearest_tokens, quantize_scores
+from .centroid_interaction import QuantizedScores, approximate_maxsim, nearest_tokens, quantize_scores, unit_of
 from .codec import PreparedQuery
 from .segments import Segment, SegmentedIndex
 from .threads import MapChunks
@@ -35,6 +36,7 @@ from .trace import Trace
 __all__ = [
     "WIDER",
     "Candidates",
+    "Pruned",
     "Refined",
     "candidates_from_lists",
     "generate_candidates",
@@ -47,7 +49,9 @@ PRUNE_FACTOR = 4  # pruning looks at PRUNE_FACTOR documents per document that it
 REFINE_FACTOR, REFINE_EXTRA = 2, 12  # refining keeps REFINE_FACTOR k + REFINE_EXTRA documents
 WIDER = 4  # when too few documents were found, WIDER times as many cells are probed
 PRUNE_TOKENS = 1 << 16  # tokens pruned at a time: 2 MiB of quantized scores for a query of 32 vectors
-REFINE_TOKENS = 1 << 15  # tokens refined at a time; where a quarter of them is unpacked, that is 4 MiB at dim 128
+REFINE_TOKENS = 1 << 14  # tokens refined at a time; where a quarter of them is unpacked, that is 2 MiB at dim 128
+ROUND = 128  # documents that are refined in the first round; each further round has twice as many
+DEVIATIONS = 3  # standard deviations within which a document may still be among the k best
 
 
 class Candidates(NamedTuple):
@@ -57,6 +61,13 @@ class Candidates(NamedTuple):
     scores: Ints  # [n] quantized, by the probed cells alone
     n_entries: int  # of inverted lists that were read
     n_found: int  # documents in the probed cells; some of them may not be among `documents`
+
+
+class Pruned(NamedTuple):
+    """The documents that pruning keeps."""
+
+    documents: Ints  # [n] ascending
+    scores: Ints  # [n] quantized, by the cells of all tokens
 
 
 def generate_candidates(
@@ -69,8 +80,8 @@ def generate_candidates(
     trace: Trace,
     *,
     widen: bool = True,
-) -> tuple[Ints, QuantizedScores]:
-    """Return the `keep` documents that centroids choose, ascending, and the quantized scores of all centroids.
+) -> tuple[Pruned, QuantizedScores]:
+    """Return the `keep` documents that centroids choose, and the quantized scores of all centroids.
 
     With `widen`, probing is widened until there are k candidates, or all eligible documents. At least one document must
     be eligible.
@@ -93,10 +104,9 @@ def generate_candidates(
         documents = found.documents
         if len(documents) > most:
             documents = np.sort(documents[top_k(found.scores, most)])
-        stage.read = int(index.lengths[documents].sum()) if len(documents) > keep else 0
-        documents = prune(quantized, index, documents, keep)
-        stage.count = len(documents)
-    return documents, quantized
+        pruned = prune(quantized, index, documents, keep)
+        stage.read, stage.count = int(index.lengths[documents].sum()), len(pruned.documents)
+    return pruned, quantized
 
 
 def widening(n_docs: int, n_eligible: int) -> int:
@@ -150,19 +160,20 @@ def candidates_from_lists(
     return Candidates(np.concatenate(documents), np.concatenate(scores), n_entries, n_found)
 
 
-def prune(quantized: QuantizedScores, index: SegmentedIndex, documents: Ints, keep: int) -> Ints:
-    """Return the `keep` documents of highest MaxSim between query and centroids, ascending.
+def prune(quantized: QuantizedScores, index: SegmentedIndex, documents: Ints, keep: int) -> Pruned:
+    """Return the `keep` documents of highest MaxSim between query and centroids.
 
     One thread alone: the steps are so short that threads would spend more time waiting for the interpreter.
     """
-    if len(documents) <= keep:
-        return documents
-    scores = [
-        approximate_maxsim(quantized, segment.coded().codes, segment.offsets[rows], segment.lengths(rows))
-        for chunk in index.chunks(documents, PRUNE_TOKENS)
-        for segment, rows in index.parts(chunk)
-    ]
-    return np.sort(documents[top_k(np.concatenate(scores), keep)])
+    scores = np.concatenate(
+        [
+            approximate_maxsim(quantized, segment.coded().codes, segment.offsets[rows], segment.lengths(rows))
+            for chunk in index.chunks(documents, PRUNE_TOKENS)
+            for segment, rows in index.parts(chunk)
+        ]
+    )
+    best = np.sort(top_k(scores, keep))
+    return Pruned(documents[best], scores[best])
 
 
 class Refined(NamedTuple):
@@ -177,27 +188,42 @@ def refine(
     prepared: PreparedQuery,
     quantized: QuantizedScores,
     index: SegmentedIndex,
-    documents: Ints,
+    pruned: Pruned,
     k: int,
     map_chunks: MapChunks = map,
 ) -> Refined:
     """Return the documents of highest MaxSim between query and nearest tokens: REFINE_FACTOR k + REFINE_EXTRA of them.
 
+    Documents are scored in rounds, the best by their centroids first. The documents scored so far tell how far scores
+    are from those by centroids. Where a document is expected below the k-th best score so far, and DEVIATIONS times the
+    standard deviation would not lift it there, it is passed over.
+
     MaxSim with some tokens of a document is at most MaxSim with all of them. So the k-th best score found here, less
     its error bound, is a lower bound of the k-th best exact score. The ranking skips documents that cannot reach it.
     """
     keep = REFINE_FACTOR * k + REFINE_EXTRA
-    if len(documents) <= keep:
-        return Refined(documents, -np.inf, 0)
+    if len(pruned.documents) <= keep:
+        return Refined(pruned.documents, -np.inf, 0)
 
     def score_chunk(chunk: Ints) -> list[tuple[Array, float, int]]:
         return [_score_nearest(prepared, quantized, segment, rows) for segment, rows in index.parts(chunk)]
 
-    chunks = map_chunks(score_chunk, index.chunks(documents, REFINE_TOKENS))
-    scores, bounds, counts = zip(*(part for chunk in chunks for part in chunk), strict=True)
-    refined = np.concatenate(scores)  # [n]
-    best = top_k(refined, keep)
-    return Refined(np.sort(documents[best]), float(refined[best[k - 1]]) - max(bounds), sum(counts))
+    by_centroids = pruned.scores * unit_of(prepared.centroids)  # [n]
+    left = top_k(by_centroids, len(by_centroids))  # places in `pruned`, best first
+    scored, refined = np.empty(0, np.int64), np.empty(0)  # [n_scored] each: places in `pruned`, and scores
+    bound, n_nearest, size = 0.0, 0, max(ROUND, keep)
+    while len(left):
+        places, left = np.sort(left[:size]), left[size:]
+        chunks = map_chunks(score_chunk, index.chunks(pruned.documents[places], REFINE_TOKENS))
+        scores, bounds, counts = zip(*(part for chunk in chunks for part in chunk), strict=True)
+        scored, refined = np.concatenate([scored, places]), np.concatenate([refined, *scores])
+        bound, n_nearest, size = max(bound, *bounds), n_nearest + sum(counts), 2 * size
+        kth = np.partition(refined, -k)[-k]
+        beyond = refined - by_centroids[scored]  # [n_scored]
+        # `~(a < b)` instead of `a >= b`: where float32 overflowed, nothing is passed over.
+        left = left[~(by_centroids[left] + beyond.mean() + DEVIATIONS * beyond.std() < kth)]
+    best = scored[top_k(refined, keep, scored)]
+    return Refined(np.sort(pruned.documents[best]), float(kth) - bound, n_nearest)
 
 
 def _score_nearest(

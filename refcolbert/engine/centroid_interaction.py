@@ -25,7 +25,7 @@ import numpy as np
 from ..arrays import Array, Bytes, Floats, Ints
 from .ragged import offsets_of
 
-__all__ = ["NEAR", "QuantizedScores", "approximate_maxsim", "nearest_tokens", "quantize_scores"]
+__all__ = ["NEAR", "QuantizedScores", "approximate_maxsim", "nearest_tokens", "quantize_scores", "unit_of"]
 
 QuantizedScores = Bytes  # [n_centroids, n_q]
 
@@ -40,8 +40,12 @@ def quantize_scores(similarities: Floats) -> QuantizedScores:
     `largest` is the largest similarity of all query tokens. With a unit of its own per query token, a sum over query
     tokens would weigh them differently.
     """
-    largest = max(float(similarities.max()), 1e-30)
-    return (np.maximum(similarities, 0) * np.float32(LARGEST / largest)).astype(np.uint8)
+    return (np.maximum(similarities, 0) * np.float32(1 / unit_of(similarities))).astype(np.uint8)
+
+
+def unit_of(similarities: Floats) -> float:
+    """Return the similarity that a quantized score of 1 stands for, given similarities [n_centroids, n_q]."""
+    return max(float(similarities.max()), 1e-30) / LARGEST
 
 
 def approximate_maxsim(

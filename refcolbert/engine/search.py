@@ -8,7 +8,7 @@ With q_i the query tokens, c the centroids, code_j the cell of document token j 
     cells       the nprobe best cells of each query token     q_i . c
     candidates  documents with a token in one of these cells  sum over i of max over its kept cells of q_i . c
     prune       the best `candidates` documents               sum over i of max over all j of q_i . c[code_j]
-    refine      the best 2 k + 12 of these                    sum over i of max over the nearest j of q_i . x_j
+    refine      the best 2 k + 12 of those in reach           sum over i of max over the nearest j of q_i . x_j
     rank        the best k of these                           sum over i of max over all j of q_i . x_j: exact MaxSim
 
 Only the ranking decides scores and order. Every returned score is the canonical MaxSim (`maxsim`) of the query with the
@@ -125,11 +125,11 @@ def best_by_vectors(
         if rank_all or prepared is None:
             documents = np.flatnonzero(eligible)
         else:
-            documents, quantized = generate_candidates(
+            pruned, quantized = generate_candidates(
                 prepared, index, eligible, k, options.nprobe, max(options.candidates, k), trace, widen=options.widen
             )
             with trace.stage("refine") as stage:
-                refined = refine(prepared, quantized, index, documents, k, map_chunks)
+                refined = refine(prepared, quantized, index, pruned, k, map_chunks)
                 documents, kth_score_at_least = refined.documents, refined.kth_score_at_least
                 stage.read, stage.count = refined.n_nearest, len(documents)
         with trace.stage("rank") as stage:

@@ -10,7 +10,8 @@ FLOPs are those of the matrix products, two for each multiplication:
            compress   2 dim sqrt(K) PASSES for each token, and for each vector that k-means is fitted to
     query  encode     by the encoder's graph, for one query
            centroids  2 n_q dim K
-           refine     2 n_q dim for each refined token, the NEAREST ones of `candidates` documents
+           refine     2 n_q dim for each refined token, the NEAREST ones of the first ROUND of `candidates` documents
+                      and of IN_REACH of the others
            rank       2 n_q dim for each token of a ranked document: of all documents if vectors are raw
            scan       2 n_q dim for each token of the index: an exact search, for comparison
 
@@ -45,7 +46,7 @@ from ..encoding.onnx_file import matrix_products
 from ..encoding.words import WordTokenizer
 from ..engine import codec as codecs
 from ..engine import kmeans
-from ..engine.candidates import REFINE_EXTRA, REFINE_FACTOR
+from ..engine.candidates import REFINE_EXTRA, REFINE_FACTOR, ROUND
 from ..engine.ragged import Ragged
 from ..engine.ranking import CHUNK_TOKENS
 from ..engine.search import CANDIDATES, NPROBE, SearchOptions, search
@@ -75,6 +76,7 @@ ALL_BITS: tuple[int | str, ...] = (*codecs.NBITS, *RAW)
 DISTINCT = 0.57  # entries of the inverted lists per token: tokens of one document share cells
 PROBED = 0.65  # entries read per entry in n_q nprobe mean lists: query tokens share cells, and theirs are longer
 NEAREST = 0.28  # tokens that refining reads, per token of its documents
+IN_REACH = 0.3  # documents that refining does not pass over, per document after its first round
 
 PASSES = 5  # over sqrt(K) centroids: one coarse, then four fine, in k-means as in the assignment to centroids
 FRAMED = 1.1  # encoded tokens per stored token, without a sample: markers and punctuation
@@ -443,9 +445,10 @@ def _query_flops(shape: _Shape, encoder: Encoder | None) -> dict[str, int]:
     if shape.coded:
         flops["centroids"] = per_vector * shape.n_centroids
     if shape.coded and shape.n_docs > shape.candidates:
-        refined = min(shape.candidates, shape.entries)  # documents
-        ranked = min(REFINE_FACTOR * shape.k + REFINE_EXTRA, refined)  # documents
-        flops["refine"] = per_vector * NEAREST * shape.tokens * (refined if refined > ranked else 0)
+        pruned = min(shape.candidates, shape.entries)  # documents
+        refined = min(pruned, ROUND) + IN_REACH * max(pruned - ROUND, 0)
+        ranked = min(REFINE_FACTOR * shape.k + REFINE_EXTRA, pruned)
+        flops["refine"] = per_vector * NEAREST * shape.tokens * (refined if pruned > ranked else 0)
         flops |= {"rank": per_vector * shape.tokens * ranked, "scan": scan}
     else:  # raw vectors, or so few documents that a search ranks all of them
         flops |= {"rank": scan, "scan": scan}

@@ -32,7 +32,7 @@ def test_a_failure_says_how_to_run_it_again():
     with pytest.raises(AssertionError) as failure:
         case.check(broken.implementation, 50, derandomize=True, database=None)
     (note,) = [n for n in failure.value.__notes__ if "Paste this" in n]
-    assert "equation 2.6 of refcolbert definition 1.1: S(q, d) = sum over i of max over j of q_i . d_j" in note
+    assert "equation 2.6 of refcolbert definition 1.2: S(q, d) = sum over i of max over j of q_i . d_j" in note
     both = ExceptionGroup("two failures", [failure.value, failure.value])
     assert calls_of(both) == 2 * [note[note.index("reproduce('conformance.broken") :]]
     with pytest.raises(AssertionError, match="is not"):

@@ -12,7 +12,7 @@ from strategies import topical, unit
 from refcolbert import definition
 from refcolbert.engine import codec, ivf
 from refcolbert.engine.candidates import candidates_from_lists, prune, refine
-from refcolbert.engine.centroid_interaction import NEAR, nearest_tokens, quantize_scores
+from refcolbert.engine.centroid_interaction import NEAR, nearest_tokens, quantize_scores, unit_of
 from refcolbert.engine.maxsim import float32_error_bound, score
 from refcolbert.engine.ragged import offsets_of
 from refcolbert.engine.ranking import float32_scores, keep_possible_top_k, rank, reachable_scores
@@ -365,12 +365,14 @@ def test_only_candidates_that_cannot_be_among_the_best_are_left_out(segmented, f
 
 
 def test_pruning_keeps_the_best_and_all_where_few(whole, codes, fitted):
-    """The best `keep` by centroid MaxSim, ascending; no work where there are no more than that."""
+    """The best `keep` by centroid MaxSim, ascending, with their scores; all where there are no more than that."""
     quantized = quantize_scores(centroid_scores(query(3), fitted))
     exact = [int(quantized[document].astype(int).max(axis=0).sum()) for document in codes]
     everyone = np.arange(N_DOCS)
-    assert prune(quantized, whole, everyone, 30).tolist() == sorted(definition.top_k(exact, 30))
-    assert prune(quantized, whole, everyone, N_DOCS) is everyone
+    for keep in (30, N_DOCS, N_DOCS + 1):
+        pruned = prune(quantized, whole, everyone, keep)
+        assert pruned.documents.tolist() == sorted(definition.top_k(exact, keep))
+        assert pruned.scores.tolist() == [exact[i] for i in pruned.documents]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -390,22 +392,47 @@ def test_the_nearest_tokens_are_close_to_the_best_of_their_document(documents, w
     assert len(far) == lengths.sum()
 
 
-@pytest.mark.parametrize("cuts", [(), (40, 90)])
-def test_refining_keeps_the_best_by_their_nearest_tokens(documents, decoded, segmented, whole, fitted, cuts):
-    """The best 2 k + 12 by MaxSim with the nearest tokens as they are stored, ascending; no work where few."""
-    q, everyone = query(3), np.arange(N_DOCS)
-    prepared, quantized = fitted.prepare(q), quantize_scores(centroid_scores(q, fitted))
+@pytest.fixture
+def refinable(documents, decoded, whole, fitted):
+    """A query, quantized scores, all documents as pruned, each one's nearest tokens, and MaxSim with these."""
+    q = query(3)
+    quantized = quantize_scores(centroid_scores(q, fitted))
     nearest = nearest_tokens(quantized, whole.segments[0].encoded.codes, documents.offsets[:-1], documents.lengths)
     of_documents = np.split(nearest, np.searchsorted(nearest, documents.offsets[1:-1]))
     exact = [definition.maxsim(q, decoded.vectors[tokens]) for tokens in of_documents]
-    refined = refine(prepared, quantized, segmented(cuts), everyone, 9)
+    return q, quantized, prune(quantized, whole, np.arange(N_DOCS), N_DOCS), of_documents, exact
+
+
+@pytest.mark.parametrize("cuts", [(), (40, 90)])
+def test_refining_keeps_the_best_by_their_nearest_tokens(monkeypatch, refinable, segmented, fitted, cuts):
+    """The best 2 k + 12 by MaxSim with the nearest tokens as they are stored, ascending; no work where few."""
+    q, quantized, pruned, nearest, exact = refinable
+    monkeypatch.setattr("refcolbert.engine.candidates.ROUND", N_DOCS)
+    refined = refine(fitted.prepare(q), quantized, segmented(cuts), pruned, 9)
     assert refined.documents.tolist() == sorted(definition.top_k(exact, 30))
-    assert refined.n_nearest == len(nearest)
+    assert refined.n_nearest == sum(map(len, nearest))
     ninth = sorted(exact)[-9]
     assert ninth - 1e-2 < refined.kth_score_at_least < ninth  # lower by what rounding can do
-    refined = refine(prepared, quantized, segmented(cuts), everyone, N_DOCS)
-    assert refined.documents is everyone
+    refined = refine(fitted.prepare(q), quantized, segmented(cuts), pruned, N_DOCS)
+    assert refined.documents is pruned.documents
     assert (refined.kth_score_at_least, refined.n_nearest) == (-np.inf, 0)
+
+
+@pytest.mark.parametrize("cuts", [(), (40, 90)])
+def test_refining_passes_over_documents_that_are_out_of_reach(monkeypatch, refinable, segmented, fitted, cuts):
+    """After a first round of 20 documents, only those that equation 7.8 leaves in reach are scored; the best stay."""
+    q, quantized, pruned, nearest, exact = refinable
+    monkeypatch.setattr("refcolbert.engine.candidates.ROUND", 20)
+    by_centroids = (pruned.scores * unit_of(centroid_scores(q, fitted))).tolist()
+    left, scored, size = definition.top_k(by_centroids, N_DOCS), [], 20
+    while left:
+        scored, left, size = scored + left[:size], left[size:], 2 * size
+        pairs = [(by_centroids[i], exact[i]) for i in scored]
+        left = [left[place] for place in definition.in_reach([by_centroids[i] for i in left], pairs, 4)]
+    refined = refine(fitted.prepare(q), quantized, segmented(cuts), pruned, 4)
+    assert refined.n_nearest == sum(len(nearest[i]) for i in scored)
+    assert 20 < len(scored) < N_DOCS
+    assert set(definition.top_k(exact, 4)) < set(refined.documents.tolist()) < set(scored)
 
 
 @pytest.mark.parametrize("cuts", [(), (40, 90)])

@@ -9,9 +9,10 @@ from strategies import topical
 
 from refcolbert import Index
 from refcolbert.cli import main
+from refcolbert.engine.candidates import ROUND
 from refcolbert.engine.kmeans import centroid_count
 from refcolbert.errors import InvalidInput
-from refcolbert.evaluation.plan import ALL_BITS, DISTINCT, NEAREST, PARTS, Rates, parts_of, plan
+from refcolbert.evaluation.plan import ALL_BITS, DISTINCT, IN_REACH, NEAREST, PARTS, Rates, parts_of, plan
 
 RATES = Rates(encode=1000.0, search=1e9)
 EXACT = {"codes", "residuals", "vectors", "scales", "spreads", "offsets", "words"}
@@ -119,7 +120,7 @@ def test_flops_are_those_of_the_products(encoder):
     assert estimate.flops == {
         "encode": encode(n_q),
         "centroids": 2 * n_q * dim * estimate.n_centroids,
-        "refine": round(2 * n_q * dim * 1024 * tokens * NEAREST),
+        "refine": round(2 * n_q * dim * (ROUND + IN_REACH * (1024 - ROUND)) * tokens * NEAREST),
         "rank": round(2 * n_q * dim * 32 * tokens),
         "scan": 2 * n_q * dim * estimate.n_tokens,
     }

@@ -43,7 +43,7 @@ def search(
     segment = Segment(np.arange(n), ragged.offsets, live, norm, ragged.vectors, encoded, lists)
     held = SegmentedIndex(ragged.dim, None, (segment,))
     asked: Any = SimpleNamespace(centroids=centroids @ q.T)
-    chosen, _ = generate_candidates(asked, held, live, k, nprobe, keep, Trace())
+    (chosen, _), _ = generate_candidates(asked, held, live, k, nprobe, keep, Trace())
     found, scores = rank(q, None, held, chosen, k)
     return list(zip(found.tolist(), scores.tolist(), strict=True))
 

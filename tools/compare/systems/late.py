@@ -56,5 +56,5 @@ def _candidates(q: Floats, coded: SegmentedIndex, k: int) -> tuple[Ints, int]:
     if coded.codec is None:
         return np.flatnonzero(coded.live), 0
     keep = max(k, CANDIDATES)
-    documents, _ = generate_candidates(coded.codec.prepare(q), coded, coded.live, k, NPROBE, keep, Trace())
+    (documents, _), _ = generate_candidates(coded.codec.prepare(q), coded, coded.live, k, NPROBE, keep, Trace())
     return documents, len(coded.codec.centroids)
