@@ -3,6 +3,7 @@
 `python -m tools.environments NAME` makes one and prints its interpreter.
 """
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,9 @@ __all__ = ["ENVIRONMENTS", "python_of"]
 ENVIRONMENTS = {  # name of the folder behind .venv- -> what pip installs, call by call
     # Both engines bring the torch that they were compiled for, 2.11 with CUDA: on 2.13 they crash, a CPU build lacks a
     # library.
-    "peers": ["fast-plaid==1.4.6.2110 xtr-warp-rs==2.0.3.2110 maxsim-cpu==0.1.0"],
+    "peers": ["fast-plaid==1.7.0.2110 xtr-warp-rs==2.1.0.2110 maxsim-cpu==0.1.0"],
+    # The wheel's names demand glibc 2.39, but only weak symbols do: it runs on older ones if pip is told to unpack it.
+    "tachiom": ["numpy", f"--no-deps --platform manylinux_2_39_{platform.machine()} --target {{site}} tachiom==0.4.0"],
     "stanford": ["torch==2.13.0 colbert-ai==0.2.22 faiss-cpu transformers<4.50 ninja setuptools"],
     "pylate": [
         "torch==2.13.0 sentence-transformers==5.3.0 transformers==5.3.0 datasets accelerate pandas ujson==5.12.0",
@@ -42,7 +45,8 @@ def python_of(name: str | None, *packages: str) -> Path:
         click.echo(f"making {folder.name}: {', '.join(ENVIRONMENTS[name])}", err=True)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         for arguments in ENVIRONMENTS[name]:
-            _install(python, *arguments.split())
+            (site,) = folder.glob("lib/python*/site-packages")
+            _install(python, *arguments.format(site=site).split())
         ready.touch()
     if packages and subprocess.run([python, "-c", f"import {', '.join(packages)}"], capture_output=True).returncode:
         _install(python, *packages)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from strategies import topical, unit
 
-from refcolbert import Index, Ragged
+from refcolbert import Encoder, Index, Ragged
 from refcolbert.engine.maxsim import scores
 from refcolbert.engine.search import SearchOptions, search
 from refcolbert.engine.topk import top_k
@@ -19,7 +19,7 @@ from tools.bench.figures import Line, matches, ndcg, recall
 from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
 from tools.bench.search import Bench, report
 from tools.bench.stages import Work, counted, measured
-from tools.bench.vectors import _equal_rows, write_corpus
+from tools.bench.vectors import _equal_rows, write_corpus, write_tokens
 
 DIM, N_DOCS = 16, 300
 DOCUMENTS = topical(np.random.default_rng(4), N_DOCS, DIM)
@@ -43,6 +43,17 @@ def test_queries_that_do_not_fit_are_left_out():
     assert _equal_rows(queries, 4)[0].tolist() == [1]
     with pytest.raises(InvalidInput, match="no query has 5 rows"):
         _equal_rows(queries, 5)
+
+
+def test_token_ids_are_those_of_the_vectors(tmp_path):
+    """Each row has the id of the token that it encodes when dropped tokens have none; other texts are refused."""
+    texts, encoder = ["Read a file, line by line.", "Dates"], Encoder.load()
+    corpus = write_corpus(tmp_path, encoder.encode_documents(texts), np.empty((0, 0, encoder.dim), np.float32), [])
+    write_tokens(corpus, texts, None)
+    found = [encoder.tokenizer.token(i) for i in np.load(tmp_path / "tokens.npy")]
+    assert found == [label for text in texts for label in encoder.document_labels(text)[0]]
+    with pytest.raises(InvalidInput, match="do not fit its vectors"):
+        write_tokens(corpus, texts[::-1], None)
 
 
 def line(recall10, p50, engine="x"):
@@ -95,6 +106,16 @@ def test_what_is_measured_is_not_measured_again(corpus):
     assert bench.searched(ENGINES["brute force"]) == first
     bench.measure(ENGINES["brute force"], again=True)
     assert bench.searched(ENGINES["brute force"]) != first  # times differ in some digit
+
+
+def test_the_version_that_was_measured_is_named(corpus):
+    """An engine's note begins with the version in its results when they hold one."""
+    bench = Bench(corpus, nbits=8, n_queries=3)
+    brute = ENGINES["brute force"]
+    bench.measure(brute)
+    (path,) = bench.folder.glob("*.search.json")
+    path.write_text(json.dumps({**bench.searched(brute), "version": "9.8"}))
+    assert f"brute force 9.8: {brute.note}" in report(bench, {"brute force": brute})
 
 
 def test_a_grown_corpus_is_the_same_at_every_call(corpus):

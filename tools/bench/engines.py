@@ -52,8 +52,8 @@ OURS = (
 )
 FAST_PLAID = ((8, 4096), (8, 1024), (4, 1024), (4, 512), (2, 512), (1, 256))  # the first is its default
 COLBERT_AI = ((1, 0.5, 256), (2, 0.45, 1024), (4, 0.4, 4096), (2, 0.4, 512), (4, 0.4, 1024))  # k = 10, 100, 1000, ...
+TACHIOM = ((5, 10, 100, 0.45), (10, 15, 200, 0.45), (40, 60, 500, 0.35), (80, 120, 1000, 0.3), (160, 240, 2000, 0.25))
 ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
-CUT = "k-means cut to 2 iterations on 24 points for each centroid (its defaults: 4 on 256)"
 
 _LIST = (
     Engine("brute force", "brute", None, note="float32 in NumPy: the truth"),
@@ -80,7 +80,7 @@ _LIST = (
         "peers",
         _grid("n_ivf_probe n_full_scores", *FAST_PLAID),
         "fast-plaid",
-        note=f"1.4.6; {CUT}; its first line is its defaults",
+        note="its first line is its defaults",
     ),
     Engine(
         "colbert-ai",
@@ -88,7 +88,7 @@ _LIST = (
         "stanford",
         _grid("ncells centroid_score_threshold ndocs", *COLBERT_AI),
         "colbert-ai",
-        note="0.2.22, C++ on a CPU; its first three lines are its defaults at k = 10, 100 and 1000",
+        note="C++ on a CPU; its first three lines are its defaults at k = 10, 100 and 1000",
     ),
     Engine(
         "xtr-warp-rs",
@@ -96,9 +96,17 @@ _LIST = (
         "peers",
         [{"num_threads": 1}, {"num_threads": 2}, *_grid("nprobe num_threads", (8, 2), (16, 2), (32, 2), (64, 2))],
         "xtr-warp-rs",
-        note=f"2.0.3; {CUT}; its first line is its defaults",
+        note="its first line is its defaults",
     ),
-    Engine("maxsim-cpu", "maxsim_cpu", "peers", kind="rerank", note="0.1.0"),
+    Engine(
+        "tachiom",
+        "tachiom",
+        "tachiom",
+        [{}, *_grid("k_centroids ef_search k_docs_to_score alpha", *TACHIOM)],
+        "tachiom",
+        note="32 bytes a token and its centroids; one thread a query; its first line is its defaults",
+    ),
+    Engine("maxsim-cpu", "maxsim_cpu", "peers", kind="rerank", note="float32 as it is"),
     Engine("refcolbert.maxsim", "refcolbert_maxsim", None, kind="rerank", note="float32 as it is"),
 )
 ENGINES = {engine.name: engine for engine in _LIST}

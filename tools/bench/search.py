@@ -118,9 +118,15 @@ def report(bench: Bench, engines: Mapping[str, Engine] = ENGINES) -> list[str]:
         *_search_table({engine: lines for engine, lines in done.items() if engine.kind == "search"}),
         *_rerank_table(bench, {engine: lines for engine, lines in done.items() if engine.kind == "rerank"}),
         "",
-        *(f"{engine.name}: {engine.note}" for engine in done),
+        *(_note(engine, bench.searched(engine)) for engine in done),
         *_verdict(bench, done),
     ]
+
+
+def _note(engine: Engine, searched: Mapping[str, Any] | None) -> str:
+    """What it is, with the version that was measured."""
+    version = (searched or {}).get("version")
+    return f"{engine.name}{f' {version}' if version else ''}: {engine.note}"
 
 
 def _build_table(bench: Bench, done: Mapping[Engine, Sequence[Line]]) -> list[str]:

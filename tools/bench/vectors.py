@@ -3,9 +3,10 @@
     python -m tools.bench.vectors [NAMES ...] --data DIR [--work DIR]
 
 WORK/encoded/NAME holds one collection, WORK/all (or the names, joined by +) the corpus: vectors.npy [n_tokens, dim]
-float32, offsets.npy [n_docs + 1] int64, queries.npy [n_queries, n_q, dim] float32, judgements.json (of each query:
-document number -> relevance). Each collection gives equally many queries, drawn with a seed from the judged ones that
-fit into the model's expansion length: all have as many rows then, which is how the peers were made to be asked.
+float32, tokens.npy [n_tokens] int32 (vocabulary ids), offsets.npy [n_docs + 1] int64, queries.npy [n_queries, n_q, dim]
+float32, judgements.json (of each query: document number -> relevance). Each collection gives equally many queries,
+drawn with a seed from the judged ones that fit into the expansion length of the model: all have as many rows then,
+which is how the peers were made to be asked.
 """
 
 import json
@@ -23,7 +24,7 @@ from refcolbert.engine.ragged import offsets_of
 from refcolbert.errors import InvalidInput
 from tools.collections import DATA, Collection, load
 
-__all__ = ["NAMES", "WORK", "Corpus", "corpus_in", "encode", "folder_of", "gather", "write_corpus"]
+__all__ = ["NAMES", "WORK", "Corpus", "corpus_in", "encode", "folder_of", "gather", "write_corpus", "write_tokens"]
 
 NAMES = ("adi", "cisi", "cranfield", "medline", "msmarco_dev_positives", "scifact", "xquad_en")
 
@@ -78,12 +79,26 @@ def folder_of(names: Sequence[str], work: Path) -> Path:
 def gather(names: Sequence[str], data: Path, work: Path, model: str | None = None, n_queries: int = 200) -> Corpus:
     """The corpus of these collections, encoded and written where it is not yet there."""
     folder = folder_of(names, work)
-    if (folder / "corpus.json").is_file():
-        return corpus_in(folder)
-    collections = [load(data, name) for name in names]
-    for collection in collections:
-        encode(collection, work / "encoded" / collection.name, model)
-    return _join(collections, folder, work, n_queries)
+    corpus = corpus_in(folder) if (folder / "corpus.json").is_file() else None
+    if corpus is None or not (folder / "tokens.npy").is_file():
+        collections = [load(data, name) for name in names]
+        if corpus is None:
+            for collection in collections:
+                encode(collection, work / "encoded" / collection.name, model)
+            corpus = _join(collections, folder, work, n_queries)
+        write_tokens(corpus, [text for collection in collections for text in collection.texts], model)
+    return corpus
+
+
+def write_tokens(corpus: Corpus, texts: Sequence[str], model: str | None) -> None:
+    """Write the vocabulary id of each token that has a vector: tokenizing again costs little beside encoding."""
+    kept = [tokens.ids[tokens.keep] for tokens in Encoder.load(model).tokenizer.documents(texts)]
+    if [len(ids) for ids in kept] != corpus.documents.lengths.tolist():
+        raise InvalidInput(
+            f"expected the texts and the model that {corpus.folder} was made of, found {len(kept)} texts whose tokens "
+            "do not fit its vectors; name both, or delete the folder"
+        )
+    np.save(corpus.folder / "tokens.npy", np.concatenate(kept).astype(np.int32))
 
 
 def encode(collection: Collection, folder: Path, model: str | None) -> None:

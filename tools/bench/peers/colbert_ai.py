@@ -66,4 +66,4 @@ def opened(job: Job) -> tuple[One, Many]:
 
 
 if __name__ == "__main__":
-    main(build, opened)
+    main(build, opened, "colbert-ai")

@@ -1,4 +1,4 @@
-"""fast-plaid: PLAID in Rust over libtorch. Its k-means is cut to 2 iterations on 24 points for each centroid."""
+"""fast-plaid: PLAID in Rust over libtorch."""
 
 import time
 from typing import Any
@@ -15,7 +15,7 @@ def build(job: Job) -> float:
     documents = [torch.from_numpy(np.array(document)) for document in job.documents()]
     index = search.FastPlaid(job.index, device="cpu")
     start = time.perf_counter()
-    index.create(documents, nbits=job.nbits, kmeans_niters=2, max_points_per_centroid=24)
+    index.create(documents, nbits=job.nbits)
     return time.perf_counter() - start
 
 
@@ -35,4 +35,4 @@ def opened(job: Job) -> tuple[One, Many]:
 
 
 if __name__ == "__main__":
-    main(build, opened)
+    main(build, opened, "fast-plaid")

@@ -19,4 +19,4 @@ def opened(job: Job) -> tuple[One, Many]:
 
 
 if __name__ == "__main__":
-    main(None, opened)
+    main(None, opened, "maxsim-cpu")

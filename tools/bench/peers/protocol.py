@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ WARM = 5  # queries before the clock starts
 class Job:
     """Paths and parameters of one stage."""
 
-    corpus: str  # folder of vectors.npy [n_tokens, dim] and offsets.npy [n_docs + 1]
+    corpus: str  # folder of vectors.npy [n_tokens, dim], tokens.npy [n_tokens], offsets.npy [n_docs + 1]
     queries: str  # file of [n_queries, n_q, dim]
     truth: str  # file of [n_queries, 100] numbers of the best documents, for what only reranks
     index: str  # folder that the engine may fill
@@ -49,6 +50,11 @@ class Job:
         """[n_tokens, dim] mapped, and [n_docs + 1] offsets."""
         return np.load(Path(self.corpus) / "vectors.npy", mmap_mode="r"), np.load(Path(self.corpus) / "offsets.npy")
 
+    def tokens(self) -> NDArray[np.int32]:
+        """[n_tokens] the vocabulary ids of the documents' tokens."""
+        found: NDArray[np.int32] = np.load(Path(self.corpus) / "tokens.npy")
+        return found
+
     def pool(self) -> tuple[NDArray[np.int64], list[Floats]]:
         """The documents that rerankers sort for every query, numbers and vectors: the ten best of all queries."""
         mapped, offsets = self.vectors()
@@ -61,8 +67,13 @@ class Job:
         return (vectors[first:last] for first, last in itertools.pairwise(offsets))
 
 
-def main(build: Callable[[Job], float] | None, opened: Callable[[Job], tuple[One, Many]]) -> None:
-    """Run one stage. `build` returns the seconds that it took from vectors in memory; None: nothing to build."""
+def main(
+    build: Callable[[Job], float] | None, opened: Callable[[Job], tuple[One, Many]], package: str | None = None
+) -> None:
+    """Run one stage, and note the version of `package`.
+
+    `build` returns the seconds that it took from vectors in memory; None: nothing to build.
+    """
     stage, path = sys.argv[1:]
     job = Job(**json.loads(Path(path).read_text()))
     if hasattr(os, "sched_setaffinity"):
@@ -71,7 +82,8 @@ def main(build: Callable[[Job], float] | None, opened: Callable[[Job], tuple[One
         result = _search(job, *opened(job))
     else:
         result = {"seconds": build(job) if build else None, "bytes": _size(Path(job.index))}
-    Path(job.out).write_text(json.dumps({**result, "memory": memory()}))
+    noted = {"version": version(package) if package else "", "memory": memory()}
+    Path(job.out).write_text(json.dumps({**result, **noted}))
 
 
 def memory() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""xtr-warp-rs: WARP in Rust over libtorch. Its k-means is cut to 2 iterations on 24 points for each centroid."""
+"""xtr-warp-rs: WARP in Rust over libtorch."""
 
 import time
 from typing import Any
@@ -15,9 +15,7 @@ def build(job: Job) -> float:
     documents = [torch.from_numpy(np.array(document)) for document in job.documents()]
     index = XTRWarp(job.index)
     start = time.perf_counter()
-    index.create(
-        documents, device="cpu", nbits=job.nbits, kmeans_niters=2, max_points_per_centroid=24, show_progress=False
-    )
+    index.create(documents, device="cpu", nbits=job.nbits, show_progress=False)
     return time.perf_counter() - start
 
 
@@ -37,4 +35,4 @@ def opened(job: Job) -> tuple[One, Many]:
 
 
 if __name__ == "__main__":
-    main(build, opened)
+    main(build, opened, "xtr-warp-rs")
