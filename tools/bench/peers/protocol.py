@@ -115,6 +115,5 @@ def _search(job: Job, one: One, many: Many) -> dict[str, Any]:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of an index; what an engine merged into one file when it opened the index counts once."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("merged_")]
-    return sum(path.stat().st_size for path in files)
+    """Bytes of an index."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
