@@ -76,12 +76,12 @@ def nearest_tokens(quantized: QuantizedScores, cells: Array, starts: Ints, count
     best = _maxima(scores.max(axis=0), n_groups)  # [n_docs, n_q]
     # Bytes wrap around below 0: a best score of 3 less NEAR would become 251.
     enough = np.repeat(np.maximum(best, NEAR) - np.uint8(NEAR), n_groups, axis=0)  # [n_all_groups, n_q]
-    # Numbers into [group, n_all_groups]; a token has one entry per query token for which it is near enough.
-    tokens_near = np.flatnonzero(scores >= enough) // quantized.shape[1]
-    place, group = np.divmod(tokens_near, len(enough))
-    near = np.zeros(tokens.shape[::-1], np.bool_)  # [n_all_groups, group]
-    near[group, place] = True
-    found = tokens.T[near]  # [n] ascending, but the places that fill up a group repeat its last token
+    # One bit per query token. Finding the bytes that are not 0 is much faster than `any` over so short an axis.
+    bits = np.packbits(scores >= enough, axis=2)  # [group, n_all_groups, n_bytes]
+    near = np.zeros(tokens.size, np.bool_)  # [group * n_all_groups]
+    near[np.flatnonzero(bits) // bits.shape[2]] = True
+    # [n] ascending, but the places that fill up a group repeat its last token
+    found = tokens.T[near.reshape(tokens.shape).T]
     return found[np.diff(found, prepend=-1) > 0]
 
 
