@@ -28,6 +28,7 @@ from ..arrays import Array, Bools, Ints
 from . import ivf
 from .centroid_interaction import QuantizedScores, approximate_maxsim, nearest_tokens, quantize_scores, unit_of
 from .codec import PreparedQuery
+from .ragged import offsets_of
 from .segments import Segment, SegmentedIndex
 from .threads import MapChunks
 from .topk import top_k
@@ -147,13 +148,15 @@ def candidates_from_lists(
             row_of = (pairs >> np.uint64(32)).astype(np.int64)  # [n_kept] ascending
             # Conversion to uint32 keeps the low half of each integer, which is the cell.
             cell_of = pairs.astype(np.uint32)
-            firsts = np.flatnonzero(np.diff(row_of, prepend=-1))  # [n_found] each document's first entry
+            new = np.concatenate([[True], row_of[1:] != row_of[:-1]])  # [n_kept] where a document begins
+            firsts = np.flatnonzero(new)  # [n_found] each document's first entry
             counts = np.diff(firsts, append=len(pairs))  # [n_found]
             n_found += len(firsts)
             if len(firsts) > most:
-                # A sum of maxima is at least what the best cell scores alone, and at most what all score alone.
-                least = np.partition(np.maximum.reduceat(alone[cell_of], firsts), -most)[-most]
-                reaching = np.add.reduceat(alone[cell_of], firsts) >= least  # [n_found]
+                # A sum of maxima is at most the sum of what the cells score alone, and at least their mean.
+                sums = offsets_of(alone[cell_of])  # [n_kept + 1]
+                upper = sums[firsts + counts] - sums[firsts]  # [n_found]
+                reaching = upper >= np.partition(upper / counts, -most)[-most]  # [n_found]
                 firsts, counts = firsts[reaching], counts[reaching]
             documents.append(row_of[firsts] + start)
             scores.append(approximate_maxsim(quantized, cell_of, firsts, counts))
