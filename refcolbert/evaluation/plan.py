@@ -446,8 +446,9 @@ def _query_flops(shape: _Shape, encoder: Encoder | None) -> dict[str, int]:
         flops["centroids"] = per_vector * shape.n_centroids
     if shape.coded and shape.n_docs > shape.candidates:
         pruned = min(shape.candidates, shape.entries)  # documents
-        refined = min(pruned, ROUND) + IN_REACH * max(pruned - ROUND, 0)
         ranked = min(REFINE_FACTOR * shape.k + REFINE_EXTRA, pruned)
+        first = min(max(ROUND, ranked), pruned)
+        refined = first + IN_REACH * (pruned - first)
         flops["refine"] = per_vector * NEAREST * shape.tokens * (refined if pruned > ranked else 0)
         flops |= {"rank": per_vector * shape.tokens * ranked, "scan": scan}
     else:  # raw vectors, or so few documents that a search ranks all of them

@@ -60,7 +60,7 @@ def corpus_in(folder: Path) -> Corpus:
 
 
 def write_corpus(folder: Path, documents: Ragged, queries: Floats, judgements: list[dict[int, int]]) -> Corpus:
-    """Write a corpus; corpus.json comes last, so a folder that has it is complete."""
+    """Write a corpus; corpus.json comes last, so a folder that has it has all but the token ids (`write_tokens`)."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "vectors.npy", documents.vectors)
     np.save(folder / "offsets.npy", documents.offsets)
@@ -98,7 +98,9 @@ def write_tokens(corpus: Corpus, texts: Sequence[str], model: str | None) -> Non
             f"expected the texts and the model that {corpus.folder} was made of, found {len(kept)} texts whose tokens "
             "do not fit its vectors; name both, or delete the folder"
         )
-    np.save(corpus.folder / "tokens.npy", np.concatenate(kept).astype(np.int32))
+    beside = corpus.folder / "tokens.part.npy"
+    np.save(beside, np.concatenate(kept).astype(np.int32))
+    beside.replace(corpus.folder / "tokens.npy")
 
 
 def encode(collection: Collection, folder: Path, model: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The recipe of the default model and of the small one: from texts to the model folders that the package ships.
+"""The recipe of the default model and of a small one: from texts to model folders.
 
     python -m tools.training.recipe --train DIR --data DIR --work DIR
 
@@ -8,12 +8,12 @@
     run         `SETTINGS`: the teacher's distribution over each query's documents, and a little in-batch contrast
     long        `LONG`: the same from there on, with documents of twice the length
     model       ONNX with int8 storage, queries cut at `QUERY_LENGTH` instead of at the 32 tokens they are filled up to
-    small-...   the same from three of its six layers, `SMALL_SETTINGS`
+    small-...   the same from three of the trained model's six layers, `SMALL_SETTINGS`
 
 Some blocks are held out. The best weights by their ranking are kept.
 
 Every step leaves its result in the work folder and is skipped when that is there; an interrupted training goes on. Some
-ten hours of one core. The same folders, versions and threads give the same bytes.
+five hours of one core. The same folders, versions and threads give the same bytes.
 """
 
 import shutil
@@ -78,7 +78,7 @@ def main(train: Path, data: Path, work: Path) -> None:
     for run, model in (("long", "model"), ("small-run", "small-model")):
         if not (work / model).is_dir():
             export_model(work / run / "checkpoint", work / model, "int8")
-    click.echo(f"{work / 'model'}: compare it with BM25 and the bi-encoder: python -m tools.training.quality")
+    click.echo(f"{work / 'model'}, {work / 'small-model'}: compare them with others: python -m tools.training.quality")
 
 
 def goes_on(run: Path) -> bool:

@@ -125,8 +125,10 @@ def write_start(folder: Path, dim: int = DIM) -> None:
 
 def write_shallow(checkpoint: Path, folder: Path, layers: Sequence[int]) -> None:
     """Write the checkpoint with only these layers of its transformer, ascending."""
-    shutil.copytree(checkpoint, folder)
-    config, weights = folder / "config.json", folder / "model.safetensors"
+    beside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    shutil.copytree(checkpoint, beside)
+    config, weights = beside / "config.json", beside / "model.safetensors"
     config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": len(layers)}, indent=1))
     kept = {}
     for name, tensor in load_file(weights).items():
@@ -137,6 +139,7 @@ def write_shallow(checkpoint: Path, folder: Path, layers: Sequence[int]) -> None
         elif int(number) in layers:
             kept[f"{before}{layer}{layers.index(int(number))}.{rest}"] = tensor
     save_file(kept, weights)
+    beside.rename(folder)
 
 
 @click.command()

@@ -28,7 +28,8 @@ def opened(job: Job) -> tuple[One, Many]:
 
     def many(queries: Floats, k: int, n_processes: int = job.threads, **point: Any) -> list[list[int]]:
         given = torch.from_numpy(np.ascontiguousarray(queries))
-        torch.set_num_threads(job.threads if n_processes == 1 else 1)  # of each process, which are threads
+        # Its processes are threads, each with torch threads of its own.
+        torch.set_num_threads(job.threads if n_processes == 1 else 1)
         found = index.search(given, top_k=k, show_progress=False, n_processes=n_processes, **point)
         return [[document for document, _ in answer] for answer in found]
 
