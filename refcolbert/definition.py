@@ -741,8 +741,9 @@ def search(
     - candidates: equation 7.3. The best 4 `keep` by equation 7.5 over their probed cells go on.
     - prune: the best `keep`, and at least k, by equation 7.5 over all their tokens go on.
     - refine: the best 2 k + 12 by equation 2.6 over the tokens of equation 7.6 go on. They are scored in rounds: the
-      first `first_round` by equation 7.5, and at least 2 k + 12, then twice as many of those left, and so on. After
-      each round only those in reach by equation 7.8 are left. Their a_i are those of equation 7.5, in the unit of T.
+      first `first_round` by equation 7.5, and at least 2 k + 12, then twice as many of those left, and so on; and with
+      each round the first, 17th, 33rd, ... of the documents that follow. After each round only those in reach by
+      equation 7.8 are left. Their a_i are those of equation 7.5, in the unit of T.
     - rank: the best k by equation 2.6, in the order of equation 3.1.
 
     Before the last stage refcolbert rounds similarities to float32, so a document at the border of a stage may fall on
@@ -769,9 +770,9 @@ def search(
     refined: dict[int, float] = {}
     size = max(first_round, 2 * k + 12)
     while left:
-        for i in left[:size]:
+        for i in [*left[:size], *left[size::16]]:
             refined[i] = maxsim(q, [documents[i][j] for j in nearest_tokens(table, codes[i])])
-        left, size = left[size:], 2 * size
+        left, size = [i for i in left if i not in refined], 2 * size
         if left:
             scored = [(by_centroids[i], refined[i]) for i in refined]
             left = [left[place] for place in in_reach([by_centroids[i] for i in left], scored, k)]

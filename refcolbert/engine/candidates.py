@@ -52,6 +52,7 @@ WIDER = 4  # when too few documents were found, WIDER times as many cells are pr
 PRUNE_TOKENS = 1 << 16  # tokens pruned at a time: 2 MiB of quantized scores for a query of 32 vectors
 REFINE_TOKENS = 1 << 14  # tokens refined at a time; where a quarter of them is unpacked, that is 2 MiB at dim 128
 ROUND = 128  # documents that are refined in the first round; each further round has twice as many
+SPARSE = 16  # a round also has one in SPARSE of those that follow: many documents may differ from the first ones alike
 DEVIATIONS = 3  # standard deviations within which a document may still be among the k best
 
 
@@ -168,13 +169,12 @@ def prune(quantized: QuantizedScores, index: SegmentedIndex, documents: Ints, ke
 
     One thread alone: the steps are so short that threads would spend more time waiting for the interpreter.
     """
-    scores = np.concatenate(
-        [
-            approximate_maxsim(quantized, segment.coded().codes, segment.offsets[rows], segment.lengths(rows))
-            for chunk in index.chunks(documents, PRUNE_TOKENS)
-            for segment, rows in index.parts(chunk)
-        ]
-    )
+    parts = [
+        approximate_maxsim(quantized, segment.coded().codes, segment.offsets[rows], segment.lengths(rows))
+        for chunk in index.chunks(documents, PRUNE_TOKENS)
+        for segment, rows in index.parts(chunk)
+    ]
+    scores = np.concatenate([np.empty(0, np.int64), *parts])
     best = np.sort(top_k(scores, keep))
     return Pruned(documents[best], scores[best])
 
@@ -197,9 +197,9 @@ def refine(
 ) -> Refined:
     """Return the documents of highest MaxSim between query and nearest tokens: REFINE_FACTOR k + REFINE_EXTRA of them.
 
-    Documents are scored in rounds, the best by their centroids first. The documents scored so far tell how far scores
-    are from those by centroids. Where a document is expected below the k-th best score so far, and DEVIATIONS times the
-    standard deviation would not lift it there, it is passed over.
+    Documents are scored in rounds, the best by their centroids first, with a few of those that follow. The documents
+    scored so far tell how far scores are from those by centroids. Where a document is expected below the k-th best
+    score so far, and DEVIATIONS times the standard deviation would not lift it there, it is passed over.
 
     MaxSim with some tokens of a document is at most MaxSim with all of them. So the k-th best score found here, less
     its error bound, is a lower bound of the k-th best exact score. The ranking skips documents that cannot reach it.
@@ -216,15 +216,16 @@ def refine(
     scored, refined = np.empty(0, np.int64), np.empty(0)  # [n_scored] each: places in `pruned`, and scores
     bound, n_nearest, size = 0.0, 0, max(ROUND, keep)
     while len(left):
-        places, left = np.sort(left[:size]), left[size:]
+        now = np.arange(len(left)) < size  # [n_left]
+        now[size::SPARSE] = True
+        places, left = np.sort(left[now]), left[~now]
         chunks = map_chunks(score_chunk, index.chunks(pruned.documents[places], REFINE_TOKENS))
         scores, bounds, counts = zip(*(part for chunk in chunks for part in chunk), strict=True)
         scored, refined = np.concatenate([scored, places]), np.concatenate([refined, *scores])
         bound, n_nearest, size = max(bound, *bounds), n_nearest + sum(counts), 2 * size
         kth = np.partition(refined, -k)[-k]
         beyond = refined - by_centroids[scored]  # [n_scored]
-        # `~(a < b)` instead of `a >= b`: where float32 overflowed, nothing is passed over.
-        left = left[~(by_centroids[left] + beyond.mean() + DEVIATIONS * beyond.std() < kth)]
+        left = left[by_centroids[left] + beyond.mean() + DEVIATIONS * beyond.std() >= kth]
     best = scored[top_k(refined, keep, scored)]
     return Refined(np.sort(pruned.documents[best]), float(kth) - bound, n_nearest)
 

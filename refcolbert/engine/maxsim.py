@@ -29,6 +29,7 @@ from .ragged import Ragged
 __all__ = [
     "canonical_scores",
     "float32_error_bound",
+    "kth_best",
     "maxsim",
     "pairwise_sum",
     "possible_top_k",
@@ -40,8 +41,8 @@ __all__ = [
 
 # (query token, document token) pairs multiplied in float64 at a time: 2 MiB at dim 128.
 PAIRS = 1 << 11
-# Similarities in memory at a time: 16 MiB of float32, few enough for the last-level cache of most processors.
-CHUNK = 1 << 22
+# Similarities in memory at a time: 1 MiB of float32, which the cache of one core holds.
+CHUNK = 1 << 18
 
 
 def maxsim(query: ArrayLike, documents: ArrayLike | Ragged) -> float | Doubles:
@@ -166,11 +167,18 @@ def possible_top_k(rough: Doubles, bound: float, k: int) -> Ints:
     >>> possible_top_k(np.array([2.00001, 2.0, 1.5]), 0.00002, 1)
     array([0, 1])
     """
-    if k >= len(rough):
-        return np.arange(len(rough))
-    kth = np.partition(rough, len(rough) - k)[len(rough) - k]
-    # The true k-th score is at least kth - bound, and a true score is at most rough + bound. `~(a < b)` keeps NaN.
-    return np.flatnonzero(~(rough < kth - 2 * bound))
+    # The true k-th score is at least that of `kth_best` - bound, and a true score is at most rough + bound. `~(a < b)`
+    # keeps NaN.
+    return np.flatnonzero(~(rough < kth_best(rough, k) - 2 * bound))
+
+
+def kth_best(rough: Doubles, k: int) -> float:
+    """Return the k-th best of the finite scores, -inf if there are fewer: a lower bound of the true k-th, up to errors.
+
+    A score that is infinite or NaN is one that float32 cannot hold. It may be anything.
+    """
+    finite = rough[np.isfinite(rough)]
+    return float(np.partition(finite, -k)[-k]) if k <= len(finite) else -np.inf
 
 
 def _cuts(offsets: Ints, rows: int) -> list[int]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..arrays import Doubles, Floats, Ints
 from .codec import PreparedQuery
-from .maxsim import canonical_scores, float32_error_bound, possible_top_k
+from .maxsim import canonical_scores, float32_error_bound, kth_best, possible_top_k
 from .ragged import offsets_of, rows_of
 from .segments import Segment, SegmentedIndex
 from .threads import MapChunks, multiply
@@ -97,9 +97,8 @@ def reachable_scores(
         for segment, rows in index.parts(chunk):
             compared = _compare(q, prepared, segment, rows)
             scores, error_bound = compared.scores(), float(compared.error_bound.sum())  # [n_rows], []
-            if k is not None and k <= len(rows):
-                kth = float(np.partition(scores, -k)[-k])
-                least = max(least, kth - error_bound) if np.isfinite(kth) else least
+            if k is not None:
+                least = max(least, kth_best(scores, k) - error_bound)
             # `~(a < b)` instead of `a >= b`: a score that is NaN could be anything, so it stays.
             near = np.flatnonzero(~(scores < least - error_bound))  # [n_near]
             reaching.append(chunk[first + near])

@@ -364,6 +364,19 @@ def test_only_candidates_that_cannot_be_among_the_best_are_left_out(segmented, f
     assert left_out > 0
 
 
+def test_cells_without_an_allowed_document_give_no_candidates(whole, codes, fitted):
+    """Where probing must not be widened, as in a part of a collection, an answer may be empty."""
+    quantized, cells = (
+        quantize_scores(centroid_scores(query(2), fitted)),
+        ivf.probe(centroid_scores(query(2), fitted).T, 1),
+    )
+    far = np.array([not set(cells.tolist()) & set(document) for document in codes])
+    options = SearchOptions(nprobe=1, candidates=1, widen=False)
+    assert far.sum() > 1
+    assert candidates_from_lists(quantized, whole, cells, far, N_DOCS).n_found == 0
+    assert search(query(2), whole, 1, options, allowed=far).documents.tolist() == []
+
+
 def test_pruning_keeps_the_best_and_all_where_few(whole, codes, fitted):
     """The best `keep` by centroid MaxSim, ascending, with their scores; all where there are no more than that."""
     quantized = quantize_scores(centroid_scores(query(3), fitted))
@@ -420,13 +433,14 @@ def test_refining_keeps_the_best_by_their_nearest_tokens(monkeypatch, refinable,
 
 @pytest.mark.parametrize("cuts", [(), (40, 90)])
 def test_refining_passes_over_documents_that_are_out_of_reach(monkeypatch, refinable, segmented, fitted, cuts):
-    """After a first round of 20 documents, only those that equation 7.8 leaves in reach are scored; the best stay."""
+    """After a round of 20 documents and a few more, only those in reach by equation 7.8 are scored; the best stay."""
     q, quantized, pruned, nearest, exact = refinable
     monkeypatch.setattr("refcolbert.engine.candidates.ROUND", 20)
     by_centroids = (pruned.scores * unit_of(centroid_scores(q, fitted))).tolist()
     left, scored, size = definition.top_k(by_centroids, N_DOCS), [], 20
     while left:
-        scored, left, size = scored + left[:size], left[size:], 2 * size
+        scored += [*left[:size], *left[size::16]]
+        left, size = [i for i in left if i not in scored], 2 * size
         pairs = [(by_centroids[i], exact[i]) for i in scored]
         left = [left[place] for place in definition.in_reach([by_centroids[i] for i in left], pairs, 4)]
     refined = refine(fitted.prepare(q), quantized, segmented(cuts), pruned, 4)
@@ -458,6 +472,19 @@ def test_documents_that_cannot_reach_the_bound_get_no_canonical_score(decoded, s
         hits, scores = rank(q, prepared, index, chosen, 7, bound)
         assert hits.tolist() == definition.top_k(exact.tolist(), 7)
         assert scores.tolist() == exact[hits].tolist()
+
+
+def test_a_score_that_float32_cannot_hold_hides_no_other():
+    """A document whose float32 score is NaN, and in truth the worst, does not displace the second best."""
+    q = np.zeros((1, DIM), np.float32)
+    q[0, :3] = 1e20, 1e20, 1e19
+    rows = np.zeros((5, DIM), np.float32)
+    rows[0, :3] = 9e18, -9e18, -9e18  # infinity minus infinity in float32
+    rows[1:, 2] = 9e18, 7e18, 5e18, 3e18
+    segment = Segment(np.arange(5), offsets_of([1] * 5), np.ones(5, np.bool_), 2e19, rows, None, None)
+    index = SegmentedIndex(DIM, None, (segment,))
+    assert search(q, index, 2).documents.tolist() == [1, 2]
+    assert rank(q, None, index, np.arange(5), 2)[0].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("size", [1, 40, 100, 10_000])
