@@ -129,6 +129,11 @@ def matching_encoder(encoder: Encoder | None, manifest: Manifest, path: Path) ->
         try:
             encoder = Encoder.load(entry.source, expected_hash=entry.hash)
         except ModelError as error:
+            if entry.source is None and isinstance(error, EncoderMismatch):
+                raise EncoderMismatch(
+                    f"{path} was made with the default model of another version of refcolbert, {entry.hash[:12]}; "
+                    "call reencode(Encoder.load()) to encode its texts with this version's"
+                ) from error
             raise EncoderMismatch(f"{path} needs the model {name}: {error}") from error
     if encoder.hash != entry.hash:
         raise EncoderMismatch(

@@ -174,10 +174,10 @@ def compact_command(index: Path | str, refit: bool, words: str | None, as_json: 
 
 @click.command("reencode")
 @INDEX
-@click.argument("model")
+@click.argument("model", required=False)
 @json_option(SAME_AS_INFO)
-def reencode_command(index: Path | str, model: str, as_json: bool) -> None:
-    """Encode INDEX again with another MODEL. All texts are encoded in one transaction."""
+def reencode_command(index: Path | str, model: str | None, as_json: bool) -> None:
+    """Encode INDEX again with another MODEL, or with the default model. All texts are encoded in one transaction."""
     with Index.open(index) as opened:
         opened.reencode(Encoder.load(model), progress=progress())
         summary(opened, as_json)

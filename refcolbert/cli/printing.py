@@ -48,6 +48,7 @@ ADVICE = {
     "Encoder.load(path)": "--model PATH",
     "use upsert": "use --upsert",
     "call reencode(encoder)": "use `refcolbert reencode`",
+    "call reencode(Encoder.load())": "use `refcolbert reencode`",
     "call refresh() to see which": "`refcolbert info` shows which",
     "check() names": "`refcolbert check` names",
     "compact(refit=True)": "`refcolbert compact --refit`",

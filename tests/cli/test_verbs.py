@@ -152,6 +152,21 @@ def test_the_default_model_is_found_by_itself(tmp_path, beir, run, encoder):
     assert json.loads(run("info", "--json").stdout)["hash"] == encoder.hash
 
 
+def test_an_index_of_an_earlier_default_model_can_be_reencoded(tmp_path, beir, run, encoder):
+    """After an upgrade that changed the default model, a search names the way, and the index works again after it."""
+    default = tmp_path / "default_model"
+    shutil.copytree(encoder.folder, default)
+    run("index", "new", beir)
+    spec = json.loads((default / "encoding.json").read_text())
+    (default / "encoding.json").write_text(json.dumps({**spec, "document_length": 32}))
+    refused = run("search", "new", "a date", exit_code=1).stderr
+    assert (
+        f"made with the default model of another version of refcolbert, {encoder.hash[:12]}; use `refcolbert" in refused
+    )
+    run("reencode", "new")
+    assert ids_of(run("search", "new", "read the file line by line", "-k", 1, "--json")) == ["file"]
+
+
 # ---- searching
 
 
