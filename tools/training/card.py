@@ -58,10 +58,10 @@ def _leaks(blocks: Path, data: Path) -> dict[str, int]:
 
 
 def _training(run: Path) -> dict[str, Any]:
-    """Steps, time, and losses at the beginning and at the end, from the run's log."""
+    """Steps, time, losses at the beginning and at the end, and validations, from the run's log."""
     settings = _json(run / "settings.json")
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    steps = [entry for entry in log if "loss" in entry]
+    steps, validated = [[entry for entry in log if key in entry] for key in ("loss", "validation")]
     window = max(len(steps) // 20, 1)
     seconds = sum(settings["batch"] / entry["examples_per_s"] for entry in steps if entry.get("examples_per_s"))
     losses = []
@@ -75,8 +75,16 @@ def _training(run: Path) -> dict[str, Any]:
         "window": window,
         "losses": ", ".join(losses),
         "seed": settings["seed"],
-        "trained_length": settings["document_length"],
+        "length": settings["document_length"],
+        "metric": settings["metric"],
+        "curve": ", ".join(f"{entry['step']:,}: {entry['validation'][settings['metric']]:.3f}" for entry in validated),
     }
+
+
+def _long(run: Path) -> dict[str, Any]:
+    """Steps, length and validations of the training with long documents, which went on from the first."""
+    found = _training(run)
+    return {"long_steps": found["steps"], "long_length": found["length"], "long_curve": found["curve"]}
 
 
 def _plain(value: Any) -> str:
@@ -115,6 +123,7 @@ def card(model: Path, work: Path, data: Path, figures: Path) -> str:
     return CARD.read_text().format(
         **_model(model),
         **_training(work / "run"),
+        **_long(work / "long"),
         **_leaks(work / "blocks.jsonl.gz", data),
         lines=blocks["lines"],
         shared=SHARED,
