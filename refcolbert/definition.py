@@ -738,7 +738,7 @@ def search(
     `documents` has a decoded matrix [n_d, dim] per document, `codes` the cells of its tokens [n_d]. The stages are:
 
     - cells: equation 7.2 with `nprobe`, four times as many while there are fewer than k candidates.
-    - candidates: equation 7.3. The best 4 `keep` by equation 7.5 over their probed cells go on.
+    - candidates: equation 7.3. The best 4 `keep`, at most `keep` + 1024, by equation 7.5 over their probed cells go on.
     - prune: the best `keep`, and at least k, by equation 7.5 over all their tokens go on.
     - refine: the best 2 k + 12 by equation 2.6 over the tokens of equation 7.6 go on. They are scored in rounds: the
       first `first_round` by equation 7.5, and at least 2 k + 12, then twice as many of those left, and so on; and with
@@ -762,7 +762,7 @@ def search(
     chosen = candidates(lists, cells)
     table = quantize_scores([[dot(q_i, centroid) for q_i in q] for centroid in centroids])
     probed = [approximate_maxsim(table, [c for c in codes[i] if c in cells]) for i in chosen]
-    chosen = _best(chosen, probed, 4 * keep)
+    chosen = _best(chosen, probed, min(4 * keep, keep + 1024))
     chosen = _best(chosen, [approximate_maxsim(table, codes[i]) for i in chosen], keep)
     unit = max(max(dot(q_i, centroid) for q_i in q for centroid in centroids), 1e-30) / 255
     by_centroids = {i: approximate_maxsim(table, codes[i]) * unit for i in chosen}

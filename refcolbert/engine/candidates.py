@@ -46,7 +46,8 @@ __all__ = [
     "widening",
 ]
 
-PRUNE_FACTOR = 4  # pruning looks at PRUNE_FACTOR documents per document that it keeps
+# Pruning looks at PRUNE_FACTOR documents per document that it keeps, and at most at PRUNE_EXTRA more than it keeps.
+PRUNE_FACTOR, PRUNE_EXTRA = 4, 1024
 REFINE_FACTOR, REFINE_EXTRA = 2, 12  # refining keeps REFINE_FACTOR k + REFINE_EXTRA documents
 WIDER = 4  # when too few documents were found, WIDER times as many cells are probed
 PRUNE_TOKENS = 1 << 16  # tokens pruned at a time: 2 MiB of quantized scores for a query of 32 vectors
@@ -95,7 +96,7 @@ def generate_candidates(
         cells = ivf.probe(prepared.centroids.T, nprobe)
         stage.read, stage.count = len(quantized), len(cells)
     with trace.stage("candidates") as stage:
-        most = PRUNE_FACTOR * keep
+        most = min(PRUNE_FACTOR * keep, keep + PRUNE_EXTRA)
         found = candidates_from_lists(quantized, index, cells, eligible, most)
         while widen and found.n_found < min(k, n_eligible):
             nprobe *= WIDER

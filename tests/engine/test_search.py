@@ -319,16 +319,18 @@ def test_too_few_candidates_widen_the_probe(whole, codes, fitted):
         assert stages(result)["candidates"].read == n_entries
 
 
-def test_pruning_looks_at_the_best_candidates(documents, whole, codes, fitted):
-    """Four times as many documents as are kept, the best by their probed cells; all of them where they are fewer."""
+def test_pruning_looks_at_the_best_candidates(monkeypatch, documents, whole, codes, fitted):
+    """Four times as many as are kept, at most some more than these, the best by their probed cells; all where fewer."""
     q = query(1)
     quantized, cells = quantize_scores(centroid_scores(q, fitted)), ivf.probe(centroid_scores(q, fitted).T, 8)
     candidates, scores, *_ = candidates_from_lists(quantized, whole, cells, whole.live, N_DOCS)
-    best = candidates[definition.top_k(scores.tolist(), 20)]
     assert len(candidates) > 20
-    for keep, pruned in ((5, best), (len(candidates) // 4 + 1, candidates)):
+    for keep, most in ((5, 20), (len(candidates) // 4 + 1, N_DOCS), (9, 19)):
+        if most == 19:
+            monkeypatch.setattr("refcolbert.engine.candidates.PRUNE_EXTRA", 10)
+        best = candidates[definition.top_k(scores.tolist(), most)]
         result = search(q, whole, 2, SearchOptions(nprobe=8, candidates=keep))
-        assert stages(result)["prune"].read == documents.lengths[pruned].sum()
+        assert stages(result)["prune"].read == documents.lengths[best].sum()
 
 
 @pytest.mark.parametrize("cuts", [(), (40, 90)])
