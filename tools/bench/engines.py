@@ -104,7 +104,7 @@ _LIST = (
         "tachiom",
         [{}, *_grid("k_centroids ef_search k_docs_to_score alpha", *TACHIOM)],
         "tachiom",
-        note="32 bytes a token and its centroids; one thread a query; its first line is its defaults",
+        note="32 bytes per token, and centroids; one thread per query; its first line is its defaults",
     ),
     Engine("maxsim-cpu", "maxsim_cpu", "peers", kind="rerank", note="float32 as it is"),
     Engine("refcolbert.maxsim", "refcolbert_maxsim", None, kind="rerank", note="float32 as it is"),

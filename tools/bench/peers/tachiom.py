@@ -13,7 +13,7 @@ NONE = 2**32 - 1  # in place of documents that it did not find
 
 
 def build(job: Job) -> float:
-    """Index arrays that are in memory; whatever the bits, since 32 bytes a token are all it has."""
+    """Index arrays that are in memory. It stores 32 bytes per token, whatever `nbits` says."""
     mapped, offsets = job.vectors()
     vectors, tokens = np.array(mapped), job.tokens().astype(np.uint32)  # [n_tokens, dim], [n_tokens]
     start = time.perf_counter()
