@@ -51,10 +51,11 @@ def export_extra() -> Iterator[None]:
 @click.option("--revision", help="Branch, tag or commit, when CHECKPOINT is a hub id. Default: main.")
 @click.option(
     "--variant",
-    type=click.Choice(["float32", "float16", "int8", "dynamic-int8"]),
+    type=click.Choice(["float32", "float16", "int8", "int8-int4", "dynamic-int8"]),
     default="float32",
     show_default=True,
-    help="float16 and int8 store less and compute in float32. dynamic-int8 computes in int8: faster, less exact.",
+    help="float16 and int8 store less and compute in float32; int8-int4 has token embeddings of four bits. "
+    "dynamic-int8 computes in int8: faster, less exact.",
 )
 @click.option("--query-prompt", metavar="NAME", help="Name of the checkpoint's prompt for queries, if not its default.")
 @click.option("--document-prompt", metavar="NAME", help="Name of the checkpoint's prompt for documents.")

@@ -8,7 +8,7 @@
     run         `SETTINGS`: the teacher's distribution over each query's documents, and a little in-batch contrast
     long        `LONG`: the same from there on, with documents of twice the length
     model       ONNX with int8 storage, queries cut at `QUERY_LENGTH` instead of at the 32 tokens they are filled up to
-    small-...   the same from three of the trained model's six layers, `SMALL_SETTINGS`
+    small-...   the same from three of the six layers that `run` gave, `SMALL_SETTINGS`, embeddings in four bits
 
 Some blocks are held out. The best weights by their ranking are kept.
 
@@ -52,7 +52,7 @@ SETTINGS = Settings(
 )
 LONG = replace(SETTINGS, steps=300, learning_rate=2e-5, head_learning_rate=1e-4, document_length=288)
 SMALL_LAYERS = (0, 2, 4)  # of the trained model
-SMALL_SETTINGS = replace(SETTINGS, learning_rate=1e-4, freeze=0)
+SMALL_SETTINGS = replace(SETTINGS, steps=1500, learning_rate=1e-4, freeze=0)
 HELD_OUT = 64  # blocks
 QUERY_LENGTH = 256  # tokens of the longest query; the bi-encoder reads as many
 
@@ -73,11 +73,11 @@ def main(train: Path, data: Path, work: Path) -> None:
     train_model(start, blocked, work / "run", SETTINGS)
     train_model(work / "run" / "checkpoint", blocked, work / "long", LONG)
     if not (work / "small-start").is_dir():
-        write_shallow(work / "long" / "checkpoint", work / "small-start", SMALL_LAYERS)
+        write_shallow(work / "run" / "checkpoint", work / "small-start", SMALL_LAYERS)
     train_model(work / "small-start", blocked, work / "small-run", SMALL_SETTINGS)
-    for run, model in (("long", "model"), ("small-run", "small-model")):
+    for run, model, variant in (("long", "model", "int8"), ("small-run", "small-model", "int8-int4")):
         if not (work / model).is_dir():
-            export_model(work / run / "checkpoint", work / model, "int8")
+            export_model(work / run / "checkpoint", work / model, variant)
     click.echo(f"{work / 'model'}, {work / 'small-model'}: compare them with others: python -m tools.training.quality")
 
 

@@ -15,6 +15,8 @@ change least. It is not centred, because there is no bias that could subtract th
 FOLDER becomes a checkpoint in PyLate's layout, which `refcolbert train` and `refcolbert export` read.
 
 The small model starts from the trained one without every second layer (`write_shallow`), as MiniLM itself once did.
+Its word embeddings, half of its numbers, are rounded to four bits before it is trained, and the training keeps them
+fixed. So its other weights make up for the rounding, and the export stores the embeddings without loss.
 """
 
 import json
@@ -32,6 +34,7 @@ from safetensors.torch import load_file, save_file
 
 from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.tokens import TextTokenizer, Tokens
+from refcolbert_export.graph.four_bits import restored, stored
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 
 __all__ = ["write_shallow", "write_start"]
@@ -124,7 +127,7 @@ def write_start(folder: Path, dim: int = DIM) -> None:
 
 
 def write_shallow(checkpoint: Path, folder: Path, layers: Sequence[int]) -> None:
-    """Write the checkpoint with only these layers of its transformer, ascending."""
+    """Write the checkpoint with only these layers of its transformer, ascending, and word embeddings of four bits."""
     beside = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(checkpoint, beside)
@@ -134,7 +137,9 @@ def write_shallow(checkpoint: Path, folder: Path, layers: Sequence[int]) -> None
     for name, tensor in load_file(weights).items():
         before, layer, after = name.partition("encoder.layer.")
         number, _, rest = after.partition(".")
-        if not layer:
+        if name.endswith("word_embeddings.weight"):
+            kept[name] = torch.from_numpy(restored(*stored(tensor.numpy())))
+        elif not layer:
             kept[name] = tensor
         elif int(number) in layers:
             kept[f"{before}{layer}{layers.index(int(number))}.{rest}"] = tensor

@@ -3,6 +3,7 @@
     float32        as exported
     float16        weights stored in half precision, computed in float32: half the size
     int8           weights stored as int8 with a float16 scale per 32 values, computed in float32: a quarter of the size
+    int8-int4      the same, but token embeddings in four bits: they are half of a small model
     dynamic-int8   matrix products in int8 arithmetic, activations quantized at run time: faster, less exact
 
 A stored weight is a Cast, times its scale, in front of the product. ONNX Runtime folds that into an ordinary float32
@@ -17,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from refcolbert.encoding.tokens import Tokens
 
 from ..parity.report import LIMIT, Tolerance
+from .four_bits import OFFSET
+from .four_bits import stored as in_four_bits
 from .gptq import constant_products, moments, nearest, rounded
 from .to_onnx import scratch_file
 
@@ -57,8 +61,11 @@ def store_float16(graph: ModelProto, _: Samples = ()) -> ModelProto:
     return graph
 
 
-def store_int8(graph: ModelProto, samples: Samples) -> ModelProto:
-    """Store weights of products and token embeddings as int8, position tables as float16. Small weights stay."""
+def store_int8(graph: ModelProto, samples: Samples, *, four_bits: bool = False) -> ModelProto:
+    """Store weights of products and token embeddings as int8, position tables as float16. Small weights stay.
+
+    four_bits: store the token embeddings in four bits instead.
+    """
     measured = moments(graph, samples)
     inputs = {node.input[1]: node.input[0] for node in constant_products(graph)}
     for name, weight in _weights(graph):
@@ -67,7 +74,7 @@ def store_int8(graph: ModelProto, samples: Samples) -> ModelProto:
             _store_columns(graph, name, weight, measured[inputs[name]])
         elif len(users) == 1 and users[0].op_type == "Gather" and users[0].input[0] == name:
             if users[0].input[1] == "input_ids":
-                _store_rows(graph, name, weight, users[0])
+                _store_rows(graph, name, weight, users[0], four_bits)
             else:
                 # Positions are all that tells the tokens of a repetitive text apart, so they keep more bits.
                 _replace(graph, name, f"{name}_float16", weight.astype(np.float16), [_cast(f"{name}_float16", name)])
@@ -121,6 +128,7 @@ VARIANTS = {
     "float32": Variant(lambda graph, _: graph, Tolerance(LIMIT)),
     "float16": Variant(store_float16, Tolerance(None, 0.9999)),
     "int8": Variant(store_int8, Tolerance(None, 0.999)),
+    "int8-int4": Variant(partial(store_int8, four_bits=True), Tolerance(None, 0.9)),
     "dynamic-int8": Variant(compute_int8, Tolerance(None, 0.8)),
 }
 
@@ -157,19 +165,25 @@ def _store_rows(
     name: str,
     weight: NDArray[np.float32],  # [rows, columns]
     gather: NodeProto,
+    four_bits: bool,
 ) -> None:
-    """Store token embeddings as int8, each row with one scale per BLOCK columns. Gather rows before they are scaled."""
+    """Store token embeddings, each row with one scale per block of columns. Gather rows before they are scaled."""
     columns = weight.shape[1]
-    block = math.gcd(columns, BLOCK)
-    by_column, scales = nearest(np.ascontiguousarray(weight.T), block)  # [columns / block, block or 1, rows]
-    stored, scale = by_column.transpose(2, 0, 1), scales.transpose(2, 0, 1)  # [rows, columns / block, block or 1]
+    stored: NDArray[np.generic]  # [rows, columns / block, values or bytes of a block]
+    if four_bits:
+        stored, scale = in_four_bits(weight)  # scale [rows, columns / block, 1]
+    else:
+        block = math.gcd(columns, BLOCK)
+        by_column, scales = nearest(np.ascontiguousarray(weight.T), block)  # [columns / block, block or 1, rows]
+        stored, scale = by_column.transpose(2, 0, 1), scales.transpose(2, 0, 1)
+    kept = f"{name}_int{4 if four_bits else 8}"
     _add(proto, f"{name}_scale", scale)
     # 0 keeps batch and length
     _add(proto, f"{name}_shape", np.array([0, 0, columns]))
     ids, out = gather.input[1], gather.output[0]
     nodes = [
-        helper.make_node("Gather", [f"{name}_int8", ids], [f"{name}_rows"]),
-        _cast(f"{name}_rows", f"{name}_float"),
+        helper.make_node("Gather", [kept, ids], [f"{name}_rows"]),
+        *(_halves(proto, name) if four_bits else [_cast(f"{name}_rows", f"{name}_float")]),
         helper.make_node("Gather", [f"{name}_scale", ids], [f"{name}_row_scale"]),
         _cast(f"{name}_row_scale", f"{name}_scale_float"),
         helper.make_node("Mul", [f"{name}_float", f"{name}_scale_float"], [f"{name}_blocks"]),
@@ -177,7 +191,21 @@ def _store_rows(
     ]
     position = list(proto.graph.node).index(gather)
     del proto.graph.node[position]
-    _replace(proto, name, f"{name}_int8", stored, nodes, position)
+    _replace(proto, name, kept, stored, nodes, position)
+
+
+def _halves(proto: ModelProto, name: str) -> list[NodeProto]:
+    """The nodes that take the two integers out of each byte: low bits, high bits, and no more offset."""
+    _add(proto, f"{name}_low", np.array(15, np.uint8))
+    _add(proto, f"{name}_high", np.array(4, np.uint8))
+    _add(proto, f"{name}_offset", np.array(OFFSET, np.float32))
+    return [
+        helper.make_node("BitwiseAnd", [f"{name}_rows", f"{name}_low"], [f"{name}_first"]),
+        helper.make_node("BitShift", [f"{name}_rows", f"{name}_high"], [f"{name}_second"], direction="RIGHT"),
+        helper.make_node("Concat", [f"{name}_first", f"{name}_second"], [f"{name}_integers"], axis=-1),
+        _cast(f"{name}_integers", f"{name}_unsigned"),
+        helper.make_node("Sub", [f"{name}_unsigned", f"{name}_offset"], [f"{name}_float"]),
+    ]
 
 
 def _cast(source: str, out: str) -> NodeProto:

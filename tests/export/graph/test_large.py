@@ -51,7 +51,7 @@ def test_weights_lie_beside_the_graph(large, checkpoint, tmp_path):
     verify_against(large, checkpoint)
 
 
-@pytest.mark.parametrize("variant", ["float16", "int8", "dynamic-int8"])
+@pytest.mark.parametrize("variant", ["float16", "int8", "int8-int4", "dynamic-int8"])
 def test_a_variant_may_be_too_large_as_well(checkpoint, tmp_path, monkeypatch, variant):
     """A variant's weights lie beside its graph too when they do not fit."""
     monkeypatch.setattr(colbert, "LARGEST_FILE", LARGEST)

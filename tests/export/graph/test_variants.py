@@ -25,7 +25,9 @@ def exported(checkpoint, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize(("variant", "cosine"), [("float16", 0.9999), ("int8", 0.999), ("dynamic-int8", 0.8)])
+@pytest.mark.parametrize(
+    ("variant", "cosine"), [("float16", 0.9999), ("int8", 0.999), ("int8-int4", 0.9), ("dynamic-int8", 0.8)]
+)
 def test_a_variant_is_smaller_and_close(checkpoint, exported, tmp_path, variant, cosine):
     """A variant loads as any model, reports its loss and verifies when it is exported."""
     out = tmp_path / "out"

@@ -38,7 +38,7 @@ def test_a_graph_multiplies_as_often_as_its_checkpoint(case):
         assert 2 * (n * by_token + n * n * by_pair) == flops(model, n)
 
 
-@pytest.mark.parametrize("variant", ["float16", "int8", "dynamic-int8"])
+@pytest.mark.parametrize("variant", ["float16", "int8", "int8-int4", "dynamic-int8"])
 def test_a_variant_multiplies_as_often(checkpoint, tmp_path, variant):
     """Weights that are stored in fewer bits are found behind their casts."""
     counts = set()

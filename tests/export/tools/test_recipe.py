@@ -4,14 +4,17 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import load_file
 from train_data import records
 
+from refcolbert_export.graph.four_bits import restored, stored
 from tools.training import recipe
 from tools.training.pairs import write_lines
 
-SMALL = {"steps": 2, "batch": 4, "block": 2, "freeze": None, "document_length": 32}
+SMALL = {"steps": 2, "batch": 4, "block": 2, "freeze": 0, "document_length": 32}
 
 
 @pytest.fixture
@@ -38,6 +41,8 @@ def test_the_recipe_goes_on_with_what_is_there(work, tmp_path):
     spec = json.loads((work / "model" / "encoding.json").read_text())
     assert spec["query_length"] == min(recipe.QUERY_LENGTH, spec["document_length"])
     assert json.loads((work / "small-run" / "checkpoint" / "config.json").read_text())["num_hidden_layers"] == 1
+    words = load_file(work / "small-run" / "checkpoint" / "model.safetensors")["bert.embeddings.word_embeddings.weight"]
+    np.testing.assert_array_equal(restored(*stored(words)), words)  # rounded to four bits and kept
     sizes = [(work / model / "model.onnx").stat().st_size for model in ("model", "small-model")]
     assert sizes[1] < sizes[0]
     for run in ("run", "long", "small-run"):
