@@ -1,7 +1,7 @@
-"""The default model's card: training data, settings, parity, scores, licences.
+"""The cards of the models: training data, settings, parity, scores, licences.
 
     python -m tools.training.quality MODEL --data DIR --cache DIR --json figures.json
-    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json
+    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json [--small]
 
 MODEL is the exported folder, --work the recipe's folder (`tools.training.recipe`). Every figure is read from the files
 that those commands wrote. The leak check runs again: a test text in the training data is an error. Prints the card, or
@@ -26,7 +26,9 @@ from tools.training.sources import SOURCES
 
 __all__ = ["card"]
 
-CARD = Path(__file__).with_suffix(".md")  # the prose, with names in braces
+# The prose, with names in braces
+CARD = Path(__file__).with_suffix(".md")
+SMALL_CARD = CARD.with_name("small_card.md")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -116,24 +118,31 @@ def _tables(path: Path) -> str:
     return "\n\n".join(table(figures, metric) for metric in METRICS)
 
 
-def card(model: Path, work: Path, data: Path, figures: Path) -> str:
-    """The card as Markdown. Raises `InvalidInput` for a missing file and for a test text in the training data."""
+def card(model: Path, work: Path, data: Path, figures: Path, small: bool = False) -> str:
+    """The card of the default or the small model as Markdown.
+
+    Raises `InvalidInput` for a missing file and for a test text in the training data.
+    """
     blocks, pairs = _json(work / "blocks.jsonl.json"), _json(work / "pairs.jsonl.json")
     kinds = [kind for kind in KINDS if any(kind in key for key in blocks["counts"])]
-    return CARD.read_text().format(
-        **_model(model),
-        **_training(work / "run"),
-        **_long(work / "long"),
-        **_leaks(work / "blocks.jsonl.gz", data),
-        lines=blocks["lines"],
-        shared=SHARED,
-        kinds=" / ".join(kinds),
-        sources=_sources(pairs, blocks, kinds),
-        shingle=SHINGLE,
-        teacher=blocks["scores"],
-        development=", ".join(DEVELOPMENT),
-        dtype=_json(figures).get("bi-encoder", "torch.float32").removeprefix("torch."),
-        scores=_tables(figures),
+    return (
+        (SMALL_CARD if small else CARD)
+        .read_text()
+        .format(
+            **_model(model),
+            **_training(work / ("small-run" if small else "run")),
+            **_long(work / "long"),
+            **_leaks(work / "blocks.jsonl.gz", data),
+            lines=blocks["lines"],
+            shared=SHARED,
+            kinds=" / ".join(kinds),
+            sources=_sources(pairs, blocks, kinds),
+            shingle=SHINGLE,
+            teacher=blocks["scores"],
+            development=", ".join(DEVELOPMENT),
+            dtype=_json(figures).get("bi-encoder", "torch.float32").removeprefix("torch."),
+            scores=_tables(figures),
+        )
     )
 
 
@@ -142,16 +151,18 @@ def card(model: Path, work: Path, data: Path, figures: Path) -> str:
 @click.option("--work", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @DATA
 @click.option("--figures", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--small", is_flag=True, help="MODEL is the small one.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path))
 def main(
     model: Path,
     work: Path,
     data: Path,
     figures: Path,
+    small: bool,
     out: Path | None,
 ) -> None:
     """Write the card of MODEL."""
-    text = card(model, work, data, figures)
+    text = card(model, work, data, figures, small)
     if out is None:
         click.echo(text)
     else:

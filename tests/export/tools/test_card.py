@@ -85,7 +85,7 @@ def work(tmp_path):
     pairs.write_lines(folder / "blocks.jsonl.gz", [{"query": "gout?", "positive": "a disease", "negatives": ["n"]}])
     settings = {"losses": {"kl": 1.0}, "batch": 8, "seed": 7, "freeze": None, "dropout": 0.0, "metric": "nDCG@10"}
     log = [{"step": i, "loss": 1 / i, "kl": 1 / i, "examples_per_s": 0.1} for i in range(1, 41)]
-    for run, length in (("run", 128), ("long", 288)):
+    for run, length in (("run", 128), ("long", 288), ("small-run", 64)):
         validated = [{"step": step, "validation": {"nDCG@10": (length + step) / 1000}} for step in (0, 40)]
         (folder / run).mkdir()
         (folder / run / "settings.json").write_text(json.dumps({**settings, "document_length": length}))
@@ -124,6 +124,21 @@ def test_the_card_says_what_was_measured(work, model, data):
     ):
         assert said in text
     assert "{" not in text
+
+
+def test_the_small_card_is_of_the_small_training(work, model, data):
+    """The small model's card has its own learning curve, hash and scores, and no list of texts."""
+    text = card.card(model, work, data, work / "figures.json", small=True)
+    for said in (
+        Encoder.load(model).hash,
+        "on the same 1,234 queries",
+        "document_length 64\n",
+        "nDCG@10 after a number of steps: 0: 0.064, 40: 0.104.",
+        quality.table(figures(), "nDCG@10"),
+    ):
+        assert said in text
+    assert "{" not in text
+    assert "medquad" not in text
 
 
 def test_no_card_for_a_leak_or_another_models_report(work, model, data):
