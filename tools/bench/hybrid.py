@@ -50,9 +50,9 @@ def _grown_documents(collection: Collection, n_docs: int) -> Iterator[Document]:
         yield Document(id=str(i), text=" ".join(pool[j] for j in rng.integers(0, len(pool), SENTENCES).tolist()))
 
 
-def _build(path: Path, documents: Iterable[Document], vectors: Iterable[Floats], words: str | None) -> Cost:
+def _build(path: Path, documents: Iterable[Document], vectors: Iterable[Floats], dim: int, words: str | None) -> Cost:
     start = time.perf_counter()
-    index = Index.build(path, documents, vectors=vectors, dim=128, words=words)
+    index = Index.build(path, documents, vectors=vectors, dim=dim, words=words)
     return Cost(time.perf_counter() - start, index.info()["bytes"])
 
 
@@ -100,7 +100,7 @@ def main(name: str, data: Path, work: Path, documents: int, n_queries: int) -> N
     costs = {}
     for words in (None, "porter"):
         path = folder / f"index-{words}-{time.time_ns()}"
-        costs[words] = _build(path, collection.documents, arrays, words)
+        costs[words] = _build(path, collection.documents, arrays, encoder.dim, words)
     plain, worded = costs[None], costs["porter"]
     n = len(collection.documents)
     click.echo(f"{name}: {n:,} documents, encoded in {encoding:.1f} s")
@@ -113,7 +113,8 @@ def main(name: str, data: Path, work: Path, documents: int, n_queries: int) -> N
     if documents:
         path = folder / f"grown-{documents}"
         if not path.exists():
-            _build(path, _grown_documents(collection, documents), Grown(corpus, documents).vectors(), "porter")
+            grown = Grown(corpus, documents).vectors()
+            _build(path, _grown_documents(collection, documents), grown, encoder.dim, "porter")
         _show(f"{documents:,} grown documents", _latencies(path, queries))
 
 
