@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from refcolbert.encoding.tokens import Tokens
+from refcolbert.errors import ExportError
 
 from ..parity.report import LIMIT, Tolerance
 from .four_bits import OFFSET
@@ -42,6 +43,8 @@ Samples = Sequence[Sequence[Tokens]]  # texts of several kinds
 MIN_VALUES = 256
 # Values that share a scale.
 BLOCK = 32
+# Of ONNX's BitwiseAnd.
+LEAST_OPSET = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,10 @@ def store_float16(graph: ModelProto, _: Samples = ()) -> ModelProto:
 def store_int8(graph: ModelProto, samples: Samples, *, four_bits: bool = False) -> ModelProto:
     """Store weights of products and token embeddings as int8, position tables as float16. Small weights stay.
 
-    four_bits: store the token embeddings in four bits instead.
+    four_bits: store the token embeddings in four bits instead. Raises `ExportError` where the graph does not allow it.
     """
+    if four_bits:
+        _check_four_bits(graph)
     measured = moments(graph, samples)
     inputs = {node.input[1]: node.input[0] for node in constant_products(graph)}
     for name, weight in _weights(graph):
@@ -79,6 +84,18 @@ def store_int8(graph: ModelProto, samples: Samples, *, four_bits: bool = False) 
                 # Positions are all that tells the tokens of a repetitive text apart, so they keep more bits.
                 _replace(graph, name, f"{name}_float16", weight.astype(np.float16), [_cast(f"{name}_float16", name)])
     return graph
+
+
+def _check_four_bits(graph: ModelProto) -> None:
+    """Refuse a graph that would keep its token embeddings in more bits."""
+    opset = next(each.version for each in graph.opset_import if each.domain in ("", "ai.onnx"))
+    tables = {node.input[0] for node in graph.graph.node if node.op_type == "Gather" and node.input[1] == "input_ids"}
+    used = [name for node in graph.graph.node for name in node.input if name in tables]
+    if opset < LEAST_OPSET or len(used) != 1:
+        raise ExportError(
+            f"expected opset {LEAST_OPSET} or newer and one table of token embeddings with one use, found opset "
+            f"{opset}, and {len(used)} uses of {len(tables)} tables; choose the variant int8"
+        )
 
 
 def compute_int8(graph: ModelProto, samples: Samples) -> ModelProto:

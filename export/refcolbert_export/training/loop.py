@@ -2,7 +2,7 @@
 
 A run's folder holds
 
-    checkpoint/      the model, for `refcolbert export`: the best by validation, else the newest
+    checkpoint/      the model, for `refcolbert export`: the best by validation, or the newest
     state.pt         weights, optimizer, random generator and step, from which the run can be resumed
     log.jsonl        one line per step and per validation
     settings.json    the settings of the run
@@ -187,7 +187,8 @@ class _Run:
         tqdm.write(f"step {state.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
         if state.best is None or metrics[self.settings.metric] > state.best:
             state.best, state.best_step, state.worse = metrics[self.settings.metric], state.step, 0
-            self.trained.save(self.out / CHECKPOINT)
+            if self.settings.keep == "best":
+                self.trained.save(self.out / CHECKPOINT)
         else:
             state.worse += 1
 
@@ -200,7 +201,7 @@ class _Run:
         return bool(by_step) or time.monotonic() - self.saved >= 60 * settings.save_minutes
 
     def _save(self) -> None:
-        if self.validator is None:
+        if self.validator is None or self.settings.keep == "newest":
             self.trained.save(self.out / CHECKPOINT)
         save_state(self.out / STATE, self.model, self.optimizer, self.progress, self.about)
         self.saved = time.monotonic()

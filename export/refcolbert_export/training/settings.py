@@ -10,6 +10,7 @@ from refcolbert.errors import TrainingError
 __all__ = ["LOSS_NAMES", "METRICS", "RECIPES", "Settings", "parse_losses"]
 
 METRICS = ("nDCG@10", "RR@10")
+KEPT = ("best", "newest")
 LOSS_NAMES = ("pairwise-hinge", "pairwise-softmax", "n-way", "in-batch", "kl", "margin-mse")
 
 # The defaults of `Settings` are the paper's for BERT-base. A recipe holds what differs from them.
@@ -59,7 +60,8 @@ class Settings:
     group_tokens: int = _option(4096, "Tokens per run of the transformer.", least=1)
     seed: int = _option(0, "Seed of all random numbers.", least=0)
     validate_every: int = _option(0, "Steps between validations; 0: only first and last.", least=0, metavar="STEPS")
-    metric: str = _option("RR@10", "Metric that decides which weights are kept.", choices=METRICS)
+    metric: str = _option("RR@10", "Metric that decides which weights are the best.", choices=METRICS)
+    keep: str = _option("best", "Weights of the checkpoint: the best by validation, or the newest.", choices=KEPT)
     patience: int = _option(
         0, "Validations without a better metric that end the run; 0: never.", least=0, metavar="VALIDATIONS"
     )
@@ -86,11 +88,12 @@ class Settings:
             )
 
     def numeric(self) -> dict[str, Any]:
-        """The settings that a resumed run must share with its beginning: all that change a number, except threads.
+        """The settings that a resumed run must share with its beginning: all that change its weights, except threads.
 
-        Another number of threads rounds sums in another order. That is allowed when a run is resumed.
+        Another number of threads rounds sums in another order. That is allowed when a run is resumed. So are other
+        rules for which of its weights are kept, from then on.
         """
-        free = {"patience", "save_every", "save_minutes", "validate_every", "metric", "threads"}
+        free = {"patience", "save_every", "save_minutes", "validate_every", "metric", "keep", "threads"}
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
 
 

@@ -15,7 +15,7 @@ from refcolbert_export.graph.four_bits import BLOCK, restored, stored
 from refcolbert_export.graph.gptq import samples
 from refcolbert_export.graph.variants import store_int8
 
-tables = st.tuples(st.integers(1, 5), st.sampled_from([2, 96, 192])).flatmap(
+tables = st.tuples(st.integers(1, 5), st.sampled_from([2, 50, 96, 128, 192])).flatmap(
     lambda shape: arrays(np.float32, shape, elements=st.floats(-100, 100, width=32))
 )
 
@@ -55,10 +55,30 @@ def test_a_row_of_zeros_stays_zero():
     assert (restored(pairs, scale) == 0).all()
 
 
+@pytest.mark.parametrize(("columns", "n_blocks"), [(384, 4), (1024, 16), (100, 2), (2, 1)])
+def test_a_block_is_the_largest_even_divisor(columns, n_blocks):
+    """Rows of any even width have as few scales as blocks of at most 96 allow."""
+    assert stored(np.ones((1, columns), np.float32))[1].shape == (1, n_blocks, 1)
+
+
 def test_odd_columns_are_refused():
     """Two values share a byte, so an odd number of them cannot be stored."""
     with pytest.raises(ExportError, match="even number of columns, found 3"):
         stored(np.ones((1, 3), np.float32))
+
+
+def test_a_graph_that_cannot_hold_four_bits_is_refused(checkpoint, tmp_path):
+    """An older opset, and a table with a second use, are errors instead of more bits than the name says."""
+    export_checkpoint(checkpoint, tmp_path / "float32")
+    graph = onnx.load(tmp_path / "float32" / "model.onnx")
+    (gather,) = (node for node in graph.graph.node if node.op_type == "Gather" and node.input[1] == "input_ids")
+    graph.graph.node.append(onnx.helper.make_node("Gather", list(gather.input), ["again"]))
+    with pytest.raises(ExportError, match="found opset 20, and 2 uses of 1 tables; choose the variant int8"):
+        store_int8(graph, [], four_bits=True)
+    del graph.graph.node[-1]
+    graph.opset_import[0].version = 17
+    with pytest.raises(ExportError, match="found opset 17, and 1 uses"):
+        store_int8(graph, [], four_bits=True)
 
 
 def test_the_graph_computes_with_the_restored_rows(checkpoint, tmp_path):

@@ -99,6 +99,19 @@ def test_the_best_weights_are_kept_and_patience_ends(checkpoint, tmp_path):
         )
 
 
+def test_the_newest_weights_are_kept_if_wanted(checkpoint, tmp_path):
+    """A validation that prefers the start does not decide: the checkpoint has the weights of the last step."""
+    pool = read_pool(write_jsonl(tmp_path / "held.jsonl", records(14)))
+    options = {"steps": 3, "learning_rate": 3.0, "head_learning_rate": 3.0, "validate_every": 1}
+    data = examples(tmp_path)
+    best = run(checkpoint, tmp_path / "best", data, validation=pool, **options)
+    newest = run(checkpoint, tmp_path / "newest", data, validation=pool, keep="newest", **options)
+    alone = run(checkpoint, tmp_path / "alone", data, **options)
+    assert weights(newest) == weights(alone) != weights(best)
+    found = run(checkpoint, tmp_path / "best", data, validation=pool, keep="newest", resume=True, **options)
+    assert weights(found) == weights(newest)
+
+
 def test_a_run_that_does_not_fit_is_refused(checkpoint, tmp_path):
     """Other settings or data at resumption, an occupied path, nothing to resume, a damaged state: TrainingError."""
     data, out = examples(tmp_path), tmp_path / "out"
