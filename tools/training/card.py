@@ -18,10 +18,11 @@ from refcolbert.encoding.encoder import Encoder
 from refcolbert.errors import InvalidInput
 from refcolbert.evaluation.metrics import METRICS
 from tools.collections import DATA
-from tools.training.blocks import SHARED
-from tools.training.leaks import SHINGLE, TestTexts, report
+from tools.training.blocks import BLOCK, SHARED
+from tools.training.leaks import SHINGLE, SHORTEST, TestTexts, report
 from tools.training.pairs import KINDS
 from tools.training.quality import DEVELOPMENT, table
+from tools.training.recipe import HELD_OUT
 from tools.training.sources import SOURCES
 
 __all__ = ["card"]
@@ -113,9 +114,17 @@ def _model(folder: Path) -> dict[str, Any]:
     }
 
 
-def _tables(path: Path) -> str:
-    figures = _json(path)["figures"]
-    return "\n\n".join(table(figures, metric) for metric in METRICS)
+def _scores(path: Path, model: str) -> dict[str, str]:
+    """The tables of a file that `tools.training.quality` wrote of this model, and the bi-encoder's precision."""
+    found = _json(path)
+    if model not in found["models"].values() or found["split"] != "test":
+        hashes = ", ".join(name[:12] for name in found["models"].values())
+        raise InvalidInput(
+            f"expected test figures of the model {model[:12]} in {path}, found {found['split']} figures of {hashes}; "
+            "measure again"
+        )
+    tables = "\n\n".join(table(found["figures"], metric) for metric in METRICS)
+    return {"scores": tables, "dtype": found["bi-encoder"].removeprefix("torch.")}
 
 
 def card(model: Path, work: Path, data: Path, figures: Path, small: bool = False) -> str:
@@ -124,25 +133,24 @@ def card(model: Path, work: Path, data: Path, figures: Path, small: bool = False
     Raises `InvalidInput` for a missing file and for a test text in the training data.
     """
     blocks, pairs = _json(work / "blocks.jsonl.json"), _json(work / "pairs.jsonl.json")
-    kinds = [kind for kind in KINDS if any(kind in key for key in blocks["counts"])]
-    return (
-        (SMALL_CARD if small else CARD)
-        .read_text()
-        .format(
-            **_model(model),
-            **_training(work / ("small-run" if small else "run")),
-            **_long(work / "long"),
-            **_leaks(work / "blocks.jsonl.gz", data),
-            lines=blocks["lines"],
-            shared=SHARED,
-            kinds=" / ".join(kinds),
-            sources=_sources(pairs, blocks, kinds),
-            shingle=SHINGLE,
-            teacher=blocks["scores"],
-            development=", ".join(DEVELOPMENT),
-            dtype=_json(figures).get("bi-encoder", "torch.float32").removeprefix("torch."),
-            scores=_tables(figures),
-        )
+    kinds = [kind for kind in KINDS if any(key.endswith(f": {kind}") for key in blocks["counts"])]
+    about = _model(model)
+    prose = (SMALL_CARD if small else CARD).read_text()
+    return prose.format(
+        **about,
+        **_scores(figures, about["hash"]),
+        **_training(work / ("small-run" if small else "run")),
+        **_long(work / "long"),
+        **_leaks(work / "blocks.jsonl.gz", data),
+        lines=blocks["lines"] - HELD_OUT * BLOCK,
+        held_out=HELD_OUT * BLOCK,
+        shared=SHARED,
+        kinds=" / ".join(kinds),
+        sources=_sources(pairs, blocks, kinds),
+        shingle=SHINGLE,
+        shortest=SHORTEST,
+        teacher=blocks["scores"],
+        development=", ".join(DEVELOPMENT),
     )
 
 

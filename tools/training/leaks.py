@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 from refcolbert.corpus.readers import read_jsonl
+from refcolbert.errors import InvalidInput
 from refcolbert.evaluation.metrics import read_queries
 from tools.collections import DATA
 from tools.training.sources import read_gzip
@@ -54,6 +55,8 @@ class TestTexts:
     def read(cls, data: Path) -> "TestTexts":
         """Every query and document of every BEIR-layout folder under `data`."""
         texts = cls()
+        if not any(data.glob("*/corpus.jsonl")):
+            raise InvalidInput(f"expected collections in {data}, found no */corpus.jsonl there; name their folder")
         for folder in sorted(path.parent for path in data.glob("*/corpus.jsonl")):
             for name, text in read_queries(folder / "queries.jsonl").items():
                 texts.add(text, f"{folder.name} query {name}")

@@ -4,11 +4,11 @@
 
 MODEL is a model folder, or `default`. Models rank by exact MaxSim over float32 vectors, BM25 and bi-encoder as
 `refcolbert_export.mining.teachers` has them, their ensemble with the weight 0.4, which taught the first default model.
-`--teacher` adds what teaches the next one: a second bi-encoder, and the ensemble of all three with the weights of
+`--teacher` adds what taught the second one: another bi-encoder, and the ensemble of all three with the weights of
 `tools.training.distil` and `embeddings`. Metrics are those of ir-measures on the test split; msmarco_dev_positives is
 another collection with each split, `--split dev` to validate.
 
-Rankings are kept under --cache, by what ranked, the collection's content and the split: a second run reads them.
+Rankings are kept under --cache, by what ranked and the collection's content: a second run reads them.
 """
 
 import hashlib
@@ -176,7 +176,7 @@ def models_of(models: Sequence[str]) -> dict[str, tuple[str, Callable[[Collectio
 @click.option("--split", default="test", show_default=True)
 @click.option("--baselines/--no-baselines", default=True, show_default=True)
 @click.option("--bf16", is_flag=True, help="The bi-encoder in bfloat16: half the time.")
-@click.option("--teacher", is_flag=True, help="The teacher of the next model, too. Downloads 400 MB.")
+@click.option("--teacher", is_flag=True, help="The second model's teacher, too. Downloads 400 MB.")
 @click.option("--json", "out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here, too.")
 def main(
     models: tuple[str, ...],
@@ -198,13 +198,17 @@ def main(
     }
     if teacher:
         keyed |= {name: (f"{name} {SHARES} {WEIGHT}", rank) for name, rank in rankers.teachers().items()}
-    figures = measure(rankers, {**keyed, **models_of(models)}, [load(data, name, split) for name in names])
+    ranked = models_of(models)
+    figures = measure(rankers, {**keyed, **ranked}, [load(data, name, split) for name in names])
     for metric in METRICS:
         click.echo(table(figures, metric) + "\n")
     if out is not None:
-        out.write_text(
-            json.dumps({"split": split, "bi-encoder": str(rankers.dtype), "figures": figures}, indent=1) + "\n"
-        )
+        about = {
+            "split": split,
+            "bi-encoder": str(rankers.dtype),
+            "models": {name: key for name, (key, _) in ranked.items()},
+        }
+        out.write_text(json.dumps({**about, "figures": figures}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

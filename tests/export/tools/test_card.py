@@ -70,14 +70,14 @@ def test_models_and_bases_are_measured_in_one_run_and_remembered(tmp_path, data,
 
 
 @pytest.fixture
-def work(tmp_path):
+def work(tmp_path, encoder):
     """A recipe's folder, with one line of training data."""
     folder = tmp_path / "work"
     folder.mkdir()
     sources = {source.name: {"licence": source.licence} for source in card.SOURCES}
     (folder / "pairs.jsonl.json").write_text(json.dumps({"sources": sources}))
     blocks = {
-        "lines": 1234,
+        "lines": 1746,
         "scores": "20.0 * (cosine + 0.4 * BM25)",
         "counts": {"medquad: given": 1200, "medquad: sentence": 34},
     }
@@ -90,7 +90,8 @@ def work(tmp_path):
         (folder / run).mkdir()
         (folder / run / "settings.json").write_text(json.dumps({**settings, "document_length": length}))
         (folder / run / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in [*log, *validated]))
-    (folder / "figures.json").write_text(json.dumps({"figures": figures()}))
+    about = {"split": "test", "bi-encoder": "torch.bfloat16", "models": {"ours": Encoder.load(encoder.folder).hash}}
+    (folder / "figures.json").write_text(json.dumps({**about, "figures": figures()}))
     return folder
 
 
@@ -112,10 +113,11 @@ def test_the_card_says_what_was_measured(work, model, data):
         "| medquad | CC BY 4.0 | MedQuAD (Ben Abacha and Demner-Fushman 2019), ",
         " | 1,200 / 34 |",
         "| acl_title_abstract | CC BY 4.0 | ACL Anthology, papers of 2016 and later, without LREC | 0 / 0 |",
-        "of 3 training texts none equals one of 3 queries",
+        "of 3 training texts none equals one of 3 titles, texts and queries",
         "losses 1 kl, batch 8, seed 7, dropout 0.0, metric nDCG@10, document_length 128\n",
         "40 steps on one core, 53 minutes",
         "Then 40 steps with\ndocuments of 288 tokens.",
+        "Ranking of 512 queries",
         "nDCG@10 after a number of steps: 0: 0.128, 40: 0.168; with long documents 0: 0.288, 40: 0.328.",
         "kl 0.750 to 0.025",
         "on 2 texts and 1 shapes",
@@ -152,3 +154,15 @@ def test_no_card_for_a_leak_or_another_models_report(work, model, data):
     (model / "parity.json").write_text(json.dumps(parity | {"model": "0" * 64}))
     with pytest.raises(InvalidInput, match="another model"):
         card.card(model, work, data, work / "figures.json")
+
+
+def test_no_card_with_another_models_figures(work, model, data):
+    """Figures of another model or of another split are refused by name."""
+    found = json.loads((work / "figures.json").read_text())
+    for changed in ({"models": {"ours": "0" * 64}}, {"split": "dev"}):
+        (work / "figures.json").write_text(json.dumps(found | changed))
+        with pytest.raises(InvalidInput, match=r"expected test figures of the model"):
+            card.card(model, work, data, work / "figures.json")
+    (work / "figures.json").write_text(json.dumps(found))
+    with pytest.raises(InvalidInput, match=r"found no \*/corpus\.jsonl"):
+        card.card(model, work, work, work / "figures.json")
