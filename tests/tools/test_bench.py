@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from strategies import topical, unit
 
-from refcolbert import Encoder, Index, Ragged
+from refcolbert import Document, Encoder, Index, Ragged
 from refcolbert.engine.maxsim import scores
 from refcolbert.engine.search import SearchOptions, search
 from refcolbert.engine.topk import top_k
 from refcolbert.errors import InvalidInput
-from tools.bench import busy, grown, pages, updates
+from tools.bench import busy, end_to_end, grown, pages, updates
 from tools.bench.engines import ENGINES
 from tools.bench.figures import Line, matches, ndcg, recall
 from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
 from tools.bench.search import Bench, report
 from tools.bench.stages import Work, counted, measured
 from tools.bench.vectors import _equal_rows, write_corpus, write_tokens
+from tools.collections import Collection
 
 DIM, N_DOCS = 16, 300
 DOCUMENTS = topical(np.random.default_rng(4), N_DOCS, DIM)
@@ -172,6 +173,24 @@ def test_a_line_of_the_busy_table_has_its_quiet_median_and_three_ratios(tmp_path
         figures = busy.line(index, QUERIES, "default", threads=1, rounds=1)
     assert len(["default", 1, 1, *figures]) == len(busy.COLUMNS)
     assert min(figures) > 0
+
+
+def test_queries_are_asked_end_to_end(encoder, tmp_path):
+    """Collections are one index, whose row has a share of 1 when all is found, and the sum of both times."""
+    collections = [
+        Collection(
+            name, [Document(id=str(i), text=text) for i, text in enumerate(texts)], {"q": texts[1]}, {"q": {"1": 1}}
+        )
+        for name, texts in {"a": ["parse a date", "read a file"], "b": ["the line of a wing", "a string"]}.items()
+    ]
+    joined = end_to_end.asked(collections, 2)
+    assert list(joined.queries) == ["a/q", "b/q"]
+    for _ in range(2):  # the second time from the work folder
+        model = end_to_end.Model(str(encoder.folder), joined, tmp_path)
+        model.ask(2, 96)
+    line = dict(zip(end_to_end.COLUMNS, model.line(2, 96), strict=True))
+    assert (line["recall@10"], line["nDCG@10"], line["columns"]) == (1.0, 1.0, encoder.dim)
+    assert line["p95 ms"] >= line["together, p50 ms"] > line["encoding, p50 ms"] > 0
 
 
 def test_small_updates_write_as_much_whatever_the_size_of_the_index(tmp_path):

@@ -43,12 +43,10 @@ class Teacher:
         """Rank, given unit rows of queries and documents: [n_pairs, dim], [n_docs, dim]."""
         self._pool, self._queries, self._documents = pool, queries, documents
         self._bm25 = BM25(pool.documents)
-        ranked = [self._rank(np.arange(first, min(first + AT_ONCE, len(queries)))) for first in self._batches()]
+        batches = tqdm(range(0, len(queries), AT_ONCE), desc="rank")
+        ranked = [self._rank(np.arange(first, min(first + AT_ONCE, len(queries)))) for first in batches]
         self.finds = np.concatenate([finds for finds, _ in ranked])  # [n_pairs] the positive is among the first FOUND
         self.first = np.concatenate([first for _, first in ranked])  # [n_pairs, HARD + SHARED] best documents first
-
-    def _batches(self) -> Iterator[int]:
-        yield from tqdm(range(0, len(self._queries), AT_ONCE), desc="rank")
 
     def _rank(self, pairs: Ints) -> tuple[Bools, Ints]:
         bm25 = self._bm25.many(self._pool.pairs[i].query for i in pairs)  # [n, n_docs]

@@ -54,7 +54,7 @@ SCORES = f"{SCALE} * (cosine + {WEIGHT} * BM25 / the query's largest)"
 DEPTH = 50  # candidates from each ranking
 FOUND = 20  # a positive further down is no answer that can be taught
 MARGIN = 0.05  # of the ensemble, below the positive
-BLOCK = 256  # queries whose scores are in memory at a time
+AT_ONCE = 256  # queries whose scores are in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,11 @@ def read_pool(path: Path, documents: dict[str, int], seed: int) -> Pool:
     return Pool(kept, chosen, np.array([places[pair.positive] for pair in chosen], np.int64))
 
 
-def _blocks(pool: Pool, queries: Floats, documents: Floats) -> Iterator[tuple[int, Floats, Floats]]:
+def _scored(pool: Pool, queries: Floats, documents: Floats) -> Iterator[tuple[int, Floats, Floats]]:
     """(number of a pair, its cosines [n_docs], its BM25 [n_docs])."""
     bm25 = BM25(pool.documents)
-    for first in tqdm(range(0, len(queries), BLOCK), desc="mine"):
-        cosines = queries[first : first + BLOCK] @ documents.T  # [n_block, n_docs]
+    for first in tqdm(range(0, len(queries), AT_ONCE), desc="mine"):
+        cosines = queries[first : first + AT_ONCE] @ documents.T  # [n_block, n_docs]
         for i in range(len(cosines)):
             yield first + i, cosines[i], bm25.scores(pool.pairs[first + i].query)
 
@@ -102,7 +102,7 @@ def distil(
     pool: Pool, queries: Floats, documents: Floats, seed: int, counts: Counter[str], choice: Choice
 ) -> Iterator[dict[str, object]]:
     """The training lines of a pool, given unit rows of its queries and documents: [n_pairs, dim], [n_docs, dim]."""
-    for i, cosines, bm25 in _blocks(pool, queries, documents):
+    for i, cosines, bm25 in _scored(pool, queries, documents):
         pair, positive = pool.pairs[i], int(pool.positives[i])
         teacher = ensemble(cosines, bm25, WEIGHT)  # [n_docs]
         if rank_of(teacher, positive) > FOUND:
