@@ -52,9 +52,11 @@ SETTINGS = Settings(
     keep="newest",
     seed=0,
 )
-LONG = replace(SETTINGS, steps=300, learning_rate=2e-5, head_learning_rate=1e-4, document_length=288)
+LONG = replace(
+    SETTINGS, steps=200, learning_rate=2e-5, head_learning_rate=1e-4, document_length=288, validate_every=200
+)
 SMALL_LAYERS = (0, 2, 4)  # of the trained model
-SMALL_SETTINGS = replace(SETTINGS, steps=1500, learning_rate=1e-4, freeze=0)
+SMALL_SETTINGS = replace(SETTINGS, steps=1200, learning_rate=1e-4, freeze=0)
 HELD_OUT = 64  # blocks
 QUERY_LENGTH = 256  # tokens of the longest query; the bi-encoder reads as many
 
