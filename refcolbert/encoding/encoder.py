@@ -125,13 +125,13 @@ class Encoder:
 
             >>> encoder = Encoder.load()
             >>> encoder.dim
-            128
+            64
             >>> documents = encoder.encode_documents(["Read a file.", "Dates"])
             >>> documents.lengths.tolist()  # [CLS], the marker and [SEP] have vectors, the full stop has none
             [6, 4]
             >>> (q,) = encoder.encode_queries(["open files"])
             >>> q.shape  # filled up with [MASK]
-            (32, 128)
+            (32, 64)
         """
         folder = _folder_of(path_or_hub_id)
         source = None

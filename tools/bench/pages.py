@@ -30,7 +30,8 @@ INTRODUCTION = """\
 
 Each table says which command printed it, when, and on which machine. `DIR` is a folder of
 collections in BEIR's layout. The docstring of each command says how to make its `CHECKPOINT`,
-`CORPUS` or `INDEX`. Compare times within one table, because each table is one run.
+`CORPUS` or `INDEX`. Compare times within one table, because each table is one run. "The default
+model" is the first one, which had 128 columns, unless a table says that it is the second one.
 """
 
 

@@ -116,7 +116,7 @@ class Comparison:
         if self.models.cross is not None:
             costs["cross"] = self.models.cross.cost
         hands = {
-            "encoder": by_hand(6, 384, 1536, head=384 * 128),
+            "encoder": by_hand(6, 384, 1536, head=384 * 384 + 384 * 64),
             "sentences": by_hand(6, 384, 1536),
             "cross": by_hand(6, 384, 1536, once=384 * 384 + 384),
         }

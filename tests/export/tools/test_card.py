@@ -116,7 +116,7 @@ def test_the_card_says_what_was_measured(work, model, data):
         "of 3 training texts none equals one of 3 titles, texts and queries",
         "losses 1 kl, batch 8, seed 7, dropout 0.0, metric nDCG@10, document_length 128\n",
         "40 steps on one core, 53 minutes",
-        "Then 40 steps with\ndocuments of 288 tokens.",
+        "Then 40\nsteps with documents of 288 tokens.",
         "Ranking of 512 queries",
         "nDCG@10 after a number of steps: 0: 0.128, 40: 0.168; with long documents 0: 0.288, 40: 0.328.",
         "kl 0.750 to 0.025",
