@@ -74,7 +74,7 @@ class EncodeDocuments:
         >>> encode = EncodeDocuments(None, Encoder.load().hash)
         >>> columns = pickle.loads(pickle.dumps(encode))({"text": ["Read a file.", "Dates"]})
         >>> columns["tokens"], columns["vectors"][1].shape
-        ([6, 4], (512,))
+        ([6, 4], (256,))
     """
 
     model: str | None

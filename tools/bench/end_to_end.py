@@ -2,8 +2,8 @@
 
     python -m tools.bench.end_to_end [NAMES ...] --data DIR [--work DIR] [--model MODEL ...] [--queries 60] [--record]
 
-Collections NAMES are one index of 4 bits per model, with texts and words. MODEL is `default`, `small`, a folder or a
-hub id. Queries are judged ones, drawn with a seed, equally many of each collection. Recall is against exact MaxSim on
+Collections NAMES are one index of 4 bits per model, with texts and words. MODEL is `default`, a folder or a hub
+id. Queries are judged ones, drawn with a seed, equally many of each collection. Recall is against exact MaxSim on
 float32 vectors, nDCG@10 by the judgements. Each round takes all models and settings in turn, so that a slow minute of
 the machine meets all of them; a line has the median and the 95th percentile over all rounds. --record writes the table
 to benchmarks/18-end-to-end.json.
@@ -128,7 +128,7 @@ class Model:
         shares = [len(best & ids) / len(best) for best, ids in zip(self.truth, found, strict=True)]
         run = {key: {d: -float(rank) for rank, d in enumerate(ids)} for key, ids in times.found.items()}
         return [
-            self.name,
+            Path(self.name).name,
             self.encoder.dim,
             round(self.bytes_per_token, 1),
             nprobe,
@@ -144,7 +144,7 @@ class Model:
 @click.argument("names", nargs=-1)
 @DATA
 @WORK
-@click.option("--model", "models", multiple=True, default=["default", "small"], show_default=True)
+@click.option("--model", "models", multiple=True, default=["default"], show_default=True)
 @click.option("--queries", "n_queries", default=60, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--record", "recorded", is_flag=True, help="Write the table to benchmarks/.")
