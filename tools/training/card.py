@@ -1,7 +1,7 @@
-"""The cards of the models: training data, settings, parity, scores, licences.
+"""The default model's card: training data, settings, parity, scores, licences.
 
     python -m tools.training.quality MODEL --data DIR --cache DIR --json figures.json
-    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json [--small]
+    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json
 
 MODEL is the exported folder, --work the recipe's folder (`tools.training.recipe`). Every figure is read from the files
 that those commands wrote. The leak check runs again: a test text in the training data is an error. Prints the card, or
@@ -27,9 +27,7 @@ from tools.training.sources import SOURCES
 
 __all__ = ["card"]
 
-# The prose, with names in braces
-CARD = Path(__file__).with_suffix(".md")
-SMALL_CARD = CARD.with_name("small_card.md")
+CARD = Path(__file__).with_suffix(".md")  # the prose, with names in braces
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -127,19 +125,18 @@ def _scores(path: Path, model: str) -> dict[str, str]:
     return {"scores": tables, "dtype": found["bi-encoder"].removeprefix("torch.")}
 
 
-def card(model: Path, work: Path, data: Path, figures: Path, small: bool = False) -> str:
-    """The card of the default or the small model as Markdown.
+def card(model: Path, work: Path, data: Path, figures: Path) -> str:
+    """The card as Markdown.
 
     Raises `InvalidInput` for a missing file and for a test text in the training data.
     """
     blocks, pairs = _json(work / "blocks.jsonl.json"), _json(work / "pairs.jsonl.json")
     kinds = [kind for kind in KINDS if any(key.endswith(f": {kind}") for key in blocks["counts"])]
     about = _model(model)
-    prose = (SMALL_CARD if small else CARD).read_text()
-    return prose.format(
+    return CARD.read_text().format(
         **about,
         **_scores(figures, about["hash"]),
-        **_training(work / ("small-run" if small else "run")),
+        **_training(work / "run"),
         **_long(work / "long"),
         **_leaks(work / "blocks.jsonl.gz", data),
         lines=blocks["lines"] - HELD_OUT * BLOCK,
@@ -159,18 +156,16 @@ def card(model: Path, work: Path, data: Path, figures: Path, small: bool = False
 @click.option("--work", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @DATA
 @click.option("--figures", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--small", is_flag=True, help="MODEL is the small one.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path))
 def main(
     model: Path,
     work: Path,
     data: Path,
     figures: Path,
-    small: bool,
     out: Path | None,
 ) -> None:
     """Write the card of MODEL."""
-    text = card(model, work, data, figures, small)
+    text = card(model, work, data, figures)
     if out is None:
         click.echo(text)
     else:

@@ -23,8 +23,7 @@ Scales = NDArray[np.float16]  # [n, columns / block, 1]
 
 OFFSET = 8
 LARGEST = 7
-# Values that share a scale, at most: of 384 columns, four blocks of 96. That is a third of the scales that int8 storage
-# has, at 1.07 times the error.
+# Values that share a scale, at most: 384 columns are four blocks of 96, with a third of the scales of int8 storage.
 BLOCK = 96
 # Shares of a block's largest value that the largest integer may mean. Cutting few outliers off makes the steps finer.
 CLIPS = np.linspace(1.0, 0.6, 9, dtype=np.float32)

@@ -85,7 +85,7 @@ def work(tmp_path, encoder):
     pairs.write_lines(folder / "blocks.jsonl.gz", [{"query": "gout?", "positive": "a disease", "negatives": ["n"]}])
     settings = {"losses": {"kl": 1.0}, "batch": 8, "seed": 7, "freeze": None, "dropout": 0.0, "metric": "nDCG@10"}
     log = [{"step": i, "loss": 1 / i, "kl": 1 / i, "examples_per_s": 0.1} for i in range(1, 41)]
-    for run, length in (("run", 128), ("long", 288), ("small-run", 64)):
+    for run, length in (("run", 128), ("long", 288)):
         validated = [{"step": step, "validation": {"nDCG@10": (length + step) / 1000}} for step in (0, 40)]
         (folder / run).mkdir()
         (folder / run / "settings.json").write_text(json.dumps({**settings, "document_length": length}))
@@ -118,7 +118,7 @@ def test_the_card_says_what_was_measured(work, model, data):
         "40 steps on one core, 53 minutes",
         "Then 40\nsteps with documents of 288 tokens.",
         "Ranking of 512 queries",
-        "nDCG@10 after a number of steps: 0: 0.128, 40: 0.168; with long documents 0: 0.288, 40: 0.328.",
+        "nDCG@10 after a number of steps: 0: 0.128, 40: 0.168;\nwith long documents 0: 0.288, 40: 0.328.",
         "kl 0.750 to 0.025",
         "on 2 texts and 1 shapes",
         "1.2e-02, the smallest cosine 0.99000",
@@ -126,21 +126,6 @@ def test_the_card_says_what_was_measured(work, model, data):
     ):
         assert said in text
     assert "{" not in text
-
-
-def test_the_small_card_is_of_the_small_training(work, model, data):
-    """The small model's card has its own learning curve, hash and scores, and no list of texts."""
-    text = card.card(model, work, data, work / "figures.json", small=True)
-    for said in (
-        Encoder.load(model).hash,
-        "on the same 1,234 queries",
-        "document_length 64\n",
-        "nDCG@10 after a number of steps: 0: 0.064, 40: 0.104.",
-        quality.table(figures(), "nDCG@10"),
-    ):
-        assert said in text
-    assert "{" not in text
-    assert "medquad" not in text
 
 
 def test_no_card_for_a_leak_or_another_models_report(work, model, data):
