@@ -178,6 +178,7 @@ def settings_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Loss to train. May be repeated: the weighted sum is trained. Default: pairwise-softmax.",
 )
 @settings_options
+@click.option("--teacher", type=FOLDER, help="The ColBERT checkpoint whose vectors --loss vectors teaches.")
 @click.option("--validation", type=PATH, help="A BEIR folder, or a file of held-out examples.")
 @click.option("--dim", type=int, default=128, show_default=True, help="Columns of a new projection.")
 @click.option(
@@ -201,6 +202,7 @@ def train(
     collection: Path | None,
     recipe: str,
     losses: tuple[str, ...],
+    teacher: Path | None,
     validation: Path | None,
     dim: int,
     projection: str,
@@ -220,7 +222,7 @@ def train(
         from .training.loop import train as train_model
         from .training.malloc import keep_freed_memory
         from .training.pca import fit_head
-        from .training.start import Head, Start, read_start
+        from .training.start import Head, Start, read_start, read_teacher
         from .training.validate import read_pool
     keep_freed_memory()
     examples = read_examples(data, queries, collection)
@@ -234,7 +236,10 @@ def train(
             model = read_start(folder, head, settings.seed)
             if model.new_head and projection == "pca" and not resume:
                 fit_head(model, examples)
-        trained = train_model(model, examples, out, settings, validation=pool, resume=resume, progress=True)
+        taught_by = None if teacher is None else read_teacher(teacher)
+        trained = train_model(
+            model, examples, out, settings, teacher=taught_by, validation=pool, resume=resume, progress=True
+        )
     click.echo(f"{trained}: the trained checkpoint; `refcolbert export {trained} MODEL` makes it ONNX")
 
 

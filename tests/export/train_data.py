@@ -9,7 +9,7 @@ from refcolbert_export.training.batches import Draw
 from refcolbert_export.training.data import read_examples
 from refcolbert_export.training.loop import train
 from refcolbert_export.training.settings import Settings
-from refcolbert_export.training.start import Head, read_start
+from refcolbert_export.training.start import Head, read_start, read_teacher
 
 SENTENCE = "date file string list wing flow heat layer read write open close error call"
 WORDS = SENTENCE.split()
@@ -55,7 +55,8 @@ def interrupted(train_it, step):
             train_it()
 
 
-def run(checkpoint, out, data, resume=False, validation=None, **settings):
+def run(checkpoint, out, data, resume=False, validation=None, teacher=None, **settings):
     """Train the checkpoint and return the folder of the result."""
-    chosen = Settings(**{"steps": 6, **SMALL, **settings})
-    return train(read_start(checkpoint, Head()), data, out, chosen, resume=resume, validation=validation)
+    chosen, taught_by = Settings(**{"steps": 6, **SMALL, **settings}), teacher and read_teacher(teacher)
+    start = read_start(checkpoint, Head())
+    return train(start, data, out, chosen, teacher=taught_by, resume=resume, validation=validation)

@@ -82,9 +82,10 @@ class CrossInteraction:
     """Trains a cross-encoder: every pair of a query and one of its documents goes through the transformer."""
 
     def __init__(self, start: CrossStart, settings: Settings) -> None:
-        if "in-batch" in settings.losses or settings.cached:
+        if {"in-batch", "vectors"} & settings.losses.keys() or settings.cached:
             raise TrainingError(
-                "expected neither in-batch nor --cached: a cross-encoder scores a query with its own documents alone"
+                "expected neither in-batch, vectors nor --cached: a cross-encoder has no token vectors, and scores a "
+                "query with its own documents alone"
             )
         self.start, self.model, self.settings, self.tokens = start, start.model, settings, 0
         length = min(settings.document_length + QUERY_ROOM, start.longest)
@@ -106,14 +107,22 @@ class CrossInteraction:
         """No parameters: the pooler is part of the score."""
         return []
 
-    def scores(self, batch: Batch) -> Tensor:
-        """[n_queries, n_docs] with the scores of each query's own documents. Other entries are 0 and never read."""
+    @property
+    def teacher_hash(self) -> None:
+        """No model teaches it."""
+        return
+
+    def scores(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """[n_queries, n_docs] with the scores of each query's own documents. Other entries are 0 and never read.
+
+        The losses that need more than scores are none.
+        """
         rows = [i for i, columns in enumerate(batch.columns) for _ in columns]  # [n_pairs]
         columns = [column for documents in batch.columns for column in documents]  # [n_pairs]
         pairs = [(batch.queries[i], batch.documents[j]) for i, j in zip(rows, columns, strict=True)]
         scores = self._score(pairs)  # [n_pairs]
         table = scores.new_zeros(len(batch.queries), len(batch.documents))  # [n_queries, n_docs]
-        return table.index_put((torch.tensor(rows), torch.tensor(columns)), scores)
+        return table.index_put((torch.tensor(rows), torch.tensor(columns)), scores), {}
 
     def _score(self, pairs: list[tuple[str, str]]) -> Tensor:  # -> [n_pairs]
         encodings = self._tokenizer.pairs(pairs)

@@ -48,12 +48,14 @@ def train(
     out: Path,
     settings: Settings,
     *,
+    teacher: Start | None = None,
     validation: Pool | None = None,
     resume: bool = False,
     progress: bool = False,
 ) -> Path:
     """Train and return the folder of the trained checkpoint, `out`/checkpoint.
 
+    teacher     the ColBERT model whose token vectors the loss "vectors" asks for
     validation  held-out queries and documents; None: the newest weights are kept
     resume      continue from `out`/state.pt
     progress    show a progress bar
@@ -61,13 +63,15 @@ def train(
     Raises `TrainingError` when `out` is not empty (or there is nothing to resume), when the data lacks what a loss
     needs, or when the loss is no longer finite. The last saved checkpoint and state stay.
     """
-    check_losses(settings, examples)
+    check_losses(settings, examples, teacher=teacher is not None)
     if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise TrainingError(
             f"expected nothing at {out}, but something is already there; resume it, remove it or choose another path"
         )
     with _torch_settings(settings):
-        trained = LateInteraction(start, settings) if isinstance(start, Start) else CrossInteraction(start, settings)
+        trained = (
+            LateInteraction(start, settings, teacher) if isinstance(start, Start) else CrossInteraction(start, settings)
+        )
         run = _Run(trained, examples, out, settings, validation)
         if resume:
             run.resume()
@@ -109,7 +113,8 @@ class _Run:
         rates = settings.learning_rate, head_rate, settings.weight_decay
         self.optimizer = make_optimizer(self.model, trained.head, trained.unused, *rates)
         self.validator = None if validation is None else trained.validator(validation)
-        self.about: dict[str, Any] = {**settings.numeric(), "data": fingerprint(examples)}
+        taught_by = {"teacher": trained.teacher_hash} if trained.teacher_hash else {}
+        self.about: dict[str, Any] = {**settings.numeric(), "data": fingerprint(examples), **taught_by}
         self.progress, self.saved = Progress(), time.monotonic()
 
     def resume(self) -> None:
@@ -164,8 +169,8 @@ class _Run:
 
     def _backward(self, batch: Batch) -> dict[str, float]:
         """Add one batch's gradient and return its losses. "loss" is their weighted sum."""
-        scores = self.trained.scores(batch)
-        losses = losses_of(scores, batch, self.settings)
+        scores, others = self.trained.scores(batch)
+        losses = {**losses_of(scores, batch, self.settings), **others}
         total = weighted(losses, self.settings, scores)
         if not math.isfinite(total.item()):
             raise self._diverged("loss", total.item())

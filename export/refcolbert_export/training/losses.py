@@ -6,9 +6,11 @@
     in-batch           -log softmax(S / temperature)_positive                over every document of the batch
     kl                 sum of p (log p - log r), p = softmax(T), r = softmax(S)    ColBERTv2, section 3.2
     margin-mse         ((S+ - S-) - (T+ - T-))^2
+    vectors            1 - v . w                                             v the model's, w the teacher's unit vectors
 
 Rows are queries. Column 0 is the positive, except for in-batch, which names the columns. Each loss is a mean over
-queries (pairwise losses and margin-mse: over queries and negatives), so a weight means the same for every batch size.
+queries (pairwise losses and margin-mse: over queries and negatives; vectors: over tokens), so a weight means the same
+for every batch size.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["LOSSES", "in_batch", "kl_divergence", "margin_mse", "n_way", "pairwise_hinge", "pairwise_softmax"]
+__all__ = [
+    "LOSSES",
+    "in_batch",
+    "kl_divergence",
+    "margin_mse",
+    "n_way",
+    "pairwise_hinge",
+    "pairwise_softmax",
+    "vectors",
+]
 
 
 def pairwise_hinge(scores: Tensor) -> Tensor:  # [n_queries, 1 + n_negatives] -> []
@@ -59,8 +70,13 @@ def margin_mse(scores: Tensor, teacher: Tensor) -> Tensor:  # [n_queries, 1 + n_
     return functional.mse_loss(scores[:, :1] - scores[:, 1:], teacher[:, :1] - teacher[:, 1:])
 
 
+def vectors(rows: Tensor, teacher: Tensor) -> Tensor:  # unit rows [n_rows, dim] each -> []
+    """Mean over token vectors of 1 minus the cosine with the teacher's vector of the same token."""
+    return 1 - (rows * teacher).sum(dim=1).mean()
+
+
 # name -> its data besides the student's scores ("negatives" of the example, a "teacher", or the whole "batch"),
-# function
+# function. `vectors` is not among them: it needs no scores.
 LOSSES: dict[str, tuple[str, Callable[..., Tensor]]] = {
     "pairwise-hinge": ("negatives", pairwise_hinge),
     "pairwise-softmax": ("negatives", pairwise_softmax),

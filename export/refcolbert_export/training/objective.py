@@ -16,11 +16,14 @@ from .settings import Settings
 __all__ = ["check_losses", "losses_of", "weighted"]
 
 
-def check_losses(settings: Settings, examples: Sequence[Example]) -> None:
-    """Raise `TrainingError` for a loss for which no example has the data."""
+def check_losses(settings: Settings, examples: Sequence[Example], *, teacher: bool = False) -> None:
+    """Raise `TrainingError` for a loss for which no example has the data, or a model as teacher without its loss."""
+    if teacher != ("vectors" in settings.losses):
+        found = f"one, and {', '.join(settings.losses)}" if teacher else "none"
+        raise TrainingError(f"expected a model as teacher exactly with the loss vectors, found {found}")
     negatives = settings.negatives != 0 and any(e.negatives for e in examples)
     has = {"batch": True, "negatives": negatives, "teacher": negatives and any(e.scores for e in examples)}
-    for name in settings.losses:
+    for name in settings.losses.keys() & LOSSES.keys():
         reads = LOSSES[name][0]
         if not has[reads]:
             wanted = "negatives" if reads == "negatives" else "negatives with a teacher's 'scores'"
@@ -37,7 +40,7 @@ def losses_of(scores: Tensor, batch: Batch, settings: Settings) -> dict[str, Ten
     `scores` is [n_queries, n_docs], columns as in `batch.documents`.
     """
     losses: dict[str, Tensor] = {}
-    for name in settings.losses:
+    for name in (name for name in settings.losses if name in LOSSES):
         if name == "in-batch":
             positives = torch.tensor([columns[0] for columns in batch.columns])  # [n_queries]
             losses[name] = in_batch(scores, positives, settings.temperature, batch.compared)
@@ -48,7 +51,8 @@ def losses_of(scores: Tensor, batch: Batch, settings: Settings) -> dict[str, Ten
 
 def weighted(losses: dict[str, Tensor], settings: Settings, scores: Tensor) -> Tensor:
     """The weighted sum []. Without losses it is a zero with a graph."""
-    return sum((settings.losses[name] * loss for name, loss in losses.items()), start=0 * scores.sum())
+    nothing = 0 * scores.sum() if not losses else scores.new_zeros(())
+    return sum((settings.losses[name] * loss for name, loss in losses.items()), start=nothing)
 
 
 def _over_own_documents(name: str, scores: Tensor, batch: Batch, settings: Settings) -> Tensor | None:

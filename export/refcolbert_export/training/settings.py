@@ -11,7 +11,7 @@ __all__ = ["LOSS_NAMES", "METRICS", "RECIPES", "Settings", "parse_losses"]
 
 METRICS = ("nDCG@10", "RR@10")
 KEPT = ("best", "newest")
-LOSS_NAMES = ("pairwise-hinge", "pairwise-softmax", "n-way", "in-batch", "kl", "margin-mse")
+LOSS_NAMES = ("pairwise-hinge", "pairwise-softmax", "n-way", "in-batch", "kl", "margin-mse", "vectors")
 
 # The defaults of `Settings` are the paper's for BERT-base. A recipe holds what differs from them.
 RECIPES: Mapping[str, Mapping[str, Any]] = {

@@ -28,7 +28,7 @@ from ..replace_folder import replace_folder
 from ..tensors import Reading
 from .saving import save_weights, write_as_it_came
 
-__all__ = ["Head", "Start", "for_training", "read_start", "save_start"]
+__all__ = ["Head", "Start", "for_training", "read_start", "read_teacher", "save_start"]
 
 MARKERS = {"query_token_id": "[unused0]", "doc_token_id": "[unused1]"}
 
@@ -72,6 +72,13 @@ def read_start(folder: Path, head: Head, seed: int = 0) -> Start:
         start = _sentence_encoder(folder, head, seed)
     _check_saved(start)
     return start
+
+
+def read_teacher(folder: Path) -> Start:
+    """Read a trained ColBERT checkpoint. Raises `UnsupportedCheckpoint` for anything else."""
+    if not any(layout.recognizes(folder) for layout in LAYOUTS):
+        raise UnsupportedCheckpoint(f"expected a trained ColBERT checkpoint as teacher, {folder} is none")
+    return read_start(folder, Head())
 
 
 def _sentence_encoder(folder: Path, head: Head, seed: int) -> Start:

@@ -28,10 +28,10 @@ from refcolbert_export.training.validate import Pool, read_pool
 CROSS = {**SMALL, "architecture": "cross-encoder", "losses": {"n-way": 1.0}, "learning_rate": 3e-3}
 
 
-def run(start, out, data, resume=False, validation=None, **settings):
+def run(start, out, data, resume=False, validation=None, teacher=None, **settings):
     """Train a cross-encoder."""
     chosen = Settings(**{"steps": 6, **CROSS, **settings})
-    return train(read_cross_start(start), data, out, chosen, resume=resume, validation=validation)
+    return train(read_cross_start(start), data, out, chosen, teacher=teacher, resume=resume, validation=validation)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_scores_are_at_their_pairs(transformer, tmp_path):
     scorer.model.eval()
     batch = Draw(examples(tmp_path), 3, None, 0).batch(0)
     with torch.no_grad():
-        table = scorer.scores(batch)
+        table, _ = scorer.scores(batch)
         for i, columns in enumerate(batch.columns):
             for j in columns:
                 alone = scorer._score([(batch.queries[i], batch.documents[j])])
@@ -137,7 +137,8 @@ def test_a_start_of_the_other_architecture_is_refused(checkpoint, transformer, t
         read_start(trained[1], Head())
     with pytest.raises(UnsupportedCheckpoint, match="found none"):
         read_cross_start(tmp_path / "nowhere")
-    for more in ({"losses": {"in-batch": 1.0}}, {"cached": True}):
+    teacher = read_start(checkpoint, Head())
+    for more in ({"losses": {"in-batch": 1.0}}, {"losses": {"vectors": 1.0}, "teacher": teacher}, {"cached": True}):
         with pytest.raises(TrainingError, match="own documents alone"):
             run(transformer, tmp_path / "run", examples(tmp_path), **more)
     whole = Pool({"0": "q"}, {"0": "d"}, {"0": {"0": 1}})

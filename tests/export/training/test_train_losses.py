@@ -62,6 +62,14 @@ def test_values_are_the_definition():
         np.testing.assert_allclose(losses.in_batch(table[:, :4], torch.arange(4), 0.7), value, **TIGHT)
 
 
+def test_the_loss_of_vectors_is_the_mean_distance():
+    """It is the mean of 1 - v . w over tokens: 0 for equal vectors, 2 for opposite ones."""
+    v, w = ragged([3, 2], 4, 4), ragged([3, 2], 4, 5)
+    expected = np.mean([1 - definition.dot(a, b) for a, b in zip(v.tolist(), w.tolist(), strict=True)])
+    np.testing.assert_allclose(losses.vectors(v, w), expected, **TIGHT)
+    np.testing.assert_allclose([losses.vectors(v, v), losses.vectors(v, -v)], [0, 2], **TIGHT)
+
+
 def test_a_column_that_is_not_compared_has_no_part_in_the_loss():
     """in-batch equals the loss of a table without that column, and gives it no gradient."""
     scores = torch.randn(2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()

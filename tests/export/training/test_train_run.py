@@ -1,18 +1,20 @@
 """The training loop: learning, determinism, resumption, and the checkpoint that it keeps."""
 
 import json
+import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from train_data import examples, interrupted, records, run, write_jsonl
 
-from refcolbert.errors import TrainingError
+from refcolbert.errors import TrainingError, UnsupportedCheckpoint
 from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.layouts.checkpoints import read_checkpoint
 from refcolbert_export.training import loop
 from refcolbert_export.training.data import read_examples
 from refcolbert_export.training.objective import weighted
+from refcolbert_export.training.start import read_teacher
 from refcolbert_export.training.validate import read_pool
 
 
@@ -145,3 +147,53 @@ def test_losses_without_their_data_are_refused(checkpoint, tmp_path):
         with pytest.raises(TrainingError, match="needs"):
             run(checkpoint, tmp_path / "out", given, losses=losses, **more)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [{}, {"cached": True, "group_tokens": 32}])
+def test_a_teacher_gives_its_vectors(checkpoint, tmp_path, more):
+    """Each text's token vectors come closer to the teacher's, to which the loss of the teacher itself is 0."""
+    data = examples(tmp_path)
+    teacher = run(checkpoint, tmp_path / "teacher", data, steps=30)
+    options = {"losses": {"vectors": 1.0}, "teacher": teacher, "steps": 30, "dropout": 0.0, **more}
+    run(checkpoint, tmp_path / "out", data, **options)
+    found = [e["vectors"] for e in log(tmp_path / "out")]
+    assert max(found[-5:]) < 0.5 * found[0]
+    run(teacher, tmp_path / "same", data, **{**options, "steps": 1})
+    assert abs(log(tmp_path / "same")[0]["vectors"]) < 1e-6
+
+
+def test_a_teacher_that_does_not_fit_is_refused(checkpoint, tmp_path):
+    """One without its loss or the other way round, of other lengths or columns, or another one at resumption."""
+    data, out, by_vectors = examples(tmp_path), tmp_path / "out", {"losses": {"vectors": 1.0}}
+    with pytest.raises(TrainingError, match=r"exactly with the loss vectors, found none"):
+        run(checkpoint, out, data, **by_vectors)
+    with pytest.raises(TrainingError, match=r"exactly with the loss vectors, found one, and in-batch"):
+        run(checkpoint, out, data, teacher=checkpoint)
+    for name, value, found in (("dim", 4, "dim 4"), ("doc_maxlen", 40, "document_length 40")):
+        other = tmp_path / name
+        shutil.copytree(checkpoint, other)
+        settings = json.loads((other / "artifact.metadata").read_text())
+        (other / "artifact.metadata").write_text(json.dumps({**settings, name: value}))
+        if name == "dim":
+            tensors = load_file(other / "model.safetensors")
+            save_file({**tensors, "linear.weight": tensors["linear.weight"][:4].clone()}, other / "model.safetensors")
+        with pytest.raises(TrainingError, match=f"found one with {found}"):
+            run(checkpoint, out, data, teacher=other, **by_vectors)
+    assert not out.exists()
+    run(checkpoint, out, data, steps=1, teacher=checkpoint, **by_vectors)
+    trained = run(checkpoint, tmp_path / "trained", data, steps=1)
+    with pytest.raises(TrainingError, match="teacher was"):
+        run(checkpoint, out, data, steps=1, teacher=trained, resume=True, **by_vectors)
+    with pytest.raises(UnsupportedCheckpoint, match="expected a trained ColBERT checkpoint as teacher"):
+        read_teacher(bare(checkpoint, tmp_path / "bare"))
+
+
+def bare(checkpoint, folder):
+    """The transformer of a checkpoint alone."""
+    shutil.copytree(checkpoint, folder)
+    (folder / "artifact.metadata").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
+    tensors = load_file(folder / "model.safetensors")
+    save_file({name: t for name, t in tensors.items() if name != "linear.weight"}, folder / "model.safetensors")
+    return folder
