@@ -36,6 +36,20 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def checkpoint_for(checkpoint, tmp_path_factory):
+    """The tiny checkpoint for a variant: for int8-int4 with token embeddings that were rounded to four bits."""
+    from refcolbert_export.graph.four_bits import restored, stored
+
+    folder = tmp_path_factory.mktemp("four-bits") / "tiny"
+    shutil.copytree(checkpoint, folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = "bert.embeddings.word_embeddings.weight"
+    rounded = {**tensors, name: torch.from_numpy(restored(*stored(tensors[name].numpy())))}
+    save_file(rounded, folder / "model.safetensors")
+    return lambda variant: folder if variant == "int8-int4" else checkpoint
+
+
+@pytest.fixture(scope="session")
 def transformer(checkpoint, tmp_path_factory):
     """The tiny transformer without a projection, with a tokenizer that frames pairs; read-only."""
     folder = tmp_path_factory.mktemp("transformer") / "bare"

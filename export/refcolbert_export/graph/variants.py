@@ -145,7 +145,7 @@ VARIANTS = {
     "float32": Variant(lambda graph, _: graph, Tolerance(LIMIT)),
     "float16": Variant(store_float16, Tolerance(None, 0.9999)),
     "int8": Variant(store_int8, Tolerance(None, 0.999)),
-    "int8-int4": Variant(partial(store_int8, four_bits=True), Tolerance(None, 0.9)),
+    "int8-int4": Variant(partial(store_int8, four_bits=True), Tolerance(None, 0.999)),
     "dynamic-int8": Variant(compute_int8, Tolerance(None, 0.8)),
 }
 

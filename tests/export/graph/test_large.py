@@ -52,10 +52,10 @@ def test_weights_lie_beside_the_graph(large, checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["float16", "int8", "int8-int4", "dynamic-int8"])
-def test_a_variant_may_be_too_large_as_well(checkpoint, tmp_path, monkeypatch, variant):
+def test_a_variant_may_be_too_large_as_well(checkpoint_for, tmp_path, monkeypatch, variant):
     """A variant's weights lie beside its graph too when they do not fit."""
     monkeypatch.setattr(colbert, "LARGEST_FILE", LARGEST)
-    export_checkpoint(checkpoint, tmp_path / "out", variant=variant)
+    export_checkpoint(checkpoint_for(variant), tmp_path / "out", variant=variant)
     assert (tmp_path / "out" / WEIGHTS).is_file()
 
 

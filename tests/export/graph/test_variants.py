@@ -26,11 +26,14 @@ def exported(checkpoint, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("variant", "cosine"), [("float16", 0.9999), ("int8", 0.999), ("int8-int4", 0.9), ("dynamic-int8", 0.8)]
+    ("variant", "cosine"), [("float16", 0.9999), ("int8", 0.999), ("int8-int4", 0.999), ("dynamic-int8", 0.8)]
 )
-def test_a_variant_is_smaller_and_close(checkpoint, exported, tmp_path, variant, cosine):
+def test_a_variant_is_smaller_and_close(checkpoint_for, exported, tmp_path, variant, cosine):
     """A variant loads as any model, reports its loss and verifies when it is exported."""
-    out = tmp_path / "out"
+    out, checkpoint = tmp_path / "out", checkpoint_for(variant)
+    if variant == "int8-int4":
+        exported = tmp_path / "float32"
+        export_checkpoint(checkpoint, exported)
     report = export_checkpoint(checkpoint, out, variant=variant)
     assert (report["variant"], report["tolerance"]["min_cosine"]) == (variant, cosine)
     assert (out / "model.onnx").stat().st_size < (exported / "model.onnx").stat().st_size
@@ -39,6 +42,12 @@ def test_a_variant_is_smaller_and_close(checkpoint, exported, tmp_path, variant,
     assert np.einsum("nd,nd->n", a, b).min() >= cosine
     recheck(out)
     verify_against(out, checkpoint)
+
+
+def test_embeddings_that_were_not_rounded_are_refused_in_four_bits(checkpoint, tmp_path):
+    """A model that was trained with other embeddings loses too much."""
+    with pytest.raises(ParityError):
+        export_checkpoint(checkpoint, tmp_path / "out", variant="int8-int4")
 
 
 def test_int8_storage_computes_in_float32(exported, tmp_path):

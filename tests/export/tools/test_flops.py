@@ -39,10 +39,10 @@ def test_a_graph_multiplies_as_often_as_its_checkpoint(case):
 
 
 @pytest.mark.parametrize("variant", ["float16", "int8", "int8-int4", "dynamic-int8"])
-def test_a_variant_multiplies_as_often(checkpoint, tmp_path, variant):
+def test_a_variant_multiplies_as_often(checkpoint_for, tmp_path, variant):
     """Weights that are stored in fewer bits are found behind their casts."""
     counts = set()
     for name in ("float32", variant):
-        export_checkpoint(checkpoint, tmp_path / name, variant=name)
+        export_checkpoint(checkpoint_for(variant), tmp_path / name, variant=name)
         counts.add(matrix_products((tmp_path / name / "model.onnx").read_bytes()))
     assert len(counts) == 1
