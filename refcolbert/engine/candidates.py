@@ -54,6 +54,7 @@ PRUNE_TOKENS = 1 << 16  # tokens pruned at a time: 2 MiB of quantized scores for
 REFINE_TOKENS = 1 << 14  # tokens refined at a time; where a quarter of them is unpacked, that is 2 MiB at dim 128
 ROUND = 128  # documents that are refined in the first round; each further round has twice as many
 SPARSE = 16  # a round also has one in SPARSE of those that follow: many documents may differ from the first ones alike
+SMALL_PAIRS = 1 << 32  # pairs of a document and a cell that fit into 32 bits
 DEVIATIONS = 3  # standard deviations within which a document may still be among the k best
 
 
@@ -134,34 +135,38 @@ def candidates_from_lists(
 ) -> Candidates:
     """Return the eligible documents with a token in one of `cells` that can be among the `most` best, and others."""
     documents, scores, n_entries, n_found = [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0, 0
-    alone = np.zeros(len(quantized), np.int64)  # [n_centroids] what a document scores that has only this cell
-    alone[cells] = quantized[cells].sum(axis=1)
+    probed = quantized[cells]  # [n_cells, n_q] few rows, which stay in the processor's smallest cache
+    alone = probed.sum(axis=1, dtype=np.int64)  # [n_cells] what a document scores that has only this cell
+    bits = len(cells).bit_length()
     # Not strict: `starts` has one number more than there are segments.
     for segment, start in zip(index.segments, index.starts, strict=False):
         if segment.lists is None:
             continue
         rows, cell_of = ivf.entries(segment.lists, cells)  # [n_entries] each
         n_entries += len(rows)
-        kept = eligible[start : start + len(segment)][rows]  # [n_entries]
         # Lists come cell after cell, and scoring needs the cells of one document side by side. Document and cell in one
-        # integer need one plain sort, where two keys would need an indirect one.
-        pairs = np.sort(rows[kept].astype(np.uint64) << np.uint64(32) | cell_of[kept])  # [n_kept]
+        # integer need one plain sort, where two keys would need an indirect one. Small integers are sorted faster.
+        kind = np.uint32 if len(segment) << bits <= SMALL_PAIRS else np.uint64
+        pairs: Array = rows.astype(kind)  # [n_entries]
+        pairs = pairs << bits | cell_of.astype(kind)
+        here = eligible[start : start + len(segment)]  # [n_rows]
+        if not here.all():
+            pairs = pairs[here[rows]]
+        pairs.sort()  # [n_kept]
         if len(pairs):
-            row_of = (pairs >> np.uint64(32)).astype(np.int64)  # [n_kept] ascending
-            # Conversion to uint32 keeps the low half of each integer, which is the cell.
-            cell_of = pairs.astype(np.uint32)
-            new = np.concatenate([[True], row_of[1:] != row_of[:-1]])  # [n_kept] where a document begins
-            firsts = np.flatnonzero(new)  # [n_found] each document's first entry
-            counts = np.diff(firsts, append=len(pairs))  # [n_found]
+            row_of = pairs >> bits  # [n_kept] ascending
+            cell_of = pairs & ((1 << bits) - 1)
+            # Where a document begins, and where the last one ends. [n_found + 1]
+            bounds = np.concatenate([[0], np.flatnonzero(row_of[1:] != row_of[:-1]) + 1, [len(pairs)]])
+            firsts, counts = bounds[:-1], np.diff(bounds)  # [n_found] each
             n_found += len(firsts)
             if len(firsts) > most:
                 # A sum of maxima is at most the sum of what the cells score alone, and at least their mean.
-                sums = offsets_of(alone[cell_of])  # [n_kept + 1]
-                upper = sums[firsts + counts] - sums[firsts]  # [n_found]
-                reaching = upper >= np.partition(upper / counts, -most)[-most]  # [n_found]
-                firsts, counts = firsts[reaching], counts[reaching]
-            documents.append(row_of[firsts] + start)
-            scores.append(approximate_maxsim(quantized, cell_of, firsts, counts))
+                upper = np.diff(offsets_of(alone.take(cell_of)).take(bounds))  # [n_found]
+                reaching = np.flatnonzero(upper >= np.partition(upper / counts, -most)[-most])
+                firsts, counts = firsts.take(reaching), counts.take(reaching)
+            documents.append(row_of[firsts].astype(np.int64) + start)
+            scores.append(approximate_maxsim(probed, cell_of, firsts, counts))
     return Candidates(np.concatenate(documents), np.concatenate(scores), n_entries, n_found)
 
 

@@ -59,7 +59,7 @@ def approximate_maxsim(
     Document i has the cells cells[starts[i] : starts[i] + counts[i]].
     """
     tokens, n_groups = _in_groups(starts, counts)  # [group, n_all_groups], [n_docs]
-    best = _maxima(np.take(quantized, cells[tokens], axis=0).max(axis=0), n_groups)  # [n_docs, n_q]
+    best = _maxima(np.take(quantized, cells.take(tokens), axis=0).max(axis=0), n_groups)  # [n_docs, n_q]
     # `best.sum(axis=1)` takes three times as long.
     sums: Ints = np.einsum("ij->i", best, dtype=np.int64, casting="unsafe")
     return sums
@@ -72,7 +72,7 @@ def nearest_tokens(quantized: QuantizedScores, cells: Array, starts: Ints, count
     Every document has at least one such token. The parameters are those of `approximate_maxsim`.
     """
     tokens, n_groups = _in_groups(starts, counts)
-    scores = np.take(quantized, cells[tokens], axis=0)  # [group, n_all_groups, n_q]
+    scores = np.take(quantized, cells.take(tokens), axis=0)  # [group, n_all_groups, n_q]
     best = _maxima(scores.max(axis=0), n_groups)  # [n_docs, n_q]
     # Bytes wrap around below 0: a best score of 3 less NEAR would become 251.
     enough = np.repeat(np.maximum(best, NEAR) - np.uint8(NEAR), n_groups, axis=0)  # [n_all_groups, n_q]

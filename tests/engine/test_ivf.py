@@ -81,8 +81,9 @@ def test_arrays_have_their_types():
     lists = ivf.build(np.array([3, 1, 3], np.uint16), offsets_of([1, 2]))
     assert (lists.cells.dtype, lists.offsets.dtype, lists.documents.dtype) == (np.uint32, np.int64, np.uint32)
     assert (lists.cells.tolist(), lists.offsets.tolist(), lists.documents.tolist()) == ([1, 3], [0, 1, 3], [1, 0, 1])
-    documents, cells = ivf.entries(lists, np.array([0, 1, 3, 9]))
-    assert (documents.tolist(), cells.tolist()) == ([1, 0, 1], [1, 3, 3])
+    documents, places = ivf.entries(lists, np.array([0, 1, 3, 9]))
+    assert (documents.tolist(), places.tolist()) == ([1, 0, 1], [1, 2, 2])
+    assert [len(part) for part in ivf.entries(lists, np.array([0, 9]))] == [0, 0]
     assert ivf.candidates(lists, np.array([0, 2])).dtype == np.int64
     empty = ivf.build(np.empty(0, np.uint16), offsets_of([]))
     assert (empty.cells.tolist(), empty.offsets.tolist()) == ([], [0])

@@ -334,8 +334,13 @@ def test_pruning_looks_at_the_best_candidates(monkeypatch, documents, whole, cod
 
 
 @pytest.mark.parametrize("cuts", [(), (40, 90)])
-def test_candidates_are_scored_by_their_probed_cells(segmented, codes, fitted, cuts):
-    """Each eligible document with a token in a probed cell gets the sum of its best quantized scores in such cells."""
+@pytest.mark.parametrize("small", [1 << 32, 0])
+def test_candidates_are_scored_by_their_probed_cells(monkeypatch, segmented, codes, fitted, cuts, small):
+    """Each eligible document with a token in a probed cell gets the sum of its best quantized scores in such cells.
+
+    So it is also where documents and cells do not fit into 32 bits.
+    """
+    monkeypatch.setattr("refcolbert.engine.candidates.SMALL_PAIRS", small)
     quantized, cells = quantize_scores(centroid_scores(query(2), fitted)), np.array([3, 10, 40])
     eligible = np.arange(N_DOCS) % 3 > 0
     in_cells = {i: np.intersect1d(document, cells) for i, document in enumerate(codes) if eligible[i]}
