@@ -8,7 +8,7 @@
     run         `SETTINGS`: the teacher's distribution over each query's documents, and a little in-batch contrast
     long        `LONG`: the same from there on, with documents of twice the length
     model       ONNX with int8 storage, queries cut at `QUERY_LENGTH` instead of at the 32 tokens they are filled up to
-    small-...   the same from three of the six layers that `run` gave, `SMALL_SETTINGS`, embeddings in four bits
+    small-...   three of its six layers, embeddings in four bits, taught to give its vectors: `SMALL_SETTINGS`
 
 The last blocks are held out, and ranked for the learning curve alone: they are those that were left when others had
 been put together, and easier than most. The newest weights are kept.
@@ -55,8 +55,18 @@ SETTINGS = Settings(
 LONG = replace(
     SETTINGS, steps=200, learning_rate=2e-5, head_learning_rate=1e-4, document_length=288, validate_every=200
 )
-SMALL_LAYERS = (0, 2, 4)  # of the trained model
-SMALL_SETTINGS = replace(SETTINGS, steps=1200, learning_rate=1e-4, freeze=0)
+SMALL_LAYERS = (0, 2, 5)  # of the trained model
+SMALL_SETTINGS = replace(
+    SETTINGS,
+    steps=2000,
+    losses={"vectors": 1.0},
+    batch=28,
+    block=1,
+    learning_rate=1e-3,
+    head_learning_rate=1e-3,
+    freeze=0,
+    document_length=256,
+)
 HELD_OUT = 64  # blocks
 QUERY_LENGTH = 256  # tokens of the longest query; the bi-encoder reads as many
 
@@ -76,9 +86,10 @@ def main(train: Path, data: Path, work: Path) -> None:
         write_blocks(paired, blocked, work / "vectors")
     train_model(start, blocked, work / "run", SETTINGS)
     train_model(work / "run" / "checkpoint", blocked, work / "long", LONG)
+    large = work / "long" / "checkpoint"
     if not (work / "small-start").is_dir():
-        write_shallow(work / "run" / "checkpoint", work / "small-start", SMALL_LAYERS)
-    train_model(work / "small-start", blocked, work / "small-run", SMALL_SETTINGS)
+        write_shallow(large, work / "small-start", SMALL_LAYERS)
+    train_model(work / "small-start", paired, work / "small-run", SMALL_SETTINGS, teacher=large)
     for run, model, variant in (("long", "model", "int8"), ("small-run", "small-model", "int8-int4")):
         if not (work / model).is_dir():
             export_model(work / run / "checkpoint", work / model, variant)
@@ -93,19 +104,28 @@ def goes_on(run: Path) -> bool:
     return saved
 
 
-def train_model(checkpoint: Path, blocks: Path, out: Path, settings: Settings) -> None:
-    """Train from the checkpoint with all blocks but the last ones, or go on with what is in `out`."""
+def train_model(checkpoint: Path, data: Path, out: Path, settings: Settings, teacher: Path | None = None) -> None:
+    """Train from the checkpoint with all examples but the last ones, or go on with what is in `out`."""
     from refcolbert_export.training.data import read_examples
     from refcolbert_export.training.loop import train
     from refcolbert_export.training.malloc import keep_freed_memory
-    from refcolbert_export.training.start import Head, read_start
+    from refcolbert_export.training.start import Head, read_start, read_teacher
     from refcolbert_export.training.validate import pool_of
 
     keep_freed_memory()
     start = read_start(checkpoint, Head(), settings.seed)
-    examples = read_examples([blocks])
+    examples = read_examples([data])
     examples, held_out = examples[: -HELD_OUT * BLOCK], examples[-HELD_OUT * BLOCK :]
-    train(start, examples, out, settings, validation=pool_of(held_out), resume=goes_on(out), progress=True)
+    train(
+        start,
+        examples,
+        out,
+        settings,
+        teacher=None if teacher is None else read_teacher(teacher),
+        validation=pool_of(held_out),
+        resume=goes_on(out),
+        progress=True,
+    )
 
 
 def export_model(checkpoint: Path, out: Path, variant: str) -> None:

@@ -23,7 +23,7 @@ def work(tmp_path, checkpoint, monkeypatch):
     folder = tmp_path / "work"
     shutil.copytree(checkpoint, folder / "start")
     write_lines(folder / "blocks.jsonl.gz", records())
-    write_lines(folder / "pairs.jsonl.gz", [])
+    write_lines(folder / "pairs.jsonl.gz", [{"query": r["query"], "positive": r["positive"]} for r in records()])
     for name in ("SETTINGS", "LONG", "SMALL_SETTINGS"):
         monkeypatch.setattr(recipe, name, dataclasses.replace(getattr(recipe, name), **SMALL))
     monkeypatch.setattr(recipe, "HELD_OUT", 1)
@@ -45,6 +45,8 @@ def test_the_recipe_goes_on_with_what_is_there(work, tmp_path):
     np.testing.assert_array_equal(restored(*stored(words)), words)  # rounded to four bits and kept
     sizes = [(work / model / "model.onnx").stat().st_size for model in ("model", "small-model")]
     assert sizes[1] < sizes[0]
+    log = [json.loads(line) for line in (work / "small-run" / "log.jsonl").read_text().splitlines()]
+    assert log[-2]["vectors"] < log[1]["vectors"]  # the large model teaches it
     for run in ("run", "long", "small-run"):
         log = [json.loads(line) for line in (work / run / "log.jsonl").read_text().splitlines()]
         assert [line["step"] for line in log if "loss" in line] == [1, 2]
