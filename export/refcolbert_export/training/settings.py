@@ -91,9 +91,9 @@ class Settings:
         """The settings that a resumed run must share with its beginning: all that change its weights, except threads.
 
         Another number of threads rounds sums in another order. That is allowed when a run is resumed. So are other
-        rules for which of its weights are kept, from then on.
+        rules for which of its weights are kept, from then on. The metric stays: its best value so far is kept.
         """
-        free = {"patience", "save_every", "save_minutes", "validate_every", "metric", "keep", "threads"}
+        free = {"patience", "save_every", "save_minutes", "validate_every", "keep", "threads"}
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in free}
 
 

@@ -125,6 +125,8 @@ def test_a_run_that_does_not_fit_is_refused(checkpoint, tmp_path):
         run(checkpoint, out, data)
     with pytest.raises(TrainingError, match="batch was 4, is 5"):
         run(checkpoint, out, data, steps=1, batch=5, resume=True)
+    with pytest.raises(TrainingError, match="metric was 'RR@10', is 'nDCG@10'"):
+        run(checkpoint, out, data, steps=1, metric="nDCG@10", resume=True)
     with pytest.raises(TrainingError, match="data was"):
         run(checkpoint, out, data[1:], steps=1, resume=True)
     (out / "state.pt").write_bytes(b"not a state")
