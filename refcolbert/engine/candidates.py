@@ -155,7 +155,7 @@ def candidates_from_lists(
         pairs.sort()  # [n_kept]
         if len(pairs):
             row_of = pairs >> bits  # [n_kept] ascending
-            cell_of = pairs & ((1 << bits) - 1)
+            cell_of = (pairs & ((1 << bits) - 1)).astype(np.uint32, copy=False)
             # Where a document begins, and where the last one ends. [n_found + 1]
             bounds = np.concatenate([[0], np.flatnonzero(row_of[1:] != row_of[:-1]) + 1, [len(pairs)]])
             firsts, counts = bounds[:-1], np.diff(bounds)  # [n_found] each
