@@ -227,6 +227,7 @@ def train(
     keep_freed_memory()
     examples = read_examples(data, queries, collection)
     pool = None if validation is None else read_pool(validation)
+    taught_by = None if teacher is None else read_teacher(teacher)
     model: Start | CrossStart
     with as_folder(start, tokenizer) as folder:
         if settings.architecture == "cross-encoder":
@@ -236,7 +237,6 @@ def train(
             model = read_start(folder, head, settings.seed)
             if model.new_head and projection == "pca" and not resume:
                 fit_head(model, examples)
-        taught_by = None if teacher is None else read_teacher(teacher)
         trained = train_model(
             model, examples, out, settings, teacher=taught_by, validation=pool, resume=resume, progress=True
         )

@@ -82,10 +82,9 @@ class CrossInteraction:
     """Trains a cross-encoder: every pair of a query and one of its documents goes through the transformer."""
 
     def __init__(self, start: CrossStart, settings: Settings) -> None:
-        if {"in-batch", "vectors"} & settings.losses.keys() or settings.cached:
+        if "in-batch" in settings.losses or settings.cached:
             raise TrainingError(
-                "expected neither in-batch, vectors nor --cached: a cross-encoder has no token vectors, and scores a "
-                "query with its own documents alone"
+                "expected neither in-batch nor --cached: a cross-encoder scores a query with its own documents alone"
             )
         self.start, self.model, self.settings, self.tokens = start, start.model, settings, 0
         length = min(settings.document_length + QUERY_ROOM, start.longest)

@@ -90,7 +90,7 @@ class _Teacher:
     def __init__(self, teacher: Start, start: Start, settings: Settings) -> None:
         wanted, found = start.spec, teacher.spec
         other = [
-            f"{name} {getattr(found, name)!r}"
+            f"{name} {getattr(found, name)!r} instead of {getattr(wanted, name)!r}"
             for name in wanted.__slots__
             if getattr(wanted, name) != getattr(found, name)
         ]
@@ -98,7 +98,8 @@ class _Teacher:
             other.insert(0, "another tokenizer")
         if other:
             raise TrainingError(
-                f"expected a teacher with the start's tokens, lengths and columns, found one with {', '.join(other)}"
+                f"expected a teacher with the start's tokens, lengths and columns, found one with {', '.join(other)}; "
+                "make the start from the teacher's checkpoint"
             )
         self._model, self._precision = teacher.model.eval(), settings.precision
         digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""The losses of ColBERT training, on scores S with a teacher's T. `definition` has each in plain loops.
+"""The losses of ColBERT training, on scores S with a teacher's T. `definition` has those of scores in plain loops.
 
     pairwise-hinge     max(0, 1 - S+ + S-)                                   a margin of 1
     pairwise-softmax   -log(exp S+ / (exp S+ + exp S-))                      ColBERT, section 3.3

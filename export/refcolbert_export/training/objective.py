@@ -18,9 +18,14 @@ __all__ = ["check_losses", "losses_of", "weighted"]
 
 def check_losses(settings: Settings, examples: Sequence[Example], *, teacher: bool = False) -> None:
     """Raise `TrainingError` for a loss for which no example has the data, or a model as teacher without its loss."""
-    if teacher != ("vectors" in settings.losses):
-        found = f"one, and {', '.join(settings.losses)}" if teacher else "none"
-        raise TrainingError(f"expected a model as teacher exactly with the loss vectors, found {found}")
+    if settings.architecture == "cross-encoder" and (teacher or "vectors" in settings.losses):
+        raise TrainingError("a cross-encoder has no token vectors that a model could teach; choose another loss")
+    if "vectors" in settings.losses and not teacher:
+        raise TrainingError("the loss vectors needs a teacher, found none; add --teacher CHECKPOINT")
+    if teacher and "vectors" not in settings.losses:
+        raise TrainingError(
+            "a teacher is for the loss vectors alone, which is not among the losses; add --loss vectors"
+        )
     negatives = settings.negatives != 0 and any(e.negatives for e in examples)
     has = {"batch": True, "negatives": negatives, "teacher": negatives and any(e.scores for e in examples)}
     for name in settings.losses.keys() & LOSSES.keys():

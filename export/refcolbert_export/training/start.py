@@ -78,7 +78,8 @@ def read_teacher(folder: Path) -> Start:
     """Read a trained ColBERT checkpoint. Raises `UnsupportedCheckpoint` for anything else."""
     if not any(layout.recognizes(folder) for layout in LAYOUTS):
         raise UnsupportedCheckpoint(f"expected a trained ColBERT checkpoint as teacher, {folder} is none")
-    return read_start(folder, Head())
+    read = read_checkpoint(folder)
+    return Start(read.model, read.spec, read.tokenizer_json, partial(write_as_it_came, read.model, folder), False)
 
 
 def _sentence_encoder(folder: Path, head: Head, seed: int) -> Start:

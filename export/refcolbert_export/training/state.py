@@ -58,7 +58,7 @@ def load_state(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, a
     except Exception as error:
         raise TrainingError(f"{path} is not the state of a run: {error}; start without --resume") from error
     # A setting that is newer than the state had its default value.
-    defaults = Settings(steps=1).numeric()
+    defaults = {**Settings(steps=1).numeric(), "metric": about["metric"]}  # states did not always tell their metric
     saved, wanted = {**defaults, **saved}, json.loads(json.dumps(about))
     differing = [
         f"{k} was {saved.get(k)!r}, is {wanted.get(k)!r}" for k in {**saved, **wanted} if saved.get(k) != wanted.get(k)

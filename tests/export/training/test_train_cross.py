@@ -137,10 +137,13 @@ def test_a_start_of_the_other_architecture_is_refused(checkpoint, transformer, t
         read_start(trained[1], Head())
     with pytest.raises(UnsupportedCheckpoint, match="found none"):
         read_cross_start(tmp_path / "nowhere")
-    teacher = read_start(checkpoint, Head())
-    for more in ({"losses": {"in-batch": 1.0}}, {"losses": {"vectors": 1.0}, "teacher": teacher}, {"cached": True}):
+    for more in ({"losses": {"in-batch": 1.0}}, {"cached": True}):
         with pytest.raises(TrainingError, match="own documents alone"):
             run(transformer, tmp_path / "run", examples(tmp_path), **more)
+    with pytest.raises(TrainingError, match="no token vectors"):
+        run(transformer, tmp_path / "run", examples(tmp_path), losses={"vectors": 1.0})
+    with pytest.raises(TrainingError, match="no token vectors"):
+        run(transformer, tmp_path / "run", examples(tmp_path), teacher=read_start(checkpoint, Head()))
     whole = Pool({"0": "q"}, {"0": "d"}, {"0": {"0": 1}})
     with pytest.raises(TrainingError, match="whole collection"):
         run(transformer, tmp_path / "run", examples(tmp_path), validation=whole)
