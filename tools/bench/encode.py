@@ -1,9 +1,10 @@
 """Encoding speed: refcolbert's variants beside PyLate and Sentence-Transformers, same checkpoint, texts and threads.
 
-    python -m tools.bench.encode CHECKPOINT [--pylate PYTHON] [--sentence-transformers PYTHON] [--threads 2]
+    python -m tools.bench.encode CHECKPOINT [--pylate PYTHON] [--sentence-transformers PYTHON] [--model small]
 
-CHECKPOINT is a Stanford-layout folder (tools.training.start makes one). PYTHON is the interpreter of an
-environment that has the peer. The texts are Python's own docstrings, of mixed length; all rows come from one run.
+CHECKPOINT is a folder that the peers read too (tools.training.start makes one). PYTHON is the interpreter of an
+environment that has the peer, --model another exported model: a folder, or small. The texts are Python's own
+docstrings, of mixed length; all rows come from one run.
 
 The last column is the share of this machine's rate of float32 matrix products that the documents reach. That rate is
 measured in the same rounds, in ONNX Runtime, on the shapes of the model's own layers. Attention itself is not counted,
@@ -24,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
 from refcolbert.encoding.encoder import BATCH_TOKENS, Encoder
+from refcolbert.encoding.onnx_file import matrix_products
 from refcolbert_export.conversion.colbert import export_checkpoint
 from refcolbert_export.graph.to_onnx import OPSET
 from tools import ROOT
@@ -40,6 +42,7 @@ QUERIES = ["how do I parse a date", "remove a file", "parse command line argumen
 @click.option("--documents", default=256, show_default=True)
 @click.option("--variant", "variants", multiple=True, default=["float32", "int8", "dynamic-int8"], show_default=True)
 @click.option("--models", type=click.Path(path_type=Path), help="Keep the exported models here, and use them again.")
+@click.option("--model", "others", multiple=True, help="Another exported model: a folder, or small.")
 def main(
     checkpoint: Path,
     pylate: Path | None,
@@ -48,6 +51,7 @@ def main(
     documents: int,
     variants: tuple[str, ...],
     models: Path | None,
+    others: tuple[str, ...],
 ) -> None:
     """Measure and print one table."""
     found = [document.text or "" for document in standard_library_docstrings()]
@@ -61,6 +65,11 @@ def main(
             if not folder.is_dir():
                 export_checkpoint(checkpoint, folder, variant=variant)
             ways[f"refcolbert {variant}"] = ("refcolbert", Path(sys.executable), folder)
+        for name in others:
+            ways[f"refcolbert {name}"] = ("refcolbert", Path(sys.executable), Encoder.load(name).folder)
+        graphs = {name: (model / "model.onnx").read_bytes() for name, (*_, model) in ways.items()}
+        flops = {name: 2 * matrix_products(graph)[0] for name, graph in graphs.items()}
+        checkpoint_flops = next(iter(flops.values()))  # the peers', too
         peers = {"pylate": pylate, "sentence-transformers": st}
         ways |= {name: (name, python, checkpoint) for name, python in peers.items() if python is not None}
         tokens = sum(len(t.ids) for t in Encoder.load(folder).tokenizer.documents(texts["documents"]))
@@ -72,8 +81,8 @@ def main(
             found_rows.append({name: _run(*way, path, threads) for name, way in ways.items()})
             seconds.append(_run("products", Path(sys.executable), products, path, threads)["products_s"])
     rows = {name: {key: min(r[name][key] for r in found_rows) for key in found_rows[0][name]} for name in ways}
-    flops = _flops_a_token(checkpoint)
-    _print(rows, tokens, flops, BATCH_TOKENS * flops / min(seconds) / 1e9)
+    gemm = BATCH_TOKENS * _flops_a_token(checkpoint) / min(seconds) / 1e9
+    _print(rows, tokens, {name: flops.get(name, checkpoint_flops) for name in rows}, gemm)
 
 
 def _run(name: str, python: Path, model: Path, texts: Path, threads: int) -> dict[str, float]:
@@ -114,12 +123,12 @@ def _products(checkpoint: Path) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _print(rows: dict[str, dict[str, Any]], tokens: int, flops: float, gemm: float) -> None:
+def _print(rows: dict[str, dict[str, Any]], tokens: int, flops: dict[str, float], gemm: float) -> None:
     click.echo(f"{tokens} tokens of documents; its matrix products alone reach {gemm:.0f} GFLOP/s here")
     click.echo(f"{'':28}{'query ms':>10}{'documents s':>13}{'tokens/s':>10}{'of GEMM':>9}")
     for name, row in rows.items():
         rate = tokens / row["documents_s"]
-        share = "-" if name.endswith("dynamic-int8") else f"{rate * flops / 1e9 / gemm:.0%}"
+        share = "-" if name.endswith("dynamic-int8") else f"{rate * flops[name] / 1e9 / gemm:.0%}"
         click.echo(f"{name:28}{row['query_ms']:10.1f}{row['documents_s']:13.2f}{rate:10.0f}{share:>9}")
 
 
