@@ -6,7 +6,7 @@ DIR of --work is that of `tools.training.recipe`, which has written its blocks. 
 `STEPS` steps with the recipe's settings except for what its name says, and ranks `COLLECTIONS` by exact MaxSim. So
 differences are those of a short training; `seed-1` and `seed-2` say how large a difference is chance.
 
-A variant's model stays in the work folder. A second run trains only what is missing, and prints the whole table.
+A variant's model stays in the work folder. A second run trains only what is missing.
 """
 
 import json
@@ -81,7 +81,10 @@ def _model(name: str, work: Path) -> Path:
     if not (folder / name).is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "start").is_dir():
-            variant.start(folder / "start")
+            unfinished = folder / "unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            variant.start(unfinished)
+            unfinished.rename(folder / "start")
         settings = replace(SETTINGS, steps=STEPS, validate_every=0, **variant.settings)
         train_model(folder / "start", work / "blocks.jsonl.gz", folder / "run", settings)
         export_model(folder / "run" / "checkpoint", folder / name, "float32")

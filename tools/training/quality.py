@@ -2,11 +2,11 @@
 
     python -m tools.training.quality MODEL... --data DIR --cache DIR
 
-MODEL is a model folder, or `default`. Models rank by exact MaxSim over float32 vectors, BM25 and bi-encoder as
-`refcolbert_export.mining.teachers` has them, their ensemble with the weight 0.4, which taught the first default model.
-`--teacher` adds what taught the second one: another bi-encoder, and the ensemble of all three with the weights of
-`tools.training.distil` and `embeddings`. Metrics are those of ir-measures on the test split; msmarco_dev_positives is
-another collection with each split, `--split dev` to validate.
+MODEL is a model folder, `default` or `small`; A+B encodes documents with A and queries with B. Models rank by exact
+MaxSim over float32 vectors, BM25 and bi-encoder as `refcolbert_export.mining.teachers` has them, their ensemble with
+the weight 0.4, which taught the first default model. `--teacher` adds what taught the second one: another bi-encoder,
+and the ensemble of all three with the weights of `tools.training.distil` and `embeddings`. Metrics are those of
+ir-measures on the test split; msmarco_dev_positives is another collection with each split, `--split dev` to validate.
 
 Rankings are kept under --cache, by what ranked and the collection's content: a second run reads them.
 """
@@ -115,12 +115,12 @@ def _run(scores: Rows, collection: Collection) -> Run:
     }
 
 
-def maxsim(encoder: Encoder) -> Callable[[Collection], Rows]:
-    """The ranker of one model: exact MaxSim."""
+def maxsim(of_documents: Encoder, of_queries: Encoder) -> Callable[[Collection], Rows]:
+    """The ranker of one model, or of two that share their tokens and columns: exact MaxSim."""
 
     def rank(collection: Collection) -> Rows:
-        documents = encoder.encode_documents(collection.texts, progress=True)
-        queries = encoder.encode_queries(list(collection.queries.values()))
+        documents = of_documents.encode_documents(collection.texts, progress=True)
+        queries = of_queries.encode_queries(list(collection.queries.values()))
         return np.stack([scores(query, documents) for query in tqdm(queries, desc=collection.name)])
 
     return rank
@@ -163,8 +163,10 @@ def models_of(models: Sequence[str]) -> dict[str, tuple[str, Callable[[Collectio
     """Name -> key of the cache and ranker, of each model folder; "default" is the default model."""
     keyed = {}
     for model in models:
-        encoder = Encoder.load(None if model == "default" else model)
-        keyed[model if model == "default" else Path(model).name] = (encoder.hash, maxsim(encoder))
+        names = model.split("+")  # of documents, of queries if it is another one
+        encoders = [Encoder.load(None if name == "default" else name) for name in names]
+        key = "+".join(encoder.hash for encoder in encoders)
+        keyed["+".join(Path(name).name for name in names)] = (key, maxsim(encoders[0], encoders[-1]))
     return keyed
 
 

@@ -11,7 +11,8 @@
     small-...   three of its six layers, embeddings in four bits, taught to give its vectors: `SMALL_SETTINGS`
 
 The last blocks are held out, and ranked for the learning curve alone: they are those that were left when others had
-been put together, and easier than most. The newest weights are kept.
+been put together, and easier than most. Of the small model these are the last pairs, all of them package docstrings,
+which its teacher has partly seen. The newest weights are kept.
 
 Every step leaves its result in the work folder and is skipped when that is there; an interrupted training goes on. Some
 five hours of one core. The same folders, versions and threads give the same bytes.

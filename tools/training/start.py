@@ -14,8 +14,8 @@ change least. It is not centred, because there is no bias that could subtract th
 
 FOLDER becomes a checkpoint in PyLate's layout, which `refcolbert train` and `refcolbert export` read.
 
-The small model starts from the trained one without every second layer (`write_shallow`), as MiniLM itself once did.
-Its word embeddings, half of its numbers, are rounded to four bits before it is trained, and the training keeps them
+The small model starts from the trained one without three of its layers (`write_shallow`). Its word embeddings, two
+thirds of its numbers, are rounded to four bits before it is trained, and the training keeps them
 fixed. So its other weights make up for the rounding, and the export stores the embeddings without loss.
 """
 
