@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from .arrays import Floats
 from .checks import check_count, check_seed, check_texts, check_vectors
 from .documents import Document, Frame
-from .encoding.encoder import Encoder, Progress
+from .encoding.encoder import Encoder, Progress, is_packaged
 from .encoding.words import WordTokenizer
 from .engine.bm25 import Collection, QueryWords, weigh
 from .engine.codec import NBITS
@@ -98,13 +98,13 @@ def first_manifest(
 def words_for(encoder: EncoderEntry | None, words: str | None) -> str | None:
     """Return the tokenizer that `words` names, once it has been tried; None for no words.
 
-    "auto" is "porter" with the default model, which knows English, "unicode61" with another model, and None for
+    "auto" is "porter" with a model of the package, which knows English, "unicode61" with another model, and None for
     ready-made vectors. It is also None, with a warning, where SQLite has no full-text search. Raises `InvalidInput`,
     and `MissingDependency` for another name where SQLite lacks it.
     """
     if words is None or (words == "auto" and encoder is None):
         return None
-    name = words if words != "auto" or encoder is None else "porter" if encoder.source is None else "unicode61"
+    name = words if words != "auto" or encoder is None else "porter" if is_packaged(encoder.source) else "unicode61"
     try:
         WordTokenizer(name).terms("")
     except MissingDependency as error:
@@ -129,10 +129,11 @@ def matching_encoder(encoder: Encoder | None, manifest: Manifest, path: Path) ->
         try:
             encoder = Encoder.load(entry.source, expected_hash=entry.hash)
         except ModelError as error:
-            if entry.source is None and isinstance(error, EncoderMismatch):
+            if is_packaged(entry.source) and isinstance(error, EncoderMismatch):
+                named = repr(entry.source) if entry.source else ""
                 raise EncoderMismatch(
-                    f"{path} was made with the default model of another version of refcolbert, {entry.hash[:12]}; "
-                    "call reencode(Encoder.load()) to encode its texts with this version's"
+                    f"{path} was made with the {entry.source or 'default'} model of another version of refcolbert, "
+                    f"{entry.hash[:12]}; call reencode(Encoder.load({named})) to encode its texts with this version's"
                 ) from error
             raise EncoderMismatch(f"{path} needs the model {name}: {error}") from error
     if encoder.hash != entry.hash:

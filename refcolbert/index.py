@@ -107,8 +107,8 @@ class Index(IndexReader):
           faster to search, but less exact. 1 keeps all vectors.
         - `words`: the tokenizer of the texts' words, for the modes "words" and "hybrid" of `search`: "porter" for
           English, "unicode61" for other languages with spaces, "trigram" for languages without spaces and for code, or
-          None for no words. "auto" is "porter" with the default model, "unicode61" with another model, and None with
-          `dim` alone.
+          None for no words. "auto" is "porter" with a model of the package, "unicode61" with another model, and None
+          with `dim` alone.
 
         Raises `IndexExists`, `InvalidInput`, `ModelNotFound` when there is no default model, `MissingDependency` when
         this Python's SQLite lacks the tokenizer (with "auto", that is a warning, and the index gets no words).

@@ -177,7 +177,7 @@ def compact_command(index: Path | str, refit: bool, words: str | None, as_json: 
 @click.argument("model", required=False)
 @json_option(SAME_AS_INFO)
 def reencode_command(index: Path | str, model: str | None, as_json: bool) -> None:
-    """Encode INDEX again with another MODEL, or with the default model. All texts are encoded in one transaction."""
+    """Encode INDEX again with another MODEL, or with the default one. All texts are encoded in one transaction."""
     with Index.open(index) as opened:
         opened.reencode(Encoder.load(model), progress=progress())
         summary(opened, as_json)

@@ -63,7 +63,7 @@ class IndexPath(click.Path):
 
 
 INDEX = click.argument("index", type=IndexPath(path_type=Path))
-MODEL = click.option("--model", help="Model folder or hub id; default: the index's own, or the default model.")
+MODEL = click.option("--model", help="Model folder, hub id or small; default: the index's own, or the default model.")
 K = click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Number of results.")
 WHERE = click.option("--where", callback=_parse_json, help='Metadata filter as JSON: \'{"year": {"$gte": 2020}}\'.')
 NPROBE = click.option("--nprobe", type=click.IntRange(1), help="Cells probed per query token.")

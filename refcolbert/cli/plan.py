@@ -39,7 +39,7 @@ MEMORY = {
 @click.option("--nprobe", default=NPROBE, show_default=True, help="Cells probed per query token.")
 @click.option("--candidates", default=CANDIDATES, show_default=True, help="Documents that pruning keeps.")
 @click.option("--dim", type=click.IntRange(1), help="Dimension of ready-made vectors: no model, no encoding.")
-@click.option("--model", help="Model folder or hub id. Default: the default model.")
+@click.option("--model", help="Model folder, hub id or small. Default: the default model.")
 @K
 @json_option("every estimate, with sizes in bytes, build in seconds and query in milliseconds")
 def plan_index(

@@ -49,6 +49,7 @@ ADVICE = {
     "use upsert": "use --upsert",
     "call reencode(encoder)": "use `refcolbert reencode`",
     "call reencode(Encoder.load())": "use `refcolbert reencode`",
+    "call reencode(Encoder.load('small'))": "use `refcolbert reencode INDEX small`",
     "call refresh() to see which": "`refcolbert info` shows which",
     "check() names": "`refcolbert check` names",
     "compact(refit=True)": "`refcolbert compact --refit`",

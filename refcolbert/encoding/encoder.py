@@ -39,7 +39,18 @@ from .onnx_file import external_tensors
 from .spec import EncodingSpec
 from .tokens import Span, TextTokenizer, Tokens
 
-__all__ = ["LENGTHS_LOG", "MODEL_FILES", "PROGRESS_LOG", "WEIGHTS", "Encoder", "Progress", "default_model_folder"]
+__all__ = [
+    "LENGTHS_LOG",
+    "MODEL_FILES",
+    "PROGRESS_LOG",
+    "SMALL",
+    "WEIGHTS",
+    "Encoder",
+    "Progress",
+    "default_model_folder",
+    "is_packaged",
+    "small_model_folder",
+]
 
 # Warnings of texts that are too long have a logger of their own, below "refcolbert": programs that say it in their own
 # way, and services whose clients send the texts, do not want them.
@@ -53,6 +64,8 @@ Progress = Callable[[int], object]
 
 MODEL_FILES = ("model.onnx", "tokenizer.json", "encoding.json")
 WEIGHTS = "weights.safetensors"
+# The name of the package's second model.
+SMALL = "small"
 WEIGHT_TYPES = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8, "I64": np.int64}
 # Tokens of one run: enough for full matrix products, few enough for the activations to stay in the caches.
 BATCH_TOKENS = 2048
@@ -64,6 +77,16 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 def default_model_folder() -> Path:
     """Return the folder of the default model, which is part of the package."""
     return Path(__file__).parents[1] / "default_model"
+
+
+def small_model_folder() -> Path:
+    """Return the folder of the small model, which is part of the package."""
+    return Path(__file__).parents[1] / "small_model"
+
+
+def is_packaged(source: str | None) -> bool:
+    """Return True for the models of the package: None, the default model, and the small one's name."""
+    return source in (None, SMALL)
 
 
 class Encoder:
@@ -116,7 +139,8 @@ class Encoder:
     ) -> Self:
         """Load a model. Without arguments this is the default model, on the CPU.
 
-            path_or_hub_id  a model folder, or a hub id "owner/name", which is downloaded once; None: the default model
+            path_or_hub_id  a model folder, or a hub id "owner/name", which is downloaded once; None: the default model;
+                            "small": the package's small model, also where a folder "small" is (that is "./small")
             device          "cpu"; "cuda", an error where CUDA cannot run; "auto", CUDA where it runs, else the CPU
             threads         ONNX Runtime's threads inside one operator; None: one per core
             expected_hash   the model's content hash. It is compared before anything of the model is run or parsed
@@ -136,7 +160,8 @@ class Encoder:
         folder = _folder_of(path_or_hub_id)
         source = None
         if path_or_hub_id is not None:
-            source = str(folder if Path(path_or_hub_id).is_dir() else path_or_hub_id)
+            named = path_or_hub_id == SMALL or not Path(path_or_hub_id).is_dir()
+            source = str(path_or_hub_id if named else folder)
         return cls(folder, source=source, device=device, threads=threads, expected_hash=expected_hash)
 
     @property
@@ -369,12 +394,13 @@ class _ModelFiles(NamedTuple):
 
 def _folder_of(path_or_hub_id: str | Path | None) -> Path:
     """Return the folder of a model, after a download if need be. Raises `ModelNotFound`."""
-    if path_or_hub_id is None:
-        folder = default_model_folder()
+    # A name of the package means one model wherever a program runs, and whatever folders are there.
+    if path_or_hub_id is None or path_or_hub_id == SMALL:
+        folder = small_model_folder() if path_or_hub_id == SMALL else default_model_folder()
         if not folder.is_dir():
             raise ModelNotFound(
-                f"this installation lacks the default model, expected at {folder}; install refcolbert again, "
-                "or name a model folder: Encoder.load(path)"
+                f"this installation lacks the {path_or_hub_id or 'default'} model, expected at {folder}; install "
+                "refcolbert again, or name a model folder: Encoder.load(path)"
             )
         return folder
     if not isinstance(path_or_hub_id, str | Path) or path_or_hub_id == "":
@@ -385,7 +411,9 @@ def _folder_of(path_or_hub_id: str | Path | None) -> Path:
         return folder.resolve()
     if isinstance(path_or_hub_id, str) and is_hub_id(path_or_hub_id):
         return _download(path_or_hub_id)
-    raise ModelNotFound(f"there is no folder {folder}, and a hub id has the form 'owner/name'")
+    raise ModelNotFound(
+        f"there is no folder {folder}, a hub id has the form 'owner/name', and the package's second model is {SMALL!r}"
+    )
 
 
 def _download(hub_id: str) -> Path:

@@ -167,6 +167,22 @@ def test_an_index_of_an_earlier_default_model_can_be_reencoded(tmp_path, beir, r
     assert ids_of(run("search", "new", "read the file line by line", "-k", 1, "--json")) == ["file"]
 
 
+def test_an_index_of_the_small_model_names_it(tmp_path, beir, run, encoder, monkeypatch):
+    """The name stays in the index, words are English stems, and a model of another version is named with the way."""
+    small = tmp_path / "small_model"
+    monkeypatch.setattr("refcolbert.encoding.encoder.small_model_folder", lambda: small)
+    shutil.copytree(encoder.folder, small)
+    run("index", "new", beir, "--model", "small")
+    info = json.loads(run("info", "new", "--json").stdout)
+    assert (info["encoder"]["source"], info["words"]) == ("small", "porter")
+    assert ids_of(run("search", "new", "read the file line by line", "-k", 1, "--json")) == ["file"]
+    spec = json.loads((small / "encoding.json").read_text())
+    (small / "encoding.json").write_text(json.dumps({**spec, "document_length": 32}))
+    refused = run("search", "new", "a date", exit_code=1).stderr
+    assert f"made with the small model of another version of refcolbert, {encoder.hash[:12]}" in refused
+    assert "use `refcolbert reencode INDEX small`" in refused
+
+
 # ---- searching
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import refcolbert
 from refcolbert import Encoder, Ragged
-from refcolbert.encoding.encoder import MODEL_FILES, default_model_folder
+from refcolbert.encoding.encoder import MODEL_FILES, default_model_folder, small_model_folder
 from refcolbert.errors import DeviceUnavailable, InvalidInput, InvalidModel, ModelNotFound
 
 TEXTS = [
@@ -316,6 +316,22 @@ def test_the_default_model_lies_in_the_package(encoder, model, monkeypatch):
     model.rename(model.with_name("elsewhere"))
     with pytest.raises(ModelNotFound, match="install refcolbert again"):
         Encoder.load()
+
+
+def test_the_small_model_has_a_name(encoder, model, monkeypatch, tmp_path):
+    """The name means the package's model even where a folder is called "small"; a path means the folder."""
+    assert small_model_folder() == Path(refcolbert.__file__).parent / "small_model"
+    monkeypatch.setattr("refcolbert.encoding.encoder.small_model_folder", lambda: model)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    small = Encoder.load("small")
+    assert (small.hash, small.source) == (encoder.hash, "small")
+    assert pickle.loads(pickle.dumps(small)).source == "small"  # noqa: S301 - our own bytes
+    with pytest.raises(InvalidModel, match=r"small must hold model\.onnx"):
+        Encoder.load("./small")
+    model.rename(model.with_name("elsewhere"))
+    with pytest.raises(ModelNotFound, match="lacks the small model"):
+        Encoder.load("small")
 
 
 def test_info_says_what_the_encoder_is(encoder):
