@@ -185,9 +185,11 @@ def test_queries_are_asked_end_to_end(encoder, tmp_path):
     ]
     joined = end_to_end.asked(collections, 2)
     assert list(joined.queries) == ["a/q", "b/q"]
-    for _ in range(2):  # the second time from the work folder
-        model = end_to_end.Model(str(encoder.folder), joined, tmp_path)
+    tiny = str(encoder.folder)
+    for name in (tiny, f"{tiny}+{tiny}"):  # the second time from the work folder
+        model = end_to_end.Model(name, joined, tmp_path)
         model.ask(2, 96)
+    assert model.name == "tiny+tiny"
     line = dict(zip(end_to_end.COLUMNS, model.line(2, 96), strict=True))
     assert (line["recall@10"], line["nDCG@10"], line["columns"]) == (1.0, 1.0, encoder.dim)
     assert line["p95 ms"] >= line["together, p50 ms"] > line["encoding, p50 ms"] > 0

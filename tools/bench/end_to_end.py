@@ -2,11 +2,11 @@
 
     python -m tools.bench.end_to_end [NAMES ...] --data DIR [--work DIR] [--model MODEL ...] [--queries 60] [--record]
 
-Collections NAMES are one index of 4 bits per model, with texts and words. MODEL is `default`, a folder or a hub
-id. Queries are judged ones, drawn with a seed, equally many of each collection. Recall is against exact MaxSim on
-float32 vectors, nDCG@10 by the judgements. Each round takes all models and settings in turn, so that a slow minute of
-the machine meets all of them; a line has the median and the 95th percentile over all rounds. --record writes the table
-to benchmarks/18-end-to-end.json.
+Collections NAMES are one index of 4 bits per model, with texts and words. MODEL is `default`, `small`, a folder or a
+hub id; A+B encodes documents with A and queries with B. Queries are judged ones, drawn with a seed, equally many of
+each collection. Recall is against exact MaxSim on float32 vectors, nDCG@10 by the judgements. Each round takes all
+models and settings in turn, so that a slow minute of the machine meets all of them; a line has the median and the 95th
+percentile over all rounds. --record writes the table to benchmarks/18-end-to-end.json.
 
 The work folder keeps the vectors, the exact answers and the indexes, by the content hash of the model.
 """
@@ -87,19 +87,21 @@ class Model:
 
     def __init__(self, name: str, joined: Joined, work: Path) -> None:
         """Encode, scan and build what the work folder lacks."""
-        self.name, self.joined = name, joined
-        self.encoder = Encoder.load(None if name == "default" else name)
-        folder = work / f"end-to-end-{self.encoder.hash[:12]}-{len(joined.documents)}"
+        names = name.split("+")  # of documents, of queries if it is another one
+        encoder, *others = (Encoder.load(None if each == "default" else each) for each in names)
+        self.name, self.joined = "+".join(Path(each).name for each in names), joined
+        self.encoder = others[0] if others else encoder  # of queries
+        folder = work / f"end-to-end-{encoder.hash[:12]}-{len(joined.documents)}"
         folder.mkdir(parents=True, exist_ok=True)
         vectors, offsets, index = folder / "vectors.npy", folder / "offsets.npy", folder / "index"
         if not offsets.is_file():
-            encoded = self.encoder.encode_documents([d.text or "" for d in joined.documents], progress=True)
+            encoded = encoder.encode_documents([d.text or "" for d in joined.documents], progress=True)
             np.save(vectors, encoded.vectors)
             np.save(offsets, encoded.offsets)
         documents = Ragged(np.load(vectors, mmap_mode="r"), np.load(offsets))
         if not index.is_dir():
-            dim, rows = self.encoder.dim, iter(documents)
-            Index.build(index, joined.documents, vectors=rows, dim=dim, words="porter", train_at=1).close()
+            rows = iter(documents)
+            Index.build(index, joined.documents, vectors=rows, dim=encoder.dim, words="porter", train_at=1).close()
         self.index = Index.open(index, verify="fast")
         self.bytes_per_token = self.index.info()["bytes"] / len(documents.vectors)
         queries = self.encoder.encode_queries(list(joined.queries.values()))
@@ -128,7 +130,7 @@ class Model:
         shares = [len(best & ids) / len(best) for best, ids in zip(self.truth, found, strict=True)]
         run = {key: {d: -float(rank) for rank, d in enumerate(ids)} for key, ids in times.found.items()}
         return [
-            Path(self.name).name,
+            self.name,
             self.encoder.dim,
             round(self.bytes_per_token, 1),
             nprobe,
