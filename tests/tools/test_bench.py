@@ -18,7 +18,7 @@ from tools.bench.engines import ENGINES
 from tools.bench.figures import Line, matches, ndcg, recall
 from tools.bench.grown import BLOCK, TOKENS, Grown, Scan
 from tools.bench.search import Bench, report
-from tools.bench.stages import Work, counted, measured
+from tools.bench.stages import Work, counted, left, measured
 from tools.bench.vectors import _equal_rows, write_corpus, write_tokens
 from tools.collections import Collection
 
@@ -164,6 +164,21 @@ def test_stages_are_beside_what_they_must_do(tmp_path):
     rows = counted({"rank": Work([4.0], [10], [3_000_000], [2_000_000])}, 2.0, 1.0)
     assert rows[2:] == ["| rank | 10 | 4.00 | 3 | 2.0 | 3.00 | 75% |"]
     assert counted({"rank": Work([4.0], [10], [3_000_000], [2_000_000])}, 9.0, 1.0)[2].endswith("| 2.00 | 50% |")
+
+
+def test_exact_answers_are_lost_stage_by_stage(tmp_path):
+    """No later stage has more of them than an earlier one; where every cell is probed, candidates have all."""
+    path = tmp_path / "i"
+    documents = ({"id": str(i)} for i in range(N_DOCS))
+    Index.build(path, documents, vectors=iter(DOCUMENTS), dim=DIM, nbits=1, train_at=1).close()
+    truth = np.array([top_k(scores(q, Ragged.from_list(list(DOCUMENTS))), 10) for q in QUERIES])
+    with Index.open(path) as index:
+        for nprobe, keep in ((1, 12), (10**6, 40)):
+            shares = left(QUERIES, index.segmented, truth, SearchOptions(nprobe=nprobe, candidates=keep, widen=False))
+            assert list(shares) == ["candidates", "prune", "refine", "rank"]
+            assert list(shares.values()) == sorted(shares.values(), reverse=True)
+            assert shares["rank"] < 1
+    assert shares["candidates"] == 1
 
 
 def test_a_line_of_the_busy_table_has_its_quiet_median_and_three_ratios(tmp_path):

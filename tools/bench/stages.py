@@ -1,6 +1,6 @@
 """The time of each stage of a search, beside the least time that this machine could take for it.
 
-    python -m tools.bench.stages CORPUS INDEX [--nprobe 16] [--candidates 1024]
+    python -m tools.bench.stages CORPUS INDEX [--nprobe 16] [--candidates 1024] [--truth FOLDER]
 
 CORPUS is a folder that `tools.bench.vectors` wrote, INDEX an index of it. The stages are those that a search's trace
 tells, one query after the other in one thread. What a stage must do is counted: multiplications of its matrix products,
@@ -8,9 +8,13 @@ and bytes of what it reads, once each (of refining without the codes among which
 measured beside it: a matrix product of ranking's shape in the cache, and copying memory that does not fit there. The
 bound is the larger of the two times; a stage that is far above it does something else, mostly passes over arrays that
 lie in the cache.
+
+FOLDER has queries and their exact answers, queries.npy and truth.npy, as `tools.bench.search` and `tools.bench.growth`
+keep them. Then these queries are asked, and the share of their answers that is left after each stage is printed too.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +23,21 @@ import click
 import numpy as np
 
 from refcolbert import Index
-from refcolbert.arrays import Floats
+from refcolbert.arrays import Floats, Ints
+from refcolbert.engine import ivf
+from refcolbert.engine.candidates import candidates_from_lists, generate_candidates, refine
 from refcolbert.engine.codec import Codec, row_bytes
 from refcolbert.engine.ranking import CHUNK_TOKENS
 from refcolbert.engine.search import CANDIDATES, NPROBE, SearchOptions, search
 from refcolbert.engine.segments import SegmentedIndex
+from refcolbert.engine.trace import Trace
 from tools.bench.vectors import corpus_in
 
-__all__ = ["Work", "counted", "measured"]
+__all__ = ["Work", "counted", "left", "measured"]
 
 COPIED = 1 << 26  # bytes of the copy that measures memory
 K, RUNS = 10, 7
+SCANNED = "the index has no codec: it is scanned, and has no stages"
 
 
 @dataclass(slots=True)
@@ -45,7 +53,7 @@ class Work:
 def measured(queries: Floats, collection: SegmentedIndex, nprobe: int, candidates: int) -> dict[str, Work]:
     """The stages of a search for each of the queries [n, n_q, dim], in order: name -> what it did."""
     if collection.codec is None:
-        raise click.ClickException("the index has no codec: it is scanned, and has no stages")
+        raise click.ClickException(SCANNED)
     work: dict[str, Work] = {}
     for q in queries:
         sizes = _sizes(collection.codec, len(q))
@@ -56,6 +64,29 @@ def measured(queries: Floats, collection: SegmentedIndex, nprobe: int, candidate
             did.products.append(stage.read * collection.dim * len(q) * multiplied)
             did.moved.append(stage.read * size)
     return work
+
+
+def left(queries: Floats, collection: SegmentedIndex, truth: Ints, options: SearchOptions) -> dict[str, float]:
+    """The share of the exact answers [n, >= K] that each stage of a search for the queries [n, n_q, dim] leaves."""
+    if collection.codec is None:
+        raise click.ClickException(SCANNED)
+    shares = defaultdict(list)
+    eligible, keep = collection.eligible(None), max(options.candidates, K)
+    for q, best in zip(queries, truth[:, :K], strict=True):
+        prepared = collection.codec.prepare(q)
+        pruned, quantized = generate_candidates(
+            prepared, collection, eligible, K, options.nprobe, keep, Trace(), widen=False
+        )
+        cells = ivf.probe(prepared.centroids.T, options.nprobe)
+        documents = {
+            "candidates": candidates_from_lists(quantized, collection, cells, eligible, len(eligible)).documents,
+            "prune": pruned.documents,
+            "refine": refine(prepared, quantized, collection, pruned, K).documents,
+            "rank": search(q, collection, K, options).documents,
+        }
+        for name, found in documents.items():
+            shares[name].append(np.isin(best, found).mean())
+    return {name: float(np.mean(each)) for name, each in shares.items()}
 
 
 def _sizes(codec: Codec, n_q: int) -> dict[str, tuple[int, bool]]:
@@ -112,17 +143,23 @@ def _rates(dim: int, n_q: int) -> tuple[float, float]:
 @click.option("--nprobe", default=NPROBE, show_default=True)
 @click.option("--candidates", default=CANDIDATES, show_default=True)
 @click.option("--queries", "n_queries", default=60, show_default=True)
-def main(corpus: Path, index: Path, nprobe: int, candidates: int, n_queries: int) -> None:
+@click.option("--truth", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Exact answers.")
+def main(corpus: Path, index: Path, nprobe: int, candidates: int, n_queries: int, truth: Path | None) -> None:
     """Print what each stage of searching INDEX with the queries of CORPUS takes, and could take at least."""
-    queries = corpus_in(corpus).queries
-    queries = queries[np.sort(np.random.default_rng(0).permutation(len(queries))[:n_queries])]  # [n, n_q, dim]
+    queries = corpus_in(corpus).queries if truth is None else np.load(truth / "queries.npy")
+    chosen = np.sort(np.random.default_rng(0).permutation(len(queries))[:n_queries])  # [n]
+    queries = queries[chosen]  # [n, n_q, dim]
     with Index.open(index, verify="fast") as opened:
         collection = opened.segmented
         measured(queries[:5], collection, nprobe, candidates)  # warms up
         work = measured(queries, collection, nprobe, candidates)
+        options = SearchOptions(nprobe=nprobe, candidates=candidates)
+        shares = {} if truth is None else left(queries, collection, np.load(truth / "truth.npy")[chosen], options)
     gigaflops, gigabytes = _rates(queries.shape[2], queries.shape[1])
     click.echo(f"nprobe {nprobe}, candidates {candidates}; {gigaflops:.0f} GFLOP/s, {gigabytes:.1f} GB/s")
     click.echo("\n".join(counted(work, gigaflops, gigabytes)))
+    for name, share in shares.items():
+        click.echo(f"of the exact {K} best, left after {name}: {share:.3f}")
 
 
 if __name__ == "__main__":
