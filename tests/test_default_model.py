@@ -1,4 +1,4 @@
-"""The model that the package brings along: small, proved, described, and of some use."""
+"""The models that the package brings along: small, proved, described, and of some use."""
 
 import json
 import re
@@ -8,9 +8,12 @@ import pytest
 from refcolbert import Encoder, Index
 from refcolbert.cli.demo import DEMO_QUESTIONS
 from refcolbert.corpus.stdlib_docstrings import standard_library_docstrings
-from refcolbert.encoding.encoder import MODEL_FILES, default_model_folder
+from refcolbert.encoding.encoder import MODEL_FILES, default_model_folder, small_model_folder
 
-FOLDER = default_model_folder()
+PACKAGED = [
+    pytest.param(default_model_folder(), "int8", 25_200_000, id="default"),
+    pytest.param(small_model_folder(), "int8-int4", 13_200_000, id="small"),
+]
 DOCUMENTS = [
     "datetime.strptime turns a string into a date by a format",
     "csv.reader gives each row of a file as a list",
@@ -27,24 +30,23 @@ def model():
     return Encoder.load()
 
 
-def test_the_package_holds_the_model_and_what_proves_it():
-    """The folder has the model's files, parity report and card, nothing else, and at most 25.2 MB."""
-    assert {path.name for path in FOLDER.iterdir()} == {*MODEL_FILES, "parity.json", "README.md"}
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= 25_200_000
-
-
-def test_card_and_parity_report_speak_of_this_model(model):
-    """Both name the content hash of the files beside them; the report is of int8 storage within its bound."""
-    report, card = json.loads((FOLDER / "parity.json").read_text()), (FOLDER / "README.md").read_text()
+@pytest.mark.parametrize(("folder", "variant", "largest"), PACKAGED)
+def test_the_package_holds_a_model_and_what_proves_it(folder, variant, largest):
+    """A folder has the model's files, parity report and card, nothing else; both speak of these files."""
+    assert {path.name for path in folder.iterdir()} == {*MODEL_FILES, "parity.json", "README.md"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= largest
+    model = Encoder.load(folder)
+    report, card = json.loads((folder / "parity.json").read_text()), (folder / "README.md").read_text()
     assert report["model"] == model.hash
     assert model.hash in card
-    assert (report["variant"], report["worst"]["min_cosine"] >= 0.999) == ("int8", True)
+    assert (report["variant"], report["worst"]["min_cosine"] >= 0.999) == (variant, True)
     assert re.search(r"of [\d,]+ training texts none equals one of [\d,]+ titles, texts and queries", card)
 
 
-def test_it_answers_in_other_words_than_asked(model, tmp_path):
+@pytest.mark.parametrize("name", [None, "small"])
+def test_it_answers_in_other_words_than_asked(name, tmp_path):
     """Questions that share hardly a word with their answers find them first."""
-    index = Index.create(tmp_path / "index", model)
+    index = Index.create(tmp_path / "index", Encoder.load(name))
     index.add(DOCUMENTS)
     assert [index.search(question, 1)[0].id for question in QUESTIONS] == ["0", "1", "2", "3"]
 

@@ -198,7 +198,7 @@ def check_command(index: Path | str, as_json: bool) -> None:
 @click.argument("path", required=False, type=click.Path())
 @json_option(f"{INFO}; for a model: folder, hash, dim, query_length, document_length, vocabulary, device, ...")
 def info_command(path: str | None, as_json: bool) -> None:
-    """Describe an index or a model folder. Without PATH, the default model."""
+    """Describe an index or a model: a folder, or small. Without PATH, the default model."""
     if path is not None and _is_index(path):
         with open_index(path, verify="fast") as opened:
             values = opened.info()

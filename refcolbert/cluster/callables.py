@@ -63,7 +63,7 @@ class Receipt:
 class EncodeDocuments:
     """Encode a batch of columns, of which one is "text".
 
-    - `model`: as in `Encoder.load`: a folder or hub id that every worker finds, or None for the default model.
+    - `model`: as in `Encoder.load`: a folder or hub id that every worker finds, "small", or None for the default model.
     - `expected_hash`: the model's content hash. A worker that finds another model raises `EncoderMismatch`.
 
     The call returns the columns and two more: "vectors", one flat array of tokens * dim numbers per text, and "tokens".

@@ -38,7 +38,7 @@ meets an unknown key MUST refuse the index, because it cannot know what the key 
     next_position      the position that the next document gets; larger than any in use
     words              null, or the tokenizer of the texts' words: "porter", "unicode61", "trigram" (`encoding.words`)
     encoder            null, or {"hash", "source"}: the content hash of the model (`encoding.encoder`), and where it was
-                       found, null for the default model
+                       found, null for the default model, "small" for the other one of the package
     codec              null while vectors are raw, or {"n_centroids", "n_coarse", "error", "files"}; n_centroids is at
                        most 65536
     segments           list of {"n_docs", "n_tokens", "n_deleted", "n_lists", "n_entries", "largest_norm", "error",

@@ -95,10 +95,11 @@ def options(verb, words):
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    """An empty folder, the tiny model as the default; logging is put back."""
+    """An empty folder, the tiny model as both of the package; logging is put back."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("refcolbert.encoding.encoder.default_model_folder", lambda: TINY)
+    for name in ("default_model_folder", "small_model_folder"):
+        monkeypatch.setattr(f"refcolbert.encoding.encoder.{name}", lambda: TINY)
     log = logging.getLogger("refcolbert")
     level = log.level
     yield tmp_path

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from tools import ROOT
 
-TINY = ROOT / "tests" / "models" / "tiny"
 TRIES = 5
 FIRST = """
 import time
@@ -32,10 +31,9 @@ def megabytes(folder: Path) -> float:
     return sum({(file.st_dev, file.st_ino): file.st_size for file in files}.values()) / 1e6
 
 
-def packaged(libraries: Path) -> Path | None:
-    """The default model that the package installed among these libraries brings along, if it brings one."""
-    folder = libraries / "refcolbert" / "default_model"
-    return folder if folder.is_dir() else None
+def packaged(libraries: Path) -> list[Path]:
+    """The models that the package installed among these libraries brings along."""
+    return sorted((libraries / "refcolbert").glob("*_model"))
 
 
 def main() -> None:
@@ -46,13 +44,13 @@ def main() -> None:
         empty = megabytes(home)
         subprocess.run([home / "bin" / "python", "-m", "pip", "install", "--quiet", ROOT], check=True)
         (libraries,) = (home / "lib").glob("python*/site-packages")
-        together, model = megabytes(home) - empty, packaged(libraries)
+        together, models = megabytes(home) - empty, packaged(libraries)
         for package in sorted(libraries.iterdir(), key=megabytes, reverse=True)[:6]:
             print(f"  {package.name:24} {megabytes(package):7.1f} MB")
-        print(f"together {together:.1f} MB (aim: 270), ", end="")
-        print(f"of which default model {megabytes(model):.1f} MB" if model else "without a default model", flush=True)
+        shares = [f"of which {model.name} {megabytes(model):.1f} MB" for model in models]
+        print(", ".join([f"together {together:.1f} MB (aim: 270)", *shares]), flush=True)
         command: list[str | Path] = [home / "bin" / "refcolbert", "index", index, ROOT / "README.md", ROOT / "docs"]
-        subprocess.run(command if model else [*command, "--model", TINY], check=True)
+        subprocess.run(command, check=True)
         first(home / "bin" / "python", index)
 
 

@@ -1,7 +1,7 @@
-"""The default model's card: training data, settings, parity, scores, licences.
+"""The cards of the models: training data, settings, parity, scores, licences.
 
     python -m tools.training.quality MODEL --data DIR --cache DIR --json figures.json
-    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json
+    python -m tools.training.card MODEL --work DIR --data DIR --figures figures.json [--small]
 
 MODEL is the exported folder, --work the recipe's folder (`tools.training.recipe`). Every figure is read from the files
 that those commands wrote. The leak check runs again: a test text in the training data is an error. Prints the card, or
@@ -25,9 +25,11 @@ from tools.training.quality import DEVELOPMENT, table
 from tools.training.recipe import HELD_OUT
 from tools.training.sources import SOURCES
 
-__all__ = ["card"]
+__all__ = ["card", "small_card"]
 
-CARD = Path(__file__).with_suffix(".md")  # the prose, with names in braces
+# The prose, with names in braces
+CARD = Path(__file__).with_suffix(".md")
+SMALL_CARD = CARD.with_name("small_card.md")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -55,7 +57,8 @@ def _leaks(blocks: Path, data: Path) -> dict[str, int]:
             f"expected no test text in the training data, found {len(bad)}, the first of {where}: {text[:80]!r}; "
             "make the pairs again with that collection under --data"
         )
-    return {"training": leaks["training texts"], "test": leaks["test texts"]}
+    counts = {"training": leaks["training texts"], "test": leaks["test texts"]}
+    return {**counts, "shingle": SHINGLE, "shortest": SHORTEST}
 
 
 def _training(run: Path) -> dict[str, Any]:
@@ -72,12 +75,14 @@ def _training(run: Path) -> dict[str, Any]:
     return {
         "settings": ", ".join(f"{key} {_plain(value)}" for key, value in settings.items() if value is not None),
         "steps": len(steps),
+        "batch": settings["batch"],
         "seconds": f", {seconds / 60:.0f} minutes" if seconds else "",
         "window": window,
         "losses": ", ".join(losses),
         "seed": settings["seed"],
         "length": settings["document_length"],
         "metric": settings["metric"],
+        "held_out": HELD_OUT * BLOCK,
         "curve": ", ".join(f"{entry['step']:,}: {entry['validation'][settings['metric']]:.3f}" for entry in validated),
     }
 
@@ -140,14 +145,27 @@ def card(model: Path, work: Path, data: Path, figures: Path) -> str:
         **_long(work / "long"),
         **_leaks(work / "blocks.jsonl.gz", data),
         lines=blocks["lines"] - HELD_OUT * BLOCK,
-        held_out=HELD_OUT * BLOCK,
         shared=SHARED,
         kinds=" / ".join(kinds),
         sources=_sources(pairs, blocks, kinds),
-        shingle=SHINGLE,
-        shortest=SHORTEST,
         teacher=blocks["scores"],
         development=", ".join(DEVELOPMENT),
+    )
+
+
+def small_card(model: Path, work: Path, data: Path, figures: Path) -> str:
+    """The small model's card, which leaves to the default model's what is the same. Raises as `card`."""
+    about, training = _model(model), _training(work / "small-run")
+    lines, seen = _json(work / "pairs.jsonl.json")["pairs"] - HELD_OUT * BLOCK, training["steps"] * training["batch"]
+    if seen > lines:
+        raise InvalidInput(f"the card says that no pair came twice, but {seen} of {lines} were drawn; change the prose")
+    return SMALL_CARD.read_text().format(
+        **about,
+        **_scores(figures, about["hash"]),
+        **training,
+        **_leaks(work / "pairs.jsonl.gz", data),
+        lines=lines,
+        seen=seen,
     )
 
 
@@ -156,16 +174,18 @@ def card(model: Path, work: Path, data: Path, figures: Path) -> str:
 @click.option("--work", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @DATA
 @click.option("--figures", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--small", is_flag=True, help="MODEL is the small one.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path))
 def main(
     model: Path,
     work: Path,
     data: Path,
     figures: Path,
+    small: bool,
     out: Path | None,
 ) -> None:
     """Write the card of MODEL."""
-    text = card(model, work, data, figures)
+    text = (small_card if small else card)(model, work, data, figures)
     if out is None:
         click.echo(text)
     else:

@@ -69,13 +69,31 @@ def test_models_and_bases_are_measured_in_one_run_and_remembered(tmp_path, data,
     assert CliRunner().invoke(quality.main, arguments, catch_exceptions=False).stdout == first.stdout
 
 
+def test_queries_may_be_another_models(tmp_path, data, encoder):
+    """A+B has the name of both, and its own place in the cache; of one model twice it has that model's figures."""
+    tiny = str(encoder.folder)
+    keyed = quality.models_of([tiny, f"{tiny}+{tiny}"])
+    assert list(keyed) == ["tiny", "tiny+tiny"]
+    assert keyed["tiny"][0] != keyed["tiny+tiny"][0]
+    arguments = [*options_of(tmp_path, data), tiny, f"{tiny}+{tiny}"]
+    CliRunner().invoke(quality.main, arguments, catch_exceptions=False)
+    found = json.loads((tmp_path / "figures.json").read_text())["figures"]
+    assert found["tiny"] == found["tiny+tiny"]
+
+
+def options_of(folder, data):
+    """The options of a run without bases that writes figures.json."""
+    options = ["--data", str(data), "--cache", str(folder / "cache"), "--collection", "one", "--no-baselines"]
+    return [*options, "--json", str(folder / "figures.json")]
+
+
 @pytest.fixture
 def work(tmp_path, encoder):
     """A recipe's folder, with one line of training data."""
     folder = tmp_path / "work"
     folder.mkdir()
     sources = {source.name: {"licence": source.licence} for source in card.SOURCES}
-    (folder / "pairs.jsonl.json").write_text(json.dumps({"sources": sources}))
+    (folder / "pairs.jsonl.json").write_text(json.dumps({"sources": sources, "pairs": 2000}))
     blocks = {
         "lines": 1746,
         "scores": "20.0 * (cosine + 0.4 * BM25)",
@@ -83,9 +101,10 @@ def work(tmp_path, encoder):
     }
     (folder / "blocks.jsonl.json").write_text(json.dumps(blocks))
     pairs.write_lines(folder / "blocks.jsonl.gz", [{"query": "gout?", "positive": "a disease", "negatives": ["n"]}])
+    pairs.write_lines(folder / "pairs.jsonl.gz", [{"query": "gout?", "positive": "a disease"}])
     settings = {"losses": {"kl": 1.0}, "batch": 8, "seed": 7, "freeze": None, "dropout": 0.0, "metric": "nDCG@10"}
     log = [{"step": i, "loss": 1 / i, "kl": 1 / i, "examples_per_s": 0.1} for i in range(1, 41)]
-    for run, length in (("run", 128), ("long", 288)):
+    for run, length in (("run", 128), ("long", 288), ("small-run", 256)):
         validated = [{"step": step, "validation": {"nDCG@10": (length + step) / 1000}} for step in (0, 40)]
         (folder / run).mkdir()
         (folder / run / "settings.json").write_text(json.dumps({**settings, "document_length": length}))
@@ -122,6 +141,22 @@ def test_the_card_says_what_was_measured(work, model, data):
         "kl 0.750 to 0.025",
         "on 2 texts and 1 shapes",
         "1.2e-02, the smallest cosine 0.99000",
+        quality.table(figures(), "RR@10"),
+    ):
+        assert said in text
+    assert "{" not in text
+
+
+def test_the_small_models_card_says_what_was_measured(work, model, data):
+    """Its own training and scores; what it has from the default model is told on that card."""
+    text = card.small_card(model, work, data, work / "figures.json")
+    for said in (
+        Encoder.load(model).hash,
+        "1,488 pairs, documents cut at 256 tokens",
+        "Then 40 steps on one core, 53 minutes",
+        "kl 0.750 to 0.025",
+        "nDCG@10 after a number of steps: 0: 0.256, 40: 0.296.",
+        "of 2 training texts none equals one of 3 titles, texts and queries",
         quality.table(figures(), "RR@10"),
     ):
         assert said in text
