@@ -221,7 +221,7 @@ class ColBERTRanker:
     """Sorts the documents of any retriever by MaxSim of the query and their content."""
 
     def __init__(self, encoder: Encoder | None = None, *, model: str | None = None, top_k: int | None = None) -> None:
-        """Takes an encoder, or the folder or hub id `model`, which `warm_up` loads (None: the default model)."""
+        """Takes an encoder, or `model`: a folder, hub id or "small", loaded by `warm_up` (None: the default model)."""
         self.model = model if encoder is None else encoder.source
         self.top_k = top_k
         self._encoder = encoder

@@ -191,7 +191,7 @@ class ColBERTReranker(BaseNodePostprocessor):
     """Sorts the nodes of any retriever by MaxSim of the query and their content, and keeps the `top_n` best.
 
     `metadata_mode` says how much of a node's metadata is part of its content. The serialized form holds `model`, the
-    folder or hub id of the encoder (None: the default model).
+    folder or hub id of the encoder, or "small" (None: the default model).
     """
 
     model: str | None = None

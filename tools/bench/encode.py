@@ -65,6 +65,10 @@ def main(
             if not folder.is_dir():
                 export_checkpoint(checkpoint, folder, variant=variant)
             ways[f"refcolbert {variant}"] = ("refcolbert", Path(sys.executable), folder)
+        if taken := set(others) & set(variants):
+            raise click.UsageError(
+                f"{', '.join(sorted(taken))} names a row twice; give the model's folder another name"
+            )
         for name in others:
             ways[f"refcolbert {name}"] = ("refcolbert", Path(sys.executable), Encoder.load(name).folder)
         graphs = {name: (model / "model.onnx").read_bytes() for name, (*_, model) in ways.items()}
